@@ -1,0 +1,67 @@
+"""What a person sees: one console, and the frame in which every command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resparse.errors import UserError
+
+# Progress and words to a person go to standard error, so that standard output can be piped.
+console = Console(stderr=True, highlight=False)
+output = Console(highlight=False, soft_wrap=True)
+
+_said: set[str] = set()
+
+
+def say(message: str) -> None:
+    """Print one line to the person who waits."""
+    console.print(Text(message), soft_wrap=True)
+
+
+def say_once(message: str) -> None:
+    """Print a line the first time only."""
+    if message not in _said:
+        _said.add(message)
+        say(message)
+
+
+def warn(message: str) -> None:
+    """Print something that the person should know and may want to change."""
+    console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+
+def aligned(rows: Iterable[Sequence[str]], header: Sequence[str], title: str | None = None) -> Table:
+    """A table whose first column is text, aligned left, and whose other columns are aligned right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """Run a command as a person's: a UserError is printed without traceback and becomes exit code 2.
+
+    `RESPARSE_TRACEBACK=1` shows the traceback all the same.
+    """
+    try:
+        return command() or 0
+    except UserError as error:
+        if os.environ.get("RESPARSE_TRACEBACK") == "1":
+            raise
+        console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print(Text("interrupted"))
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left; Python would complain again while closing standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

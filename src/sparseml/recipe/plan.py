@@ -1,0 +1,46 @@
+"""A recipe after evaluation: which modifiers, with which fields, from which lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModifierSpec:
+    """One modifier of a recipe: its tag and its evaluated fields, not yet validated.
+
+    Attributes:
+        tag: the class name behind the `!`, such as "ConstantPruningModifier".
+        fields: property names to evaluated values.
+        line: 1-based line of the tag.
+        field_lines: 1-based line of each property.
+        group: the list that it stood in, such as "training_modifiers".
+        stage: the stage that it stood in; None in a recipe without stages.
+    """
+
+    tag: str
+    fields: dict[str, Any]
+    line: int
+    field_lines: dict[str, int] = field(default_factory=dict)
+    group: str = "modifiers"
+    stage: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluated recipe.
+
+    Attributes:
+        source: what the user called the recipe; every error names it.
+        modifiers: in the order of the text, stages in the order of their epochs.
+        variables: root variables after overrides and evaluation.
+        stage_variables: likewise for each stage, its own variables only.
+        metadata: the `__metadata__` block, where there is one.
+    """
+
+    source: str
+    modifiers: tuple[ModifierSpec, ...]
+    variables: dict[str, Any] = field(default_factory=dict)
+    stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, Any] | None = None
