@@ -1,0 +1,119 @@
+"""A split as it was read: columns of raw values, and the place that each row came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each row stands: the file (or split) it came from, and its number there.
+
+    Attributes:
+        sources: (name, unit) of each file, such as ("train.csv", "line").
+        source: (rows,) index into `sources`.
+        number: (rows,) 1-based line, item or row number.
+    """
+
+    sources: tuple[tuple[str, str], ...]
+    source: np.ndarray
+    number: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, unit: str, numbers: Iterable[int]) -> Places:
+        """The places of rows that all come from one file."""
+        number = np.fromiter(numbers, dtype=np.int64)
+        return cls(((name, unit),), np.zeros(len(number), dtype=np.int64), number)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Places]) -> Places:
+        """The places of several files' rows, one file after the other."""
+        offsets = np.cumsum([0] + [len(part.sources) for part in parts])
+        return cls(
+            tuple(source for part in parts for source in part.sources),
+            np.concatenate([part.source + offset for part, offset in zip(parts, offsets, strict=False)]),
+            np.concatenate([part.number for part in parts]),
+        )
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Places:
+        """The places of some of the rows."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return Places(self.sources, self.source[chosen], self.number[chosen])
+
+    def describe(self, indices: Sequence[int] | np.ndarray, most: int = 5) -> str:
+        """Name the rows for a person: "train.csv, lines 4, 9 and 30 more"."""
+        shown = [int(index) for index in indices[:most]]
+        parts = []
+        for source in dict.fromkeys(int(self.source[index]) for index in shown):
+            name, unit = self.sources[source]
+            numbers = [str(self.number[index]) for index in shown if self.source[index] == source]
+            parts.append(f"{name}, {unit}{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}")
+        rest = len(indices) - len(shown)
+        return "; ".join(parts) + (f" and {rest:,} more" if rest else "")
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """One split before anything was decided about it.
+
+    Attributes:
+        name: what to call it in messages: a file, or "the train split of REPO".
+        columns: column name to its values, all of the same length; reading a column may be lazy.
+        places: of the rows.
+        class_names: names that the source declares for integer columns (and for lists of integers).
+    """
+
+    name: str
+    columns: Mapping[str, Sequence[Any]]
+    places: Places
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.places.number)
+
+
+class ArrowRows(Protocol):
+    """What is used of a `datasets.Dataset`."""
+
+    @property
+    def column_names(self) -> list[str]: ...
+    @property
+    def features(self) -> Mapping[str, Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, name: str) -> Sequence[Any]: ...
+
+
+class LazyColumns(Mapping[str, Sequence[Any]]):
+    """Columns of a `datasets.Dataset`, made Python lists when asked for."""
+
+    def __init__(self, rows: ArrowRows) -> None:
+        self._rows = rows
+        self._read: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        if name not in self._rows.column_names:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = list(self._rows[name][:])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows.column_names)
+
+    def __len__(self) -> int:
+        return len(self._rows.column_names)
+
+
+def from_arrow(rows: ArrowRows, name: str) -> RawSplit:
+    """A split that `datasets` has read; class names that its features declare are kept."""
+    declared = {}
+    for column, feature in rows.features.items():
+        # A list column declares its classes one level down.
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if names:
+            declared[column] = tuple(str(each) for each in names)
+    return RawSplit(name, LazyColumns(rows), Places.of(name, "row", range(1, len(rows) + 1)), declared)
