@@ -1,0 +1,242 @@
+"""What sparsity and int8 cost in accuracy: MiniLM, dense and at 80 % in int8, by one program, on test splits.
+
+Every run is the tutorial's command with the tutorial's recipe, scaled to fewer epochs. Finished runs are kept
+in the output folder and not repeated, so this may be stopped and started again at will.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data import DATASETS, DataSet
+from process import (
+    DENSE_MODEL,
+    DENSE_RECIPE,
+    PAIR_RECIPE,
+    SINGLE_RECIPE,
+    SPARSE_MODEL,
+    our_command,
+    timed,
+)
+from record import RESULTS, keep, table
+from resparse.console import run, say
+from resparse.files import write_json
+
+TASKS = ("tweeteval_emotion", "sick")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One column of the table.
+
+    Attributes:
+        name: of its folder; `title` is what the table calls it.
+        sparse: the pruned model with the tutorial's transfer recipe; else the dense model with the dense one.
+        variables: the recipe's variables that are set by --recipe_args.
+        teacher: the configuration whose trained model teaches this one, with the same seed.
+    """
+
+    name: str
+    title: str
+    sparse: bool
+    variables: Mapping[str, float]
+    teacher: str | None = None
+
+
+# The learning rate is the tutorial's for one sentence; the epochs are its 13 (8 of them before int8), scaled.
+QUANTIZED = {"num_epochs": 8, "qat_start_epoch": 5.0, "observer_epoch": 7.0, "init_lr": 1.5e-4}
+
+CONFIGURATIONS = (
+    Configuration("dense", "dense", sparse=False, variables={"num_epochs": 4, "init_lr": 1e-4}),
+    Configuration("sparse_int8", "80 % int8", sparse=True, variables=QUANTIZED),
+    Configuration(
+        "sparse_int8_taught", "80 % int8, dense teacher", sparse=True, variables=QUANTIZED, teacher="dense"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run; accuracy and sparsity are shares of 1."""
+
+    task: str
+    configuration: str
+    seed: int
+    test_accuracy: float
+    sparsity: float
+    seconds: float
+    peak_mib: float
+
+
+def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: Path) -> list[str]:
+    """The tutorial's command line for one run, without the command itself and its output folder."""
+    transfer = SINGLE_RECIPE if len(task.columns) == 1 else PAIR_RECIPE
+    arguments: dict[str, Any] = {
+        "model_name_or_path": SPARSE_MODEL if configuration.sparse else DENSE_MODEL,
+        "recipe": transfer if configuration.sparse else DENSE_RECIPE,
+        "recipe_args": json.dumps(configuration.variables),
+        "distill_teacher": "disable",
+        "train_file": task.file("train"),
+        "validation_file": task.file("validation"),
+        "test_file": task.file("test"),
+        "input_column_names": ",".join(task.columns),
+        "label_column_name": task.label,
+        "max_seq_length": 128,
+        "evaluation_strategy": "epoch",
+        "logging_steps": 1000,
+        "save_steps": 1000,
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 32,
+        "seed": seed,
+    }
+    if configuration.teacher is not None:
+        arguments["distill_teacher"] = run_folder(root, task.name, configuration.teacher, seed) / "model"
+    flags = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    return [*flags, "--do_train", "--do_eval", "--do_predict"]
+
+
+def run_folder(root: Path, task: str, configuration: str, seed: int) -> Path:
+    """Where one run lies: its `model`, its log and, once finished, its `outcome.json`."""
+    return root / task / f"{configuration}-{seed}"
+
+
+def outcome_of(
+    task: DataSet, configuration: Configuration, seed: int, root: Path, extra: list[str]
+) -> Outcome:
+    """The outcome of a run: read if the same command has finished before, else run."""
+    folder = run_folder(root, task.name, configuration.name, seed)
+    finished = folder / "outcome.json"
+    command = [*arguments_of(task, configuration, seed, root), *extra]
+    if finished.is_file():
+        kept = json.loads(finished.read_text())
+        if kept["command"] == command:
+            return Outcome(**kept["outcome"])
+        say(f"{folder}: its command has changed since, it runs again")
+    if folder.exists():
+        shutil.rmtree(folder)
+    say(f"{task.name}: {configuration.title}, seed {seed} -> {folder}")
+    cost = timed([*our_command(), *command, "--output_dir", str(folder / "model")], folder / "log.txt")
+    outcome = Outcome(
+        task.name, configuration.name, seed, *measured(folder / "model"), cost.seconds, cost.peak_mib
+    )
+    say(f"  {outcome.test_accuracy:.1%} in {outcome.seconds:.0f} s")
+    write_json(finished, {"command": command, "outcome": asdict(outcome)})
+    return outcome
+
+
+def measured(model: Path) -> tuple[float, float]:
+    """Test accuracy and sparsity of the prunable weights, as the run's own report states them."""
+    report = json.loads((model / "report.json").read_text())
+    return report["metrics"]["predict_accuracy"], report["totals"]["sparsity"]
+
+
+def accuracy_table(outcomes: list[Outcome], baseline: Mapping[str, float]) -> str:
+    """One line a data set: TF-IDF, every configuration, with its distance to dense in points."""
+    header = ["data set", "TF-IDF + LR"]
+    for configuration in CONFIGURATIONS:
+        header += (
+            [configuration.title] if configuration.name == "dense" else [configuration.title, "to dense"]
+        )
+    rows = []
+    for task in dict.fromkeys(outcome.task for outcome in outcomes):
+        row = [task, f"{baseline[task]:.1%}" if task in baseline else "–"]
+        dense = _accuracies(outcomes, task, "dense")
+        for configuration in CONFIGURATIONS:
+            found = _accuracies(outcomes, task, configuration.name)
+            row.append(_spread(found))
+            if configuration.name != "dense":
+                both = found and dense
+                row.append(f"{100 * (statistics.mean(found) - statistics.mean(dense)):+.1f}" if both else "–")
+        rows.append(row)
+    return table(header, rows)
+
+
+def cost_table(outcomes: list[Outcome]) -> str:
+    """One line a run: what it took, whole process."""
+    rows = [
+        (
+            f"{outcome.task}, {outcome.configuration}, seed {outcome.seed}",
+            f"{outcome.sparsity:.1%}",
+            f"{outcome.test_accuracy:.1%}",
+            f"{outcome.seconds:.0f} s",
+            f"{outcome.peak_mib:.0f} MiB",
+        )
+        for outcome in outcomes
+    ]
+    return table(("run", "sparsity", "test accuracy", "wall time", "peak memory"), rows)
+
+
+def _accuracies(outcomes: list[Outcome], task: str, configuration: str) -> list[float]:
+    return [
+        outcome.test_accuracy
+        for outcome in outcomes
+        if (outcome.task, outcome.configuration) == (task, configuration)
+    ]
+
+
+def _spread(accuracies: list[float]) -> str:
+    if not accuracies:
+        return "–"
+    mean = f"{statistics.mean(accuracies):.1%}"
+    return mean if len(accuracies) == 1 else f"{mean} ± {100 * statistics.stdev(accuracies):.1f}"
+
+
+def _baseline() -> dict[str, float]:
+    """What baseline_tfidf.py has recorded, by data set; empty where it has not run."""
+    path = RESULTS / "baseline_tfidf.json"
+    if not path.is_file():
+        return {}
+    return {entry["dataset"]: entry["test_accuracy"] for entry in json.loads(path.read_text())["outcomes"]}
+
+
+def main() -> None:
+    names = [configuration.name for configuration in CONFIGURATIONS]
+    parser = argparse.ArgumentParser(description="Test accuracy of dense and of sparse int8 MiniLM.")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--configurations", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[5114])
+    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--bf16", action="store_true", help="mixed precision in every run")
+    parser.add_argument(
+        "--rows", type=int, help="only so many rows of each split, to try this out; not recorded"
+    )
+    arguments = parser.parse_args()
+
+    extra = ["--bf16"] if arguments.bf16 else []
+    if arguments.rows is not None:
+        for split in ("train", "eval", "predict"):
+            extra += [f"--max_{split}_samples", str(arguments.rows)]
+    wanted = set(arguments.configurations)
+    # A teacher is trained first, wanted or not.
+    wanted |= {entry.teacher for entry in CONFIGURATIONS if entry.name in wanted and entry.teacher}
+    outcomes = [
+        outcome_of(DATASETS[task], configuration, seed, arguments.folder.resolve(), extra)
+        for task in arguments.tasks
+        for seed in arguments.seeds
+        for configuration in CONFIGURATIONS
+        if configuration.name in wanted
+    ]
+    tables = [accuracy_table(outcomes, _baseline()), cost_table(outcomes)]
+    if arguments.rows is not None:
+        print("\n\n".join(tables))
+        return
+    keep(
+        "accuracy",
+        "Test accuracy: MiniLM, dense and at 80 % sparsity in int8",
+        tables,
+        {
+            "configurations": [asdict(configuration) for configuration in CONFIGURATIONS],
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+        },
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,84 @@
+"""Commands that a benchmark runs: ours as a user calls it, timed whole, with the most memory that it held."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resparse.errors import UserError
+
+COMMAND = "sparseml.transformers.text_classification"
+
+# MiniLM as the zoo holds it, dense and pruned to 80 %; neither needs the Hub.
+DENSE_MODEL = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/base-none"
+SPARSE_MODEL = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
+
+# The tutorial's recipes: for one sentence, for two, and for dense fine-tuning.
+SINGLE_RECIPE = "zoo:nlp/sentiment_analysis/obert-base/pytorch/huggingface/sst2/pruned90_quant-none"
+PAIR_RECIPE = "zoo:nlp/text_classification/obert-base/pytorch/huggingface/mnli/pruned90_quant-none"
+DENSE_RECIPE = "zoo:nlp/sentiment_analysis/bert-base/pytorch/huggingface/sst2/base-none"
+
+
+class RunFailedError(UserError):
+    """A command that a benchmark started did not end well."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a finished command took.
+
+    Attributes:
+        seconds: wall time from start to exit, imports included.
+        peak_mib: the largest resident set of the process or of any one child that it waited for, in MiB.
+    """
+
+    seconds: float
+    peak_mib: float
+
+
+def our_command() -> list[str]:
+    """The command that pip has installed beside the Python that runs this benchmark.
+
+    Raises:
+        RunFailedError: it is not there.
+    """
+    script = Path(sys.executable).parent / COMMAND
+    if not script.is_file():
+        raise RunFailedError(
+            f"{script} does not exist: install resparse in this environment (pip install -e .[torch])."
+        )
+    return [str(script)]
+
+
+def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Cost:
+    """Run a command to its end in the folder of `log`, which gets all that it prints.
+
+    Raises:
+        RunFailedError: it left with another exit code than 0; names the log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as printed:
+        printed.write(f"$ {shlex.join(command)}\n".encode())
+        printed.flush()
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env={**os.environ, **(environment or {})},
+        )
+        # wait4 tells the memory of this one child; resource.getrusage only that of the largest so far.
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise RunFailedError(f"{Path(command[0]).name} left with code {process.returncode}; see {log}")
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return Cost(seconds, usage.ru_maxrss / per_mib)
