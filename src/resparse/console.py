@@ -36,11 +36,18 @@ def warn(message: str) -> None:
     console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
 
 
-def aligned(rows: Iterable[Sequence[str]], header: Sequence[str], title: str | None = None) -> Table:
-    """A table whose first column is text, aligned left, and whose other columns are aligned right."""
+def aligned(
+    rows: Iterable[Sequence[str]], header: Sequence[str], title: str | None = None, left: Sequence[int] = (0,)
+) -> Table:
+    """A table of text: the columns in `left` are aligned left, the others (numbers) right.
+
+    Only the last column may wrap.
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
+        table.add_column(
+            name, justify="left" if index in left else "right", no_wrap=index < len(header) - 1, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

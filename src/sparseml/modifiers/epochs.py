@@ -1,0 +1,20 @@
+"""How long training lasts."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from sparseml.modifiers.base import Epoch, Modifier
+
+
+class EpochRangeModifier(Modifier):
+    """Sets how many epochs the run has; no other effect."""
+
+    start_epoch: Epoch = Field(0, description="where counting starts; training always starts at 0")
+    end_epoch: Epoch = Field(-1, description="number of epochs, which may be fractional")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> EpochRangeModifier:
+        if self.end_epoch <= 0 and not self.end_step:
+            raise ValueError("end_epoch (or end_step) must be given and above 0: it is the length of the run")
+        return self

@@ -1,0 +1,150 @@
+"""Learning rates as pure functions of the step; `schedule.py` merges them, the session applies them."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sparseml.modifiers.base import Clock, Epoch, Modifier
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class LearningRateSetter(Modifier):
+    """The common base of the modifiers that say what the learning rate is."""
+
+    param_groups: list[int] | None = Field(
+        None, description="indices of the optimizer's parameter groups; by default all of them"
+    )
+
+    def rate(self, step: float, clock: Clock) -> float:
+        """The learning rate at an optimizer step; after its span, the rate that it ended with."""
+        raise NotImplementedError
+
+
+class SetLearningRateModifier(LearningRateSetter):
+    """One constant rate, from its start until another modifier takes over."""
+
+    learning_rate: float = Field(gt=0, le=1, description="the rate")
+    constant_logging: bool = Field(False, description="accepted; every logged step carries the rate anyway")
+
+    def rate(self, step: float, clock: Clock) -> float:
+        """See LearningRateSetter."""
+        return self.learning_rate
+
+
+class LearningRateFunctionModifier(LearningRateSetter):
+    """From `init_lr` to `final_lr` along a line, half a cosine, or lines that restart every cycle."""
+
+    lr_func: Literal["linear", "cosine", "cyclic_linear"] = Field(description="the curve's form")
+    init_lr: Rate = Field(description="rate at the start")
+    final_lr: Rate = Field(description="rate at the end")
+    cycle_epochs: float = Field(1.0, gt=0, description="epochs in one cycle of cyclic_linear")
+    update_frequency: float = Field(-1, description="accepted; the rate is set at every step")
+
+    @model_validator(mode="after")
+    def _has_length(self) -> LearningRateFunctionModifier:
+        if self.end_step is None and self.end_epoch <= max(self.start_epoch, 0):
+            raise ValueError("end_epoch (or end_step) must be given and lie after the start")
+        if "cycle_epochs" in self.model_fields_set and self.lr_func != "cyclic_linear":
+            raise ValueError(f"cycle_epochs belongs to lr_func cyclic_linear, not to {self.lr_func}")
+        return self
+
+    def rate(self, step: float, clock: Clock) -> float:
+        """See LearningRateSetter."""
+        first, last = self.first_step(clock), self.last_step(clock)
+        done = min(max(step - first, 0), last - first)
+        if self.lr_func == "cyclic_linear":
+            cycle = max(self.cycle_epochs * clock.steps_per_epoch, 1)
+            if done == last - first:
+                return self.final_lr
+            return interpolate("linear", math.fmod(done, cycle) / max(cycle - 1, 1), self.init_lr, self.final_lr)
+        return interpolate(self.lr_func, done / max(last - first, 1), self.init_lr, self.final_lr)
+
+
+class _Kwargs(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Step(_Kwargs):
+    gamma: float = Field(0.1, gt=0)
+    step_size: float = Field(1.0, gt=0)
+
+
+class _MultiStep(_Kwargs):
+    gamma: float = Field(0.1, gt=0)
+    milestones: list[Epoch]
+
+
+class _Exponential(_Kwargs):
+    gamma: float = Field(gt=0)
+
+
+class _Cosine(_Kwargs):
+    lr_min: Rate = 0.0
+    cycle_epochs: float = Field(1.0, gt=0)
+
+
+_KWARGS: dict[str, type[_Kwargs]] = {
+    "StepLR": _Step,
+    "MultiStepLR": _MultiStep,
+    "ExponentialLR": _Exponential,
+    "CosineAnnealingWarmRestarts": _Cosine,
+}
+
+
+class LearningRateModifier(LearningRateSetter):
+    """PyTorch's schedules of the same names, with their lengths in epochs.
+
+    `lr_kwargs`: StepLR {gamma, step_size}; MultiStepLR {gamma, milestones: epochs of the run};
+    ExponentialLR {gamma}, applied once an epoch; CosineAnnealingWarmRestarts {lr_min, cycle_epochs}.
+    """
+
+    lr_class: Literal["StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingWarmRestarts"] = Field(
+        description="the schedule"
+    )
+    lr_kwargs: dict[str, Any] = Field(default_factory=dict, description="the schedule's own numbers")
+    init_lr: float = Field(gt=0, le=1, description="rate at the start")
+    constant_logging: bool = Field(False, description="accepted; every logged step carries the rate anyway")
+
+    @model_validator(mode="after")
+    def _kwargs_fit(self) -> LearningRateModifier:
+        model = _KWARGS[self.lr_class]
+        try:
+            model(**self.lr_kwargs)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(
+                f"lr_kwargs of {self.lr_class}: {'.'.join(map(str, first['loc']))}: {first['msg']}; "
+                f"it takes {', '.join(model.model_fields)}"
+            ) from None
+        return self
+
+    def rate(self, step: float, clock: Clock) -> float:
+        """See LearningRateSetter."""
+        first = self.first_step(clock)
+        done = max(min(step, self.last_step(clock)) - first, 0)
+        kwargs = _KWARGS[self.lr_class](**self.lr_kwargs)
+        if isinstance(kwargs, _Step):
+            return self.init_lr * kwargs.gamma ** (done // max(clock.step(kwargs.step_size), 1))
+        if isinstance(kwargs, _MultiStep):
+            passed = sum(1 for milestone in kwargs.milestones if first + done >= clock.step(milestone))
+            return self.init_lr * kwargs.gamma**passed
+        if isinstance(kwargs, _Exponential):
+            return self.init_lr * kwargs.gamma ** (done // clock.steps_per_epoch)
+        assert isinstance(kwargs, _Cosine)
+        cycle = max(clock.step(kwargs.cycle_epochs), 1)
+        return interpolate("cosine", (done % cycle) / cycle, self.init_lr, kwargs.lr_min)
+
+
+def interpolate(form: str, fraction: float, first: float, last: float) -> float:
+    """A value between `first` (fraction 0) and `last` (fraction 1).
+
+    `linear` is a line; `cosine` is half a cosine, first + (last - first) (1 - cos(pi f)) / 2
+    (Loshchilov and Hutter 2017, arXiv:1608.03983).
+    """
+    if form == "cosine":
+        fraction = (1 - math.cos(math.pi * fraction)) / 2
+    return first + (last - first) * fraction

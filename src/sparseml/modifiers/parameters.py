@@ -1,0 +1,80 @@
+"""Freezing parameters, and setting them to a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PrivateAttr
+
+from sparseml.modifiers.base import Modifier, ModifierError, Run
+from sparseml.modifiers.select import Selector, select_parameters
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TrainableParamsModifier(Modifier):
+    """Freezes parameters, or lets them learn, for its span; afterwards they are as before."""
+
+    label = "trainable"
+
+    params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
+    trainable: bool = Field(description="whether they learn")
+    params_strict: bool = Field(True, description="whether a selector that matches nothing is an error")
+
+    _before: dict[str, bool] = PrivateAttr(default_factory=dict)
+
+    def on_start(self, run: Run) -> None:
+        """Switch them."""
+        for name, parameter in select_parameters(run.model, self.params, self.name, self.params_strict).items():
+            self._before.setdefault(name, parameter.requires_grad)
+            parameter.requires_grad_(self.trainable)
+            if not self.trainable:
+                parameter.grad = None
+
+    def on_end(self, run: Run) -> None:
+        """Switch them back."""
+        parameters = dict(run.model.named_parameters())
+        for name, before in self._before.items():
+            parameters[name].requires_grad_(before)
+        self._before = {}
+
+
+class SetParamModifier(Modifier):
+    """Sets parameters to a value once, when its span begins."""
+
+    params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
+    val: Any = Field(description="a number, or nested lists of the parameter's shape")
+    params_strict: bool = Field(True, description="whether a selector that matches nothing is an error")
+
+    _done: bool = PrivateAttr(False)
+
+    def on_start(self, run: Run) -> None:
+        """Set them, unless a run that this one resumes has done so."""
+        import torch
+
+        if self._done:
+            return
+        for name, parameter in select_parameters(run.model, self.params, self.name, self.params_strict).items():
+            try:
+                value = torch.as_tensor(self.val, dtype=parameter.dtype, device=parameter.device)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ModifierError(f"{self.name}: val is not a number or nested lists of numbers: {error}") from None
+            if value.ndim and value.shape != parameter.shape:
+                raise ModifierError(
+                    f"{self.name}: val has shape {list(value.shape)}, but {name} has {list(parameter.shape)}."
+                )
+            with torch.no_grad():
+                parameter.copy_(value.expand_as(parameter))
+        self._done = True
+
+    def state(self, run: Run) -> dict[str, torch.Tensor]:
+        """Whether it was done."""
+        import torch
+
+        return {"done": torch.tensor(self._done)}
+
+    def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
+        """Whether it was done."""
+        self._done = bool(state["done"])

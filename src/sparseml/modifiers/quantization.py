@@ -1,0 +1,282 @@
+"""Quantization-aware training, as the recipe says it: SparseML's older fields, and its newer `scheme`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from sparseml.modifiers.base import Clock, Epoch, Modifier, ModifierError, Run
+from sparseml.modifiers.select import select_modules
+from sparseml.quantization.scheme import (
+    INT8_ACTIVATIONS,
+    INT8_WEIGHTS,
+    UINT8_ACTIVATIONS,
+    LayerScheme,
+    ModelScheme,
+    TensorScheme,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparseml.quantization.structure import Structure
+
+
+class TensorArguments(BaseModel):
+    """How one tensor is quantized, in the newer form of the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_bits: int = Field(8, ge=2, le=8)
+    symmetric: bool = False
+    strategy: Literal["tensor", "channel"] = "tensor"
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def resolve(self) -> TensorScheme:
+        """As the quantization package takes it."""
+        return TensorScheme(
+            num_bits=self.num_bits,
+            symmetric=self.symmetric,
+            strategy=self.strategy,
+            **_observer_arguments(self.kwargs),
+        )
+
+
+class SchemeArguments(BaseModel):
+    """How one layer is quantized, in the newer form of the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_activations: TensorArguments | None = TensorArguments()
+    weights: TensorArguments | None = TensorArguments(symmetric=True)
+    output_activations: TensorArguments | None = None
+    target_hardware: str | None = None
+
+    def resolve(self) -> LayerScheme:
+        """As the quantization package takes it."""
+        parts = (self.weights, self.input_activations, self.output_activations)
+        return LayerScheme(*(part.resolve() if part is not None else None for part in parts))
+
+
+SchemeName = Literal["default", "deepsparse", "tensorrt"]
+
+_OLDER = (
+    "submodules",
+    "model_fuse_fn_kwargs",
+    "quantize_embeddings",
+    "reduce_range",
+    "quantize_linear_activations",
+    "quantize_conv_activations",
+    "quantize_embedding_activations",
+    "activation_bits",
+    "weight_bits",
+    "exclude_batchnorm",
+    "exclude_module_types",
+    "custom_quantizable_module_types",
+    "activation_qconfig_kwargs",
+    "weight_qconfig_kwargs",
+    "tensorrt",
+)
+_NEWER = ("scheme", "scheme_overrides", "ignore", "strict")
+
+
+class QuantizationModifier(Modifier):
+    """Trains with fake-quantized weights and activations from `start_epoch` on.
+
+    All Linear layers of `submodules` (weights int8 symmetric, inputs uint8 asymmetric), their embeddings,
+    and both matrix products of attention, on every encoder that goes through Transformers' attention
+    interface. Ranges follow the batches until `disable_quantization_observer_epoch` and are held from there.
+    """
+
+    label = "QAT"
+
+    submodules: list[str] | None = Field(
+        None, description="modules to quantize with all that is in them; names written for BERT map to this model"
+    )
+    disable_quantization_observer_epoch: Epoch | None = Field(
+        None, description="epoch from which the ranges of activations and weights are held"
+    )
+    disable_quantization_observer_step: int | None = Field(
+        None, ge=0, description="in place of disable_quantization_observer_epoch: the optimizer step"
+    )
+    freeze_bn_stats_epoch: Epoch | None = Field(None, description="accepted; encoders have no batch norm")
+    quantize_embeddings: bool = Field(True, description="whether embedding tables are quantized")
+    quantize_linear_activations: bool = Field(
+        True, description="whether the outputs of Linear layers are quantized too; their inputs always are"
+    )
+    quantize_conv_activations: bool = Field(True, description="accepted; encoders have no convolutions")
+    quantize_embedding_activations: bool = Field(
+        True, description="accepted; a row of a quantized table is quantized already"
+    )
+    activation_bits: int = Field(8, ge=2, le=8, description="bits of activations")
+    weight_bits: int = Field(8, ge=2, le=8, description="bits of weights")
+    reduce_range: bool = Field(False, description="one bit less for activations, for hardware that saturates")
+    exclude_batchnorm: bool = Field(True, description="accepted; encoders have no batch norm")
+    exclude_module_types: list[str] | None = Field(
+        None, description="class names of modules that stay in floating point"
+    )
+    custom_quantizable_module_types: list[str] | None = Field(None, description="accepted, without effect")
+    activation_qconfig_kwargs: dict[str, Any] | None = Field(None, description="{averaging_constant: number}")
+    weight_qconfig_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
+    model_fuse_fn_name: str | None = Field(None, description="accepted; encoders have nothing to fuse")
+    model_fuse_fn_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
+    num_calibration_steps: int | None = Field(None, description="accepted; ranges are learned while training")
+    tensorrt: bool = Field(False, description="symmetric activations, as TensorRT wants them")
+    scheme: SchemeName | SchemeArguments | None = Field(
+        None, description="default, deepsparse, tensorrt, or {input_activations, weights, output_activations}"
+    )
+    scheme_overrides: dict[str, SchemeName | SchemeArguments] | None = Field(
+        None, description="another scheme by module class name or module path"
+    )
+    ignore: list[str] | None = Field(None, description="class names and paths that stay in floating point")
+    strict: bool = Field(True, description="whether an entry of ignore or scheme_overrides must match something")
+
+    _structure: Structure | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> QuantizationModifier:
+        older = [name for name in _OLDER if name in self.model_fields_set]
+        newer = [name for name in _NEWER if name in self.model_fields_set]
+        if older and newer:
+            raise ValueError(
+                f"{newer[0]} belongs to the newer form of this modifier and {older[0]} to the older one: "
+                "use one form or the other"
+            )
+        if self.end_epoch != -1 or self.end_step is not None:
+            raise ValueError("quantization cannot end before the training does: leave end_epoch out")
+        frozen = self.disable_quantization_observer_epoch
+        if frozen is not None and 0 <= frozen < self.start_epoch:
+            raise ValueError(
+                f"disable_quantization_observer_epoch {frozen:g} lies before start_epoch {self.start_epoch:g}: "
+                "ranges would be held before any was seen"
+            )
+        self.model_scheme()
+        return self
+
+    def model_scheme(self) -> ModelScheme:
+        """What the fields say, as the quantization package takes it."""
+        if any(name in self.model_fields_set for name in _NEWER):
+            return self._newer_scheme()
+        bits = self.activation_bits - (1 if self.reduce_range else 0)
+        observer = _observer_arguments(self.activation_qconfig_kwargs or {})
+        left = TensorScheme(num_bits=bits, symmetric=self.tensorrt, **observer)
+        weights = TensorScheme(num_bits=self.weight_bits, symmetric=True)
+        return ModelScheme(
+            linear=LayerScheme(weights, left, left if self.quantize_linear_activations else None),
+            embedding=LayerScheme(weights, None) if self.quantize_embeddings else None,
+            attention_left=left,
+            attention_right=TensorScheme(num_bits=bits, symmetric=True, **observer),
+            ignored=frozenset(self.exclude_module_types or ()),
+        )
+
+    def structure(self, run: Run) -> None:
+        """Put the fake-quantized modules in place, not yet enabled."""
+        from torch import nn
+
+        from sparseml.quantization.structure import is_quantized, quantize_structure
+
+        model: nn.Module = run.model
+        if is_quantized(model):
+            raise ModifierError(f"{self.name}: the model is quantized already, by another modifier or recipe.")
+        roots: Mapping[str, nn.Module] = {"": model}
+        if self.submodules is not None:
+            roots, absent = select_modules(model, self.submodules, self.name)
+            if absent:
+                run.notes.append(f"{type(model).__name__} has no {', '.join(absent)}: nothing to quantize there.")
+        scheme = self.model_scheme()
+        self._refuse_unmatched(model, scheme)
+        self._structure = quantize_structure(model, roots, scheme)
+        if self._structure.other_attention:
+            run.notes.append(
+                f"{type(model).__name__} is not on Transformers' attention interface: its Linear layers and "
+                "embeddings are quantized, its attention products stay in floating point."
+            )
+
+    def on_start(self, run: Run) -> None:
+        """Switch fake quantization on."""
+        from sparseml.quantization.structure import enable
+
+        enable(run.model)
+        self.before_step(run)
+
+    def before_step(self, run: Run) -> None:
+        """Hold the ranges from their epoch on."""
+        from sparseml.quantization.structure import set_observing
+
+        if run.step >= self.frozen_from(run.clock):
+            set_observing(run.model, False)
+
+    def state(self, run: Run) -> dict[str, torch.Tensor]:
+        """Ranges, scales and zero points by module path."""
+        from sparseml.quantization.structure import quantization_state
+
+        return quantization_state(run.model)
+
+    def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
+        """Take them back."""
+        from sparseml.quantization.structure import load_quantization_state
+
+        missing = load_quantization_state(run.model, state)
+        if missing:
+            raise ModifierError(
+                f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
+                f"for ({missing[0]}, ...): it was cut short, or written for another model."
+            )
+
+    def frozen_from(self, clock: Clock) -> float:
+        """The step from which ranges are held; infinite when never."""
+        if self.disable_quantization_observer_step is not None:
+            return self.disable_quantization_observer_step
+        epoch = self.disable_quantization_observer_epoch
+        return float("inf") if epoch is None or epoch < 0 else clock.step(epoch)
+
+    def events(self) -> list[tuple[float, str]]:
+        """The epoch at which ranges are held."""
+        epoch = self.disable_quantization_observer_epoch
+        return [(epoch, "quantization ranges held")] if epoch is not None and epoch >= 0 else []
+
+    def _newer_scheme(self) -> ModelScheme:
+        linear = _scheme(self.scheme)
+        symmetric = self.scheme == "tensorrt"
+        return ModelScheme(
+            linear=linear,
+            embedding=LayerScheme(linear.weights, None) if linear.weights else None,
+            attention=linear.inputs is not None,
+            attention_left=linear.inputs or UINT8_ACTIVATIONS,
+            attention_right=INT8_ACTIVATIONS
+            if symmetric or linear.inputs is None
+            else linear.inputs.model_copy(update={"symmetric": True}),
+            overrides=tuple((key, _scheme(value)) for key, value in (self.scheme_overrides or {}).items()),
+            ignored=frozenset(self.ignore or ()),
+        )
+
+    def _refuse_unmatched(self, model: torch.nn.Module, scheme: ModelScheme) -> None:
+        if not self.strict or not (self.ignore or self.scheme_overrides):
+            return
+        from resparse.errors import did_you_mean
+
+        classes = {type(module).__name__ for module in model.modules()}
+        paths = {path for path, _ in model.named_modules()}
+        for entry in (*scheme.ignored, *(key for key, _ in scheme.overrides)):
+            if entry not in classes | paths:
+                raise ModifierError(
+                    f"{self.name}: {entry!r} is neither a module nor a module class of this model. "
+                    f"{did_you_mean(entry, classes | paths)}"
+                )
+
+
+def _scheme(value: SchemeName | SchemeArguments | None) -> LayerScheme:
+    if isinstance(value, SchemeArguments):
+        return value.resolve()
+    if value == "tensorrt":
+        return LayerScheme(INT8_WEIGHTS, INT8_ACTIVATIONS)
+    return LayerScheme(INT8_WEIGHTS, UINT8_ACTIVATIONS)
+
+
+def _observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(kwargs) - {"averaging_constant"}
+    if unknown:
+        raise ValueError(f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant")
+    return {"averaging": kwargs["averaging_constant"]} if "averaging_constant" in kwargs else {}

@@ -1,0 +1,85 @@
+"""From a recipe's tags to modifiers: the one list of those that exist."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from resparse.errors import did_you_mean
+from sparseml.modifiers.base import Modifier
+from sparseml.modifiers.constant_pruning import ConstantPruningModifier
+from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.modifiers.epochs import EpochRangeModifier
+from sparseml.modifiers.learning_rate import (
+    LearningRateFunctionModifier,
+    LearningRateModifier,
+    SetLearningRateModifier,
+)
+from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
+from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers.weight_decay import SetWeightDecayModifier
+from sparseml.recipe.errors import RecipeError
+from sparseml.recipe.plan import ModifierSpec, Plan
+
+MODIFIERS: dict[str, type[Modifier]] = {
+    modifier.__name__: modifier
+    for modifier in (
+        EpochRangeModifier,
+        LearningRateFunctionModifier,
+        LearningRateModifier,
+        SetLearningRateModifier,
+        SetWeightDecayModifier,
+        TrainableParamsModifier,
+        SetParamModifier,
+        ConstantPruningModifier,
+        QuantizationModifier,
+        DistillationModifier,
+    )
+}
+
+
+def build(plan: Plan) -> list[Modifier]:
+    """The plan's modifiers, validated, in its order.
+
+    Raises:
+        RecipeError: an unknown modifier or property (with near names), a missing or wrong value; with its line.
+    """
+    return [_build_one(spec, plan.source) for spec in plan.modifiers]
+
+
+def _build_one(spec: ModifierSpec, source: str) -> Modifier:
+    modifier_class = MODIFIERS.get(spec.tag)
+    if modifier_class is None:
+        raise RecipeError(
+            f"there is no modifier called {spec.tag!r}. {did_you_mean(spec.tag, MODIFIERS)}", source, spec.line
+        )
+    try:
+        modifier = modifier_class(**spec.fields)
+    except ValidationError as error:
+        raise _as_recipe_error(error, spec, source, modifier_class) from None
+    modifier._source, modifier._line, modifier._tag = source, spec.line, spec.tag
+    return modifier
+
+
+def _as_recipe_error(
+    error: ValidationError, spec: ModifierSpec, source: str, modifier_class: type[Modifier]
+) -> RecipeError:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    field = str(first["loc"][0]) if first["loc"] else ""
+    line = spec.field_lines.get(field, spec.line)
+    fields = modifier_class.model_fields
+    if first["type"] == "extra_forbidden":
+        known = [name for name in fields if name not in spec.fields] or list(fields)
+        text = f"{spec.tag} has no property {path!r}. {did_you_mean(path, known)}"
+    elif first["type"] == "missing":
+        text = f"{spec.tag} needs the property {path!r} ({fields[field].description})."
+    elif first["type"] == "value_error":
+        text = f"{spec.tag}: {str(first['ctx']['error'])}."
+    else:
+        help_text = f" ({fields[field].description})" if field in fields and fields[field].description else ""
+        text = f"{spec.tag}: {path} is {first['input']!r}, which will not do: {_lower(first['msg'])}{help_text}."
+    return RecipeError(text, source, line)
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

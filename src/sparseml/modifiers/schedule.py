@@ -1,0 +1,208 @@
+"""A recipe's modifiers merged into one schedule, and the conflicts that this brings to light."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparseml.modifiers.base import Clock, Modifier
+from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.modifiers.epochs import EpochRangeModifier
+from sparseml.modifiers.learning_rate import LearningRateSetter, SetLearningRateModifier
+from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.recipe.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# For comparing a schedule in epochs before the number of steps is known: fine enough for any fraction.
+_NOMINAL = Clock(steps_per_epoch=10_000, total_steps=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch, or part of one, as it is printed.
+
+    Attributes:
+        start, end: epochs.
+        rates: learning rate at the start and the end; None where the recipe leaves it to the command line.
+        active: labels of the modifiers at work.
+        events: what begins or ends at the start of the row.
+    """
+
+    start: float
+    end: float
+    rates: tuple[float, float] | None
+    active: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a whole recipe does, and when.
+
+    Attributes:
+        modifiers: in the recipe's order.
+        epochs: length of the run; None when the recipe leaves it to the command line.
+        steps: length in optimizer steps, for recipes that are written in steps.
+    """
+
+    modifiers: tuple[Modifier, ...]
+    epochs: float | None
+    steps: int | None
+
+    def rate(self, step: int, clock: Clock, group: int = 0) -> float | None:
+        """The learning rate of a parameter group at a step, or None where the recipe does not say.
+
+        The modifier that began last rules; after its end, the rate that it ended with stays.
+        """
+        begun = [
+            setter
+            for setter in self._setters()
+            if (setter.param_groups is None or group in setter.param_groups) and setter.first_step(clock) <= step
+        ]
+        if not begun:
+            return None
+        ruling = max(enumerate(begun), key=lambda pair: (pair[1].first_step(clock), pair[0]))[1]
+        return ruling.rate(step, clock)
+
+    @property
+    def owns_rate(self) -> bool:
+        """Whether the recipe says the learning rate at all."""
+        return any(True for _ in self._setters())
+
+    def of(self, kind: type[Modifier]) -> list[Modifier]:
+        """The modifiers of one class."""
+        return [modifier for modifier in self.modifiers if isinstance(modifier, kind)]
+
+    def rows(self, epochs: float | None = None, clock: Clock | None = None) -> list[Row]:
+        """The schedule epoch by epoch.
+
+        Args:
+            epochs: length of the run where the recipe does not say it; else one epoch is shown.
+            clock: the run's own, where it is known.
+        """
+        clock = clock or _NOMINAL
+        length = self.epochs or (clock.epoch(self.steps) if self.steps else None) or epochs or 1.0
+        edges = {0.0, length, *(float(epoch) for epoch in range(math.ceil(length)))}
+        for modifier in self.modifiers:
+            edges |= {clock.epoch(modifier.first_step(clock)), clock.epoch(modifier.last_step(clock))}
+            edges |= {epoch for epoch, _ in modifier.events()}
+        inside = sorted(edge for edge in edges if 0 <= edge <= length)
+        return [self._row(start, end, clock) for start, end in itertools.pairwise(inside)]
+
+    def table(self, epochs: float | None = None, clock: Clock | None = None) -> Table:
+        """`rows` as a table to print."""
+        from resparse.console import aligned
+
+        cells = (
+            (
+                f"{row.start:g} to {row.end:g}",
+                f"{row.rates[0]:.2e} to {row.rates[1]:.2e}" if row.rates else "as given",
+                ", ".join(row.active) or "-",
+                "; ".join(row.events),
+            )
+            for row in self.rows(epochs, clock)
+        )
+        return aligned(cells, ("epochs", "learning rate", "at work", "what changes"), left=(0, 2, 3))
+
+    def _setters(self) -> Iterable[LearningRateSetter]:
+        return (modifier for modifier in self.modifiers if isinstance(modifier, LearningRateSetter))
+
+    def _row(self, start: float, end: float, clock: Clock) -> Row:
+        first, last = clock.step(start), max(clock.step(end) - 1, clock.step(start))
+        begin, finish = self.rate(first, clock), self.rate(last, clock)
+        events = []
+        for modifier in self.modifiers:
+            if modifier.label and start > 0 and clock.epoch(modifier.first_step(clock)) == start:
+                events.append(f"{modifier.label} begins")
+            if modifier.label and clock.epoch(modifier.last_step(clock)) == start:
+                events.append(f"{modifier.label} ends")
+            events += [text for epoch, text in modifier.events() if max(epoch, 0) == start]
+        return Row(
+            start,
+            end,
+            None if begin is None or finish is None else (begin, finish),
+            tuple(modifier.label for modifier in self.modifiers if modifier.label and modifier.active(first, clock)),
+            tuple(events),
+        )
+
+
+def merge(modifiers: Sequence[Modifier]) -> Schedule:
+    """Merge modifiers into one schedule.
+
+    Raises:
+        RecipeError: two modifiers contradict each other; the message names both and their lines.
+    """
+    ranges = [modifier for modifier in modifiers if isinstance(modifier, EpochRangeModifier)]
+    schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), _steps(modifiers))
+    if ranges:
+        length = max(modifier.end_epoch for modifier in ranges)
+        if length > 0:
+            for modifier in modifiers:
+                _refuse_outside(modifier, length)
+    for first, second in itertools.combinations(modifiers, 2):
+        _refuse_contradiction(first, second)
+    return schedule
+
+
+def _epochs(modifiers: Sequence[Modifier], ranges: Sequence[Modifier]) -> float | None:
+    """The EpochRange's length; without one, the last epoch at which something that sets it begins or ends."""
+    edges = [modifier.end_epoch for modifier in ranges] or [
+        edge for modifier in modifiers for edge in (modifier.start_epoch, modifier.end_epoch)
+    ]
+    longest = max(edges, default=-1)
+    return longest if longest > 0 else None
+
+
+def _steps(modifiers: Sequence[Modifier]) -> int | None:
+    return max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
+
+
+def _refuse_outside(modifier: Modifier, length: float) -> None:
+    if modifier.start_epoch >= length:
+        problem = f"{modifier.name} begins at epoch {modifier.start_epoch:g}, but training ends at epoch {length:g}"
+        remedy = "let it begin earlier, or raise the number of epochs"
+    elif modifier.end_epoch > length:
+        problem = f"{modifier.name} runs to epoch {modifier.end_epoch:g}, but training ends at epoch {length:g}"
+        remedy = "let it end with the training, or raise the number of epochs"
+    else:
+        return
+    raise RecipeError(f"{problem}: {remedy} (EpochRangeModifier's end_epoch).", *modifier.place)
+
+
+def _refuse_contradiction(first: Modifier, second: Modifier) -> None:
+    for kind, what in ((QuantizationModifier, "quantize"), (DistillationModifier, "distil")):
+        if isinstance(first, kind) and isinstance(second, kind) and _overlap(first, second):
+            raise RecipeError(
+                f"{second.name} and the one in line {first.place[1]} both {what} at the same time: keep one.",
+                *second.place,
+            )
+    if isinstance(first, LearningRateSetter) and isinstance(second, LearningRateSetter):
+        same_groups = (
+            first.param_groups is None
+            or second.param_groups is None
+            or set(first.param_groups) & set(second.param_groups)
+        )
+        if same_groups and _rates_clash(first, second):
+            raise RecipeError(
+                f"{second.name} and {first.name} in line {first.place[1]} both set the learning rate at the same "
+                "time: let one end where the other begins.",
+                *second.place,
+            )
+
+
+def _overlap(first: Modifier, second: Modifier) -> bool:
+    begin = max(first.first_step(_NOMINAL), second.first_step(_NOMINAL))
+    return begin < min(first.last_step(_NOMINAL), second.last_step(_NOMINAL))
+
+
+def _rates_clash(first: LearningRateSetter, second: LearningRateSetter) -> bool:
+    """A constant rate gives way to whatever begins later; anything else must have ended."""
+    earlier, later = sorted((first, second), key=lambda setter: setter.first_step(_NOMINAL))
+    if earlier.first_step(_NOMINAL) == later.first_step(_NOMINAL):
+        return True
+    return not isinstance(earlier, SetLearningRateModifier) and _overlap(earlier, later)

@@ -1,0 +1,162 @@
+"""Which parameters and modules a recipe means.
+
+Names are written as PyTorch writes them. Recipes in circulation are written for BERT
+(`bert.encoder`): on another architecture such a name maps to the model's own prefix and to the
+module that plays the same part.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator
+
+from resparse.errors import did_you_mean
+from sparseml.modifiers.base import ModifierError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ALL, ALL_PRUNABLE = "__ALL__", "__ALL_PRUNABLE__"
+
+
+def _as_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.upper() in (ALL, ALL_PRUNABLE):
+        return [value.upper()]
+    return [value]
+
+
+Selector = Annotated[list[str], BeforeValidator(_as_list)]
+"""Names of parameters; `re:` patterns, matched from the start of the name; or one of the two words."""
+
+# The modules that play a part of BERT's in the other encoders of Transformers, below the model's prefix
+# or at its root. A part may be absent (RoBERTa has no pooler) or split (ELECTRA's embeddings_project).
+_PARTS = {
+    "embeddings": ("embeddings", "embeddings_project"),
+    "encoder": ("encoder", "transformer", "layers"),
+    "pooler": ("pooler", "pre_classifier", "head"),
+    "classifier": ("classifier", "score"),
+}
+_FOREIGN_PREFIXES = ("bert.", "roberta.", "distilbert.", "electra.", "albert.", "mpnet.", "deberta.", "model.")
+
+
+def select_parameters(
+    model: nn.Module, params: list[str], who: str, strict: bool = True
+) -> dict[str, nn.Parameter]:
+    """The model's parameters that a recipe's `params` name, in the model's order.
+
+    Args:
+        model: the model.
+        params: names with or without `.weight`, `re:` patterns, `__ALL__`, `__ALL_PRUNABLE__`
+            (the weights of all Linear layers; no embeddings).
+        who: the modifier, for the error.
+        strict: whether an entry that matches nothing is an error.
+
+    Raises:
+        ModifierError: an entry matches nothing; the message lists near names.
+    """
+    parameters = dict(model.named_parameters())
+    chosen: set[str] = set()
+    for entry in params:
+        matched = _match(model, entry, parameters, who)
+        if not matched and strict:
+            prunable = _prunable(model)
+            raise ModifierError(
+                f"{who}: params entry {entry!r} matches no parameter of this {type(model).__name__}. "
+                f"{did_you_mean(entry.removeprefix('re:'), parameters if len(parameters) < 40 else prunable)}"
+            )
+        chosen |= matched
+    return {name: parameter for name, parameter in parameters.items() if name in chosen}
+
+
+def select_modules(model: nn.Module, names: list[str], who: str) -> tuple[dict[str, nn.Module], list[str]]:
+    """The modules that a recipe's `submodules` name, and the names that this architecture has no part for.
+
+    Raises:
+        ModifierError: a name is neither a module of this model nor a part of BERT that this
+            architecture may lack; or nothing was found at all.
+    """
+    modules = dict(model.named_modules())
+    found: dict[str, nn.Module] = {}
+    absent: list[str] = []
+    for name in names:
+        own = _own_modules(model, name, modules)
+        if not own and _part(name) is None:
+            near = [path for path in modules if path.count(".") <= max(name.count("."), 1)]
+            raise ModifierError(
+                f"{who}: {name!r} is no module of this {type(model).__name__}. {did_you_mean(name, near)}"
+            )
+        if not own:
+            absent.append(name)
+        found |= own
+    if not found:
+        raise ModifierError(
+            f"{who}: none of {', '.join(names)} is a module of this {type(model).__name__}. "
+            f"Its top modules are {', '.join(path for path in modules if path.count('.') == 0 and path)}."
+        )
+    return found, absent
+
+
+def _match(model: nn.Module, entry: str, parameters: dict[str, nn.Parameter], who: str) -> set[str]:
+    if entry.upper() == ALL:
+        return set(parameters)
+    if entry.upper() == ALL_PRUNABLE:
+        return set(_prunable(model))
+    if entry.startswith("re:"):
+        try:
+            pattern = re.compile(entry[3:])
+        except re.error as error:
+            raise ModifierError(f"{who}: params entry {entry!r} is no regular expression: {error}.") from None
+        matched = {name for name in parameters if pattern.match(name)}
+        if matched:
+            return matched
+        mapped = re.compile(re.sub(r"^\^?(bert|roberta|distilbert|electra|albert)(?=\\?\.)", _prefix(model), entry[3:]))
+        return {name for name in parameters if mapped.match(name)}
+    bare = _bare(entry)
+    names = [entry] if bare == entry else [entry, f"{_prefix(model)}.{bare}"]
+    for name in names:
+        for candidate in (name, f"{name}.weight"):
+            if candidate in parameters:
+                return {candidate}
+    return set()
+
+
+def _prunable(model: nn.Module) -> list[str]:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and getattr(module, "weight", None) is not None
+    ]
+
+
+def _own_modules(model: nn.Module, name: str, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    if name in modules:
+        return {name: modules[name]}
+    prefix, bare = _prefix(model), _bare(name)
+    if f"{prefix}.{bare}" in modules:
+        return {f"{prefix}.{bare}": modules[f"{prefix}.{bare}"]}
+    part = _part(name)
+    paths = [path for own in _PARTS.get(part or "", ()) for path in (f"{prefix}.{own}", own) if path in modules]
+    return {path: modules[path] for path in paths}
+
+
+def _part(name: str) -> str | None:
+    bare = _bare(name)
+    return bare if bare in _PARTS else None
+
+
+def _bare(name: str) -> str:
+    for foreign in _FOREIGN_PREFIXES:
+        if name.startswith(foreign):
+            return name.removeprefix(foreign)
+    return name
+
+
+def _prefix(model: nn.Module) -> str:
+    return str(getattr(model, "base_model_prefix", ""))

@@ -1,0 +1,1 @@
+"""Quantization-aware training: fake-quantized modules with buffers only, put in place of a model's own."""

@@ -1,0 +1,165 @@
+"""Fake quantization: round to the integer grid and back, with the straight-through gradient.
+
+Bengio, Leonard and Courville 2013 (arXiv:1308.3432) for the gradient; Jacob et al. 2018 (arXiv:1712.05877)
+for the moving ranges. The rounding is ONNX's QuantizeLinear: half to even, then the zero point, then
+saturation; a graph exported with the same scales computes the same integers.
+
+PyTorch's own operator (`fake_quantize_per_tensor_affine`) is not vectorized on CPUs and takes about four
+times as long as the few whole-tensor operations here.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparseml.quantization.scheme import TensorScheme
+
+BUFFERS = ("minimum", "maximum", "scale", "zero_point")
+
+
+class FakeQuantize(nn.Module):
+    """Observes a tensor's range while training, and fake-quantizes the tensor once enabled.
+
+    Its buffers are not persistent: a model's own `state_dict` keeps the keys that every other loader
+    knows, and the checkpoint carries them in a file of their own. Until it is enabled it returns its input.
+
+    Buffers (shape [] for one scale a tensor, [rows, 1] for one a channel): `minimum` and `maximum`, the
+    observed range (NaN before the first observation); `scale` (float32) and `zero_point` (int32).
+    """
+
+    minimum: Tensor
+    maximum: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, scheme: TensorScheme, weight: Tensor | None = None) -> None:
+        """For activations; or, given a `weight`, for that weight, whose range is always its present one."""
+        super().__init__()
+        self.scheme = scheme
+        self.of_weight = weight is not None
+        self.enabled = False
+        self.observing = True
+        channels = (weight.shape[0], 1) if weight is not None and scheme.strategy == "channel" else ()
+        device = weight.device if weight is not None else None
+        for name in ("minimum", "maximum"):
+            self.register_buffer(name, torch.full(channels, torch.nan, device=device), persistent=False)
+        self.register_buffer("scale", torch.ones(channels, device=device), persistent=False)
+        self.register_buffer("zero_point", torch.zeros(channels, dtype=torch.int32, device=device), persistent=False)
+        self._memo: tuple[weakref.ref[Tensor], int, weakref.ref[Tensor]] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The tensor on the integer grid, as float32, any shape; the tensor itself while not enabled."""
+        if not self.enabled:
+            return x
+        remembered = self._remembered(x)
+        if remembered is not None:
+            return remembered
+        if self.observes:
+            self.observe(x.detach())
+        result = self.round(x)
+        self._memo = (weakref.ref(x), x._version, weakref.ref(result))
+        return result
+
+    @property
+    def observes(self) -> bool:
+        """Whether the next tensor moves the range."""
+        return self.enabled and self.observing and self.training
+
+    def round(self, x: Tensor) -> Tensor:
+        """The tensor on the present grid, without looking at its range."""
+        # A weight's present range cannot clip it, so its gradient needs no mask.
+        never_clips = self.of_weight and self.observes
+        return fake_quantize(x.float(), self.scale, self.zero_point, self.scheme, never_clips)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Widen or move the range by what `x` holds, and derive scale and zero point."""
+        if self.of_weight:
+            low, high = weight_range(x.float(), self.scheme)
+        else:
+            low, high = torch.aminmax(x.float())
+            seen = ~torch.isnan(self.minimum)
+            low = torch.where(seen, torch.lerp(self.minimum, low, self.scheme.averaging), low)
+            high = torch.where(seen, torch.lerp(self.maximum, high, self.scheme.averaging), high)
+        self.minimum.copy_(low)
+        self.maximum.copy_(high)
+        scale, zero_point = scale_and_zero_point(low, high, self.scheme)
+        self.scale.copy_(scale)
+        self.zero_point.copy_(zero_point)
+
+    def _remembered(self, x: Tensor) -> Tensor | None:
+        """The last result when the input is the very same tensor.
+
+        Query, key and value are fed by one tensor and share one quantizer: it then quantizes once, not
+        three times, and one result is kept for the backward pass, not three.
+        """
+        if self._memo is None or self.of_weight:
+            return None
+        last, version, result = self._memo
+        return result() if last() is x and version == x._version else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memo": None}  # weak references can be neither copied nor pickled
+
+    def extra_repr(self) -> str:
+        """For print(model)."""
+        kind = "int" if self.scheme.symmetric else "uint"
+        return f"{kind}{self.scheme.num_bits}, enabled={self.enabled}, observing={self.observing}"
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: Tensor, high: Tensor, never_clips: bool) -> Tensor:
+        rounded = torch.div(x, scale).round_()
+        clipped = rounded.clamp(low, high)
+        ctx.never_clips = never_clips
+        if not never_clips:
+            ctx.save_for_backward(rounded != clipped)
+        return clipped.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        if not ctx.never_clips:
+            (outside,) = ctx.saved_tensors
+            gradient = gradient.masked_fill(outside, 0.0)
+        return gradient, None, None, None, None
+
+
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorScheme, never_clips: bool = False
+) -> Tensor:
+    """`(saturate(round(x / scale) + zero_point) - zero_point) * scale`, float32, the shape of `x`.
+
+    The gradient passes where nothing was clipped and is 0 elsewhere; `never_clips` promises that nothing is,
+    and saves the memory of knowing where.
+    """
+    low, high = scheme.low - zero_point, scheme.high - zero_point
+    result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)  # type: ignore[no-untyped-call]
+    return result
+
+
+def weight_range(weight: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of a weight: [] for one scale a tensor, [rows, 1] for one a channel."""
+    if scheme.strategy == "channel":
+        rows = weight.reshape(weight.shape[0], -1)
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        return low, high
+    low, high = torch.aminmax(weight)
+    return low, high
+
+
+def scale_and_zero_point(low: Tensor, high: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:
+    """The grid for values in [low, high], of which 0 is always a point; float32 scale, int32 zero point."""
+    tiny = torch.finfo(torch.float32).tiny * 2**10
+    if scheme.symmetric:
+        scale = (torch.maximum(low.abs(), high.abs()) / scheme.high).clamp_min(tiny)
+        return scale, torch.zeros_like(scale, dtype=torch.int32)
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    scale = ((high - low) / (scheme.high - scheme.low)).clamp_min(tiny)
+    zero_point = (scheme.low - torch.round(low / scale)).clamp_(scheme.low, scheme.high)
+    return scale, zero_point.to(torch.int32)
