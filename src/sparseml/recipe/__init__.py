@@ -1,0 +1,9 @@
+"""Recipes: text to an evaluated plan, and back."""
+
+from __future__ import annotations
+
+from sparseml.recipe.errors import RecipeError
+from sparseml.recipe.load import load_plan
+from sparseml.recipe.plan import ModifierSpec, Plan
+
+__all__ = ["ModifierSpec", "Plan", "RecipeError", "load_plan"]

@@ -1,0 +1,160 @@
+"""A recipe's text to a plan: overrides first, then every variable, then the modifiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import Node
+
+from resparse.errors import did_you_mean
+from sparseml.recipe import overrides
+from sparseml.recipe.errors import RecipeError
+from sparseml.recipe.nodes import compose
+from sparseml.recipe.parse import METADATA, Section, parse
+from sparseml.recipe.plan import ModifierSpec, Plan
+from sparseml.recipe.source import Source, read_source
+from sparseml.recipe.values import NodeReader
+from sparseml.recipe.variables import Scope, Variable
+
+
+def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = None) -> Plan:
+    """Read and evaluate a recipe.
+
+    Args:
+        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the text itself.
+        recipe_args: new values for variables that the recipe sets, at its root or in a stage: a mapping,
+            a JSON object, or `name=value,name=value`.
+
+    Raises:
+        RecipeError: with the source, the line, what was found, why it is wrong and what would be right.
+        sparsezoo.ZooError: a stub that nothing is known about, or that cannot be had now.
+    """
+    source = read_source(recipe)
+    changes = overrides.parse_overrides(recipe_args)
+    try:
+        return _evaluated(source, compose(source), changes)
+    except RecursionError:
+        raise RecipeError(
+            "its values, or the variables in them, are nested too deeply.", source.name
+        ) from None
+
+
+def _evaluated(source: Source, root: Node, changes: dict[str, Any]) -> Plan:
+    reader = NodeReader(source.name)
+    outline, stages = parse(root, reader)
+    sections = [outline, *stages]
+    _check_names(changes, sections, source.name)
+    reader = NodeReader(source.name, _replacements(changes, sections))
+
+    around = Scope(_variables(outline, changes, reader), source.name)
+    scopes = [around, *(Scope(_variables(stage, changes, reader), source.name, around) for stage in stages)]
+    modifiers = [_specs(section, scope, reader) for section, scope in zip(sections, scopes, strict=True)]
+    plan = Plan(
+        source=source.name,
+        modifiers=tuple(spec for specs in sorted(modifiers, key=_when) for spec in specs),
+        variables=around.values(),
+        stage_variables={
+            stage.name: scope.values() for stage, scope in zip(stages, scopes[1:], strict=True) if stage.name
+        },
+        metadata=_metadata(outline, stages, reader),
+    )
+    _check_uses(changes, sections, scopes, reader)
+    return plan
+
+
+def _specs(section: Section, scope: Scope, reader: NodeReader) -> list[ModifierSpec]:
+    return [
+        ModifierSpec(
+            tag=modifier.tag,
+            fields={name: scope.evaluate(reader.value(pair.node)) for name, pair in modifier.fields.items()},
+            line=modifier.line,
+            field_lines={name: pair.line for name, pair in modifier.fields.items()},
+            group=modifier.group,
+            stage=section.name,
+        )
+        for modifier in section.modifiers
+    ]
+
+
+def _variables(section: Section, changes: dict[str, Any], reader: NodeReader) -> dict[str, Variable]:
+    return {
+        name: Variable(changes[name], None)
+        if name in changes and not pair.owns
+        else Variable(reader.value(pair.node), None if name in changes else pair.line)
+        for name, pair in section.variables.items()
+    }
+
+
+def _replacements(changes: dict[str, Any], sections: Iterable[Section]) -> dict[int, Any]:
+    """Values by the node that they stand in for, so that aliases of an overridden variable's anchor follow."""
+    return {
+        id(section.variables[name].node): value
+        for section in sections
+        for name, value in changes.items()
+        if name in section.variables and section.variables[name].owns
+    }
+
+
+def _check_names(changes: dict[str, Any], sections: list[Section], source: str) -> None:
+    known = {name for section in sections for name in section.variables}
+    for name in changes:
+        if name not in known:
+            advice = did_you_mean(name, known) if known else "It sets no variables."
+            raise RecipeError(
+                f"there is no variable {name!r} in {source}; only variables that the recipe sets can be changed. {advice}",
+                overrides.SOURCE,
+            )
+
+
+def _check_uses(
+    changes: dict[str, Any], sections: list[Section], scopes: list[Scope], reader: NodeReader
+) -> None:
+    """Refuse a change that changes nothing, as in a saved recipe, whose expressions are evaluated already."""
+    for name in changes:
+        places = [
+            (section.variables[name], scope)
+            for section, scope in zip(sections, scopes, strict=True)
+            if name in section.variables
+        ]
+        if not any(name in scope.used or reader.uses.get(id(pair.node), 0) > 1 for pair, scope in places):
+            raise RecipeError(
+                f"nothing in {reader.source} uses the variable {name!r}, so changing it would change nothing. "
+                "Write eval("
+                + name
+                + ") where it is meant (a recipe saved with a model holds numbers there), "
+                "or leave it out.",
+                overrides.SOURCE,
+            )
+
+
+def _metadata(outline: Section, stages: list[Section], reader: NodeReader) -> dict[str, Any] | None:
+    """The root's `__metadata__`, with that of a stage under the stage's name."""
+    result: dict[str, Any] | None = None
+    for section in [outline, *stages]:
+        if section.metadata is None:
+            continue
+        block = reader.value(section.metadata, expressions=False)
+        if block is None:
+            continue
+        if not isinstance(block, dict):
+            raise reader.error(f"{METADATA} holds names and values; found {block!r:.60}.", section.metadata)
+        result = {**(result or {}), **(block if section.name is None else {section.name: block})}
+    return result
+
+
+def _when(specs: list[ModifierSpec]) -> tuple[float, float]:
+    """Where a section stands in time: its first start and its last end."""
+    return min(_epochs(specs, "start_epoch"), default=0.0), max(_epochs(specs, "end_epoch"), default=0.0)
+
+
+def _epochs(specs: list[ModifierSpec], name: str) -> list[float]:
+    """The epochs that a field gives; negative ones mean "at once" and "never", and wrong ones are refused later."""
+    values = [spec.fields.get(name) for spec in specs]
+    return [
+        float(value)
+        for value in values
+        if isinstance(value, int | float) and value >= 0 and math.isfinite(value)
+    ]

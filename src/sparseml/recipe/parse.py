@@ -1,0 +1,200 @@
+"""The structure of a recipe: which of its entries are modifiers, stages and variables. Nothing is evaluated here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sparseml.recipe.nodes import STANDARD, line_of
+from sparseml.recipe.values import NodeReader, Pair
+
+METADATA = "__metadata__"
+DEFAULT_GROUP = "modifiers"
+# Written by old versions, never with a meaning.
+_DROPPED_FIELDS = ("log_types",)
+
+_TAG = re.compile(r"!(?:pytorch\.)?([A-Za-z_][\w.]*)")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A modifier before evaluation."""
+
+    tag: str
+    fields: dict[str, Pair]
+    line: int
+    group: str
+
+
+@dataclass
+class Section:
+    """The root of a recipe, or one of its stages.
+
+    Attributes:
+        name: the stage's name; None for the root.
+        line: 1-based line on which it begins.
+        variables: in the order of the text, not yet read.
+        modifiers: in the order of the text.
+        metadata: the `__metadata__` entry's value, where there is one.
+    """
+
+    name: str | None
+    line: int
+    variables: dict[str, Pair] = field(default_factory=dict)
+    modifiers: list[Tagged] = field(default_factory=list)
+    metadata: Node | None = None
+
+
+def parse(root: Node, reader: NodeReader) -> tuple[Section, list[Section]]:
+    """The root section and its stages, in the order of the text.
+
+    Raises:
+        RecipeError: something that stands where it cannot stand, or no modifiers at all.
+    """
+    return _Parser(reader).recipe(root)
+
+
+class _Parser:
+    def __init__(self, reader: NodeReader) -> None:
+        self.reader = reader
+        self.error = reader.error
+
+    def recipe(self, root: Node) -> tuple[Section, list[Section]]:
+        section = Section(None, line_of(root))
+        stages: list[Section] = []
+        if _is_tagged(root):
+            section.modifiers = [self._modifier(root, DEFAULT_GROUP)]
+        elif isinstance(root, SequenceNode):
+            section.modifiers = self._group(root, DEFAULT_GROUP)
+        elif isinstance(root, MappingNode):
+            stages = self._entries(self.reader.pairs(root), section)
+        else:
+            raise self.error(
+                f"a recipe is a mapping with lists of modifiers; found only the text {_clipped(root.value)}.",
+                root,
+            )
+        if section.modifiers and stages:
+            raise self.error(
+                f"there are modifiers both at the root (line {section.modifiers[0].line}) and in the stage "
+                f"{stages[0].name!r} (line {stages[0].line}). Move them all into stages, or all out of them."
+            )
+        if not section.modifiers and not any(stage.modifiers for stage in stages):
+            raise self.error(
+                "it holds no modifiers. They stand in a list whose name contains 'modifiers', each with its "
+                "!Tag, for example\n    training_modifiers:\n      - !EpochRangeModifier\n"
+                "        start_epoch: 0\n        end_epoch: 3"
+            )
+        return section, stages
+
+    def _entries(self, pairs: list[Pair], section: Section) -> list[Section]:
+        """Sort the entries of a root or a stage into `section`; what turns out to be a stage is returned."""
+        stages = []
+        for pair in pairs:
+            if pair.name == METADATA:
+                section.metadata = pair.node
+            elif _is_tagged(pair.node):
+                section.modifiers.append(self._modifier(pair.node, pair.name))
+            elif isinstance(pair.node, SequenceNode) and "modifiers" in pair.name:
+                section.modifiers.extend(self._group(pair.node, pair.name))
+            elif isinstance(pair.node, MappingNode) and self._holds_modifiers(pair.node):
+                stages.append(self._stage(pair, section))
+            elif section.name is None and pair.name == "version":
+                continue  # any version is read alike
+            elif not self._is_empty_group(pair):
+                section.variables[pair.name] = pair
+        return stages
+
+    def _stage(self, pair: Pair, around: Section) -> Section:
+        if around.name is not None:
+            raise self.error(f"the stage {pair.name!r} stands inside the stage {around.name!r}.", pair.node)
+        stage = Section(pair.name, pair.line)
+        self._entries(self.reader.pairs(pair.node), stage)
+        return stage
+
+    def _holds_modifiers(self, node: Node) -> bool:
+        return any(
+            _is_tagged(value)
+            or (
+                isinstance(value, SequenceNode)
+                and ("modifiers" in str(key.value) or any(map(_is_tagged, value.value)))
+            )
+            for key, value in node.value
+        )
+
+    def _is_empty_group(self, pair: Pair) -> bool:
+        """Whether it is a list of modifiers of which nothing is left; refuse what only looks like one."""
+        node = pair.node
+        if isinstance(node, SequenceNode):
+            if any(map(_is_tagged, node.value)):
+                raise self.error(
+                    f"modifiers stand under {pair.name!r}, which is no name for a list of modifiers: such a name "
+                    f"contains 'modifiers'. Call it {pair.name + '_modifiers'!r}, for example.",
+                    node,
+                )
+            return False
+        if "modifiers" not in pair.name:
+            return False
+        if isinstance(node, MappingNode):
+            raise self.error(
+                f"{pair.name!r} is a mapping; modifiers are a list, each with its !Tag:"
+                f"{_suggestion(node, pair.name)}",
+                node,
+            )
+        if str(node.value).lstrip().startswith("eval"):
+            raise self.error(f"{pair.name!r} is an expression; modifiers are written out as a list.", node)
+        return bool(node.tag == STANDARD + "null")
+
+    def _group(self, node: Node, name: str) -> list[Tagged]:
+        return [self._modifier(item, name) for item in node.value]
+
+    def _modifier(self, node: Node, group: str) -> Tagged:
+        match = _TAG.fullmatch(node.tag)
+        if match is None:
+            raise self.error(self._not_a_modifier(node, group), node)
+        pairs: list[Pair] = []
+        if isinstance(node, MappingNode):
+            pairs = self.reader.pairs(node)
+        elif isinstance(node, SequenceNode) or node.value:
+            found = "a list" if isinstance(node, SequenceNode) else f"the text {_clipped(node.value)}"
+            raise self.error(
+                f"{node.tag} is followed by {found}; its properties follow as `name: value`, one a line.",
+                node,
+            )
+        fields = {pair.name: pair for pair in pairs if pair.name not in _DROPPED_FIELDS}
+        return Tagged(match[1], fields, line_of(node), group)
+
+    def _not_a_modifier(self, node: Node, group: str) -> str:
+        if not node.tag.startswith(STANDARD):
+            name = node.tag.strip("!:")
+            return f"{node.tag!r} is no modifier's tag; a tag is one ! and a class name, such as !{name or 'Name'}."
+        kind = node.tag.removeprefix(STANDARD)
+        if kind not in ("map", "seq", "str", "null", "int", "float", "bool", "merge"):
+            return f"!!{kind} is no modifier's tag; write it with one exclamation mark: !{kind}."
+        found = {MappingNode: "a mapping", SequenceNode: "a list"}.get(
+            type(node), f"{_clipped(str(node.value))}"
+        )
+        return f"an entry of {group!r} has no !Tag: found {found}; a modifier looks like{_suggestion(node, group)}"
+
+
+def _is_tagged(node: Node) -> bool:
+    return not node.tag.startswith(STANDARD)
+
+
+def _suggestion(node: Node, group: str) -> str:
+    """How the modifiers would be written, with the class name that seems to be meant."""
+    name = "EpochRangeModifier"
+    if isinstance(node, ScalarNode) and re.fullmatch(r"[A-Z]\w+", node.value):
+        name = node.value
+    elif (
+        isinstance(node, MappingNode)
+        and node.value
+        and re.fullmatch(r"[A-Z]\w+", str(node.value[0][0].value))
+    ):
+        name = node.value[0][0].value
+    return f"\n    {group}:\n      - !{name}\n        start_epoch: 0"
+
+
+def _clipped(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

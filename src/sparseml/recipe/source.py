@@ -1,0 +1,170 @@
+"""Where a recipe's text comes from: a file, a folder, a `zoo:` stub, or the text itself."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from resparse.errors import nearest
+from sparseml.recipe.errors import RecipeError
+
+SUFFIXES = (".yaml", ".yml", ".md")
+INLINE = "inline recipe"
+# A recipe has a few thousand characters; someone who passes a data file should not have to wait for the answer.
+MAX_SIZE = 500_000
+
+_TAG = re.compile(r"(?:^|[\s\[{,:-])![A-Za-z_]")
+_FENCES = ("---", "+++")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The YAML of a recipe, and what the user called it.
+
+    Attributes:
+        name: a path, a stub, or "inline recipe"; every error names it.
+        text: YAML with `\\n` line ends. Line n of it is line n of what the user sees: the text around
+            Markdown's front matter is blanked, not cut.
+    """
+
+    name: str
+    text: str
+
+
+def read_source(recipe: str | Path) -> Source:
+    """Find the text behind `recipe`.
+
+    Args:
+        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the
+            text itself, told by a line break or a `!Tag` in it.
+
+    Raises:
+        RecipeError: no such file, not a recipe's file name, empty, not UTF-8, Markdown without front matter.
+        sparsezoo.ZooError: a stub that nothing is known about, or that cannot be had now.
+    """
+    if isinstance(recipe, Path):
+        return _from_path(recipe, str(recipe))
+    if not recipe.strip():
+        raise RecipeError(
+            "it is empty. Give the path of a .yaml or .md file, a zoo: stub, or the recipe's text.", INLINE
+        )
+    if recipe.startswith("zoo:"):
+        from sparsezoo import recipe_path
+
+        return _from_path(recipe_path(recipe), recipe)
+    path = Path(os.path.expanduser(recipe))  # noqa: PTH111 - Path.expanduser raises where no home is known
+    if "\n" in recipe or "\r" in recipe or (_TAG.search(recipe) and not _exists(path)):
+        return Source(INLINE, _prepared(recipe, INLINE, markdown=False))
+    return _from_path(path, recipe)
+
+
+def _from_path(path: Path, name: str) -> Source:
+    if not _exists(path):
+        raise RecipeError(_missing(path), name)
+    if path.is_dir():
+        path, name = _inside(path, name)
+    if path.suffix.lower() not in SUFFIXES:
+        raise RecipeError(
+            f"a recipe's file name ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.", name
+        )
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE * 4 + 1)
+    except OSError as error:
+        raise RecipeError(f"it cannot be read: {error.strerror or error}.", name) from error
+    return Source(name, _prepared(_decoded(data, name), name, markdown=path.suffix.lower() == ".md"))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return False
+
+
+def _inside(folder: Path, name: str) -> tuple[Path, str]:
+    for suffix in SUFFIXES:
+        candidate = folder / f"recipe{suffix}"
+        if candidate.is_file():
+            return candidate, str(candidate)
+    raise RecipeError("it is a folder without a recipe.yaml in it.", name)
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not _exists(folder) or not folder.is_dir():
+        advice = f"The folder {folder} does not exist either."
+        if len(path.parts) > 5:
+            advice += " (A SparseZoo stub begins with zoo:)"
+        return f"there is no such file. {advice}"
+    try:
+        names = [
+            entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES or entry.is_dir()
+        ]
+    except OSError:
+        names = []
+    place = "the current folder" if str(folder) == "." else str(folder)
+    near = nearest(path.name, names)
+    if near:
+        return f"there is no such file. Near it in {place}: {', '.join(near)}."
+    recipes = sorted(name for name in names if name.lower().endswith(SUFFIXES))[:5]
+    found = f"In {place} are: {', '.join(recipes)}." if recipes else f"In {place} is no recipe."
+    return f"there is no such file. {found}"
+
+
+def _decoded(data: bytes, name: str) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RecipeError("it is UTF-16; save it as UTF-8.", name)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"it is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start} ({error.reason}). "
+            "Save the file as UTF-8.",
+            name,
+            data.count(b"\n", 0, error.start) + 1,
+        ) from None
+
+
+def _prepared(text: str, name: str, *, markdown: bool) -> str:
+    """Check the size, make line ends `\\n`, and leave only the front matter where there is one."""
+    if len(text) > MAX_SIZE:
+        raise RecipeError(f"it has more than {MAX_SIZE} characters; a recipe has a few thousand.", name)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise RecipeError("it is empty. A recipe holds at least one list of modifiers.", name)
+    if markdown or (name == INLINE and text.lstrip().startswith(_FENCES)):
+        return _front_matter(text, name, required=markdown)
+    return text
+
+
+def _front_matter(text: str, name: str, *, required: bool) -> str:
+    """Blank everything but the YAML between the first two `---` (or `+++`) lines."""
+    lines = text.split("\n")
+    opening = next(index for index, line in enumerate(lines) if line.strip())
+    fence = lines[opening].strip()
+    if fence not in _FENCES:
+        if not required:
+            return text
+        raise RecipeError(
+            "Markdown without front matter. A recipe in Markdown begins with a line ---, then the YAML, "
+            f"then a line --- again; found {_clipped(lines[opening])}.",
+            name,
+            opening + 1,
+        )
+    rest = range(opening + 1, len(lines))
+    closing = next((index for index in rest if lines[index].rstrip() == fence), None)
+    if closing is None:
+        if not required and fence == "---":
+            return text  # the marker with which any YAML document may begin
+        raise RecipeError(
+            f"the front matter that begins here has no closing line {fence}.", name, opening + 1
+        )
+    return "\n" * (opening + 1) + "\n".join(lines[opening + 1 : closing]) + "\n" * (len(lines) - closing)
+
+
+def _clipped(line: str) -> str:
+    return repr(line if len(line) <= 60 else line[:57] + "...")

@@ -1,0 +1,237 @@
+"""Nodes to plain values in which `eval(...)` still stands: names checked, merges and aliases followed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from sparseml.recipe.errors import RecipeError
+from sparseml.recipe.nodes import STANDARD, line_of
+
+# Aliases can make a short text stand for a huge value; no recipe needs anywhere near this many.
+MAX_VALUES = 100_000
+SCALARS = ("null", "bool", "int", "float", "str", "merge")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_BASES = {"0x": 16, "0o": 8, "0b": 2}
+_EVAL = re.compile(r"\s*eval\s*\((.*)\)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """The inside of an `eval(...)`, with its 1-based line; None for one from recipe_args."""
+
+    text: str
+    line: int | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A named entry of a mapping.
+
+    Attributes:
+        name: the key.
+        line: 1-based line of the key.
+        node: the value.
+        owns: the value is written here, rather than an alias or merged in from elsewhere.
+    """
+
+    name: str
+    line: int
+    node: Node
+    owns: bool
+
+
+class NodeReader:
+    """Turns nodes into values, counting them so that aliases cannot blow a recipe up.
+
+    Args:
+        source: what the user called the recipe.
+        replaced: values that stand in for nodes (by `id`): variables that recipe_args override, so that
+            aliases of their anchors follow. `uses` counts how often each was read.
+    """
+
+    def __init__(self, source: str, replaced: Mapping[int, Any] | None = None) -> None:
+        self.source = source
+        self.replaced = replaced or {}
+        self.uses = dict.fromkeys(self.replaced, 0)
+        self._read = 0
+        self._open: list[int] = []
+
+    def error(self, message: str, node: Node | None = None) -> RecipeError:
+        """A RecipeError at a node's line."""
+        return RecipeError(message, self.source, line_of(node) if node is not None else None)
+
+    def value(self, node: Node, *, expressions: bool = True) -> Any:
+        """The plain value of a node: None, bool, int, float, str, Expression, list or dict.
+
+        Args:
+            expressions: take texts of the form `eval(...)` for expressions; False leaves them text.
+        """
+        self._count(node)
+        if id(node) in self.replaced:
+            self.uses[id(node)] += 1
+            return self.replaced[id(node)]
+        if not node.tag.startswith(STANDARD):
+            raise self.error(
+                f"the tag {node.tag} stands inside a value. A modifier stands in a list of modifiers; "
+                "a text that begins with ! needs quotes.",
+                node,
+            )
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, expressions)
+        self._enter(node)
+        result: Any
+        if isinstance(node, SequenceNode):
+            result = [self.value(item, expressions=expressions) for item in node.value]
+        else:
+            result = self._mapping(node, expressions)
+        self._open.pop()
+        return result
+
+    def pairs(self, node: Node) -> list[Pair]:
+        """The entries of a mapping whose keys are names, merged ones (`<<`) last.
+
+        Raises:
+            RecipeError: a key that is no name, or one that stands twice.
+        """
+        return [
+            Pair(self._name(key), line_of(key), value, own and value.start_mark.index > key.start_mark.index)
+            for _, key, value, own in self._entries(node)
+        ]
+
+    def _mapping(self, node: Node, expressions: bool) -> dict[Any, Any]:
+        if node.tag != STANDARD + "map":
+            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
+        return {key: self.value(value, expressions=expressions) for key, _, value, _ in self._entries(node)}
+
+    def _entries(self, node: Node) -> Iterator[tuple[Any, Node, Node, bool]]:
+        """Key, key node, value node, and whether it is written here; a merged key never hides one's own."""
+        first: dict[Any, Node] = {}
+        merged: list[Node] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == STANDARD + "merge":
+                merged.extend(self._merged(value_node))
+                continue
+            key = self._key(key_node)
+            if key in first:
+                raise self.error(
+                    f"{key_node.value!r} is set twice: here and on line {line_of(first[key])}. Keep one.",
+                    key_node,
+                )
+            first[key] = key_node
+            yield key, key_node, value_node, True
+        for other in merged:
+            self._enter(other)
+            for key, key_node, value_node, _ in self._entries(other):
+                self._count(value_node)
+                if key not in first:
+                    first[key] = key_node
+                    yield key, key_node, value_node, False
+            self._open.pop()
+
+    def _merged(self, node: Node) -> list[Node]:
+        nodes = node.value if isinstance(node, SequenceNode) else [node]
+        for item in nodes:
+            if not isinstance(item, MappingNode):
+                raise self.error("`<<` merges a mapping, or a list of mappings, by alias: `<<: *name`.", node)
+        return list(nodes)
+
+    def _key(self, node: Node) -> Any:
+        if not isinstance(node, ScalarNode) or not node.tag.startswith(STANDARD):
+            raise self.error("a name is expected before the colon; found a list, a mapping or a tag.", node)
+        return self._scalar(node, expressions=False)
+
+    def _name(self, node: Node) -> str:
+        key = self._key(node)
+        if not isinstance(key, str) or not key:
+            raise self.error(
+                f"a name is expected before the colon; found {node.value!r}. Put quotes around it.", node
+            )
+        return key
+
+    def _scalar(self, node: ScalarNode, expressions: bool) -> Any:
+        kind = node.tag.removeprefix(STANDARD)
+        if kind not in SCALARS:
+            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
+        try:
+            value = scalar(node.value, kind)
+        except ValueError:
+            raise self.error(f"{node.value!r} is no {kind} value, or is too large for one.", node) from None
+        return self._text(value, node) if expressions and isinstance(value, str) else value
+
+    def _text(self, text: str, node: Node) -> str | Expression:
+        if expression := as_expression(text, line_of(node)):
+            return expression
+        if re.match(r"\s*eval\s*\(", text):
+            raise self.error(
+                f"{text!r} has no closing parenthesis at its end. "
+                "Inside [ ] and { } an eval(...) with commas needs quotes.",
+                node,
+            )
+        return text
+
+    def _enter(self, node: Node) -> None:
+        if id(node) in self._open:
+            raise self.error("this value contains itself, by an alias of its own anchor.", node)
+        self._open.append(id(node))
+
+    def _count(self, node: Node) -> None:
+        self._read += 1
+        if self._read > MAX_VALUES:
+            raise self.error(f"its aliases unfold to more than {MAX_VALUES} values.", node)
+
+
+def as_expression(text: str, line: int | None) -> Expression | None:
+    """The expression that a text of the form `eval(...)` stands for."""
+    match = _EVAL.fullmatch(text)
+    return Expression(match[1].strip(), line) if match else None
+
+
+def with_expressions(value: Any) -> Any:
+    """A copy of a plain value from recipe_args in which texts of the form `eval(...)` are expressions."""
+    if isinstance(value, str):
+        return as_expression(value, None) or value
+    if isinstance(value, list | tuple):
+        return [with_expressions(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: with_expressions(item) for key, item in value.items()}
+    return value
+
+
+def scalar(text: str, kind: str) -> None | bool | int | float | str:
+    """A text as one of the SCALARS.
+
+    Raises:
+        ValueError: it is not one, or too large.
+    """
+    match kind:
+        case "null":
+            return None
+        case "bool" if text.lower() in _BOOLEANS:
+            return _BOOLEANS[text.lower()]
+        case "int":
+            return int(text, _BASES.get(text[:2].lower(), 10))
+        case "float":
+            return _float(text)
+        case "str" | "merge":
+            text.encode()  # a lone surrogate could never be written out again
+            return text
+    raise ValueError(f"{text!r} is not of type {kind}")
+
+
+def _float(text: str) -> float:
+    if text.lower().lstrip("+-") in (".inf", ".nan"):
+        return float(text.replace(".", ""))
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("too large")
+    return number
+
+
+def _short(tag: str) -> str:
+    return tag.replace(STANDARD, "!!")
