@@ -1,0 +1,122 @@
+"""The three groups of arguments, with their defaults and a sentence on each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import transformers
+
+from sparseml.data.files import READERS
+from sparseml.data.tasks import TASKS
+
+DEFAULT_MODEL: Final = (
+    "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
+)
+
+
+def _argument(default: Any, text: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclass
+class ModelArguments:
+    """Where the model comes from."""
+
+    model_name_or_path: str = _argument(
+        DEFAULT_MODEL, "The checkpoint to start from: a folder, a zoo: stub or a Hub id."
+    )
+    config_name: str | None = _argument(None, "A configuration, if not the model's own.")
+    tokenizer_name: str | None = _argument(None, "A tokenizer, if not the model's own.")
+    cache_dir: str | None = _argument(None, "Where downloads are kept.")
+    use_fast_tokenizer: bool = _argument(True, "Use the tokenizer written in Rust.")
+    use_teacher_tokenizer: bool = _argument(
+        False, "Tokenize for the teacher with the teacher's own tokenizer."
+    )
+    model_revision: str | None = _argument(
+        None, "A branch, tag or commit of the Hub's repository; by default main, or what the zoo pins."
+    )
+    token: str | bool | None = _argument(
+        None, "An access token for the Hub; without a value, the one you logged in with."
+    )
+
+
+@dataclass
+class DataTrainingArguments:
+    """Which data, and how texts become tokens."""
+
+    task_name: str | None = _argument(None, f"A known task: {', '.join(TASKS)}.")
+    dataset_name: str | None = _argument(None, "A dataset of the Hub, or a local folder with one.")
+    dataset_config_name: str | None = _argument(None, "Which subset of the dataset.")
+    train_file: str | None = _argument(None, f"A local file of training rows ({', '.join(READERS)}).")
+    validation_file: str | None = _argument(None, "A local file of validation rows.")
+    test_file: str | None = _argument(None, "A local file of test rows.")
+    validation_ratio: float | None = _argument(
+        None, "The part of the training rows to validate on, where there is no such split."
+    )
+    eval_on_test: bool = _argument(False, "Evaluate on the test split.")
+    input_column_names: str | None = _argument(None, "The column of the text, or two separated by a comma.")
+    label_column_name: str = _argument("label", "The column of the label.")
+    max_seq_length: int = _argument(384, "Longer texts are cut to so many tokens.")
+    pad_to_max_length: bool = _argument(
+        False, "Pad every text to --max_seq_length, rather than each batch to its longest text."
+    )
+    max_train_samples: int | None = _argument(None, "Train on no more rows than this.")
+    max_eval_samples: int | None = _argument(None, "Evaluate no more rows than this.")
+    max_predict_samples: int | None = _argument(None, "Predict no more rows than this.")
+    preprocessing_num_workers: int | None = _argument(None, "Processes that tokenize.")
+    overwrite_cache: bool = _argument(False, "Tokenize again rather than use what is cached.")
+    one_shot: bool = _argument(False, "Apply the recipe without training.")
+    num_export_samples: int = _argument(0, "Save so many sample inputs and outputs.")
+
+    @property
+    def input_columns(self) -> list[str] | None:
+        """The one or two columns of text that the user named, or None."""
+        return self.input_column_names.split(",") if self.input_column_names is not None else None
+
+
+@dataclass
+class TrainingArguments(transformers.TrainingArguments):
+    """Transformers' own and the recipe's, with our defaults: batches of like length, no trackers."""
+
+    output_dir: str | None = _argument(None, "The folder for the model and its report.")
+    do_train: bool = _argument(False, "Train.")
+    do_eval: bool = _argument(False, "Evaluate, on the validation rows.")
+    do_predict: bool = _argument(False, "Predict the test rows, and write labels with their probabilities.")
+    recipe: str | None = _argument(None, "A recipe: a file (.yaml, .yml, .md), a zoo: stub, or its text.")
+    recipe_args: str | dict[str, Any] | None = field(
+        default=None, metadata={"help": "Values for the recipe's variables: JSON, or name=value,..."}
+    )
+    distill_teacher: str | None = _argument(
+        None, "The teacher: a folder, a zoo: stub, a Hub id, `self`, or `disable` for none."
+    )
+    best_model_after_epoch: int | None = _argument(None, "Look for the best model only after this epoch.")
+    allow_dense_start: bool = _argument(
+        False, "Let a recipe that keeps sparsity start from weights that have none."
+    )
+    overwrite_output_dir: bool = _argument(
+        False, "Train from the beginning even where --output_dir holds checkpoints."
+    )
+    resume_from_checkpoint: str | bool | None = _argument(
+        None, "A checkpoint to go on from; without a value, the newest in --output_dir."
+    )
+    train_sampling_strategy: str = _argument(
+        "group_by_length",
+        "How training rows are drawn; group_by_length puts texts of like length into a batch.",
+        choices=("random", "sequential", "group_by_length", "batch_rebalance"),
+    )
+    report_to: str | list[str] | None = field(
+        default="none", metadata={"help": "Trackers to report to: none, all, or names such as tensorboard."}
+    )
+    disable_tqdm: bool | None = _argument(False, "Show no progress bar.")
+    logging_dir: str | None = _argument(None, "TensorBoard's folder.")
+
+    def __post_init__(self) -> None:
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or ["none"]
+        if self.logging_dir is not None:
+            os.environ["TENSORBOARD_LOGGING_DIR"] = self.logging_dir
+        super().__post_init__()
+        # Transformers adds some trackers by itself when it thinks that it runs at one's host.
+        if "all" not in named:
+            self.report_to = [tracker for tracker in self.report_to or [] if tracker in named]

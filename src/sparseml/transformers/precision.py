@@ -1,0 +1,42 @@
+"""Fit the asked-for number formats to the machine, before Transformers refuses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
+
+def accelerator() -> str | None:
+    """The type of the device that training would run on ("cuda", "mps", "xla", ...); None for the CPU."""
+    if is_torch_xla_available():
+        return "xla"
+    device = torch.accelerator.current_accelerator(check_available=True)
+    return device.type if device is not None else None
+
+
+def fit(values: dict[str, Any]) -> list[str]:
+    """Replace a format that the machine lacks by its neighbour, in place; say what was replaced.
+
+    On a CPU, float16 becomes bfloat16 (PyTorch's CPU kernels have no float16 autocast worth the name) and
+    `use_cpu` is set, which Transformers demands for bfloat16 there. On a CUDA GPU without bfloat16, bfloat16
+    becomes float16.
+    """
+    device = None if values.get("use_cpu") else accelerator()
+    if device is None:
+        values["use_cpu"] = True
+        return _replace(values, "fp16", "bf16", "this run is on a CPU, where bfloat16 is the half precision")
+    if device == "cuda" and not is_torch_bf16_gpu_available():
+        return _replace(values, "bf16", "fp16", "this GPU has no bfloat16")
+    return []
+
+
+def _replace(values: dict[str, Any], asked: str, instead: str, reason: str) -> list[str]:
+    notes = []
+    for suffix in ("", "_full_eval"):
+        if values.get(asked + suffix):
+            values[asked + suffix] = False
+            values[instead + suffix] = True
+            notes.append(f"--{asked}{suffix} became --{instead}{suffix}: {reason}.")
+    return notes

@@ -1,0 +1,122 @@
+"""What `--help` prints: the arguments in groups, those that people use first."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+from typing import Any, Final
+
+from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
+from sparseml.transformers.options import Option
+
+_INTRO: Final = """\
+usage: sparseml.transformers.text_classification --name value ...
+       sparseml.transformers.text_classification arguments.json
+
+Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a sparse,
+quantized classifier with its report comes out. Instead of flags, one file of JSON or YAML
+may hold all arguments. A switch takes no value, or true or false; --no_NAME turns it off.
+
+for example:
+  sparseml.transformers.text_classification --do_train --do_eval --output_dir emotion \\
+    --train_file train.csv --validation_file validation.csv --recipe recipe.yaml"""
+
+_RECIPE: Final = (
+    "recipe",
+    "recipe_args",
+    "distill_teacher",
+    "best_model_after_epoch",
+    "allow_dense_start",
+)
+_TRAINING: Final = (
+    "output_dir",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "overwrite_output_dir",
+    "resume_from_checkpoint",
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "train_sampling_strategy",
+    "bf16",
+    "fp16",
+    "use_cpu",
+    "seed",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "logging_steps",
+    "report_to",
+    "disable_tqdm",
+)
+
+
+def asked_for(words: Iterable[str]) -> bool:
+    """Whether help is what these words ask for."""
+    return any(word in {"-h", "--help", "--help-all", "--help_all"} for word in words)
+
+
+def text(options: Mapping[str, Option], everything: bool = False) -> str:
+    """The help.
+
+    Args:
+        options: all arguments by name.
+        everything: list those of Transformers that few people need too.
+    """
+    model = [entry.name for entry in fields(ModelArguments)]
+    data = [entry.name for entry in fields(DataTrainingArguments)]
+    sections = [_INTRO]
+    for title, names in (
+        ("model", model),
+        ("data", data),
+        ("recipe and teacher", _RECIPE),
+        ("training", _TRAINING),
+    ):
+        sections.append(_section(title, names, options))
+    rest = [name for name in options if name not in {*model, *data, *_RECIPE, *_TRAINING}]
+    if everything:
+        sections.append(_section("more of Transformers' training arguments", rest, options))
+    else:
+        sections.append(f"--help-all lists {len(rest)} more of Transformers' training arguments.")
+    return "\n\n".join(sections)
+
+
+def _section(title: str, names: Sequence[str], options: Mapping[str, Option]) -> str:
+    width = min(max(shutil.get_terminal_size().columns, 60), 110)
+    lines = [f"{title}:"]
+    for name in names:
+        option = options.get(name)
+        if option is None:
+            continue
+        head = f"  --{name} {option.metavar}".rstrip()
+        body = textwrap.wrap(
+            option.help + _default(option.default), width - 34, break_long_words=False, break_on_hyphens=False
+        )
+        if len(head) > 32:
+            lines.append(head)
+        else:
+            lines.append(f"{head:<34}{body.pop(0) if body else ''}".rstrip())
+        lines += [" " * 34 + line for line in body]
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False or value in ("", [], -1):
+        return ""
+    if value is True:
+        return " [on]"
+    return f" [{value.value if isinstance(value, Enum) else value}]"
