@@ -1,0 +1,102 @@
+"""What goes wrong with the Hugging Face Hub, each in one clear message that names the repository."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from sparsezoo.errors import ZooError
+
+_LONGEST_PAUSE_S = 30.0
+_BUSY = (408, 429, 500, 502, 503, 504)
+
+
+class UnreachableError(ZooError):
+    """The Hub is switched off, there is no network, or it does not answer."""
+
+
+def pause_before_retry(error: Exception, attempt: int) -> bool:
+    """Wait when `error` says that the Hub is busy, as long as it asks for; return whether to try again.
+
+    Args:
+        error: what the client raised.
+        attempt: how many times it was tried, from 1.
+    """
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _BUSY:
+        return False
+    asked = response.headers.get("Retry-After", "")
+    pause = float(asked) if asked.isdigit() else 0.5 * 2**attempt
+    if pause > _LONGEST_PAUSE_S:
+        return False
+    time.sleep(pause)
+    return True
+
+
+def explain(
+    error: Exception, repo: str, revision: str | None, called: str, file: str | None = None
+) -> ZooError:
+    """The user's version of an error of the Hub's client.
+
+    Args:
+        error: what the client raised.
+        repo: OWNER/NAME.
+        revision: what was asked for.
+        called: what the user asked for.
+        file: the file that was being downloaded, if it got that far.
+    """
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        # The client wraps what happened in "cannot find it locally"; the cause tells the user more.
+        return explain(error.__cause__, repo, revision, called, file)
+    place = f"The Hugging Face Hub repository {repo}, for {called},"
+    texts: dict[type[Exception], str] = {
+        errors.GatedRepoError: f"{place} is gated: its owner asks you to accept terms first. Accept them at "
+        f"https://huggingface.co/{repo}, then log in with `hf auth login` or set HF_TOKEN.",
+        errors.RevisionNotFoundError: f"{place} has no revision {revision!r}. "
+        "Name a branch, a tag or a full commit of it.",
+        errors.RepositoryNotFoundError: f"{place} {_not_found(error)}",
+        errors.EntryNotFoundError: f"{place} has no file {file}.",
+        errors.HFValidationError: f"{repo!r} is neither a folder, nor a zoo: stub, nor the name of a Hub "
+        "repository (OWNER/NAME).",
+    }
+    for kind, text in texts.items():
+        if isinstance(error, kind):
+            return ZooError(text)
+    response = getattr(error, "response", None)
+    if response is not None:
+        return _by_status(place, response.status_code, response.headers.get("Retry-After"))
+    return _by_system(place, error, file)
+
+
+def _not_found(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    if response is not None and response.status_code == 401:
+        # To strangers the Hub answers the same for a repository that is private and one that never was.
+        return (
+            "is private or does not exist. If you have access, log in with `hf auth login` or set HF_TOKEN."
+        )
+    return "does not exist, or not any more; if it is private, your token gives no access to it."
+
+
+def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:
+    when = f"in {retry_after} seconds" if retry_after else "later"
+    if status == 429:
+        return UnreachableError(f"{place} was asked for too often from here (429). Try again {when}.")
+    if status >= 500:
+        return UnreachableError(f"{place} cannot be had just now: the Hub is out of order ({status}).")
+    reasons = {
+        401: "refused your token. Log in anew with `hf auth login`, or mend HF_TOKEN.",
+        403: "is closed to you (403). Ask its owner for access.",
+    }
+    return ZooError(f"{place} {reasons.get(status, f'could not be fetched: the Hub answered {status}.')}")
+
+
+def _by_system(place: str, error: Exception, file: str | None) -> ZooError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ZooError(f"{place} could not be stored: the disk is full. Nothing half-written was kept.")
+    if isinstance(error, OSError) and "Consistency check failed" in str(error):
+        return ZooError(f"{place} sent {file} cut short. Nothing of it was kept; run the command again.")
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UnreachableError(f"{place} cannot be reached: {reason.rstrip('.')}.")

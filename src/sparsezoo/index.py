@@ -1,0 +1,98 @@
+"""The index: from every known stub to where its files live now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """Model files in a repository on the Hugging Face Hub.
+
+    Attributes:
+        repo: OWNER/NAME.
+        revision: a branch, tag or commit; None for the default branch.
+    """
+
+    repo: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class PypiWeights:
+    """Model files inside a wheel on a Python package registry.
+
+    Attributes:
+        package: the distribution's name.
+        version: the exact version.
+        sha256: of the wheel.
+        folder: where in the wheel the files lie.
+        weights_sha256: of `model.safetensors` in that folder.
+        credit: whose work the weights are.
+        pruned: the share of zeros to make in every encoder matrix; None leaves the weights as they are.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    folder: str
+    weights_sha256: str
+    credit: str
+    pruned: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index knows of one stub.
+
+    Attributes:
+        name: the stub's name, without `zoo:`.
+        about: one line for people.
+        licence: of the weights; None where there are none.
+        weights: where the model's files are; None where they exist nowhere.
+        recipes: file name to the bundled file.
+        instead: what to use in the place of weights that are gone.
+    """
+
+    name: str
+    about: str
+    licence: str | None = None
+    weights: HubWeights | PypiWeights | None = None
+    recipes: dict[str, Path] = field(default_factory=dict)
+    instead: str | None = None
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether the weights have to come from the Hugging Face Hub."""
+        return isinstance(self.weights, HubWeights)
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """All entries of the index by stub name, in the order of the file."""
+    text = (_PACKAGE / "index.yaml").read_text(encoding="utf-8")
+    # The C loader, where PyYAML was built with it, reads the index five times faster.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return {name: _entry(name, fields) for name, fields in yaml.load(text, loader).items()}
+
+
+def _entry(name: str, fields: dict[str, Any]) -> Entry:
+    recipes = {file: _PACKAGE / "recipes" / path for file, path in fields.pop("recipes", {}).items()}
+    return Entry(name=name, weights=_weights(fields.pop("weights", None)), recipes=recipes, **fields)
+
+
+def _weights(fields: dict[str, Any] | None) -> HubWeights | PypiWeights | None:
+    if fields is None:
+        return None
+    if "hub" in fields:
+        return HubWeights(repo=fields["hub"], revision=fields.get("revision"))
+    return PypiWeights(
+        package=fields["pypi"], **{key: value for key, value in fields.items() if key != "pypi"}
+    )

@@ -1,0 +1,289 @@
+"""`Model`: one model or recipe of the zoo, whose files are fetched when they are asked for."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from resparse.errors import did_you_mean
+from resparse.files import whole_file
+from sparsezoo import sources
+from sparsezoo.errors import ZooError
+from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
+
+_ONNX = "model.onnx"
+
+
+class File:
+    """One file; fetched, and copied to where the user wants it, when `path` is first read.
+
+    Attributes:
+        name: the file's name, such as "recipe.yaml".
+    """
+
+    def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
+        self.name = name
+        self._fetch = fetch
+        self._target = target
+
+    @property
+    def display_name(self) -> str:
+        """The name without its extension."""
+        return Path(self.name).stem
+
+    @property
+    def path(self) -> str:
+        """Where the file lies on this machine."""
+        source = self._fetch()
+        return str(source if self._target is None else _copy(source, self._target))
+
+    def download(self) -> str:
+        """Fetch the file now; the same as reading `path`."""
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"File({self.name!r})"
+
+
+class Recipes:
+    """The recipes of a model: `default`, or by name, or one after the other."""
+
+    def __init__(self, files: dict[str, Path], stub: Stub | None, called: str, target: Path | None) -> None:
+        self._files = files
+        self._stub = stub
+        self._called = called
+        self._target = target
+
+    @property
+    def default(self) -> File:
+        """The recipe that the stub's query selects, or the plain one, or the only one.
+
+        Raises:
+            ZooError: there is none, or several and no query says which.
+        """
+        return self._file(sources.choose_recipe(self._files, self._stub, self._called))
+
+    @property
+    def recipes(self) -> list[File]:
+        """All of them."""
+        return [self._file(path, name) for name, path in self._files.items()]
+
+    @property
+    def available(self) -> list[str]:
+        """The names of all of them, as `get_recipe_by_name` takes them."""
+        return [Path(name).stem for name in self._files]
+
+    def get_recipe_by_name(self, name: str) -> File:
+        """The recipe of that name, with or without its extension.
+
+        Raises:
+            ZooError: there is none of that name; gives the nearest.
+        """
+        for file_name, path in self._files.items():
+            if name in (file_name, Path(file_name).stem):
+                return self._file(path, file_name)
+        raise ZooError(
+            f"{self._called} has no recipe {name!r}. {did_you_mean(name, self.available)}".rstrip()
+        )
+
+    def __iter__(self) -> Iterator[File]:
+        return iter(self.recipes)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _file(self, path: Path, name: str | None = None) -> File:
+        name = name or next(key for key, value in self._files.items() if value == path)
+        return File(name, lambda: path, self._target and self._target / name)
+
+
+class Directory:
+    """A folder of a model's files, `training` or `deployment`; fetched when it is first looked into.
+
+    Attributes:
+        name: "training" or "deployment".
+    """
+
+    def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
+        self.name = name
+        self._fetch = fetch
+        self._target = target
+
+    @property
+    def default(self) -> Directory:
+        """The folder itself: a stub's query has chosen it already."""
+        return self
+
+    @property
+    def available(self) -> list[str]:
+        """The names under which folders can be had by `[]`."""
+        return ["default"]
+
+    def __getitem__(self, key: str) -> Directory:
+        if key not in self.available:
+            raise ZooError(f"There is no {self.name} folder {key!r}. {did_you_mean(key, self.available)}")
+        return self
+
+    @property
+    def files(self) -> list[File]:
+        """The folder's files, in the order of their names."""
+        folder = self._fetch()
+        return [self._file(path) for path in sorted(folder.iterdir()) if path.is_file()]
+
+    def get_file(self, name: str) -> File:
+        """The file of that name.
+
+        Raises:
+            ZooError: there is none; gives the nearest.
+        """
+        files = self.files
+        for file in files:
+            if file.name == name:
+                return file
+        known = [file.name for file in files]
+        raise ZooError(f"The {self.name} folder has no file {name!r}. {did_you_mean(name, known)}".rstrip())
+
+    @property
+    def path(self) -> str:
+        """Where the folder lies on this machine, with all of its files."""
+        if self._target is None:
+            return str(self._fetch())
+        for file in self.files:
+            file.download()
+        return str(self._target)
+
+    def download(self) -> str:
+        """Fetch the folder now; the same as reading `path`."""
+        return self.path
+
+    def _file(self, path: Path) -> File:
+        return File(path.name, lambda: path, self._target and self._target / path.name)
+
+
+class Model:
+    """A model of the zoo.
+
+    Args:
+        source: a stub, or a local folder: either with `training/` and `deployment/` inside, or a plain
+            Transformers checkpoint or export. A stub from the index may lack its `zoo:` where there is no
+            such folder.
+        download_path: a folder into which every file is copied that is asked for. A file that is there
+            already stays as it is, so that a recipe once edited is never overwritten. Without it, files stay
+            in the caches.
+
+    Nothing is fetched before it is asked for.
+
+    Raises:
+        ZooError: there is no such stub or folder.
+    """
+
+    def __init__(self, source: str | Path, download_path: str | Path | None = None) -> None:
+        text = str(source)
+        self._target = Path(download_path).expanduser() if download_path is not None else None
+        self.stub: Stub | None = None
+        self._folder: Path | None = None
+        if is_stub(text):
+            self.stub = parse_stub(text)
+        elif Path(text).expanduser().is_dir():
+            self._folder = Path(text).expanduser()
+        elif sources.indexed_name(text):
+            self.stub = parse_stub(PREFIX + text)
+        else:
+            raise ZooError(f"There is no folder {text}, and it is not a stub: stubs begin with {PREFIX!r}.")
+        self._recipes = (
+            sources.recipe_files(self.stub) if self.stub else sources.folder_recipes(Path(text).expanduser())
+        )
+        self.source = str(self.stub) if self.stub else text
+
+    @property
+    def recipes(self) -> Recipes:
+        """The model's recipes."""
+        return Recipes(self._recipes, self.stub, self.source, self._target)
+
+    @property
+    def training(self) -> Directory:
+        """Weights, config and tokenizer, as training starts from them."""
+        return Directory("training", self._training, self._target and self._target / "training")
+
+    @property
+    def deployment(self) -> Directory:
+        """The exported model and what it needs to run."""
+        return Directory("deployment", self._deployment, self._target and self._target / "deployment")
+
+    @property
+    def onnx_model(self) -> File:
+        """The exported model's `model.onnx`."""
+        if self._folder and (self._folder / _ONNX).is_file():
+            return File(_ONNX, lambda: self._deployment() / _ONNX, self._target and self._target / _ONNX)
+        return self.deployment.get_file(_ONNX)
+
+    @property
+    def path(self) -> str:
+        """Where the model lies on this machine, with everything that it has; the same as `download()`."""
+        return self.download()
+
+    def download(self) -> str:
+        """Fetch everything that the model has, and return the folder.
+
+        Returns:
+            `download_path` where one was given; else the folder of its weights; else that of its recipe.
+
+        Raises:
+            ZooError: it has weights, and they cannot be had now.
+        """
+        if self._folder and self._target is None:
+            return str(self._folder)
+        copies = [recipe.path for recipe in self.recipes]
+        if self._has_weights():
+            copies.insert(0, self.training.path)
+        if self._has_deployment():
+            self.deployment.download()
+        if self._target is not None:
+            return str(self._target)
+        first = Path(copies[0])
+        return str(first if first.is_dir() else first.parent)
+
+    def _training(self) -> Path:
+        return (
+            sources.training_folder(self.stub)
+            if self.stub
+            else sources.folder_part(self._local(), "training")
+        )
+
+    def _deployment(self) -> Path:
+        return (
+            sources.deployment_folder(self.stub)
+            if self.stub
+            else sources.folder_part(self._local(), "deployment")
+        )
+
+    def _local(self) -> Path:
+        assert self._folder is not None
+        return self._folder
+
+    def _has_weights(self) -> bool:
+        if self.stub is None or sources.user_folder(self.stub):
+            return True
+        return sources.known(self.stub).weights is not None
+
+    def _has_deployment(self) -> bool:
+        folder = self._folder or (self.stub and sources.user_folder(self.stub))
+        return bool(folder) and (Path(str(folder)) / "deployment").is_dir()
+
+    def __repr__(self) -> str:
+        return f"Model({self.source!r})"
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """Copy a file whole, unless one is there already."""
+    if target.exists():
+        if not filecmp.cmp(source, target):
+            from resparse.console import say_once
+
+            say_once(f"{target} is there already and differs from the zoo's; it stays as it is.")
+        return target
+    with whole_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target

