@@ -74,12 +74,16 @@ class Variant:
 
 
 def work(name: str, steps: int) -> None:
-    """Train one variant: a line on standard input lets it take a step, a line out says what that step took."""
+    """Train one variant: a line in lets it take a step, a line out says what that step took."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     sys.stdout = sys.stderr  # what the Trainer prints must not be taken for an answer
     import resource
 
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
     class Turns(TrainerCallback):  # type: ignore[misc]
         """Holds the loop still between steps."""
@@ -98,6 +102,7 @@ def work(name: str, steps: int) -> None:
             self.resumed = time.perf_counter()
 
     trainer = build_trainer(RECIPES[name], steps)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Turns())
     trainer.train()
     per_mib = 2**20 if sys.platform == "darwin" else 2**10
@@ -129,6 +134,7 @@ def build_trainer(recipe: str | None, steps: int) -> Any:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        dataloader_pin_memory=False,
     )
     if recipe is None:
         return Trainer(model, arguments, train_dataset=rows)

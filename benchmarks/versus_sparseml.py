@@ -66,7 +66,9 @@ def measure(contender: str, command: list[str], folder: Path) -> Run:
     """Run a contender once, into `folder`."""
     say(f"{contender} -> {folder}")
     output = folder / "model"
-    cost = timed([*command, "--output_dir", str(output)], folder / "log.txt")
+    # A PYTHONPATH that points at our sources would give the opponent our package instead of its own.
+    environment = {"PYTHONPATH": ""} if contender == THEIRS else {}
+    cost = timed([*command, "--output_dir", str(output)], folder / "log.txt", environment)
     metrics = json.loads((output / "eval_results.json").read_text())
     say(f"  {cost.seconds:.0f} s")
     return Run(contender, cost, metrics["eval_accuracy"])
