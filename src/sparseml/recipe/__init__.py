@@ -5,5 +5,6 @@ from __future__ import annotations
 from sparseml.recipe.errors import RecipeError
 from sparseml.recipe.load import load_plan
 from sparseml.recipe.plan import ModifierSpec, Plan
+from sparseml.recipe.stages import compose
 
-__all__ = ["ModifierSpec", "Plan", "RecipeError", "load_plan"]
+__all__ = ["ModifierSpec", "Plan", "RecipeError", "compose", "load_plan"]

@@ -1,4 +1,4 @@
-"""Arithmetic inside `eval(...)`: a walker over Python's syntax tree that knows numbers, names and six functions.
+"""Arithmetic inside `eval(...)`: a walker over Python's syntax tree for numbers, names and six functions.
 
 Nothing is ever handed to Python's own `eval`; what the walker does not know is refused, and no expression can
 take long or grow large: its length, its nesting and the size of every number on the way are bounded.
@@ -65,10 +65,10 @@ def _value(node: ast.expr, lookup: Lookup, nesting: int) -> Number:
     if nesting > MAX_NESTING:
         raise ExpressionError(f"it is nested more than {MAX_NESTING} deep")
     match node:
-        case ast.Constant(value=bool() | None):
-            raise ExpressionError(f"{node.value} is not a number")
-        case ast.Constant(value=int() | float()):
-            return _bounded(node.value)
+        case ast.Constant(value=bool()):
+            raise ExpressionError(f"{_shown(node)} is not a number")
+        case ast.Constant(value=int() | float() as number):
+            return _bounded(number)
         case ast.Name(id=name):
             return _number(name, lookup(name))
         case ast.UnaryOp(op=ast.USub()):
@@ -113,7 +113,7 @@ def _power(base: Number, exponent: Number) -> Number:
     result = base**exponent
     if isinstance(result, complex):
         raise ValueError("a fractional power of a negative number")
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _round(value: Number, digits: int = 0) -> Number:

@@ -24,7 +24,8 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
     """Read and evaluate a recipe.
 
     Args:
-        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the text itself.
+        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the text
+            itself, told by a line break or a `!Tag` in it.
         recipe_args: new values for variables that the recipe sets, at its root or in a stage: a mapping,
             a JSON object, or `name=value,name=value`.
 
@@ -54,10 +55,12 @@ def _evaluated(source: Source, root: Node, changes: dict[str, Any]) -> Plan:
     modifiers = [_specs(section, scope, reader) for section, scope in zip(sections, scopes, strict=True)]
     plan = Plan(
         source=source.name,
-        modifiers=tuple(spec for specs in sorted(modifiers, key=_when) for spec in specs),
+        modifiers=tuple(spec for specs in _in_order(modifiers) for spec in specs),
         variables=around.values(),
         stage_variables={
-            stage.name: scope.values() for stage, scope in zip(stages, scopes[1:], strict=True) if stage.name
+            stage.name: scope.values()
+            for stage, scope in zip(stages, scopes[1:], strict=True)
+            if stage.name and stage.modifiers
         },
         metadata=_metadata(outline, stages, reader),
     )
@@ -89,7 +92,7 @@ def _variables(section: Section, changes: dict[str, Any], reader: NodeReader) ->
 
 
 def _replacements(changes: dict[str, Any], sections: Iterable[Section]) -> dict[int, Any]:
-    """Values by the node that they stand in for, so that aliases of an overridden variable's anchor follow."""
+    """Values by the node that they stand in for, so that aliases of a changed variable's anchor follow."""
     return {
         id(section.variables[name].node): value
         for section in sections
@@ -104,7 +107,8 @@ def _check_names(changes: dict[str, Any], sections: list[Section], source: str) 
         if name not in known:
             advice = did_you_mean(name, known) if known else "It sets no variables."
             raise RecipeError(
-                f"there is no variable {name!r} in {source}; only variables that the recipe sets can be changed. {advice}",
+                f"there is no variable {name!r} in {source}; only variables that the recipe sets can be "
+                f"changed. {advice}",
                 overrides.SOURCE,
             )
 
@@ -121,10 +125,8 @@ def _check_uses(
         ]
         if not any(name in scope.used or reader.uses.get(id(pair.node), 0) > 1 for pair, scope in places):
             raise RecipeError(
-                f"nothing in {reader.source} uses the variable {name!r}, so changing it would change nothing. "
-                "Write eval("
-                + name
-                + ") where it is meant (a recipe saved with a model holds numbers there), "
+                f"nothing in {reader.source} uses the variable {name!r}, so changing it changes nothing. "
+                f"Write eval({name}) where it is meant (a recipe saved with a model holds numbers there), "
                 "or leave it out.",
                 overrides.SOURCE,
             )
@@ -145,13 +147,19 @@ def _metadata(outline: Section, stages: list[Section], reader: NodeReader) -> di
     return result
 
 
-def _when(specs: list[ModifierSpec]) -> tuple[float, float]:
-    """Where a section stands in time: its first start and its last end."""
-    return min(_epochs(specs, "start_epoch"), default=0.0), max(_epochs(specs, "end_epoch"), default=0.0)
+def _in_order(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec]]:
+    """Sections by their first start and last end; one that gives no start stays behind the one before it."""
+    keyed = []
+    key = (0.0, 0.0)
+    for position, specs in enumerate(sections):
+        if starts := _epochs(specs, "start_epoch"):
+            key = (min(starts), max(_epochs(specs, "end_epoch"), default=0.0))
+        keyed.append((key, position, specs))
+    return [specs for _, _, specs in sorted(keyed, key=lambda item: item[:2])]
 
 
 def _epochs(specs: list[ModifierSpec], name: str) -> list[float]:
-    """The epochs that a field gives; negative ones mean "at once" and "never", and wrong ones are refused later."""
+    """What a field gives from 0 on: negative epochs mean "at once" or "never", wrong ones are refused later."""
     values = [spec.fields.get(name) for spec in specs]
     return [
         float(value)

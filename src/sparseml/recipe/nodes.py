@@ -1,7 +1,7 @@
 """YAML text to a graph of nodes that know their lines. No Python object is ever built by YAML's tags.
 
 Numbers are read by the rules of YAML 1.2, so that `8e-5`, which YAML 1.1 takes for text, is a number, and
-`1:30`, `017` and dates are what they look like. `yes`, `no`, `on` and `off` remain booleans, as recipes know them.
+`1:30`, `017` and dates are what they look like. `yes`, `no`, `on` and `off` remain booleans.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _FORMS = '{"num_epochs": 12, "init_lr": 3e-5} or num_epochs=12,init_lr=3e-5'
 def parse_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Read overrides: a mapping, the text of a JSON object, or `name=value,name:value`.
 
-    Values of the last form are read as a recipe would read them, so numbers are numbers; quotes keep text text.
+    Values of the last form are read as a recipe would read them: numbers are numbers, quotes keep text.
     Shells that eat the quotes of a JSON object leave `{num_epochs:12}`, which is read in that form too.
 
     Raises:
@@ -27,7 +27,10 @@ def parse_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, An
     """
     if isinstance(recipe_args, str):
         recipe_args = _from_text(recipe_args.strip())
-    return {str(name): with_expressions(value) for name, value in (recipe_args or {}).items()}
+    try:
+        return {str(name): with_expressions(value) for name, value in (recipe_args or {}).items()}
+    except ValueError as error:
+        raise RecipeError(str(error), SOURCE) from None
 
 
 def _from_text(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The structure of a recipe: which of its entries are modifiers, stages and variables. Nothing is evaluated here."""
+"""The structure of a recipe: which of its entries are modifiers, stages and variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sparseml.recipe.nodes import STANDARD, line_of
-from sparseml.recipe.values import NodeReader, Pair
+from sparseml.recipe.values import SCALARS, NodeReader, Pair
 
 METADATA = "__metadata__"
 DEFAULT_GROUP = "modifiers"
@@ -129,8 +129,8 @@ class _Parser:
         if isinstance(node, SequenceNode):
             if any(map(_is_tagged, node.value)):
                 raise self.error(
-                    f"modifiers stand under {pair.name!r}, which is no name for a list of modifiers: such a name "
-                    f"contains 'modifiers'. Call it {pair.name + '_modifiers'!r}, for example.",
+                    f"modifiers stand under {pair.name!r}, but the name of a list of modifiers contains "
+                    f"'modifiers'. Call it {pair.name + '_modifiers'!r}, for example.",
                     node,
                 )
             return False
@@ -168,14 +168,15 @@ class _Parser:
     def _not_a_modifier(self, node: Node, group: str) -> str:
         if not node.tag.startswith(STANDARD):
             name = node.tag.strip("!:")
-            return f"{node.tag!r} is no modifier's tag; a tag is one ! and a class name, such as !{name or 'Name'}."
+            return f"{node.tag!r} is no modifier's tag; write one ! and the class name: !{name or 'Name'}."
         kind = node.tag.removeprefix(STANDARD)
-        if kind not in ("map", "seq", "str", "null", "int", "float", "bool", "merge"):
+        if kind not in ("map", "seq", *SCALARS):
             return f"!!{kind} is no modifier's tag; write it with one exclamation mark: !{kind}."
-        found = {MappingNode: "a mapping", SequenceNode: "a list"}.get(
-            type(node), f"{_clipped(str(node.value))}"
+        found = {"map": "a mapping", "seq": "a list"}.get(kind) or _clipped(str(node.value))
+        return (
+            f"an entry of {group!r} has no !Tag: found {found}. A modifier looks like"
+            f"{_suggestion(node, group)}"
         )
-        return f"an entry of {group!r} has no !Tag: found {found}; a modifier looks like{_suggestion(node, group)}"
 
 
 def _is_tagged(node: Node) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -36,7 +37,7 @@ class Plan:
         modifiers: in the order of the text, stages in the order of their epochs.
         variables: root variables after overrides and evaluation.
         stage_variables: likewise for each stage, its own variables only.
-        metadata: the `__metadata__` block, where there is one.
+        metadata: the `__metadata__` block, where there is one; that of a stage under the stage's name.
     """
 
     source: str
@@ -44,3 +45,21 @@ class Plan:
     variables: dict[str, Any] = field(default_factory=dict)
     stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
     metadata: dict[str, Any] | None = None
+
+    @property
+    def stages(self) -> tuple[str | None, ...]:
+        """The stages' names in the order of the modifiers; (None,) for a recipe without stages."""
+        return tuple(dict.fromkeys(spec.stage for spec in self.modifiers))
+
+    def with_metadata(self, metadata: Mapping[str, Any]) -> Plan:
+        """The same plan with a `__metadata__` block: None, bools, numbers, text, and lists and dicts of them."""
+        return replace(self, metadata=dict(metadata))
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML text, with every variable and expression evaluated.
+
+        `load_plan` reads it back to an equal plan, but for source and lines.
+        """
+        from sparseml.recipe.write import to_yaml
+
+        return to_yaml(self)

@@ -13,7 +13,7 @@ from sparseml.recipe.errors import RecipeError
 
 SUFFIXES = (".yaml", ".yml", ".md")
 INLINE = "inline recipe"
-# A recipe has a few thousand characters; someone who passes a data file should not have to wait for the answer.
+# A recipe has a few thousand characters; whoever passes a data file should not wait for the answer.
 MAX_SIZE = 500_000
 
 _TAG = re.compile(r"(?:^|[\s\[{,:-])![A-Za-z_]")

@@ -18,7 +18,7 @@ MAX_VALUES = 100_000
 SCALARS = ("null", "bool", "int", "float", "str", "merge")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
-_EVAL = re.compile(r"\s*eval\s*\((.*)\)\s*", re.DOTALL)
+_EVAL = re.compile(r"\s*eval\s*\(")
 
 
 @dataclass(frozen=True)
@@ -162,18 +162,12 @@ class NodeReader:
             value = scalar(node.value, kind)
         except ValueError:
             raise self.error(f"{node.value!r} is no {kind} value, or is too large for one.", node) from None
-        return self._text(value, node) if expressions and isinstance(value, str) else value
-
-    def _text(self, text: str, node: Node) -> str | Expression:
-        if expression := as_expression(text, line_of(node)):
-            return expression
-        if re.match(r"\s*eval\s*\(", text):
-            raise self.error(
-                f"{text!r} has no closing parenthesis at its end. "
-                "Inside [ ] and { } an eval(...) with commas needs quotes.",
-                node,
-            )
-        return text
+        if not expressions or not isinstance(value, str):
+            return value
+        try:
+            return expression_or_text(value, line_of(node))
+        except ValueError as error:
+            raise self.error(f"{error}", node) from None
 
     def _enter(self, node: Node) -> None:
         if id(node) in self._open:
@@ -186,16 +180,32 @@ class NodeReader:
             raise self.error(f"its aliases unfold to more than {MAX_VALUES} values.", node)
 
 
-def as_expression(text: str, line: int | None) -> Expression | None:
-    """The expression that a text of the form `eval(...)` stands for."""
-    match = _EVAL.fullmatch(text)
-    return Expression(match[1].strip(), line) if match else None
+def expression_or_text(text: str, line: int | None) -> Expression | str:
+    """The expression that a text of the form `eval(...)` stands for; any other text as it is.
+
+    Raises:
+        ValueError: it begins like an expression but does not end like one.
+    """
+    match = _EVAL.match(text)
+    if match is None:
+        return text
+    inside = text[match.end() :].rstrip()
+    if not inside.endswith(")"):
+        raise ValueError(
+            f"{text!r} has no closing parenthesis at its end. "
+            "Inside [ ] and { } an eval(...) with commas needs quotes."
+        )
+    return Expression(inside[:-1].strip(), line)
 
 
 def with_expressions(value: Any) -> Any:
-    """A copy of a plain value from recipe_args in which texts of the form `eval(...)` are expressions."""
+    """A copy of a plain value from recipe_args in which texts of the form `eval(...)` are expressions.
+
+    Raises:
+        ValueError: see `expression_or_text`.
+    """
     if isinstance(value, str):
-        return as_expression(value, None) or value
+        return expression_or_text(value, None)
     if isinstance(value, list | tuple):
         return [with_expressions(item) for item in value]
     if isinstance(value, Mapping):
@@ -203,7 +213,7 @@ def with_expressions(value: Any) -> Any:
     return value
 
 
-def scalar(text: str, kind: str) -> None | bool | int | float | str:
+def scalar(text: str, kind: str) -> bool | int | float | str | None:
     """A text as one of the SCALARS.
 
     Raises:

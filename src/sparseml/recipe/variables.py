@@ -1,4 +1,4 @@
-"""Variables of a recipe: scopes, and the evaluation of every `eval(...)` in them, in whatever order they stand."""
+"""Variables of a recipe: scopes, and the evaluation of every `eval(...)`, in whatever order they stand."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Scope:
         self._copied += 1
         if self._copied > MAX_VALUES or depth > MAX_NESTING:
             raise RecipeError(
-                f"its expressions unfold to more than {MAX_VALUES} values, or {MAX_NESTING} levels of nesting.",
+                f"its variables unfold to more than {MAX_VALUES} values or {MAX_NESTING} levels of nesting.",
                 self.source,
             )
         if isinstance(value, Expression):
