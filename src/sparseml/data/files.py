@@ -61,10 +61,14 @@ def expand(pattern: str, option: str) -> list[Path]:
     if whole.is_file():
         return [whole]
     if whole.is_dir():
-        raise DataError(f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name.")
+        raise DataError(
+            f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name."
+        )
     if "," in pattern:
         return [path for part in pattern.split(",") if part.strip() for path in expand(part.strip(), option)]
-    matches = [Path(match) for match in sorted(glob.glob(str(whole), recursive=True)) if Path(match).is_file()]
+    matches = [
+        Path(match) for match in sorted(glob.glob(str(whole), recursive=True)) if Path(match).is_file()
+    ]
     if not matches:
         raise DataError(f"{option} {pattern}: {_absence(whole)}")
     return matches
@@ -125,7 +129,9 @@ def read_parquet(path: Path) -> RawSplit:
     try:
         table = pyarrow.parquet.read_table(path)
     except (ArrowException, OSError) as error:
-        raise DataError(f"{path}: this is not a whole Parquet file ({str(error).splitlines()[0]}).") from error
+        raise DataError(
+            f"{path}: this is not a whole Parquet file ({str(error).splitlines()[0]})."
+        ) from error
     features = Features.from_arrow_schema(table.schema)
     rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
     return from_arrow(rows, str(path))

@@ -29,7 +29,9 @@ def _array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}.") from error
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
+        ) from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"{path}, item {number}: {_shown(row)} is not an object such as {_EXAMPLE}.")

@@ -1,0 +1,196 @@
+"""Datasets from the Hugging Face Hub, by today's ids, with one line for everything that can be wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resparse.errors import did_you_mean
+from sparseml.data.errors import DataError
+from sparseml.data.files import concatenate, read_parquet
+from sparseml.data.progress import waiting
+from sparseml.data.rows import RawSplit, from_arrow
+
+# Old names without an owner, and the repositories that they moved to.
+CANONICAL = {
+    "ag_news": "fancyzhx/ag_news",
+    "amazon_polarity": "fancyzhx/amazon_polarity",
+    "banking77": "PolyAI/banking77",
+    "dbpedia_14": "fancyzhx/dbpedia_14",
+    "emotion": "dair-ai/emotion",
+    "financial_phrasebank": "takala/financial_phrasebank",
+    "glue": "nyu-mll/glue",
+    "go_emotions": "google-research-datasets/go_emotions",
+    "imdb": "stanfordnlp/imdb",
+    "multi_nli": "nyu-mll/multi_nli",
+    "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
+    "sick": "RobZamp/sick",
+    "snli": "stanfordnlp/snli",
+    "sst2": "stanfordnlp/sst2",
+    "super_glue": "aps/super_glue",
+    "trec": "CogComp/trec",
+    "tweet_eval": "cardiffnlp/tweet_eval",
+    "yahoo_answers_topics": "community-datasets/yahoo_answers_topics",
+    "yelp_polarity": "fancyzhx/yelp_polarity",
+    "yelp_review_full": "Yelp/yelp_review_full",
+}
+CONVERTED = "refs/convert/parquet"
+
+
+def read_hub(
+    name: str, config: str | None, cache_dir: str | None, token: bool | str | None
+) -> tuple[dict[str, RawSplit], list[str]]:
+    """Read all splits of a Hub dataset.
+
+    A repository that only holds a loading script is read from the Parquet files that the Hub made of it.
+
+    Returns:
+        The splits under the Hub's names for them, and notes.
+
+    Raises:
+        DataError: no such dataset or configuration, no access, or no network.
+    """
+    repo = CANONICAL.get(name.lower(), name)
+    notes = [] if repo == name else [f"dataset: {name!r} is {repo} on the Hub"]
+    if "/" not in repo:
+        raise DataError(
+            f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a known place. "
+            f"Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
+        )
+    with _quiet(), waiting(f"downloading {repo}"):
+        try:
+            return _load(repo, config, cache_dir, token), notes
+        except _ScriptOnlyError:
+            notes.append(
+                f"dataset: {repo} holds a loading script; read from the Hub's Parquet conversion of it"
+            )
+            return _load_converted(repo, config, cache_dir, token), notes
+
+
+class _ScriptOnlyError(Exception):
+    """The repository has a loading script, which `datasets` no longer runs."""
+
+
+def _load(
+    repo: str, config: str | None, cache_dir: str | None, token: bool | str | None
+) -> dict[str, RawSplit]:
+    from datasets import load_dataset
+
+    with _explained(repo, config):
+        loaded = load_dataset(repo, config, cache_dir=cache_dir, token=token)
+    return {split: from_arrow(rows, f"the {split} split of {repo}") for split, rows in loaded.items()}
+
+
+def _load_converted(
+    repo: str, config: str | None, cache_dir: str | None, token: bool | str | None
+) -> dict[str, RawSplit]:
+    """Read CONFIG/SPLIT/NUMBER.parquet, the form in which the Hub converts datasets."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    with _explained(repo, config):
+        listed = HfApi(token=token).list_repo_files(repo, repo_type="dataset", revision=CONVERTED)
+    files = [
+        match
+        for path in sorted(listed)
+        if (match := re.fullmatch(r"([^/]+)/(?:partial-)?([^/]+)/[^/]+\.parquet", path))
+    ]
+    configs = list(dict.fromkeys(match[1] for match in files))
+    if not configs:
+        raise DataError(
+            f"{repo}: the repository holds only a loading script, and the Hub has no converted files of it. Download "
+            "the data and give them as --train_file and --validation_file."
+        )
+    chosen = config or (configs[0] if len(configs) == 1 else "default")
+    if chosen not in configs:
+        raise DataError(_config_message(repo, config, configs))
+    parts: dict[str, list[RawSplit]] = {}
+    for match in files:
+        if match[1] == chosen:
+            with _explained(repo, config):
+                path = hf_hub_download(
+                    repo, match[0], repo_type="dataset", revision=CONVERTED, cache_dir=cache_dir, token=token
+                )
+            parts.setdefault(match[2], []).append(read_parquet(Path(path)))
+    return {split: concatenate(read, f"the {split} split of {repo}") for split, read in parts.items()}
+
+
+@contextmanager
+def _explained(repo: str, config: str | None) -> Iterator[None]:
+    """Turn what the Hub's clients raise into one line that names the repository."""
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except (DatasetNotFoundError, GatedRepoError, RepositoryNotFoundError) as error:
+        if "gated" in str(error) or isinstance(error, GatedRepoError):
+            raise DataError(
+                f"{repo}: the dataset is gated. Ask for access at its page on the Hub, then run `hf auth login`."
+            ) from error
+        raise DataError(
+            f"{repo}: the Hub has no such dataset, or it is private. Check the id; for a private one, run "
+            "`hf auth login` and pass --use_auth_token."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DataError(
+            f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub has no "
+            "converted files of it. Download the data and give them as --train_file and --validation_file."
+        ) from error
+    except (ConnectionError, OfflineModeIsEnabled) as error:
+        raise DataError(
+            f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check the network (and "
+            "HF_HUB_OFFLINE), or give local files with --train_file and --validation_file."
+        ) from error
+    except RuntimeError as error:
+        if "scripts are no longer supported" in str(error):
+            raise _ScriptOnlyError from error
+        raise
+    except ValueError as error:
+        configs = re.findall(r"'([^']+)'", str(error).partition("vailable")[2].partition("]")[0])
+        if configs and ("BuilderConfig" in str(error) or "Config name is missing" in str(error)):
+            raise DataError(_config_message(repo, config, configs)) from error
+        raise DataError(f"{repo}: the dataset cannot be read: {_first_line(error)}") from error
+    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
+        raise DataError(f"{repo}: {_first_line(error)}") from error
+
+
+def _config_message(repo: str, config: str | None, configs: list[str]) -> str:
+    if config is None:
+        return (
+            f"{repo} has several configurations: {', '.join(configs)}. Choose one with --dataset_config_name."
+        )
+    return f"{repo} has no configuration {config!r}. {did_you_mean(config, configs)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the Hub clients' bars and log lines off the screen, and leave their settings as they were."""
+    import datasets
+    import huggingface_hub.utils as hub
+
+    level = datasets.logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled(), hub.are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    hub.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars[0]:
+            datasets.enable_progress_bars()
+        if not bars[1]:
+            hub.enable_progress_bars()

@@ -1,0 +1,174 @@
+"""Decide from the training labels what the task is, and which classes there are in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from sparseml.data.errors import DataError
+from sparseml.data.label_values import LabelValues, class_name, companion_names, read_labels
+from sparseml.data.labels import MULTI, REGRESSION, SINGLE, LabelEncoder, Labels
+from sparseml.data.rows import RawSplit
+from sparseml.data.tasks import Task
+
+# Whole numbers written as floats are classes up to this many; a rating scale with more steps is a scale.
+_MOST_FLOAT_CLASSES = 20
+
+
+def choose_labels(
+    primary: RawSplit,
+    others: Sequence[RawSplit],
+    column: str,
+    task: Task | None = None,
+    known: Labels | None = None,
+    do_regression: bool | None = None,
+) -> tuple[LabelEncoder, list[str]]:
+    """Decide on kind and classes.
+
+    Class names come from, in this order: the model (`known`), the source's declared names, a companion column such
+    as `label_name`, the benchmark task, the values themselves (numbers by size, texts by the alphabet).
+
+    Args:
+        primary: the split that decides: the training split where there is one.
+        others: further splits with labels, for companion names.
+        column: the label column.
+        known: the labels of a model that is only evaluated.
+        do_regression: the user's word on numbers, None to decide.
+
+    Returns:
+        The encoder for all splits, and notes for the person.
+
+    Raises:
+        DataError: no labels at all, one class only, or as many classes as rows.
+    """
+    read = read_labels(primary, column)
+    if not read.any_present:
+        raise DataError(f"{primary.name}: no row has a label in column {column!r}.")
+    if known is not None:
+        return _known(primary, others, column, read, known), []
+    if do_regression and read.family not in ("int", "float"):
+        raise DataError(f"--do_regression needs numbers in column {column!r}, but it holds {_kinds(read)}.")
+    scores, notes = _are_scores(read, column, task, do_regression)
+    if scores:
+        _refuse_constant(primary, column, read)
+        return LabelEncoder(Labels(REGRESSION, (column,)), column, {}, "the training data"), notes
+    kind = MULTI if read.family == "list" else SINGLE
+    values = _classes(read)
+    _refuse_degenerate(primary, column, read, values)
+    names, index, named_by = _names(primary, others, column, read, values, task)
+    notes.append(f"labels: {len(names)} classes from column {column!r}{named_by}: {_listed(names)}")
+    return LabelEncoder(Labels(kind, names), column, index, "the training data"), notes
+
+
+def _are_scores(
+    read: LabelValues, column: str, task: Task | None, do_regression: bool | None
+) -> tuple[bool, list[str]]:
+    """Whether numbers are scores to predict, or classes; and a note where that was a decision."""
+    if task is not None:
+        return not task.names, []
+    if do_regression is not None or read.family != "float":
+        return bool(do_regression), []
+    distinct = sorted({value for value in read.values if value is not None})
+    if distinct == list(range(len(distinct))) and 2 <= len(distinct) <= _MOST_FLOAT_CLASSES:
+        return False, [
+            f"labels: {column!r} holds only the whole numbers 0.0 to {distinct[-1]}: taken as classes "
+            "(--do_regression makes them scores)"
+        ]
+    return True, [f"labels: {column!r} holds decimal numbers: taken as scores (regression)"]
+
+
+def _classes(read: LabelValues) -> list[Any]:
+    """The distinct values, in the order of their ids."""
+    if read.family == "list":
+        return sorted({item for row in read.values if row is not None for item in row})
+    distinct = {value for value in read.values if value is not None}
+    # Everywhere but in a plain yes/no coding (-1 and 1), -1 stands for "no label".
+    if distinct != {-1, 1} and read.family == "int":
+        distinct.discard(-1)
+    return sorted(distinct)
+
+
+def _names(
+    primary: RawSplit,
+    others: Sequence[RawSplit],
+    column: str,
+    read: LabelValues,
+    values: list[Any],
+    task: Task | None,
+) -> tuple[tuple[str, ...], dict[Hashable, int], str]:
+    """Class names in the order of the ids, the ids of raw values, and who named them."""
+    if read.named:
+        names = primary.class_names[column]
+        return names, _index_by_name(names), ""
+    companion = companion_names([primary, *others], column)
+    if companion is not None and set(values) <= companion[1].keys():
+        names = tuple(companion[1][value] for value in values)
+        return names, _with_names(names, values), f", named by {companion[0]!r}"
+    if task is not None and task.names:
+        index = _index_by_name(task.names)
+        if all(value in index for value in values):
+            return task.names, index, ", named by the task"
+        raise DataError(
+            f"{primary.name}: column {column!r} holds {_listed([class_name(value) for value in values])}, but the "
+            f"task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
+        )
+    names = tuple(class_name(value) for value in values)
+    return names, _with_names(names, values), ""
+
+
+def _known(
+    primary: RawSplit, others: Sequence[RawSplit], column: str, read: LabelValues, known: Labels
+) -> LabelEncoder:
+    """An encoder onto the classes of a model, by name wherever the data have names."""
+    if known.kind == REGRESSION:
+        return LabelEncoder(known, column, {}, "the model")
+    index = _index_by_name(known.names)
+    companion = None if read.named else companion_names([primary, *others], column)
+    if companion is not None and set(companion[1].values()) <= set(known.names):
+        index |= {value: known.label2id[name] for value, name in companion[1].items()}
+    return LabelEncoder(known, column, index, "the model")
+
+
+def _index_by_name(names: tuple[str, ...]) -> dict[Hashable, int]:
+    """Names to ids, and ids to themselves unless the names are numbers of their own."""
+    index: dict[Hashable, int] = {name: position for position, name in enumerate(names)}
+    if any(name.lstrip("-").isdigit() for name in names):
+        return index
+    return {**{position: position for position in range(len(names))}, **index}
+
+
+def _with_names(names: tuple[str, ...], values: list[Any]) -> dict[Hashable, int]:
+    """Raw values to ids; names stand for their classes, too, so that another split may use them."""
+    by_name = {name: position for position, name in enumerate(names)}
+    return {**by_name, **{value: position for position, value in enumerate(values)}}
+
+
+def _refuse_constant(primary: RawSplit, column: str, read: LabelValues) -> None:
+    distinct = {value for value in read.values if value is not None}
+    if len(distinct) < 2:
+        raise DataError(f"{primary.name}: every row has the score {distinct.pop()} in column {column!r}.")
+
+
+def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues, values: list[Any]) -> None:
+    if len(values) < 2:
+        only = f"only the label {class_name(values[0])!r}" if values else "no label"
+        raise DataError(
+            f"{primary.name}: column {column!r} holds {only}. A classifier needs two classes or more"
+            + (" (-1 stands for a row without label)." if values != [-1] and -1 in read.values else ".")
+        )
+    if len(values) > max(20, len(primary) // 2) and not read.named:
+        raise DataError(
+            f"{primary.name}: column {column!r} holds {len(values):,} different values in {len(primary):,} rows, such "
+            f"as {class_name(values[0])[:60]!r}. Is it the label column? Choose it with --label_column_name"
+            + (", or say --do_regression." if read.family == "int" else ".")
+        )
+
+
+def _kinds(read: LabelValues) -> str:
+    shown = [repr(value) for value in read.values if value is not None][:3]
+    return ", ".join(shown)
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names) - most} more)"

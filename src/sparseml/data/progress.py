@@ -1,0 +1,51 @@
+"""A sign of life for whoever waits: nothing in the first two seconds, a bar after that."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from resparse.console import console
+
+PATIENCE = 2.0
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show that work of unknown length goes on, once it has taken two seconds."""
+    with _later(_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())) as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Iterate, with a bar once that has taken two seconds."""
+    bar = _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _later(bar):
+        task = bar.add_task(what, total=len(items))
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def _bar(*columns: TextColumn | BarColumn | MofNCompleteColumn | TimeElapsedColumn) -> Progress:
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def _later(bar: Progress) -> Iterator[Progress]:
+    timer = threading.Timer(PATIENCE, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield bar
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()

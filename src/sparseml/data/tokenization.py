@@ -1,0 +1,81 @@
+"""Texts to token ids, in batches, straight into Arrow: nothing is written to a cache, so nothing in one is stale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparseml.data.columns import Columns
+from sparseml.data.progress import track
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+# Large enough for the tokenizer's threads to be busy, small enough for a few megabytes of Python lists.
+_BATCH = 2000
+
+
+def sequence_limit(tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> int:
+    """The length to cut texts at: what was asked for, but no more than the model can take."""
+    return min(max_seq_length, int(tokenizer.model_max_length))
+
+
+def tokenize(
+    dataset: Dataset,
+    columns: Columns,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    pad_to_max_length: bool = False,
+    num_proc: int | None = None,
+    overwrite_cache: bool = False,
+) -> Dataset:
+    """Tokenize a split of `load_text_data`.
+
+    Args:
+        dataset: with the text columns and, where labelled, `labels`.
+        columns: which columns hold the text.
+        tokenizer: the model's; pairs get its separators, and token types where the model uses them.
+        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is cut first.
+        pad_to_max_length: pad every row to that length; else the collator pads each batch to its own.
+        num_proc: accepted for old scripts; the tokenizers use all cores by threads of their own.
+        overwrite_cache: accepted for old scripts; there is no cache.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are any, and
+        `length` (tokens without padding, int32), which groups rows of like length.
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    del num_proc, overwrite_cache
+    limit = sequence_limit(tokenizer, max_seq_length)
+    parts: list[pyarrow.Table] = []
+    for start in track(range(0, len(dataset), _BATCH), "tokenizing"):
+        batch = dataset[start : start + _BATCH]
+        encoded = tokenizer(
+            *(batch[column] for column in columns.texts),
+            truncation=True,
+            max_length=limit,
+            padding="max_length" if pad_to_max_length else False,
+        )
+        parts.append(_table(encoded, tokenizer))
+    tokens = pyarrow.concat_tables(parts)
+    if "labels" in dataset.column_names:
+        labels = dataset.select_columns(["labels"]).with_format("arrow")[:]
+        tokens = tokens.append_column("labels", labels["labels"])
+    return Dataset(tokens)
+
+
+def _table(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    import pyarrow
+
+    # Token ids need 32 bits; masks and types 8: a row is 6 bytes a token in memory.
+    small = pyarrow.list_(pyarrow.int8())
+    kinds = {"input_ids": pyarrow.list_(pyarrow.int32()), "attention_mask": small, "token_type_ids": small}
+    arrays = {
+        name: pyarrow.array(encoded[name], kind)
+        for name, kind in kinds.items()
+        if name in encoded and (name in tokenizer.model_input_names or name != "token_type_ids")
+    }
+    arrays["length"] = pyarrow.array([sum(mask) for mask in encoded["attention_mask"]], pyarrow.int32())
+    return pyarrow.table(arrays)
