@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from typing import Any, Final
 
+from sparseml.layout import entry
 from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
 from sparseml.transformers.options import Option
 
@@ -96,21 +95,12 @@ def text(options: Mapping[str, Option], everything: bool = False) -> str:
 
 
 def _section(title: str, names: Sequence[str], options: Mapping[str, Option]) -> str:
-    width = min(max(shutil.get_terminal_size().columns, 60), 110)
     lines = [f"{title}:"]
     for name in names:
         option = options.get(name)
-        if option is None:
-            continue
-        head = f"  --{name} {option.metavar}".rstrip()
-        body = textwrap.wrap(
-            option.help + _default(option.default), width - 34, break_long_words=False, break_on_hyphens=False
-        )
-        if len(head) > 32:
-            lines.append(head)
-        else:
-            lines.append(f"{head:<34}{body.pop(0) if body else ''}".rstrip())
-        lines += [" " * 34 + line for line in body]
+        if option is not None:
+            head = f"  --{name} {option.metavar}".rstrip()
+            lines.append(entry(head, option.help + _default(option.default), column=34))
     return "\n".join(lines)
 
 

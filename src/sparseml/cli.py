@@ -1,0 +1,100 @@
+"""The front door: `sparseml train | recipe | demo`. Heavy imports happen inside the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from resparse.console import run
+from resparse.errors import UserError, did_you_mean
+from sparseml import __version__
+
+Verb = Callable[[list[str]], int | None]
+
+_HELP = """\
+usage: sparseml VERB ...
+
+  train      fine-tune a pruned checkpoint on a dataset by a recipe (train --help lists the arguments)
+  recipe     show a recipe, check it, or list the modifiers that one may use
+  demo       run it all on the embedded model and data
+
+  --version  print the version
+  --help     print this
+
+`sparseml train` is also called sparseml.transformers.text_classification; `sparsezoo` finds models."""
+
+_RECIPE_HELP = """\
+usage: sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
+       sparseml recipe check RECIPE [--recipe_args ARGS]
+       sparseml recipe modifiers [NAME]
+
+  show       print the recipe as evaluated, then its merged schedule as comments
+  check      say whether a recipe can be carried out
+  modifiers  list the modifiers, or all that one of them may be told
+
+RECIPE is a file (.yaml, .yml, .md), a zoo: stub, or the text of a recipe."""
+
+_TRAINING_PACKAGES = frozenset({"accelerate", "datasets", "scipy", "sklearn", "torch", "transformers"})
+
+
+class CommandError(UserError):
+    """A command line that cannot be understood, or not be followed here."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `sparseml`.
+
+    Args:
+        argv: the words after the command's name; by default those of the process.
+
+    Returns:
+        The exit code: 0, 2 after an error of the user's, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return run(lambda: _dispatch(words, "sparseml", _VERBS, _HELP))
+
+
+def _dispatch(words: list[str], command: str, verbs: Mapping[str, Verb], text: str) -> int | None:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(text)
+        return 0
+    verb = verbs.get(words[0])
+    if verb is None:
+        hint = did_you_mean(words[0], [*verbs, "--help"])
+        raise CommandError(f"`{command}` knows no {words[0]!r}. {hint}")
+    return verb(words[1:])
+
+
+def _version(words: list[str]) -> int:
+    print(f"resparse {__version__}")
+    return 0
+
+
+def _train(words: list[str]) -> int | None:
+    try:
+        from sparseml.transformers import text_classification
+        from sparseml.transformers.arguments import parse
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _TRAINING_PACKAGES:
+            raise
+        raise CommandError(
+            f"Training needs the package {package!r}, which is not installed: pip install 'resparse[torch]'."
+        ) from error
+    return text_classification.run(parse(words))
+
+
+def _demo(words: list[str]) -> int | None:
+    from sparseml import demo
+
+    return demo.main(words)
+
+
+def _recipe(words: list[str]) -> int | None:
+    from sparseml import recipe_verbs
+
+    verbs = {"show": recipe_verbs.show, "check": recipe_verbs.check, "modifiers": recipe_verbs.modifiers}
+    return _dispatch(words, "sparseml recipe", verbs, _RECIPE_HELP)
+
+
+_VERBS: Mapping[str, Verb] = {"train": _train, "recipe": _recipe, "demo": _demo, "--version": _version}
