@@ -14,6 +14,7 @@ refuse_foreign("sparsezoo")
 
 from sparsezoo.errors import ZooError  # noqa: E402
 from sparsezoo.model import Directory, File, Model, Recipes  # noqa: E402
+from sparsezoo.search import search_models  # noqa: E402
 from sparsezoo.sources import local_path, recipe_path  # noqa: E402
 from sparsezoo.stub import Stub, is_stub, parse_stub  # noqa: E402
 
@@ -28,4 +29,5 @@ __all__ = [
     "local_path",
     "parse_stub",
     "recipe_path",
+    "search_models",
 ]
