@@ -115,6 +115,7 @@ def build_trainer(recipe: str | None, steps: int) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
+    from sparseml.session.trainer import RecipeTrainer
     from sparsezoo import Model
 
     torch.manual_seed(0)
@@ -138,7 +139,7 @@ def build_trainer(recipe: str | None, steps: int) -> Any:
     )
     if recipe is None:
         return Trainer(model, arguments, train_dataset=rows)
-    raise NotImplementedError("sparseml.session.RecipeTrainer")
+    return RecipeTrainer(model, arguments, train_dataset=rows, recipe=recipe)
 
 
 # --- the conductor ---
