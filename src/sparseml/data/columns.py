@@ -109,11 +109,12 @@ def choose_text_columns(
     chosen = tuple(islice(_textual(split, label), 2))
     if not chosen:
         raise DataError(
-            f"{split.name}: no column holds text. Columns: {', '.join(available)}. Name one with --input_column_names."
+            f"{split.name}: no column holds text. Columns: {', '.join(available)}. Name one with "
+            "--input_column_names."
         )
     return chosen, [
-        f"input column{'s' if len(chosen) > 1 else ''}: {' and '.join(map(repr, chosen))}, the first that hold text "
-        f"(of {', '.join(available)}; --input_column_names chooses others)"
+        f"input column{'s' if len(chosen) > 1 else ''}: {' and '.join(map(repr, chosen))}, the first that "
+        f"hold text (of {', '.join(available)}; --input_column_names chooses others)"
     ]
 
 
@@ -140,7 +141,7 @@ def _named(split: RawSplit, wanted: str) -> tuple[str, ...]:
 
 
 def _textual(split: RawSplit, label: str | None) -> list[str]:
-    """Columns of strings that are no label, no index and no class names; those with spaces in them if any are."""
+    """Columns of strings that are neither label nor index nor class names; if any has spaces, only these."""
     excluded = {label, *(companion_columns(label, list(split.columns)) if label else ())}
     candidates = [name for name in split.columns if name not in excluded and not _INDEX.fullmatch(name)]
     samples = {name: [value for value in islice(split.columns[name], 1000) if value] for name in candidates}

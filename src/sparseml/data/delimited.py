@@ -10,19 +10,21 @@ from pathlib import Path
 
 from sparseml.data.errors import DataError
 from sparseml.data.rows import Places, RawSplit
+from sparseml.data.text_file import decode
 
 _limit_lock = threading.Lock()
 
 
-def read_delimited(path: Path, text: str) -> RawSplit:
+def read_delimited(path: Path) -> RawSplit:
     """Read a CSV or TSV file with a header line.
 
-    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file whose
-    quotes do not pair is read without quoting, as GLUE's own files are meant.
+    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file
+    whose quotes do not pair is read without quoting, as GLUE's own files are meant.
 
     Raises:
         DataError: no header, or a row with more or fewer fields than the header, with its line.
     """
+    text = decode(path)
     header, _, _ = text.lstrip("\r\n").partition("\n")
     if path.suffix.lower() != ".tsv":
         return _parse(path, text, _delimiter(header), quoted=True)
@@ -86,8 +88,8 @@ def _ragged(path: Path, line: int, row: list[str], names: list[str], delimiter: 
         else "A value is missing, or the line was cut."
     )
     return (
-        f"{path}, line {line}: {len(row)} field{'s' if len(row) > 1 else ''}, but the header has {len(names)} "
-        f"({', '.join(names)}). {advice}"
+        f"{path}, line {line}: {len(row)} field{'s' if len(row) > 1 else ''}, but the header has "
+        f"{len(names)} ({', '.join(names)}). {advice}"
     )
 
 
@@ -96,7 +98,7 @@ def _explain(path: Path, line: int, reason: str) -> str:
         return f"{path}, line {line}: a double quote opens here and never closes. Was the file cut?"
     if "expected after" in reason:
         return (
-            f"{path}, line {line}: text follows a closing double quote. A double quote within a quoted text has to "
-            'be doubled ("").'
+            f"{path}, line {line}: text follows a closing double quote. A double quote within a quoted "
+            'text has to be doubled ("").'
         )
     return f"{path}, line {line}: {reason}."

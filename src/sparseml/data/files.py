@@ -11,15 +11,16 @@ from resparse.errors import nearest
 from sparseml.data.delimited import read_delimited
 from sparseml.data.errors import DataError
 from sparseml.data.json_files import read_json
-from sparseml.data.rows import Places, RawSplit, from_arrow
+from sparseml.data.parquet import read_parquet
+from sparseml.data.rows import Places, RawSplit
 
 READERS: dict[str, Callable[[Path], RawSplit]] = {
-    ".csv": lambda path: read_delimited(path, decode(path)),
-    ".tsv": lambda path: read_delimited(path, decode(path)),
-    ".json": lambda path: read_json(path, decode(path)),
-    ".jsonl": lambda path: read_json(path, decode(path)),
-    ".ndjson": lambda path: read_json(path, decode(path)),
-    ".parquet": lambda path: read_parquet(path),
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".parquet": read_parquet,
 }
 
 
@@ -66,9 +67,9 @@ def expand(pattern: str, option: str) -> list[Path]:
         )
     if "," in pattern:
         return [path for part in pattern.split(",") if part.strip() for path in expand(part.strip(), option)]
-    matches = [
-        Path(match) for match in sorted(glob.glob(str(whole), recursive=True)) if Path(match).is_file()
-    ]
+    # Path.glob takes no absolute patterns.
+    found = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
+    matches = [Path(match) for match in found if Path(match).is_file()]
     if not matches:
         raise DataError(f"{option} {pattern}: {_absence(whole)}")
     return matches
@@ -93,50 +94,6 @@ def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
     return RawSplit(name, columns, Places.concatenate([part.places for part in parts]), first.class_names)
 
 
-def decode(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark.
-
-    Raises:
-        DataError: the file is empty, or a byte is not UTF-8: with its line and column.
-    """
-    data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: the file is UTF-16, not UTF-8. {_conversion(path, 'UTF-16')}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # After a byte-order mark the codec counts from behind it.
-        position = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        line = data.count(b"\n", 0, position) + 1
-        byte = position - data.rfind(b"\n", 0, position)
-        raise DataError(
-            f"{path}, line {line}, byte {byte} of the line: 0x{data[position]:02x} is not UTF-8. "
-            f"{_conversion(path, 'WINDOWS-1252')}"
-        ) from error
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty.")
-    return text
-
-
-def read_parquet(path: Path) -> RawSplit:
-    """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
-    import pyarrow.parquet
-    from datasets import Dataset, Features
-    from pyarrow import ArrowException
-
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty.")
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: this is not a whole Parquet file ({str(error).splitlines()[0]})."
-        ) from error
-    features = Features.from_arrow_schema(table.schema)
-    rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
-    return from_arrow(rows, str(path))
-
-
 def _absence(path: Path) -> str:
     if any(character in str(path) for character in "*?["):
         return "no file matches this pattern."
@@ -145,8 +102,3 @@ def _absence(path: Path) -> str:
     near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     hint = f" Did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
     return f"there is no such file.{hint}"
-
-
-def _conversion(path: Path, encoding: str) -> str:
-    target = path.with_name(f"{path.stem}-utf8{path.suffix}")
-    return f"Convert it, for instance: iconv -f {encoding} -t UTF-8 '{path}' > '{target}'"

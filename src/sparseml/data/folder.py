@@ -33,8 +33,8 @@ def holds_data(folder: Path) -> bool:
 def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     """Read the splits of a folder.
 
-    Files belong to the split that their name or their folder's name begins with or holds as a word ("train.csv",
-    "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
+    Files belong to the split that their name or their folder's name begins with or holds as a word
+    ("train.csv", "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
 
     Args:
         folder: of data files (at most two levels deep), or written by `save_to_disk`.

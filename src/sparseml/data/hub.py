@@ -9,7 +9,8 @@ from pathlib import Path
 
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
-from sparseml.data.files import concatenate, read_parquet
+from sparseml.data.files import concatenate
+from sparseml.data.parquet import read_parquet
 from sparseml.data.progress import waiting
 from sparseml.data.rows import RawSplit, from_arrow
 
@@ -56,8 +57,8 @@ def read_hub(
     notes = [] if repo == name else [f"dataset: {name!r} is {repo} on the Hub"]
     if "/" not in repo:
         raise DataError(
-            f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a known place. "
-            f"Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
+            f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a "
+            f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
         )
     with _quiet(), waiting(f"downloading {repo}"):
         try:
@@ -99,8 +100,8 @@ def _load_converted(
     configs = list(dict.fromkeys(match[1] for match in files))
     if not configs:
         raise DataError(
-            f"{repo}: the repository holds only a loading script, and the Hub has no converted files of it. Download "
-            "the data and give them as --train_file and --validation_file."
+            f"{repo}: the repository holds only a loading script, and the Hub has no converted files of "
+            "it. Download the data and give them as --train_file and --validation_file."
         )
     chosen = config or (configs[0] if len(configs) == 1 else "default")
     if chosen not in configs:
@@ -134,7 +135,8 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
     except (DatasetNotFoundError, GatedRepoError, RepositoryNotFoundError) as error:
         if "gated" in str(error) or isinstance(error, GatedRepoError):
             raise DataError(
-                f"{repo}: the dataset is gated. Ask for access at its page on the Hub, then run `hf auth login`."
+                f"{repo}: the dataset is gated. Ask for access at its page on the Hub, then run `hf auth "
+                "login`."
             ) from error
         raise DataError(
             f"{repo}: the Hub has no such dataset, or it is private. Check the id; for a private one, run "
@@ -142,13 +144,13 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise DataError(
-            f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub has no "
-            "converted files of it. Download the data and give them as --train_file and --validation_file."
+            f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub "
+            "has no converted files of it. Download them and give local files as --train_file."
         ) from error
     except (ConnectionError, OfflineModeIsEnabled) as error:
         raise DataError(
-            f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check the network (and "
-            "HF_HUB_OFFLINE), or give local files with --train_file and --validation_file."
+            f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check the "
+            "network (and HF_HUB_OFFLINE), or give local files with --train_file and --validation_file."
         ) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
@@ -179,13 +181,17 @@ def _first_line(error: BaseException) -> str:
 def _quiet() -> Iterator[None]:
     """Keep the Hub clients' bars and log lines off the screen, and leave their settings as they were."""
     import datasets
-    import huggingface_hub.utils as hub
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     level = datasets.logging.get_verbosity()
-    bars = datasets.are_progress_bars_disabled(), hub.are_progress_bars_disabled()
+    bars = datasets.are_progress_bars_disabled(), are_progress_bars_disabled()
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    hub.disable_progress_bars()
+    disable_progress_bars()
     try:
         yield
     finally:
@@ -193,4 +199,4 @@ def _quiet() -> Iterator[None]:
         if not bars[0]:
             datasets.enable_progress_bars()
         if not bars[1]:
-            hub.enable_progress_bars()
+            enable_progress_bars()

@@ -8,14 +8,16 @@ from typing import Any
 
 from sparseml.data.errors import DataError
 from sparseml.data.rows import Places, RawSplit
+from sparseml.data.text_file import decode
 
 
-def read_json(path: Path, text: str) -> RawSplit:
+def read_json(path: Path) -> RawSplit:
     """Read a JSON array or JSON Lines; keys that a row lacks become None.
 
     Raises:
         DataError: text that does not parse, or a row that is no object, with its line or item.
     """
+    text = decode(path)
     if text.lstrip().startswith("["):
         rows, numbers, unit = _array(path, text)
     else:
@@ -50,8 +52,8 @@ def _lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]
         except json.JSONDecodeError as error:
             if _is_json(text):
                 raise DataError(
-                    f"{path}: the file is one JSON object. Wanted is an array of objects, or one object a line, "
-                    f"such as {_EXAMPLE} (in pandas: to_json(path, orient='records', lines=True))."
+                    f"{path}: the file is one JSON object. Wanted is an array of objects, or one object a "
+                    f"line, such as {_EXAMPLE} (in pandas: to_json(path, orient='records', lines=True))."
                 ) from error
             raise DataError(f"{path}, line {number}, column {error.colno}: not JSON: {error.msg}.") from error
         if not isinstance(row, dict):

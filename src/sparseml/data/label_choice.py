@@ -19,14 +19,16 @@ def choose_labels(
     primary: RawSplit,
     others: Sequence[RawSplit],
     column: str,
+    *,
     task: Task | None = None,
     known: Labels | None = None,
     do_regression: bool | None = None,
 ) -> tuple[LabelEncoder, list[str]]:
     """Decide on kind and classes.
 
-    Class names come from, in this order: the model (`known`), the source's declared names, a companion column such
-    as `label_name`, the benchmark task, the values themselves (numbers by size, texts by the alphabet).
+    Class names come from, in this order: the model (`known`), the source's declared names, a companion
+    column such as `label_name`, the benchmark task, the values themselves (numbers by size, texts by the
+    alphabet).
 
     Args:
         primary: the split that decides: the training split where there is one.
@@ -53,9 +55,8 @@ def choose_labels(
         _refuse_constant(primary, column, read)
         return LabelEncoder(Labels(REGRESSION, (column,)), column, {}, "the training data"), notes
     kind = MULTI if read.family == "list" else SINGLE
-    values = _classes(read)
-    _refuse_degenerate(primary, column, read, values)
-    names, index, named_by = _names(primary, others, column, read, values, task)
+    _refuse_degenerate(primary, column, read)
+    names, index, named_by = _names(primary, others, column, read, task)
     notes.append(f"labels: {len(names)} classes from column {column!r}{named_by}: {_listed(names)}")
     return LabelEncoder(Labels(kind, names), column, index, "the training data"), notes
 
@@ -93,10 +94,10 @@ def _names(
     others: Sequence[RawSplit],
     column: str,
     read: LabelValues,
-    values: list[Any],
     task: Task | None,
 ) -> tuple[tuple[str, ...], dict[Hashable, int], str]:
     """Class names in the order of the ids, the ids of raw values, and who named them."""
+    values = _classes(read)
     if read.named:
         names = primary.class_names[column]
         return names, _index_by_name(names), ""
@@ -109,8 +110,8 @@ def _names(
         if all(value in index for value in values):
             return task.names, index, ", named by the task"
         raise DataError(
-            f"{primary.name}: column {column!r} holds {_listed([class_name(value) for value in values])}, but the "
-            f"task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
+            f"{primary.name}: column {column!r} holds {_listed([class_name(value) for value in values])}, "
+            f"but the task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
         )
     names = tuple(class_name(value) for value in values)
     return names, _with_names(names, values), ""
@@ -149,7 +150,8 @@ def _refuse_constant(primary: RawSplit, column: str, read: LabelValues) -> None:
         raise DataError(f"{primary.name}: every row has the score {distinct.pop()} in column {column!r}.")
 
 
-def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues, values: list[Any]) -> None:
+def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues) -> None:
+    values = _classes(read)
     if len(values) < 2:
         only = f"only the label {class_name(values[0])!r}" if values else "no label"
         raise DataError(
@@ -158,9 +160,9 @@ def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues, values
         )
     if len(values) > max(20, len(primary) // 2) and not read.named:
         raise DataError(
-            f"{primary.name}: column {column!r} holds {len(values):,} different values in {len(primary):,} rows, such "
-            f"as {class_name(values[0])[:60]!r}. Is it the label column? Choose it with --label_column_name"
-            + (", or say --do_regression." if read.family == "int" else ".")
+            f"{primary.name}: column {column!r} holds {len(values):,} different values in {len(primary):,} "
+            f"rows, such as {class_name(values[0])[:60]!r}. Is it the label column? Choose it with "
+            "--label_column_name" + (", or say --do_regression." if read.family == "int" else ".")
         )
 
 

@@ -1,4 +1,4 @@
-"""The values of a label column brought into one form, whatever the file type: "1" in a CSV file is 1 in JSON."""
+"""The values of a label column in one form, whatever the file type: "1" in a CSV file is 1 in JSON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LabelValues:
 
 
 def read_labels(split: RawSplit, column: str) -> LabelValues:
-    """Read a label column: missing values (None, NaN, empty text) become None, numbers written as text numbers.
+    """Read a label column: what is missing (None, NaN, "") becomes None, and text that is a number one.
 
     Raises:
         DataError: values that cannot be labels, or lists beside values that are none, with their places.
@@ -57,8 +57,8 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
         wrong = next(kind for kind in types if kind not in (str, int, float, bool, list, tuple, np.ndarray))
         where = [row for row, value in enumerate(values) if isinstance(value, wrong)]
         raise DataError(
-            f"Column {column!r} holds {wrong.__name__} values ({split.places.describe(where)}): a label is a text, a "
-            "number, true or false, or a list of texts or integers."
+            f"Column {column!r} holds {wrong.__name__} values ({split.places.describe(where)}): a label is "
+            "a text, a number, true or false, or a list of texts or integers."
         )
     if types == {str}:
         present = _parsed_lists(present)
@@ -69,8 +69,8 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
                 row for row, value in enumerate(values) if not isinstance(value, list | tuple | np.ndarray)
             ]
             raise DataError(
-                f"Column {column!r} holds lists, but not at {split.places.describe(where)}: labels are either all "
-                "lists (several classes a row) or none is."
+                f"Column {column!r} holds lists, but not at {split.places.describe(where)}: labels are "
+                "either all lists (several classes a row) or none is."
             )
         return _lists(values, present)
     family, canonical = _scalars(present)
@@ -81,7 +81,7 @@ def companion_names(splits: Sequence[RawSplit], column: str) -> tuple[str, dict[
     """The names that a column such as `label_name` gives to integer labels, when they agree one to one.
 
     Returns:
-        The column and {label: name}; None when no split has such a column or it does not name each label once.
+        The column and {label: name}; None when no such column names each label once.
     """
     for candidate in _companions(column):
         holders = [split for split in splits if candidate in split.columns and column in split.columns]
@@ -156,8 +156,8 @@ def _by_name(split: RawSplit, column: str, names: tuple[str, ...]) -> LabelValue
         wrong = error.args[0]
         where = [row for row, value in enumerate(values) if value == wrong]
         raise DataError(
-            f"Column {column!r} holds {wrong!r} ({split.places.describe(where)}), but declares {len(names)} classes: "
-            f"0 ({names[0]}) to {len(names) - 1} ({names[-1]})."
+            f"Column {column!r} holds {wrong!r} ({split.places.describe(where)}), but declares "
+            f"{len(names)} classes: 0 ({names[0]}) to {len(names) - 1} ({names[-1]})."
         ) from error
 
 

@@ -80,7 +80,8 @@ class LabelEncoder:
             (rows,) int for a single label, list of `num_labels` floats for several, float for a score.
 
         Raises:
-            DataError: a class that is unknown, with counts and places; or something that is no number, for a score.
+            DataError: a class that is unknown, with counts and places; or something that is no number, for
+                a score.
         """
         read = read_labels(split, self.column)
         if not read.any_present and self.labels.kind != REGRESSION:
@@ -90,8 +91,8 @@ class LabelEncoder:
         if (read.family == "list") != (self.labels.kind == MULTI):
             shape = "lists of classes" if read.family == "list" else "single values"
             raise DataError(
-                f"{split.name}: column {self.column!r} holds {shape}, unlike {self.origin}: one class a row and "
-                "several classes a row cannot be mixed."
+                f"{split.name}: column {self.column!r} holds {shape}, unlike {self.origin}: one class a "
+                "row and several classes a row cannot be mixed."
             )
         if self.labels.kind == SINGLE:
             return [self._id(value) for value in self._known(split, read.values)]
@@ -129,8 +130,8 @@ class LabelEncoder:
         if read.family not in ("int", "float"):
             where = [row for row, value in enumerate(read.values) if not _is_number(value)]
             raise DataError(
-                f"Column {self.column!r} holds {read.values[where[0]]!r} ({split.places.describe(where)}), but the "
-                "labels are scores: a finite number is needed."
+                f"Column {self.column!r} holds {read.values[where[0]]!r} ({split.places.describe(where)}), "
+                "but the labels are scores: a finite number is needed."
             )
         infinite = [row for row, value in enumerate(read.values) if value is not None and math.isinf(value)]
         if infinite:

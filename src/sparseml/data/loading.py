@@ -22,7 +22,7 @@ from sparseml.data.texts import clean_texts, take
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Rows that a dataset declares to be without label (-1) are left out up to this share; beyond it something is wrong.
+# Rows that a dataset marks as without label (-1) are left out up to this share; above it something is wrong.
 _MOST_UNLABELLED = 0.05
 
 
@@ -34,8 +34,8 @@ class TextData:
         name: of the dataset.
         columns: the text columns in every split, and the label column that `labels` was made from.
         labels: what is to be predicted; None only when nothing has labels (prediction alone).
-        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a test
-            split without labels has no such column; None where the run does not need the split.
+        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a
+            test split without labels has no such column; None where the run does not need the split.
         validation_mismatched, test_mismatched: MNLI's second splits.
         notes: what was chosen, left out or renamed, a line each.
         task_name: the benchmark task, which has metrics of its own.
@@ -120,7 +120,7 @@ def _choose_encoder(
         return None
     known = None if options.needs_train else options.known_labels
     encoder, found = choose_labels(
-        labelled[0], labelled[1:], columns.label, task, known, options.do_regression
+        labelled[0], labelled[1:], columns.label, task=task, known=known, do_regression=options.do_regression
     )
     notes += found
     return encoder
@@ -162,8 +162,8 @@ def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> Non
         return
     raise DataError(
         f"{rows.name}: {len(missing):,} of {len(rows):,} rows have no label in column {columns.label!r} "
-        f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, give the "
-        "classes names."
+        f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, "
+        "give the classes names."
     )
 
 
@@ -178,7 +178,8 @@ def _hold_out(
     kept, held = hold_out(groups, rows, options.validation_ratio, options.seed)
     if not len(held):
         raise DataError(
-            f"{train.rows.name}: no row can be held out, since every class occurs once. Name a --validation_file."
+            f"{train.rows.name}: no row can be held out, since every class occurs once. Name a "
+            "--validation_file."
         )
     how = "each class in proportion" if groups is not None else "at random"
     notes.append(f"validation: {len(held):,} of {rows:,} training rows held out, {how} (seed {options.seed})")

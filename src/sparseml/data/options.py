@@ -12,12 +12,12 @@ class DataOptions:
     """Which data to load, under the names of the command's arguments.
 
     Attributes:
-        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these are read in place of the
-            Hub's copy, and the task still decides columns, class names and metrics.
+        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these are read in place of
+            the Hub's copy, and the task still decides columns, class names and metrics.
         dataset_name: a Hub id, or a local folder (data files, or what `save_to_disk` wrote).
         dataset_config_name: the configuration of a Hub dataset, or a subfolder of a local one.
-        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV, TSV,
-            JSON, JSON Lines or Parquet by their endings.
+        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV,
+            TSV, JSON, JSON Lines or Parquet by their endings.
         validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
         eval_on_test: evaluate on the test split.
         input_column_names: "a" or "a,b"; None chooses.

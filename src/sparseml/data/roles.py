@@ -28,13 +28,13 @@ def check_options(options: DataOptions) -> None:
         raise DataError(f"--validation_ratio {ratio}: a share between 0 and 1 is wanted, such as 0.1.")
     if ratio is not None and options.eval_on_test:
         raise DataError(
-            "--validation_ratio and --eval_on_test are both given: evaluate either on rows held out from training or "
-            "on the test split."
+            "--validation_ratio and --eval_on_test are both given: evaluate either on rows held out from "
+            "training or on the test split."
         )
     if ratio is not None and options.validation_file:
         raise DataError(
-            f"--validation_ratio {ratio} and --validation_file are both given: drop one. With the file, no rows need "
-            "to be held out from training."
+            f"--validation_ratio {ratio} and --validation_file are both given: drop one. With the file, no "
+            "rows need to be held out from training."
         )
     for name in ("max_train_samples", "max_eval_samples", "max_predict_samples"):
         value = getattr(options, name)
@@ -45,8 +45,8 @@ def check_options(options: DataOptions) -> None:
 def assign_roles(splits: dict[str, RawSplit], source: str, options: DataOptions) -> Roles:
     """Name the splits that the run needs by what they are needed for.
 
-    The training split is kept even when nothing is trained, for it defines the classes. With `eval_on_test` the
-    test split plays the role of the validation split.
+    The training split is kept even when nothing is trained, for it defines the classes. With `eval_on_test`
+    the test split plays the role of the validation split.
 
     Returns:
         Splits under "train", "validation", "validation_mismatched", "test", "test_mismatched".
@@ -64,8 +64,8 @@ def assign_roles(splits: dict[str, RawSplit], source: str, options: DataOptions)
         )
     if options.validation_ratio is not None and "validation" in found:
         raise DataError(
-            f"{source} has a validation split of {len(found['validation']):,} rows, so no rows need to be held out: "
-            "drop --validation_ratio."
+            f"{source} has a validation split of {len(found['validation']):,} rows, so no rows need to be "
+            "held out: drop --validation_ratio."
         )
     if options.needs_eval and options.validation_ratio is None:
         roles |= _evaluation(found, source, splits, options)

@@ -49,23 +49,24 @@ def read_source(options: DataOptions) -> Source:
     given = {split: path for split, path in files.items() if path}
     if given and options.dataset_name:
         raise DataError(
-            f"Both --dataset_name {options.dataset_name} and --{next(iter(given))}_file are given: name one source."
+            f"Both --dataset_name {options.dataset_name} and --{next(iter(given))}_file are given: name "
+            "one source."
         )
     if given:
         return _from_files(given, task, task_name)
     if task is not None and task_name is not None:
         if options.task_name and options.dataset_name and _task_by_dataset(options)[0] != task_name:
             raise DataError(
-                f"Both --task_name {options.task_name} and --dataset_name {options.dataset_name} are given: name one "
-                "source."
+                f"Both --task_name {options.task_name} and --dataset_name {options.dataset_name} are "
+                "given: name one source."
             )
         splits, notes = read_hub(task.repo, task.config, options.cache_dir, options.token)
         return Source(task_name, splits, task, task_name, notes)
     if options.dataset_name:
         return _from_dataset(options, options.dataset_name)
     raise DataError(
-        "No data are named: give --task_name (such as sst2), --dataset_name (a Hub id or a folder), or --train_file "
-        "and --validation_file."
+        "No data are named: give --task_name (such as sst2), --dataset_name (a Hub id or a folder), or "
+        "--train_file and --validation_file."
     )
 
 

@@ -19,8 +19,8 @@ def hold_out(
         seed: the same seed gives the same parts.
 
     Returns:
-        Indices to train on and indices held out, each in ascending order; every class keeps a row to train on, and
-        both parts have one row at least.
+        Indices to train on and indices held out, each in ascending order; every class keeps a row to train
+        on, and both parts have one row at least.
     """
     count = min(max(round(rows * ratio), 1), rows - 1)
     held = choose(groups, rows, count, seed, leave_one=True)
@@ -57,7 +57,10 @@ def choose(
 
 
 def _shares(sizes: np.ndarray, count: int, limits: np.ndarray) -> np.ndarray:
-    """Whole numbers in proportion to `sizes` that add up to `count`, none above its limit (largest remainders)."""
+    """Whole numbers in proportion to `sizes` that add up to `count`, none above its limit.
+
+    Method: largest remainders (Hare-Niemeyer).
+    """
     exact = sizes * min(count / sizes.sum(), 1.0)
     shares = np.minimum(np.floor(exact).astype(np.int64), limits)
     wanted = min(count, int(limits.sum()))

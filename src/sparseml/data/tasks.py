@@ -30,7 +30,7 @@ _GLUE = "nyu-mll/glue"
 _ENTAILMENT = ("entailment", "not_entailment")
 _PAIR = ("sentence1", "sentence2")
 
-# Wang et al., "GLUE", https://openreview.net/forum?id=rJ4km2R5t7, table 1 for the metrics; class ids as on the Hub.
+# Wang et al., "GLUE" (https://openreview.net/forum?id=rJ4km2R5t7), table 1: metrics. Class ids as on the Hub.
 TASKS: dict[str, Task] = {
     "cola": Task(_GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",)),
     "mnli": Task(_GLUE, "mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction")),

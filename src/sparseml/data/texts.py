@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,8 @@ def _strings(split: RawSplit, column: str) -> list[str | None]:
 
 
 def _string(value: Any) -> str | None:
-    if value is None or value != value:  # NaN is what pandas leaves where a text is missing
+    # NaN is what pandas leaves where a text is missing.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(value)
 

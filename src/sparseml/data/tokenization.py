@@ -1,4 +1,4 @@
-"""Texts to token ids, in batches, straight into Arrow: nothing is written to a cache, so nothing in one is stale."""
+"""Texts to token ids, in batches, straight into Arrow: without a cache on disk nothing can be stale."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def tokenize(
     columns: Columns,
     tokenizer: PreTrainedTokenizerBase,
     max_seq_length: int,
+    *,
     pad_to_max_length: bool = False,
     num_proc: int | None = None,
     overwrite_cache: bool = False,
@@ -35,16 +36,16 @@ def tokenize(
         dataset: with the text columns and, where labelled, `labels`.
         columns: which columns hold the text.
         tokenizer: the model's; pairs get its separators, and token types where the model uses them.
-        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is cut first.
+        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is cut.
         pad_to_max_length: pad every row to that length; else the collator pads each batch to its own.
         num_proc: accepted for old scripts; the tokenizers use all cores by threads of their own.
         overwrite_cache: accepted for old scripts; there is no cache.
 
     Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are any, and
-        `length` (tokens without padding, int32), which groups rows of like length.
+        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are
+        any, and `length` (tokens without padding, int32), which groups rows of like length.
     """
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
     from datasets import Dataset
 
     del num_proc, overwrite_cache
