@@ -19,7 +19,7 @@ from resparse.files import write_json
 from sparsezoo.checksum import git_blob_of, sha256_of
 from sparsezoo.errors import ZooError
 from sparsezoo.home import cache_folder
-from sparsezoo.hub_errors import UnreachableError, explain, pause_before_retry
+from sparsezoo.hub_errors import UnreachableError, client_errors, explain, pause_before_retry
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -180,8 +180,7 @@ def _info(api: HfApi, repo: str, revision: str | None, called: str) -> ModelInfo
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
-        except Exception as error:
-            # The client lets errors of its transport through, whose classes differ between its versions.
+        except client_errors() as error:
             if attempt == _ATTEMPTS or not pause_before_retry(error, attempt):
                 raise explain(error, repo, revision, called) from error
     raise AssertionError("unreachable")
@@ -191,7 +190,7 @@ def _download_file(api: HfApi, repo: str, commit: str, stated: RepoSibling, call
     with _bar(stated.size is None or stated.size >= _BAR_FROM_BYTES):
         try:
             return Path(api.hf_hub_download(repo, stated.rfilename, revision=commit, cache_dir=_hub_cache()))
-        except Exception as error:
+        except client_errors() as error:
             raise explain(error, repo, commit, called, stated.rfilename) from error
 
 

@@ -15,6 +15,15 @@ class UnreachableError(ZooError):
     """The Hub is switched off, there is no network, or it does not answer."""
 
 
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises: its own errors, its transport's and the system's; not a mistake of ours."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Its bases are OSError and the base of the transport's errors, whose module differs between versions.
+    # RuntimeError is how the Rust downloader (hf_xet) fails, ValueError a malformed name.
+    return (*HfHubHTTPError.__bases__, RuntimeError, ValueError)
+
+
 def pause_before_retry(error: Exception, attempt: int) -> bool:
     """Wait when `error` says that the Hub is busy, as long as it asks for; return whether to try again.
 
