@@ -64,13 +64,23 @@ CONFIGURATIONS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One finished run; accuracy and sparsity are shares of 1."""
+    """One finished run.
+
+    Attributes:
+        test_accuracy: share of the test rows.
+        sparsity: share of zeros among the weights of Linear layers.
+        quantized: share of the weights of Linear and Embedding layers that are int8.
+        compressed_bytes: all weights as they would be deployed, deflated.
+        seconds, peak_mib: of the whole process.
+    """
 
     task: str
     configuration: str
     seed: int
     test_accuracy: float
     sparsity: float
+    quantized: float
+    compressed_bytes: int
     seconds: float
     peak_mib: float
 
@@ -124,17 +134,28 @@ def outcome_of(
     say(f"{task.name}: {configuration.title}, seed {seed} -> {folder}")
     cost = timed([*our_command(), *command, "--output_dir", str(folder / "model")], folder / "log.txt")
     outcome = Outcome(
-        task.name, configuration.name, seed, *measured(folder / "model"), cost.seconds, cost.peak_mib
+        task=task.name,
+        configuration=configuration.name,
+        seed=seed,
+        seconds=cost.seconds,
+        peak_mib=cost.peak_mib,
+        **reported(folder / "model"),
     )
     say(f"  {outcome.test_accuracy:.1%} in {outcome.seconds:.0f} s")
     write_json(finished, {"command": command, "outcome": asdict(outcome)})
     return outcome
 
 
-def measured(model: Path) -> tuple[float, float]:
-    """Test accuracy and sparsity of the prunable weights, as the run's own report states them."""
+def reported(model: Path) -> dict[str, Any]:
+    """What the run's own report says, under the names of `Outcome`."""
     report = json.loads((model / "report.json").read_text())
-    return report["metrics"]["predict_accuracy"], report["totals"]["sparsity"]
+    totals = report["totals"]
+    return {
+        "test_accuracy": report["metrics"]["predict_accuracy"],
+        "sparsity": totals["prunable_sparsity"],
+        "quantized": totals["quantized_share"],
+        "compressed_bytes": totals["compressed_bytes"],
+    }
 
 
 def accuracy_table(outcomes: list[Outcome], baseline: Mapping[str, float]) -> str:
@@ -159,18 +180,21 @@ def accuracy_table(outcomes: list[Outcome], baseline: Mapping[str, float]) -> st
 
 
 def cost_table(outcomes: list[Outcome]) -> str:
-    """One line a run: what it took, whole process."""
+    """One line a run: what came out, and what it took."""
     rows = [
         (
             f"{outcome.task}, {outcome.configuration}, seed {outcome.seed}",
-            f"{outcome.sparsity:.1%}",
             f"{outcome.test_accuracy:.1%}",
+            f"{outcome.sparsity:.1%}",
+            f"{outcome.quantized:.1%}",
+            f"{outcome.compressed_bytes / 1e6:.1f} MB",
             f"{outcome.seconds:.0f} s",
             f"{outcome.peak_mib:.0f} MiB",
         )
         for outcome in outcomes
     ]
-    return table(("run", "sparsity", "test accuracy", "wall time", "peak memory"), rows)
+    header = ("run", "test accuracy", "sparsity", "int8", "compressed", "wall time", "peak memory")
+    return table(header, rows)
 
 
 def _accuracies(outcomes: list[Outcome], task: str, configuration: str) -> list[float]:
