@@ -1,0 +1,229 @@
+"""How good the predictions are: GLUE's own metrics, and sensible ones for any other data.
+
+Every function takes NumPy arrays; scikit-learn and SciPy are imported within. A metric that the data leave
+undefined (a correlation with a constant, a class that never occurs) is 0.0, and nothing is printed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from sparseml.data.labels import MULTI, REGRESSION, Kind, Labels
+from sparseml.data.tasks import TASKS, Task
+
+# Several labels a row: what is more probable than this counts as predicted. SparseML's value.
+MULTI_LABEL_THRESHOLD = 0.3
+
+
+class Evaluation(Protocol):
+    """What is used of `transformers.EvalPrediction`."""
+
+    @property
+    def predictions(self) -> Any: ...
+    @property
+    def label_ids(self) -> Any: ...
+
+
+Metrics = dict[str, float]
+
+
+def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation], Metrics]:
+    """The function that the Trainer calls after each evaluation.
+
+    Args:
+        task_name: a name in `sparseml.data.tasks.TASKS`, for the benchmark's own metrics (where there are several,
+            also their mean, `combined_score`); None for any other data.
+        labels: decide among classes, several classes, and scores.
+
+    Returns:
+        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them,
+        and `label_ids`, as `load_text_data` encodes labels.
+    """
+    if task_name is not None:
+        task = TASKS[task_name]
+        return lambda evaluation: _benchmark(task, labels, *_arrays(evaluation))
+    if labels.kind == REGRESSION:
+        return lambda evaluation: regression_metrics(*_arrays(evaluation))
+    if labels.kind == MULTI:
+        return lambda evaluation: multi_label_metrics(*_arrays(evaluation), labels.names)
+    return lambda evaluation: classification_metrics(*_arrays(evaluation))
+
+
+def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
+    """Logits to probabilities, without overflow.
+
+    Args:
+        logits: (rows, num_labels).
+        kind: softmax over the row for a single label, a sigmoid each for several; scores stay as they are.
+
+    Returns:
+        (rows, num_labels) float64.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if kind == REGRESSION:
+        return logits
+    if kind == MULTI:
+        # The hyperbolic tangent saturates where exp(-x) would overflow.
+        return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def decisions(logits: np.ndarray, kind: Kind, threshold: float = MULTI_LABEL_THRESHOLD) -> np.ndarray:
+    """Logits (rows, num_labels) to class ids (rows,), to 0 and 1 (rows, num_labels), or to scores (rows,)."""
+    logits = np.asarray(logits)
+    if kind == REGRESSION:
+        return logits.reshape(len(logits))
+    if kind == MULTI:
+        return (probabilities(logits, kind) > threshold).astype(np.int64)
+    return logits.argmax(axis=-1)
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How often each class was taken for each.
+
+    Args:
+        labels, predictions: (rows,) class ids.
+        names: of the classes, by id.
+
+    Returns:
+        {true class: {predicted class: rows}}, every class in both.
+    """
+    size = len(names)
+    flat = np.asarray(labels, dtype=np.int64) * size + np.asarray(predictions, dtype=np.int64)
+    counts = np.bincount(flat, minlength=size * size).reshape(size, size)
+    return {
+        true: {predicted: int(counts[row, column]) for column, predicted in enumerate(names)}
+        for row, true in enumerate(names)
+    }
+
+
+def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Accuracy, and the mean of F1 over the classes that occur among labels or predictions."""
+    from sklearn.metrics import f1_score
+
+    predicted = logits.argmax(axis=-1)
+    with _silent():
+        f1 = f1_score(labels, predicted, average="macro", zero_division=0)
+    return {"accuracy": _accuracy(labels, predicted), "f1_macro": float(f1)}
+
+
+def regression_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Mean squared error, and Pearson's and Spearman's correlation."""
+    predicted = np.asarray(scores, dtype=np.float64).reshape(len(labels))
+    error = float(np.mean((predicted - np.asarray(labels, dtype=np.float64)) ** 2))
+    return {"mse": error, "pearson": _pearson(labels, predicted), "spearmanr": _spearman(labels, predicted)}
+
+
+def multi_label_metrics(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    threshold: float = MULTI_LABEL_THRESHOLD,
+) -> Metrics:
+    """Precision, recall and F1 of each label, their mean and spread over labels, and F1 over all decisions.
+
+    Args:
+        logits, labels: (rows, num_labels); labels are 0 and 1.
+        names: of the labels.
+        threshold: a label is predicted where its probability is above.
+
+    Returns:
+        "precision_NAME", "precision_macro_average", "precision_std", likewise for recall and f1 (SparseML's
+        keys), and "f1_micro".
+    """
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+    truth = np.asarray(labels) > 0.5
+    predicted = decisions(logits, MULTI, threshold).astype(bool)
+    with _silent():
+        per_label = precision_recall_fscore_support(truth, predicted, average=None, zero_division=0)[:3]
+        micro = f1_score(truth, predicted, average="micro", zero_division=0)
+    results: Metrics = {}
+    for metric, values in zip(("precision", "recall", "f1"), per_label, strict=True):
+        results |= {f"{metric}_{name}": float(value) for name, value in zip(names, values, strict=True)}
+        results[f"{metric}_macro_average"] = float(np.mean(values))
+        results[f"{metric}_std"] = float(np.std(values))
+    return results | {"f1_micro": float(micro)}
+
+
+def _benchmark(task: Task, labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
+    predicted = decisions(logits, labels.kind)
+    if "f1" in task.metrics:
+        # F1 is of the task's second class, wherever a model with an order of its own has it.
+        positive = labels.label2id.get(task.names[1], 1)
+        truth, predicted = truth == positive, predicted == positive
+    results = {name: _METRICS[name](truth, predicted) for name in task.metrics}
+    if len(results) > 1:
+        results["combined_score"] = float(np.mean(list(results.values())))
+    if labels.kind == REGRESSION:
+        results["mse"] = regression_metrics(predicted, truth)["mse"]
+    return results
+
+
+def _arrays(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels; a model that gives more than logits gives these first."""
+    outputs = evaluation.predictions
+    return np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs), np.asarray(evaluation.label_ids)
+
+
+def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    return float(np.mean(np.asarray(labels) == predicted))
+
+
+def _f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    with _silent():
+        return float(f1_score(labels, predicted, zero_division=0))
+
+
+def _matthews(labels: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    with _silent():
+        return _defined(matthews_corrcoef(labels, predicted))
+
+
+def _pearson(labels: np.ndarray, predicted: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    if len(labels) < 2:
+        return 0.0
+    with _silent():
+        return _defined(pearsonr(labels, predicted).statistic)
+
+
+def _spearman(labels: np.ndarray, predicted: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    if len(labels) < 2:
+        return 0.0
+    with _silent():
+        return _defined(spearmanr(labels, predicted).statistic)
+
+
+_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews_correlation": _matthews,
+    "pearson": _pearson,
+    "spearmanr": _spearman,
+}
+
+
+def _defined(value: float) -> float:
+    return float(value) if np.isfinite(value) else 0.0
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Undefined cases are answered here; the libraries' warnings about them would only repeat it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
