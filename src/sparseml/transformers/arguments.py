@@ -13,7 +13,7 @@ from typing import Any, Final
 import transformers
 import yaml
 
-from sparseml.transformers import checks, precision, renamed, usage
+from sparseml.transformers import checks, machine, renamed, usage
 from sparseml.transformers.groups import (
     DEFAULT_MODEL,
     DataTrainingArguments,
@@ -72,7 +72,7 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
     checks.check(typed, options)
-    notes += precision.fit(typed)
+    notes += machine.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
     return Arguments(
         model=ModelArguments(**_part(ModelArguments, typed)),

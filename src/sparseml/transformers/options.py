@@ -107,13 +107,14 @@ class Option:
             if self.optional:
                 return None
             raise ArgumentError(f"--{self.name} cannot be empty: it takes {self._expected()}.")
-        # Where text is a value too, only the plain words are switches: "1" may be the name of a folder.
-        boolean = _plain_boolean if str in self.kinds else _boolean
+        # Where text is a value too, it stays text: "1" may be a folder; JSON is read by who asked for it.
+        textual = str in self.kinds
+        boolean, mapping = (_plain_boolean, _plain_mapping) if textual else (_boolean, _mapping)
         for kind, convert in (
             (bool, boolean),
             (int, _whole),
             (float, _number),
-            (dict, _mapping),
+            (dict, mapping),
             (str, self._text),
         ):
             if kind in self.kinds:
@@ -330,8 +331,10 @@ def _number(value: Any) -> float:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = json.loads(value)
+    return _plain_mapping(json.loads(value) if isinstance(value, str) else value)
+
+
+def _plain_mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise ValueError(value)

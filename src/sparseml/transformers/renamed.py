@@ -93,9 +93,7 @@ def _inside(field: str, key: str) -> Callable[[Any, Values], Values]:
     """A former argument that is now a key of a dictionary argument."""
 
     def convert(value: Any, values: Values) -> Values:
-        known = Option(field, frozenset({dict, str})).convert(values.get(field))
-        if isinstance(known, str):
-            raise ArgumentError(f"--{field} {known!r} is a file: write {key!r} into it.")
+        known = Option(field, frozenset({dict})).convert(values.get(field))
         return {field: {**(known or {}), key: value}}
 
     return convert

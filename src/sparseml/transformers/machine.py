@@ -1,7 +1,8 @@
-"""Fit the asked-for number formats to the machine, before Transformers refuses them."""
+"""Fit what was asked for to the machine, before Transformers refuses it."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -17,16 +18,21 @@ def accelerator() -> str | None:
 
 
 def fit(values: dict[str, Any]) -> list[str]:
-    """Replace a format that the machine lacks by its neighbour, in place; say what was replaced.
+    """Replace, in place, what the machine lacks by what comes nearest; say what was replaced.
 
     On a CPU, float16 becomes bfloat16 (PyTorch's CPU kernels have no float16 autocast worth the name) and
     `use_cpu` is set, which Transformers demands for bfloat16 there. On a CUDA GPU without bfloat16, bfloat16
-    becomes float16.
+    becomes float16. A backend for several processes is dropped where there is only one: Transformers would
+    wait for a group that nobody forms.
     """
     device = None if values.get("use_cpu") else accelerator()
     if device is None:
         values["use_cpu"] = True
-        return _replace(values, "fp16", "bf16", "this run is on a CPU, where bfloat16 is the half precision")
+        notes = _replace(values, "fp16", "bf16", "this run is on a CPU, where bfloat16 is the half precision")
+        if values.get("ddp_backend") is not None and "WORLD_SIZE" not in os.environ:
+            del values["ddp_backend"]
+            notes.append("--ddp_backend has no effect: this run is a single process.")
+        return notes
     if device == "cuda" and not is_torch_bf16_gpu_available():
         return _replace(values, "bf16", "fp16", "this GPU has no bfloat16")
     return []
