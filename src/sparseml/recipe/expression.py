@@ -57,7 +57,7 @@ def _parse(text: str) -> ast.expr:
             return ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise ExpressionError(f"it is not arithmetic ({error.msg}); allowed are {_ALLOWED}") from None
-    except (ValueError, MemoryError, RecursionError):
+    except (ValueError, MemoryError):
         raise ExpressionError(f"it is not arithmetic; allowed are {_ALLOWED}") from None
 
 
@@ -116,11 +116,11 @@ def _power(base: Number, exponent: Number) -> Number:
     return result
 
 
-def _round(value: Number, digits: int = 0) -> Number:
+def _round(value: Number, digits: int | None = None) -> Number:
     # Python would build 10**n to round to n digits left of the point.
-    if abs(digits) > MAX_DIGITS:
+    if digits is not None and abs(digits) > MAX_DIGITS:
         raise OverflowError
-    return round(value, digits) if digits else round(value)
+    return round(value, digits)
 
 
 def _bounded(value: Number) -> Number:

@@ -159,7 +159,7 @@ def _in_order(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec]]:
 
 
 def _epochs(specs: list[ModifierSpec], name: str) -> list[float]:
-    """What a field gives from 0 on: negative epochs mean "at once" or "never", wrong ones are refused later."""
+    """A field's epochs from 0 on: negative ones mean "at once" or "never", wrong ones are refused later."""
     values = [spec.fields.get(name) for spec in specs]
     return [
         float(value)

@@ -31,7 +31,7 @@ _HINTS = {
     ),
     "mapping values are not allowed": "A text that holds a colon and a space needs quotes.",
     "could not find expected ':'": "A line here needs the form  name: value.",
-    "expected ',' or": "Inside [ ] and { } a comma stands between two values.",
+    "expected ',' or": "Inside [ ] and { } a comma stands between two values, and a space behind a !Tag.",
     "undefined alias": "An alias *name needs an anchor &name further up.",
     "duplicate anchor": "Each anchor &name may be set once.",
     "but found another document": "A recipe is one YAML document: nothing may follow a second line ---.",
@@ -101,7 +101,7 @@ def compose(source: Source) -> Node:
         raise _not_yaml(error, source) from None
     except (ValueError, OverflowError) as error:  # PyYAML lets "\UFFFFFFFF" and the like through
         raise RecipeError(f"this is not YAML: {error}.", source.name) from None
-    if root is None:
+    if root is None or root.tag == STANDARD + "null":
         raise RecipeError(
             "it holds nothing but comments. A recipe holds at least one list of modifiers.", source.name
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def _from_pairs(text: str, json_problem: str) -> dict[str, Any]:
         separator = min((sign for sign in "=:" if sign in part), key=part.index, default=None)
         name, value = part.split(separator, 1) if separator else (part, "")
         name, value = name.strip().strip("\"'"), value.strip()
-        if not name or not value:
+        if not name or not value or (_quoted(value) is None and re.search(r"""[\[\]{}"']""", value)):
             problem = f" It is not JSON either: {json_problem}." if braced else ""
             raise RecipeError(
                 f"{part.strip()!r} is not of the form name=value; write {_FORMS}.{problem}", SOURCE
@@ -62,9 +63,13 @@ def _from_pairs(text: str, json_problem: str) -> dict[str, Any]:
     return _unique(pairs)
 
 
+def _quoted(text: str) -> str | None:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else None
+
+
 def _scalar(text: str) -> Any:
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
+    if (quoted := _quoted(text)) is not None:
+        return quoted
     tag: str = Resolver().resolve(ScalarNode, text, (True, False))
     try:
         return scalar(text, tag.removeprefix(STANDARD))

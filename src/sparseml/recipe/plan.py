@@ -52,7 +52,7 @@ class Plan:
         return tuple(dict.fromkeys(spec.stage for spec in self.modifiers))
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Plan:
-        """The same plan with a `__metadata__` block: None, bools, numbers, text, and lists and dicts of them."""
+        """The same plan with a `__metadata__` block of plain values, lists and dicts."""
         return replace(self, metadata=dict(metadata))
 
     def to_yaml(self) -> str:
