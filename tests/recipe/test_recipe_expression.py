@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseml.recipe import RecipeError, load_plan
@@ -36,6 +36,7 @@ def value_of(text: str) -> Any:
     return evaluate(text, NAMES.__getitem__)
 
 
+@settings(deadline=None)
 @given(st.recursive(numbers, _combined, max_leaves=8))
 def test_agrees_with_python(text: str) -> None:
     try:
@@ -122,15 +123,16 @@ def test_names_must_be_numbers(value: Any) -> None:
         evaluate("x + 1", {"x": value}.__getitem__)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789.*/+-%() eabsminmaxroundintfloat,xyz", max_size=60))
 def test_any_text_is_quick_and_a_number_or_an_error(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         result = evaluate(text, lambda name: 3)
     except ExpressionError:
         return
     finally:
-        assert time.perf_counter() - began < 0.5
+        assert time.process_time() - began < 0.5
     assert isinstance(result, int | float)
     assert math.isfinite(result)
 

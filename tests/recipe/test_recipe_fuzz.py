@@ -23,8 +23,9 @@ training_modifiers:
 """
 # fmt: off
 pieces = st.sampled_from([
-    "\n", "  ", "- ", "!A", "!", "!!", "&a ", "*a", "<<: ", "a: ", "modifiers:", "eval(", ")", "[", "]", "{", "}",
-    "'", '"', "#", "\t", "---\n", "...", "? ", "| ", "> ", "%", "\\x", "1e5", "~", "stage:", "__metadata__: ", ",",
+    "\n", "  ", "- ", "!A", "!", "!!", "&a ", "*a", "<<: ", "a: ", "modifiers:", "eval(", ")", "[", "]",
+    "{", "}", "'", '"', "#", "\t", "---\n", "...", "? ", "| ", "> ", "%", "\\x", "1e5", "~", ",",
+    "stage:", "__metadata__: ",
 ])
 # fmt: on
 
@@ -37,22 +38,25 @@ def check(text: str) -> None:
     load_plan(plan.to_yaml())
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_arbitrary_text(text: str) -> None:
     check(text)
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=25).map("".join))
 def test_arbitrary_pieces_of_recipes(text: str) -> None:
     check(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD)), st.integers(0, 12), st.one_of(pieces, st.text(max_size=3)))
 def test_a_good_recipe_with_one_mistake(place: int, removed: int, inserted: str) -> None:
     check(GOOD[:place] + inserted + GOOD[place + removed :])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)), st.sampled_from(["yaml", "md"])
 )

@@ -6,8 +6,8 @@ import sys
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, time; began = time.perf_counter(); import sparseml.recipe;"
-        "print(time.perf_counter() - began);"
+        "import sys, time; began = time.process_time(); import sparseml.recipe;"
+        "print(time.process_time() - began);"
         "print(*({name.partition('.')[0] for name in sys.modules}"
         " & {'torch', 'transformers', 'datasets', 'numpy', 'rich', 'pydantic', 'huggingface_hub'}))"
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseml.recipe import ModifierSpec, Plan, RecipeError, compose, load_plan
@@ -29,7 +29,7 @@ values = st.recursive(
         st.lists(inner, max_size=3),
         st.dictionaries(st.one_of(names, texts, st.integers()), inner, max_size=3),
     ),
-    max_leaves=8,
+    max_leaves=5,
 )
 mappings = st.dictionaries(names, values, max_size=4)
 
@@ -64,6 +64,7 @@ def bare(plan: Plan) -> Plan:
     )
 
 
+@settings(max_examples=40, deadline=None)
 @given(plans())
 def test_reads_back_to_the_same_plan(plan: Plan) -> None:
     text = plan.to_yaml()
@@ -78,6 +79,7 @@ def types_of(plan: Plan) -> str:
     return repr([plan.variables, plan.stage_variables, [s.fields for s in plan.modifiers], plan.metadata])
 
 
+@settings(max_examples=20, deadline=None)
 @given(plans(), plans())
 def test_composed_plans_read_back_too(base: Plan, following: Plan) -> None:
     composed = compose(base, following)
