@@ -36,13 +36,13 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     """The function that the Trainer calls after each evaluation.
 
     Args:
-        task_name: a name in `sparseml.data.tasks.TASKS`, for the benchmark's own metrics (where there are several,
-            also their mean, `combined_score`); None for any other data.
+        task_name: a name in `sparseml.data.tasks.TASKS`, for the benchmark's own metrics (several come with
+            their mean, `combined_score`); None for any other data.
         labels: decide among classes, several classes, and scores.
 
     Returns:
-        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them,
-        and `label_ids`, as `load_text_data` encodes labels.
+        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with
+        them, and `label_ids`, as `load_text_data` encodes labels.
     """
     if task_name is not None:
         task = TASKS[task_name]

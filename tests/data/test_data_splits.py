@@ -1,0 +1,54 @@
+"""Held-out rows and chosen rows: a partition, fair to every class, and the same again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sparseml.data.splits import choose, hold_out
+
+GROUPS = st.lists(st.integers(0, 5), min_size=2, max_size=200)
+RATIOS = st.floats(0.01, 0.99)
+SEEDS = st.integers(0, 2**32)
+
+
+@given(GROUPS, RATIOS, SEEDS, st.booleans())
+def test_hold_out_is_a_partition(groups: list[int], ratio: float, seed: int, stratified: bool):
+    kept, held = hold_out(groups if stratified else None, len(groups), ratio, seed)
+    assert sorted([*kept, *held]) == list(range(len(groups)))
+    assert list(kept) == sorted(kept)
+    assert list(held) == sorted(held)
+    again = hold_out(groups if stratified else None, len(groups), ratio, seed)
+    assert np.array_equal(held, again[1])
+
+
+@given(GROUPS, RATIOS, SEEDS)
+def test_every_class_is_trained(groups: list[int], ratio: float, seed: int):
+    kept, _ = hold_out(groups, len(groups), ratio, seed)
+    assert {groups[row] for row in kept} == set(groups)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.data(), SEEDS)
+def test_choice_keeps_proportions_to_within_a_row(groups: list[int], data: st.DataObject, seed: int):
+    count = data.draw(st.integers(1, len(groups)))
+    chosen = choose(groups, len(groups), count, seed)
+    assert len(set(chosen.tolist())) == count
+    sizes, shares = Counter(groups), Counter(groups[row] for row in chosen)
+    assert all(abs(shares[group] - size * count / len(groups)) < 1 for group, size in sizes.items())
+
+
+def test_choice_from_a_file_ordered_by_class_has_every_class():
+    groups = [0] * 500 + [1] * 300 + [2] * 200
+    assert Counter(groups[row] for row in choose(groups, 1000, 100, seed=1)) == {0: 50, 1: 30, 2: 20}
+
+
+def test_seeds_differ():
+    assert not np.array_equal(choose(None, 1000, 100, seed=1), choose(None, 1000, 100, seed=2))
+
+
+@pytest.mark.parametrize("groups", [None, [0] * 10])
+def test_all_rows_where_more_are_wanted(groups: list[int] | None):
+    assert choose(groups, 10, 99, seed=0).tolist() == list(range(10))
