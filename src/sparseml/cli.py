@@ -73,7 +73,6 @@ def _version(words: list[str]) -> int:
 def _train(words: list[str]) -> int | None:
     try:
         from sparseml.transformers import text_classification
-        from sparseml.transformers.arguments import parse
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _TRAINING_PACKAGES:
@@ -81,7 +80,8 @@ def _train(words: list[str]) -> int | None:
         raise CommandError(
             f"Training needs the package {package!r}, which is not installed: pip install 'resparse[torch]'."
         ) from error
-    return text_classification.run(parse(words))
+    text_classification.main(words)
+    return 0
 
 
 def _demo(words: list[str]) -> int | None:

@@ -57,6 +57,7 @@ class Option:
         choices: when not empty, the only texts that it takes.
         optional: whether None is a value.
         many: whether several values may follow the flag.
+        old: whether the name is one of former times: understood, but never offered.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Option:
     choices: tuple[str, ...] = ()
     optional: bool = True
     many: bool = False
+    old: bool = False
 
     @property
     def metavar(self) -> str:
@@ -283,9 +285,9 @@ def check_names(names: Iterable[str], known: Mapping[str, Option]) -> None:
         )
 
 
-def _near_flags(flag: str, known: Iterable[str]) -> str:
+def _near_flags(flag: str, known: Mapping[str, Option]) -> str:
     typed = flag.lstrip("-").replace("-", "_")
-    names = list(known)
+    names = [name for name, option in known.items() if not option.old]
     starting = [name for name in names if name.startswith(typed)]
     close = list(dict.fromkeys(starting + nearest(typed, names)))[:3]
     if not close:

@@ -121,9 +121,9 @@ CONVERTED: Final[Mapping[str, tuple[frozenset[type], Callable[[Any, Values], Val
 
 def old_options(options: Mapping[str, Option]) -> dict[str, Option]:
     """Options for the old names that `options` can stand in for, so that they are known when read."""
-    table = {old: replace(options[new], name=old) for old, new in _renamed(options).items()}
-    table |= {name: Option(name, kinds) for name, (kinds, _) in CONVERTED.items()}
-    return table | {name: Option(name, frozenset({bool, str})) for name in GONE}
+    table = {old: replace(options[new], name=old, old=True) for old, new in _renamed(options).items()}
+    table |= {name: Option(name, kinds, old=True) for name, (kinds, _) in CONVERTED.items()}
+    return table | {name: Option(name, frozenset({bool, str}), old=True) for name in GONE}
 
 
 def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[Values, list[str]]:
