@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from resparse.errors import UserError
 from sparseml.data.delimited import read_delimited
 from sparseml.data.errors import DataError
@@ -39,7 +40,9 @@ def error_of(path: Path) -> str:
 
 
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
-def test_csv_that_python_writes_reads_back(rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory):
+def test_csv_that_python_writes_reads_back(
+    rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+):
     buffer = io.StringIO(newline="")
     csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
     path = put(tmp_path_factory.mktemp("csv"), "a.csv", buffer.getvalue())
@@ -48,7 +51,9 @@ def test_csv_that_python_writes_reads_back(rows: list[tuple[str, str]], tmp_path
 
 @given(rows=st.lists(st.fixed_dictionaries({"text": CELLS, "label": st.integers()}), min_size=1, max_size=8))
 @pytest.mark.parametrize("lines", [True, False])
-def test_json_reads_back(lines: bool, rows: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory):
+def test_json_reads_back(
+    lines: bool, rows: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+):
     # ensure_ascii=False leaves U+2028 in the text, which str.splitlines would take for an end of line.
     encoded = [json.dumps(row, ensure_ascii=False) for row in rows]
     content = "\n".join(encoded) if lines else f"[{', '.join(encoded)}]"
@@ -110,7 +115,9 @@ def test_parquet_keeps_declared_class_names(tmp_path: Path):
     from datasets import ClassLabel, Dataset, Features, Value
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
-    Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features).to_parquet(
+        tmp_path / "a.parquet"
+    )
     split = read_file(tmp_path / "a.parquet")
     assert split.class_names == {"label": ("no", "yes")}
     assert list(split.columns["label"]) == [1, 0]
@@ -140,7 +147,8 @@ def test_missing_file_names_near_ones(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"), [("none/a.csv", "no folder"), ("*.csv", "no file matches"), (".", "this is a folder")]
+    ("pattern", "said"),
+    [("none/a.csv", "no folder"), ("*.csv", "no file matches"), (".", "this is a folder")],
 )
 def test_nothing_there(tmp_path: Path, pattern: str, said: str):
     with pytest.raises(DataError, match=said):
@@ -174,7 +182,7 @@ def test_ragged_csv(tmp_path: Path, content: str, said: str):
 
 
 def test_byte_that_is_not_utf8(tmp_path: Path):
-    path = put(tmp_path, "a.csv", "text,label\nfine,1\ncaf".encode() + b"\xe9,0\n")
+    path = put(tmp_path, "a.csv", b"text,label\nfine,1\ncaf" + b"\xe9,0\n")
     said = error_of(path)
     assert "line 3, byte 4 of the line: 0xe9 is not UTF-8" in said
     assert f"iconv -f WINDOWS-1252 -t UTF-8 '{path}'" in said

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sparseml.data.splits import choose, hold_out
 
 GROUPS = st.lists(st.integers(0, 5), min_size=2, max_size=200)

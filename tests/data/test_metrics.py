@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn import metrics as reference
+
 from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Labels
 from sparseml.data.tasks import TASKS
 from sparseml.metrics import confusion, decisions, metrics_for, probabilities

@@ -36,7 +36,7 @@ LABELS = (
     "coarse_label",
     "label-coarse",
 )
-_INDEX = re.compile(r"(unnamed: \d+|index|guid|uuid|(.*[_-])?idx?)", re.IGNORECASE)
+_INDEX = re.compile(r"(unnamed: \d+|index|guid|u?uid|(.*[_-])?idx?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def _scalars(present: list[Any]) -> tuple[Family, list[Any]]:
     as_int = {value: _integer(value) for value in distinct}
     if bool not in types and None not in as_int.values():
         return "int", [as_int[value] for value in present]
-    as_float = {value: _real(value) for value in distinct}
+    as_float = {value: as_number(value) for value in distinct}
     if bool not in types and None not in as_float.values():
         return "float", [as_float[value] for value in present]
     texts = {value: str(value).strip() for value in distinct}
@@ -223,7 +223,8 @@ def _integer(value: Any) -> int | None:
     return None if isinstance(value, float) else int(value)
 
 
-def _real(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
+    """A number, or text that is one (but no code such as "007"), as float; None for anything else."""
     if isinstance(value, str):
         text = value.strip()
         leading_zero = re.match(r"[+-]?0\d", text)

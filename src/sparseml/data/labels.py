@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
-from sparseml.data.label_values import LabelValues, class_name, read_labels
-from sparseml.data.rows import RawSplit
+from sparseml.data.label_values import LabelValues, as_number, class_name, read_labels
+from sparseml.data.rows import RawSplit, count_rows
 
 Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
 SINGLE: Kind = "single_label_classification"
@@ -128,7 +128,7 @@ class LabelEncoder:
 
     def _scores(self, split: RawSplit, read: LabelValues) -> list[Encoded | None]:
         if read.family not in ("int", "float"):
-            where = [row for row, value in enumerate(read.values) if not _is_number(value)]
+            where = [row for row, value in enumerate(read.values) if not _may_be_score(value)]
             raise DataError(
                 f"Column {self.column!r} holds {read.values[where[0]]!r} ({split.places.describe(where)}), "
                 "but the labels are scores: a finite number is needed."
@@ -142,8 +142,9 @@ class LabelEncoder:
         lines = []
         for value in sorted(unknown, key=str)[:5]:
             where = [row for row, label in enumerate(values) if _carries(label, value)]
-            rows = f"{len(where):,} row{'s' if len(where) > 1 else ''}"
-            lines.append(f"  {class_name(value)!r}: {rows} ({split.places.describe(where, most=3)})")
+            lines.append(
+                f"  {class_name(value)!r}: {count_rows(len(where))} ({split.places.describe(where, most=3)})"
+            )
         more = [f"  and {len(unknown) - 5} more"] if len(unknown) > 5 else []
         hint = did_you_mean(class_name(next(iter(sorted(unknown, key=str)))), self.labels.names)
         return "\n".join(
@@ -160,5 +161,5 @@ def _carries(label: Any, value: Any) -> bool:
     return value in label if isinstance(label, list) else label is not None and bool(label == value)
 
 
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def _may_be_score(value: Any) -> bool:
+    return value is None or (not isinstance(value, bool | list) and as_number(value) is not None)

@@ -13,7 +13,7 @@ from sparseml.data.label_values import read_labels
 from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Encoded, LabelEncoder, Labels
 from sparseml.data.options import DataOptions
 from sparseml.data.roles import Roles, assign_roles, check_options
-from sparseml.data.rows import RawSplit
+from sparseml.data.rows import RawSplit, count_rows
 from sparseml.data.sources import read_source
 from sparseml.data.splits import choose, hold_out
 from sparseml.data.tasks import Task
@@ -138,12 +138,14 @@ def _prepare(
     missing = [row for row, label in enumerate(encoded) if label is None]
     if not labelled and (missing or _all_placeholders(encoded)):
         if len(missing) < len(encoded) and missing:
-            notes.append(f"{split.name}: {len(missing):,} rows have no label, so there are no metrics on it")
+            notes.append(
+                f"{split.name}: {count_rows(len(missing))} without label, so there are no metrics on it"
+            )
         return _Part(rows, None)
     if missing:
         _refuse_missing(rows, columns, missing)
         notes.append(
-            f"{split.name}: {len(missing):,} rows that the dataset marks as without label (-1) left out "
+            f"{split.name}: {count_rows(len(missing))} that the dataset marks as without label (-1) left out "
             f"({rows.places.describe(missing, most=3)})"
         )
         without = set(missing)
@@ -161,7 +163,7 @@ def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> Non
     if columns.label in rows.class_names and len(missing) <= _MOST_UNLABELLED * len(rows):
         return
     raise DataError(
-        f"{rows.name}: {len(missing):,} of {len(rows):,} rows have no label in column {columns.label!r} "
+        f"{rows.name}: of {count_rows(len(rows))}, {len(missing):,} without label in column {columns.label!r} "
         f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, "
         "give the classes names."
     )

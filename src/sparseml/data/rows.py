@@ -56,6 +56,11 @@ class Places:
         return "; ".join(parts) + (f" and {rest:,} more" if rest else "")
 
 
+def count_rows(count: int) -> str:
+    """The number of rows, for a person: "1 row", "1,200 rows"."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class RawSplit:
     """One split before anything was decided about it.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparseml.data.errors import DataError
-from sparseml.data.rows import RawSplit
+from sparseml.data.rows import RawSplit, count_rows
 
 # More missing texts than this, and the column or the file is wrong rather than a few rows.
 _MOST_MISSING = 0.2
@@ -43,7 +43,9 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
     if keep_all or not empty:
         filled = {column: [value or "" for value in values] for column, values in texts.items()}
         notes = (
-            [f"{_rows(empty)} without text kept as empty ({split.places.describe(empty)})"] if empty else []
+            [f"{count_rows(len(empty))} without text kept as empty ({split.places.describe(empty)})"]
+            if empty
+            else []
         )
         return RawSplit(
             split.name, {**_others(split, columns), **filled}, split.places, split.class_names
@@ -53,7 +55,7 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
         RawSplit(split.name, {**_others(split, columns), **texts}, split.places, split.class_names),
         [row for row in range(len(split)) if row not in without],
     )
-    return cleaned, [f"{_rows(empty)} without text left out ({split.places.describe(empty)})"]
+    return cleaned, [f"{count_rows(len(empty))} without text left out ({split.places.describe(empty)})"]
 
 
 def take(split: RawSplit, rows: Sequence[int]) -> RawSplit:
@@ -88,7 +90,3 @@ def _string(value: Any) -> str | None:
 
 def _others(split: RawSplit, columns: Sequence[str]) -> dict[str, Sequence[Any]]:
     return {name: split.columns[name] for name in split.columns if name not in columns}
-
-
-def _rows(rows: Sequence[int]) -> str:
-    return f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
