@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from resparse.files import write_json
+from resparse.files import write_json, write_text
 from sparsezoo.checksum import git_blob_of, sha256_of
 from sparsezoo.errors import ZooError
 from sparsezoo.home import cache_folder
@@ -171,7 +171,7 @@ def _download(repo: str, revision: str | None, part: Part, called: str) -> Path:
             _check(path, stated[name], repo)
         paths.append(path)
     write_json(_note(repo, commit, part), {path.name: path.stat().st_size for path in paths})
-    write_json(_notes(repo) / "refs" / quote(revision or "main", safe=""), commit)
+    write_text(_notes(repo) / "refs" / quote(revision or "main", safe=""), commit)
     return paths[0].parent
 
 

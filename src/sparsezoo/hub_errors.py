@@ -16,7 +16,7 @@ class UnreachableError(ZooError):
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises: its own errors, its transport's and the system's; not a mistake of ours."""
+    """What the Hub's client raises: its own errors, its transport's, the system's; no bugs of ours."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are OSError and the base of the transport's errors, whose module differs between versions.

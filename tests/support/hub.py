@@ -1,16 +1,16 @@
-"""A small Hugging Face Hub on loopback, for the real clients: `huggingface_hub`, `transformers` and `datasets`.
+"""A small Hugging Face Hub on loopback, for the real `huggingface_hub`, `transformers` and `datasets`.
 
     with LoopbackHub() as hub:
         hub.add("owner/model", {"config.json": b"{}", "model.safetensors": weights})
         hub.add("owner/data", {"train.csv": b"..."}, kind="datasets")
-        hub.add("owner/data", {"default/train/0000.parquet": b"..."}, kind="datasets", revision="refs/convert/parquet")
+        hub.add("owner/data", {"default/train/0000.parquet": b"..."}, "datasets", "refs/convert/parquet")
         hub.faults.append(Fault("/resolve/", status=503, times=1))
         subprocess.run([...], env=hub.environment(tmp_path))
 
-It speaks repository information, refs, trees, paths-info and resolve, with the headers by which clients recognize
-commits and files; large files go through a redirect to a second port, as to the real Hub's CDN. `hub.requests`
-tells what was asked. Clients read HF_ENDPOINT when they are imported, so a test of `transformers` or `datasets` runs
-them in a process of its own; `sparsezoo` reads it on every call.
+It speaks repository information, refs, trees, paths-info and resolve, with the headers by which clients
+recognize commits and files; large files go through a redirect to a second port, as to the real Hub's CDN.
+`hub.requests` tells what was asked. Clients read HF_ENDPOINT when they are imported, so a test of
+`transformers` or `datasets` runs them in a process of its own; `sparsezoo` reads it on every call.
 """
 
 from __future__ import annotations
@@ -22,17 +22,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Kind = Literal["models", "datasets"]
+from support.hub_repo import Kind, Repo, commit_of, git_blob_id, info, is_lfs, listed, split_revision
 
-# As on the Hub: what a repository keeps with Git LFS, whatever its size.
-LFS_PATTERNS = ("*.safetensors", "*.bin", "*.onnx", "*.parquet", "*.zip")
 _MARKERS = ("revision", "refs", "tree", "paths-info", "resolve")
 
 
@@ -57,56 +54,6 @@ class Fault:
     cut_after: int | None = None
     corrupt: bool = False
     times: int | None = None
-
-
-@dataclass
-class Repo:
-    """A repository: files by revision, and who may see it.
-
-    Attributes:
-        private: hidden, as if it did not exist, from all without a token of the hub.
-        gated: its files are refused to everybody; what it holds can be listed.
-        renamed_to: every request is redirected to this id.
-    """
-
-    revisions: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    private: bool = False
-    gated: bool = False
-    renamed_to: str | None = None
-
-    def resolve(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Commit and files of a revision, given by name or by commit."""
-        for name, files in self.revisions.items():
-            commit = commit_of(files)
-            if revision in (name, commit):
-                return commit, files
-        return None
-
-
-def commit_of(files: Mapping[str, bytes]) -> str:
-    """The commit that the hub gives to files: 40 hexadecimal digits that change when the files do."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    for name in sorted(files):
-        digest.update(name.encode() + b"\0" + git_blob_id(files[name]).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def git_blob_id(content: bytes) -> str:
-    """The id that git gives to a file."""
-    return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
-
-
-def is_lfs(name: str) -> bool:
-    """Whether the hub keeps a file of that name with Git LFS."""
-    return any(fnmatch(name, pattern) for pattern in LFS_PATTERNS)
-
-
-def described(name: str, content: bytes) -> dict[str, Any]:
-    """A file as trees and paths-info describe it."""
-    entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": git_blob_id(content)}
-    if is_lfs(name):
-        entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-    return entry
 
 
 class LoopbackHub:
@@ -200,16 +147,20 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
     fault: Fault | None = None
 
-    def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+    def do_GET(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.fault = fault = self.hub.fault_for(self.path)
-        if fault is not None:
+        if fault is not None and fault.delay:
             time.sleep(fault.delay)
-            if fault.status is not None:
+        try:
+            if fault is not None and fault.status is not None:
                 self.send(fault.status, b"", fault.headers)
-                return
-        self.answer(urlsplit(self.path).path)
+            else:
+                self.answer(urlsplit(self.path).path)
+        except ConnectionError:
+            # The client has given up waiting and left.
+            self.close_connection = True
 
     do_HEAD = do_GET  # noqa: N815
     do_POST = do_GET  # noqa: N815
@@ -217,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, path: str) -> None:
         raise NotImplementedError
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def send_json(self, value: Any) -> None:
@@ -309,7 +260,7 @@ class _HubHandler(_Handler):
         return False
 
     def _answer_revision(self, kind: Kind, name: str, repo: Repo, marker: str, rest: list[str]) -> None:
-        revision, path = _split_revision(repo, rest) if marker else ("main", "")
+        revision, path = split_revision(repo, rest) if marker else ("main", "")
         resolved = repo.resolve(revision)
         if resolved is None:
             self.send_error_code(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -321,9 +272,9 @@ class _HubHandler(_Handler):
             recursive = "true" in parse_qs(urlsplit(self.path).query.lower()).get("recursive", [])
             self._tree(files, path, recursive, commit)
         elif marker == "paths-info":
-            self.send_json(_listed(files, self._asked_paths()))
+            self.send_json(listed(files, self._asked_paths()))
         else:
-            self.send_json(_info(kind, name, repo, commit, files))
+            self.send_json(info(kind, name, repo, commit, files))
 
     def _resolve(self, repo: Repo, commit: str, files: dict[str, bytes], path: str) -> None:
         if repo.gated:
@@ -355,7 +306,7 @@ class _HubHandler(_Handler):
         names = {
             name for name in names if name.count("/") >= depth and (recursive or name.count("/") == depth)
         }
-        self.send_json(_listed(files, sorted(names)))
+        self.send_json(listed(files, sorted(names)))
 
     def _asked_paths(self) -> list[str]:
         if "json" in self.headers.get("Content-Type", ""):
@@ -364,7 +315,7 @@ class _HubHandler(_Handler):
 
     @staticmethod
     def _refs(repo: Repo) -> dict[str, Any]:
-        def listed(prefix: str) -> list[dict[str, str]]:
+        def under(prefix: str) -> list[dict[str, str]]:
             return [
                 {"name": name.removeprefix(prefix), "ref": name, "targetCommit": commit_of(files)}
                 for name, files in repo.revisions.items()
@@ -376,53 +327,4 @@ class _HubHandler(_Handler):
             for name, files in repo.revisions.items()
             if not name.startswith("refs/")
         ]
-        return {"branches": branches, "converts": listed("refs/convert/"), "tags": [], "pullRequests": []}
-
-
-def _split_revision(repo: Repo, rest: list[str]) -> tuple[str, str]:
-    """Part revision from path: a revision may hold slashes, quoted or not."""
-    text = "/".join(rest)
-    for name in sorted(repo.revisions, key=len, reverse=True):
-        if text == name or text.startswith(f"{name}/"):
-            return name, text[len(name) + 1 :]
-    revision, _, path = text.partition("/")
-    return revision, path
-
-
-def _listed(files: dict[str, bytes], names: list[str]) -> list[dict[str, Any]]:
-    """Files, and folders that hold files, as trees list them; others are left out."""
-    entries = []
-    for name in names:
-        if name in files:
-            entries.append(described(name, files[name]))
-        elif any(other.startswith(f"{name}/") for other in files):
-            entries.append({"type": "directory", "path": name, "size": 0, "oid": git_blob_id(name.encode())})
-    return entries
-
-
-def _info(kind: Kind, name: str, repo: Repo, commit: str, files: dict[str, bytes]) -> dict[str, Any]:
-    siblings = []
-    for path, content in files.items():
-        sibling: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": git_blob_id(content)}
-        if is_lfs(path):
-            sibling["lfs"] = {
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "size": len(content),
-                "pointerSize": 134,
-            }
-        siblings.append(sibling)
-    return {
-        "_id": hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:24],
-        "id": name,
-        "sha": commit,
-        "private": repo.private,
-        "gated": "manual" if repo.gated else False,
-        "disabled": False,
-        "lastModified": "2024-01-01T00:00:00.000Z",
-        "createdAt": "2024-01-01T00:00:00.000Z",
-        "downloads": 0,
-        "likes": 0,
-        "tags": [],
-        "siblings": siblings,
-        **({"modelId": name} if kind == "models" else {}),
-    }
+        return {"branches": branches, "converts": under("refs/convert/"), "tags": [], "pullRequests": []}
