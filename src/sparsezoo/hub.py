@@ -74,7 +74,8 @@ def fetch(repo: str, revision: str | None, part: Part, called: str) -> Path:
             "(HF_HUB_OFFLINE=1). Run once with the Hub switched on; later runs use the copy."
         )
     try:
-        return _download(repo, revision, part, called)
+        with _quiet():
+            return _download(repo, revision, part, called)
     except UnreachableError as error:
         if here is None:
             raise
@@ -156,7 +157,8 @@ def _download(repo: str, revision: str | None, part: Part, called: str) -> Path:
     """Download what is missing, check it, and note that it is whole."""
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="resparse")
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    api = HfApi(endpoint=endpoint, library_name="resparse")
     info = _info(api, repo, revision, called)
     commit = str(info.sha)
     stated = {sibling.rfilename: sibling for sibling in info.siblings or []}
@@ -209,22 +211,33 @@ def _check(path: Path, stated: RepoSibling, repo: str) -> None:
 
 
 @contextmanager
-def _bar(shown: bool) -> Iterator[None]:
-    """Let the client show its progress bar for large files only, and keep its own log off the screen."""
-    from huggingface_hub import constants, logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+def _quiet() -> Iterator[None]:
+    """Keep the client's log off the screen, unless the user has set how much of it to see."""
+    from huggingface_hub import logging
 
-    by_user = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(_ONLY_ERRORS)
-    if not shown and not by_user:
-        disable_progress_bars()
+    before = logging.get_verbosity()
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity(_ONLY_ERRORS)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if not shown and not by_user:
-            enable_progress_bars()
+        logging.set_verbosity(before)
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[None]:
+    """Let the client show its progress bar for large files only, unless the user has decided on bars."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    if shown or constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _hub_cache() -> Path:

@@ -33,7 +33,7 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
         return training_folder(parse_stub(text), revision)
     folder = Path(text).expanduser()
     if folder.is_dir():
-        return Path(source)
+        return folder
     if folder.exists():
         raise ZooError(f"{text} is a file; a model is a folder, a zoo: stub or a Hub id.")
     if name := indexed_name(text):

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from sparsezoo import Model, ZooError, local_path, pypi, recipe_path
-from sparsezoo.index import entries
+from sparsezoo.index import PypiWeights, entries
 
 MNLI = "zoo:nlp/text_classification/obert-base/pytorch/huggingface/mnli/pruned90_quant-none"
 PRUNED = "zoo:nlp/masked_language_modeling/obert-base/pytorch/huggingface/wikipedia_bookcorpus/pruned90-none"
@@ -101,6 +103,8 @@ def test_a_local_folder_is_never_mistaken_for_a_stub(tmp_path: Path, monkeypatch
         assert Model(name).stub is None
         assert Path(Model(name).training.path).resolve() == folder
     assert local_path(tmp_path) == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/my-model-dir") == tmp_path / "my-model-dir"
 
 
 def test_a_stub_of_the_index_may_lack_its_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +187,19 @@ def test_an_embedded_model_comes_from_its_package(tmp_path: Path, monkeypatch: p
     copied = Path(Model(MINILM, download_path=tmp_path / "copy").download())
     assert (copied / "training" / "model.safetensors").is_file()
     assert (copied / TRANSFER).is_file()
+
+
+@pytest.mark.slow
+def test_the_real_embedded_model_is_pruned_exactly() -> None:
+    weights = entries()[MINILM[4:]].weights
+    assert isinstance(weights, PypiWeights)
+    if pypi.installed_folder(weights) is None:
+        pytest.skip(f"{weights.package} is not installed")
+    tensors = load_file(local_path(MINILM) / "model.safetensors")
+    matrices = {name: tensor for name, tensor in tensors.items() if "encoder" in name and tensor.ndim == 2}
+    assert len(matrices) == 36
+    for tensor in matrices.values():
+        assert tensor.size - np.count_nonzero(tensor) == round(0.8 * tensor.size)
 
 
 def test_every_entry_makes_a_model() -> None:

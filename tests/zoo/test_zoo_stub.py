@@ -121,6 +121,11 @@ def test_a_revision_in_the_query_is_the_same_pin() -> None:
         ("zoo:../../a/b/c/d/e-none", "is not a stub"),
         ("zoo:a-b", "is not a stub"),
         ("zoo:", "a part is empty"),
+        (f"{MNLI} ", "holds more than"),
+        (f"{MNLI}\n", "holds more than"),
+        (f"{MNLI}^", "holds more than"),
+        (MNLI.replace("mnli", "mnl\N{LATIN SMALL LETTER I WITH ACUTE}"), "holds more than"),
+        (f"{MNLI}-vnni-more", "cannot be a sparse tag"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_stub_is_said(text: str, said: str) -> None:
