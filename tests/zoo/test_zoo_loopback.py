@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.hub import LoopbackHub
 
 CODE = """
@@ -20,7 +21,8 @@ assert load_dataset("old/csv")["test"].num_rows == 1
 converted = load_dataset("owner/script", revision="refs/convert/parquet", split="train")
 assert converted["label"] == [0, 1]
 assert HfApi().list_repo_refs("owner/script", repo_type="dataset").converts[0].name == "parquet"
-assert [entry.path for entry in HfApi().get_paths_info("owner/model", ["config.json", "x"])] == ["config.json"]
+info = HfApi().get_paths_info("owner/model", ["config.json", "x"])
+assert [entry.path for entry in info] == ["config.json"]
 assert sorted(entry.path for entry in HfApi().list_repo_tree("owner/model")) == ["config.json", "sub"]
 assert AutoConfig.from_pretrained("owner/model").hidden_size == 8
 snapshot_download("owner/model")
