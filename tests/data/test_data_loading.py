@@ -149,7 +149,7 @@ def test_training_rows_without_label_are_refused_with_their_lines(tmp_path: Path
     rows[1]["label"] = rows[4]["label"] = None
     path = write(tmp_path / "a.jsonl", rows)
     said = refused(train_file=path, needs_eval=False)
-    assert f"of 6 rows, 2 without label in column 'label' ({path}, lines 2, 5)" in said
+    assert f"of 6 rows, 2 without label in 'label' ({path}, lines 2, 5)" in said
 
 
 def test_few_rows_declared_to_be_without_label_are_left_out(tmp_path: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
 from sparseml.data.files import concatenate
+from sparseml.data.hub_clients import client_settings, offline
 from sparseml.data.parquet import read_parquet
 from sparseml.data.progress import waiting
 from sparseml.data.rows import RawSplit, from_arrow
@@ -60,7 +61,9 @@ def read_hub(
             f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a "
             f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
         )
-    with _quiet(), waiting(f"downloading {repo}"):
+    with client_settings(), waiting(f"downloading {repo}"):
+        if not _reachable(repo, token):
+            return _from_cache(repo, config, cache_dir), notes
         try:
             return _load(repo, config, cache_dir, token), notes
         except _ScriptOnlyError:
@@ -72,6 +75,49 @@ def read_hub(
 
 class _ScriptOnlyError(Exception):
     """The repository has a loading script, which `datasets` no longer runs."""
+
+
+def _reachable(repo: str, token: bool | str | None) -> bool:
+    """Whether the Hub answers at all: asked once, for the clients try five times and longer each time.
+
+    Raises:
+        DataError: it answers that there is no such dataset.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        with _explained(repo, None):
+            HfApi(token=token).dataset_info(repo, timeout=10)
+    except OfflineModeIsEnabled:
+        return False
+    except Exception as error:
+        # Which HTTP library the client uses, and so whose error this is, changes with its version.
+        if any(base.__name__ == "TransportError" for base in type(error).__mro__):
+            return False
+        raise
+    return True
+
+
+def _from_cache(repo: str, config: str | None, cache_dir: str | None) -> dict[str, RawSplit]:
+    """Read what an earlier run has downloaded.
+
+    Raises:
+        DataError: none has.
+    """
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with offline():
+        try:
+            return _load(repo, config, cache_dir, None)
+        except ConnectionError as error:
+            try:
+                return _load_converted(repo, config, cache_dir, None)
+            except LocalEntryNotFoundError:
+                raise DataError(
+                    f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check "
+                    "the network (and HF_HUB_OFFLINE), or give local files with --train_file."
+                ) from error
 
 
 def _load(
@@ -88,44 +134,63 @@ def _load_converted(
     repo: str, config: str | None, cache_dir: str | None, token: bool | str | None
 ) -> dict[str, RawSplit]:
     """Read CONFIG/SPLIT/NUMBER.parquet, the form in which the Hub converts datasets."""
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, is_offline_mode, snapshot_download
+
+    def fetch(pattern: str) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                repo_type="dataset",
+                revision=CONVERTED,
+                cache_dir=cache_dir,
+                token=token,
+                allow_patterns=pattern,
+                local_files_only=is_offline_mode(),
+            )
+        )
 
     with _explained(repo, config):
-        listed = HfApi(token=token).list_repo_files(repo, repo_type="dataset", revision=CONVERTED)
-    files = [
-        match
-        for path in sorted(listed)
-        if (match := re.fullmatch(r"([^/]+)/(?:partial-)?([^/]+)/[^/]+\.parquet", path))
-    ]
-    configs = list(dict.fromkeys(match[1] for match in files))
+        if is_offline_mode():
+            folder = fetch(f"{config or '*'}/*")
+            paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")]
+        else:
+            paths = HfApi(token=token).list_repo_files(repo, repo_type="dataset", revision=CONVERTED)
+    chosen = _choose_config(repo, config, paths)
+    with _explained(repo, config):
+        folder = fetch(f"{chosen}/*")
+    parts: dict[str, list[RawSplit]] = {}
+    for path in sorted((folder / chosen).glob("*/*.parquet")):
+        # The Hub converts no more than a first part of large splits, and calls it so.
+        split = path.parent.name.removeprefix("partial-")
+        parts.setdefault(split, []).append(read_parquet(path))
+    return {split: concatenate(read, f"the {split} split of {repo}") for split, read in parts.items()}
+
+
+def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
+    """The configuration to read, out of those that the paths of converted files begin with."""
+    configs = sorted(
+        {path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/[^/]+/[^/]+\.parquet", path)}
+    )
     if not configs:
-        raise DataError(
-            f"{repo}: the repository holds only a loading script, and the Hub has no converted files of "
-            "it. Download the data and give them as --train_file and --validation_file."
-        )
+        raise DataError(_unconverted(repo))
     chosen = config or (configs[0] if len(configs) == 1 else "default")
     if chosen not in configs:
         raise DataError(_config_message(repo, config, configs))
-    parts: dict[str, list[RawSplit]] = {}
-    for match in files:
-        if match[1] == chosen:
-            with _explained(repo, config):
-                path = hf_hub_download(
-                    repo, match[0], repo_type="dataset", revision=CONVERTED, cache_dir=cache_dir, token=token
-                )
-            parts.setdefault(match[2], []).append(read_parquet(Path(path)))
-    return {split: concatenate(read, f"the {split} split of {repo}") for split, read in parts.items()}
+    return chosen
 
 
 @contextmanager
 def _explained(repo: str, config: str | None) -> Iterator[None]:
-    """Turn what the Hub's clients raise into one line that names the repository."""
+    """Turn what the Hub's clients raise into one line that names the repository.
+
+    Lack of a network passes through: the caller may know a way without.
+    """
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
-        OfflineModeIsEnabled,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -133,7 +198,7 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
     try:
         yield
     except (DatasetNotFoundError, GatedRepoError, RepositoryNotFoundError) as error:
-        if "gated" in str(error) or isinstance(error, GatedRepoError):
+        if "is a gated dataset" in str(error) or isinstance(error, GatedRepoError):
             raise DataError(
                 f"{repo}: the dataset is gated. Ask for access at its page on the Hub, then run `hf auth "
                 "login`."
@@ -143,15 +208,7 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
             "`hf auth login` and pass --use_auth_token."
         ) from error
     except RevisionNotFoundError as error:
-        raise DataError(
-            f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub "
-            "has no converted files of it. Download them and give local files as --train_file."
-        ) from error
-    except (ConnectionError, OfflineModeIsEnabled) as error:
-        raise DataError(
-            f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check the "
-            "network (and HF_HUB_OFFLINE), or give local files with --train_file and --validation_file."
-        ) from error
+        raise DataError(_unconverted(repo)) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise _ScriptOnlyError from error
@@ -161,6 +218,8 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
         if configs and ("BuilderConfig" in str(error) or "Config name is missing" in str(error)):
             raise DataError(_config_message(repo, config, configs)) from error
         raise DataError(f"{repo}: the dataset cannot be read: {_first_line(error)}") from error
+    except (ConnectionError, LocalEntryNotFoundError):
+        raise
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
         raise DataError(f"{repo}: {_first_line(error)}") from error
 
@@ -173,30 +232,12 @@ def _config_message(repo: str, config: str | None, configs: list[str]) -> str:
     return f"{repo} has no configuration {config!r}. {did_you_mean(config, configs)}"
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the Hub clients' bars and log lines off the screen, and leave their settings as they were."""
-    import datasets
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
+def _unconverted(repo: str) -> str:
+    return (
+        f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub has no "
+        "converted files of it. Download the data and give them as --train_file and --validation_file."
     )
 
-    level = datasets.logging.get_verbosity()
-    bars = datasets.are_progress_bars_disabled(), are_progress_bars_disabled()
-    datasets.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(level)
-        if not bars[0]:
-            datasets.enable_progress_bars()
-        if not bars[1]:
-            enable_progress_bars()
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

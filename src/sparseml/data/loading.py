@@ -163,7 +163,7 @@ def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> Non
     if columns.label in rows.class_names and len(missing) <= _MOST_UNLABELLED * len(rows):
         return
     raise DataError(
-        f"{rows.name}: of {count_rows(len(rows))}, {len(missing):,} without label in column {columns.label!r} "
+        f"{rows.name}: of {count_rows(len(rows))}, {len(missing):,} without label in {columns.label!r} "
         f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, "
         "give the classes names."
     )
