@@ -75,7 +75,11 @@ def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
             env={**os.environ, **(environment or {})},
         )
         # wait4 tells the memory of this one child; resource.getrusage only that of the largest so far.
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:

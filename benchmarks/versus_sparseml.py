@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data import DATASETS
-from process import SINGLE_RECIPE, SPARSE_MODEL, Cost, our_command, timed
+from process import SINGLE_RECIPE, SPARSE_MODEL, Cost, RunFailedError, our_command, timed
 from record import keep, table
 from resparse.console import run, say
 
 DRIVER = Path(__file__).parent / "opponents" / "sparseml_driver.py"
+OPPONENT_PACKAGES = ("sparseml", "torch", "transformers", "datasets")
 OURS, THEIRS = "resparse", "SparseML 1.8.0"
 
 
@@ -74,6 +77,28 @@ def measure(contender: str, command: list[str], folder: Path) -> Run:
     return Run(contender, cost, metrics["eval_accuracy"])
 
 
+def versions_of(python: str) -> dict[str, str]:
+    """The versions in the opponent's environment."""
+    program = (
+        "import json; from importlib.metadata import version; "
+        f"print(json.dumps({{name: version(name) for name in {OPPONENT_PACKAGES}}}))"
+    )
+    try:
+        done = subprocess.run(
+            [python, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": ""},
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RunFailedError(
+            f"{python} is no Python with sparseml in it; benchmarks/README.md says how to make one."
+        ) from error
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
 def summary(runs: list[Run]) -> str:
     """The Markdown table: medians of each contender, and ours as a share of theirs."""
     groups = {name: [entry for entry in runs if entry.contender == name] for name in (OURS, THEIRS)}
@@ -112,11 +137,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/versus_sparseml"))
     arguments = parser.parse_args()
 
+    # Not resolved: a virtual environment's Python is a link whose place decides what it imports.
+    opponent = str(arguments.sparseml_python.absolute())
+    versions = versions_of(opponent)
     folder = arguments.folder.resolve()
     shared = shared_arguments(folder, arguments.epochs, arguments.rows)
-    # Not resolved: a virtual environment's Python is a link whose place decides what it imports.
-    theirs = [str(arguments.sparseml_python.absolute()), str(DRIVER)]
-    contenders = {OURS: [*our_command(), *shared], THEIRS: [*theirs, *shared]}
+    contenders = {OURS: [*our_command(), *shared], THEIRS: [opponent, str(DRIVER), *shared]}
     runs = [
         measure(name, command, folder / f"{name.replace(' ', '-').lower()}-{turn}")
         for turn in range(arguments.runs)
@@ -129,8 +155,8 @@ def main() -> None:
     keep(
         "versus_sparseml",
         f"TweetEval-emotion, {arguments.epochs} epochs, quantized from half of them on",
-        [text],
-        {"runs": [asdict(entry) for entry in runs]},
+        ["The opponent: " + ", ".join(f"{name} {found}" for name, found in versions.items()) + ".", text],
+        {"opponent_versions": versions, "runs": [asdict(entry) for entry in runs]},
     )
 
 
