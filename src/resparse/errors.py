@@ -17,7 +17,9 @@ class UserError(Exception):
 def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The known names that look most like `name`, best first, compared without regard to case."""
     by_folded = {candidate.lower(): candidate for candidate in known}
-    return [by_folded[match] for match in difflib.get_close_matches(name.lower(), by_folded, n=most, cutoff=0.5)]
+    return [
+        by_folded[match] for match in difflib.get_close_matches(name.lower(), by_folded, n=most, cutoff=0.5)
+    ]
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:

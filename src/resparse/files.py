@@ -32,8 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes files that only their owner may read; give the usual permissions back.
-        temporary.chmod(0o666 & ~_umask())
+        give_usual_mode(temporary)
         temporary.replace(path)
     except OSError as error:
         raise WriteError(
@@ -81,6 +80,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole, indented, ending in a newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def give_usual_mode(path: Path) -> None:
+    """Let others read a file as the user's umask says: temporary files are made for their owner alone."""
+    path.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -28,7 +28,9 @@ class ConstantPruningModifier(Modifier):
     label = "masks"
 
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
-    update_frequency: float = Field(-1, description="accepted; the mask is that of the start and never changes")
+    update_frequency: float = Field(
+        -1, description="accepted; the mask is that of the start and never changes"
+    )
 
     _pruned: dict[str, torch.Tensor] = PrivateAttr(default_factory=dict)
     _held: list[tuple[torch.nn.Parameter, torch.Tensor]] = PrivateAttr(default_factory=list)
@@ -79,7 +81,8 @@ class ConstantPruningModifier(Modifier):
         """Take the masks of the run that this one resumes."""
         names = [key.removesuffix(".pruned") for key in state if key.endswith(".pruned")]
         self._pruned = {
-            name: unpack_bits(state[f"{name}.pruned"], tuple(state[f"{name}.shape"].tolist())) for name in names
+            name: unpack_bits(state[f"{name}.pruned"], tuple(state[f"{name}.shape"].tolist()))
+            for name in names
         }
 
     def _refuse_dense(self, run: Run) -> None:

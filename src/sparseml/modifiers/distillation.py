@@ -21,7 +21,9 @@ class DistillationModifier(Modifier):
 
     label = "distillation"
 
-    hardness: float = Field(0.5, ge=0, le=1, description="h: share of the teacher in the loss; 1 leaves labels out")
+    hardness: float = Field(
+        0.5, ge=0, le=1, description="h: share of the teacher in the loss; 1 leaves labels out"
+    )
     temperature: float = Field(2.0, gt=0, description="T: softens both distributions")
     distill_output_keys: list[str] | None = Field(
         None, description="model outputs to compare; for classification that is [logits]"
@@ -62,6 +64,9 @@ def distillation_loss(
         divergence = (crossed - entropy) / student.shape[0]
     else:
         divergence = F.kl_div(
-            F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1), log_target=True, reduction="batchmean"
+            F.log_softmax(student, dim=-1),
+            F.log_softmax(teacher, dim=-1),
+            log_target=True,
+            reduction="batchmean",
         )
     return temperature**2 * divergence

@@ -27,7 +27,9 @@ class TrainableParamsModifier(Modifier):
 
     def on_start(self, run: Run) -> None:
         """Switch them."""
-        for name, parameter in select_parameters(run.model, self.params, self.name, self.params_strict).items():
+        for name, parameter in select_parameters(
+            run.model, self.params, self.name, self.params_strict
+        ).items():
             self._before.setdefault(name, parameter.requires_grad)
             parameter.requires_grad_(self.trainable)
             if not self.trainable:
@@ -56,11 +58,15 @@ class SetParamModifier(Modifier):
 
         if self._done:
             return
-        for name, parameter in select_parameters(run.model, self.params, self.name, self.params_strict).items():
+        for name, parameter in select_parameters(
+            run.model, self.params, self.name, self.params_strict
+        ).items():
             try:
                 value = torch.as_tensor(self.val, dtype=parameter.dtype, device=parameter.device)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ModifierError(f"{self.name}: val is not a number or nested lists of numbers: {error}") from None
+                raise ModifierError(
+                    f"{self.name}: val is not a number or nested lists of numbers: {error}"
+                ) from None
             if value.ndim and value.shape != parameter.shape:
                 raise ModifierError(
                     f"{self.name}: val has shape {list(value.shape)}, but {name} has {list(parameter.shape)}."

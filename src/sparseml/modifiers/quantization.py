@@ -93,7 +93,8 @@ class QuantizationModifier(Modifier):
     label = "QAT"
 
     submodules: list[str] | None = Field(
-        None, description="modules to quantize with all that is in them; names written for BERT map to this model"
+        None,
+        description="modules to quantize with all that is in them; names written for BERT map to this model",
     )
     disable_quantization_observer_epoch: Epoch | None = Field(
         None, description="epoch from which the ranges of activations and weights are held"
@@ -131,7 +132,9 @@ class QuantizationModifier(Modifier):
         None, description="another scheme by module class name or module path"
     )
     ignore: list[str] | None = Field(None, description="class names and paths that stay in floating point")
-    strict: bool = Field(True, description="whether an entry of ignore or scheme_overrides must match something")
+    strict: bool = Field(
+        True, description="whether an entry of ignore or scheme_overrides must match something"
+    )
 
     _structure: Structure | None = PrivateAttr(None)
 
@@ -179,12 +182,16 @@ class QuantizationModifier(Modifier):
 
         model: nn.Module = run.model
         if is_quantized(model):
-            raise ModifierError(f"{self.name}: the model is quantized already, by another modifier or recipe.")
+            raise ModifierError(
+                f"{self.name}: the model is quantized already, by another modifier or recipe."
+            )
         roots: Mapping[str, nn.Module] = {"": model}
         if self.submodules is not None:
             roots, absent = select_modules(model, self.submodules, self.name)
             if absent:
-                run.notes.append(f"{type(model).__name__} has no {', '.join(absent)}: nothing to quantize there.")
+                run.notes.append(
+                    f"{type(model).__name__} has no {', '.join(absent)}: nothing to quantize there."
+                )
         scheme = self.model_scheme()
         self._refuse_unmatched(model, scheme)
         self._structure = quantize_structure(model, roots, scheme)
@@ -278,5 +285,7 @@ def _scheme(value: SchemeName | SchemeArguments | None) -> LayerScheme:
 def _observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(kwargs) - {"averaging_constant"}
     if unknown:
-        raise ValueError(f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant")
+        raise ValueError(
+            f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant"
+        )
     return {"averaging": kwargs["averaging_constant"]} if "averaging_constant" in kwargs else {}

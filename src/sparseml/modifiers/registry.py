@@ -50,7 +50,9 @@ def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     modifier_class = MODIFIERS.get(spec.tag)
     if modifier_class is None:
         raise RecipeError(
-            f"there is no modifier called {spec.tag!r}. {did_you_mean(spec.tag, MODIFIERS)}", source, spec.line
+            f"there is no modifier called {spec.tag!r}. {did_you_mean(spec.tag, MODIFIERS)}",
+            source,
+            spec.line,
         )
     try:
         modifier = modifier_class(**spec.fields)
@@ -74,10 +76,12 @@ def _as_recipe_error(
     elif first["type"] == "missing":
         text = f"{spec.tag} needs the property {path!r} ({fields[field].description})."
     elif first["type"] == "value_error":
-        text = f"{spec.tag}: {str(first['ctx']['error'])}."
+        text = f"{spec.tag}: {first['ctx']['error']!s}."
     else:
         help_text = f" ({fields[field].description})" if field in fields and fields[field].description else ""
-        text = f"{spec.tag}: {path} is {first['input']!r}, which will not do: {_lower(first['msg'])}{help_text}."
+        text = (
+            f"{spec.tag}: {path} is {first['input']!r}, which will not do: {_lower(first['msg'])}{help_text}."
+        )
     return RecipeError(text, source, line)
 
 

@@ -62,7 +62,8 @@ class Schedule:
         begun = [
             setter
             for setter in self._setters()
-            if (setter.param_groups is None or group in setter.param_groups) and setter.first_step(clock) <= step
+            if (setter.param_groups is None or group in setter.param_groups)
+            and setter.first_step(clock) <= step
         ]
         if not begun:
             return None
@@ -126,7 +127,11 @@ class Schedule:
             start,
             end,
             None if begin is None or finish is None else (begin, finish),
-            tuple(modifier.label for modifier in self.modifiers if modifier.label and modifier.active(first, clock)),
+            tuple(
+                modifier.label
+                for modifier in self.modifiers
+                if modifier.label and modifier.active(first, clock)
+            ),
             tuple(events),
         )
 
@@ -164,10 +169,14 @@ def _steps(modifiers: Sequence[Modifier]) -> int | None:
 
 def _refuse_outside(modifier: Modifier, length: float) -> None:
     if modifier.start_epoch >= length:
-        problem = f"{modifier.name} begins at epoch {modifier.start_epoch:g}, but training ends at epoch {length:g}"
+        problem = (
+            f"{modifier.name} begins at epoch {modifier.start_epoch:g}, but training ends at epoch {length:g}"
+        )
         remedy = "let it begin earlier, or raise the number of epochs"
     elif modifier.end_epoch > length:
-        problem = f"{modifier.name} runs to epoch {modifier.end_epoch:g}, but training ends at epoch {length:g}"
+        problem = (
+            f"{modifier.name} runs to epoch {modifier.end_epoch:g}, but training ends at epoch {length:g}"
+        )
         remedy = "let it end with the training, or raise the number of epochs"
     else:
         return

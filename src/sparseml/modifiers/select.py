@@ -40,7 +40,16 @@ _PARTS = {
     "pooler": ("pooler", "pre_classifier", "head"),
     "classifier": ("classifier", "score"),
 }
-_FOREIGN_PREFIXES = ("bert.", "roberta.", "distilbert.", "electra.", "albert.", "mpnet.", "deberta.", "model.")
+_FOREIGN_PREFIXES = (
+    "bert.",
+    "roberta.",
+    "distilbert.",
+    "electra.",
+    "albert.",
+    "mpnet.",
+    "deberta.",
+    "model.",
+)
 
 
 def select_parameters(
@@ -113,7 +122,9 @@ def _match(model: nn.Module, entry: str, parameters: dict[str, nn.Parameter], wh
         matched = {name for name in parameters if pattern.match(name)}
         if matched:
             return matched
-        mapped = re.compile(re.sub(r"^\^?(bert|roberta|distilbert|electra|albert)(?=\\?\.)", _prefix(model), entry[3:]))
+        mapped = re.compile(
+            re.sub(r"^\^?(bert|roberta|distilbert|electra|albert)(?=\\?\.)", _prefix(model), entry[3:])
+        )
         return {name for name in parameters if mapped.match(name)}
     bare = _bare(entry)
     names = [entry] if bare == entry else [entry, f"{_prefix(model)}.{bare}"]
@@ -142,7 +153,9 @@ def _own_modules(model: nn.Module, name: str, modules: dict[str, nn.Module]) -> 
     if f"{prefix}.{bare}" in modules:
         return {f"{prefix}.{bare}": modules[f"{prefix}.{bare}"]}
     part = _part(name)
-    paths = [path for own in _PARTS.get(part or "", ()) for path in (f"{prefix}.{own}", own) if path in modules]
+    paths = [
+        path for own in _PARTS.get(part or "", ()) for path in (f"{prefix}.{own}", own) if path in modules
+    ]
     return {path: modules[path] for path in paths}
 
 

@@ -16,7 +16,8 @@ class SetWeightDecayModifier(Modifier):
 
     weight_decay: float = Field(ge=0, description="the decay")
     param_groups: list[int] | None = Field(
-        None, description="indices of the optimizer's parameter groups; by default those that decay is meant for"
+        None,
+        description="indices of the optimizer's parameter groups; by default those that decay is meant for",
     )
     constant_logging: bool = Field(False, description="accepted, without effect")
 

@@ -48,7 +48,9 @@ class FakeQuantize(nn.Module):
         for name in ("minimum", "maximum"):
             self.register_buffer(name, torch.full(channels, torch.nan, device=device), persistent=False)
         self.register_buffer("scale", torch.ones(channels, device=device), persistent=False)
-        self.register_buffer("zero_point", torch.zeros(channels, dtype=torch.int32, device=device), persistent=False)
+        self.register_buffer(
+            "zero_point", torch.zeros(channels, dtype=torch.int32, device=device), persistent=False
+        )
         self._memo: tuple[weakref.ref[Tensor], int, weakref.ref[Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +141,7 @@ def fake_quantize(
     and saves the memory of knowing where.
     """
     low, high = scheme.low - zero_point, scheme.high - zero_point
-    result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)  # type: ignore[no-untyped-call]
+    result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)
     return result
 
 

@@ -66,4 +66,6 @@ def quantize_embedding(layer: nn.Embedding, scheme: LayerScheme) -> None:
     assert scheme.weights is not None
     layer.__class__ = QuantizedEmbedding
     assert isinstance(layer, QuantizedEmbedding)
-    layer.weight_quantizer = FakeQuantize(scheme.weights.model_copy(update={"strategy": "tensor"}), layer.weight)
+    layer.weight_quantizer = FakeQuantize(
+        scheme.weights.model_copy(update={"strategy": "tensor"}), layer.weight
+    )

@@ -19,7 +19,9 @@ class TensorScheme(BaseModel):
 
     num_bits: int = Field(8, ge=2, le=8, description="bits of the integer")
     symmetric: bool = Field(False, description="zero point 0 and a range of equal halves")
-    strategy: Literal["tensor", "channel"] = Field("tensor", description="one scale a tensor, or one an output row")
+    strategy: Literal["tensor", "channel"] = Field(
+        "tensor", description="one scale a tensor, or one an output row"
+    )
     averaging: float = Field(0.01, gt=0, le=1, description="weight of a new batch in the moving range")
 
     @property

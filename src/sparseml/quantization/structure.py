@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from sparseml.quantization.attention import ATTRIBUTE, AttentionQuantizers
 from sparseml.quantization.fake_quantize import BUFFERS, FakeQuantize
-from sparseml.quantization.modules import QuantizedEmbedding, QuantizedLinear, quantize_embedding, quantize_linear
+from sparseml.quantization.modules import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    quantize_embedding,
+    quantize_linear,
+)
 from sparseml.quantization.probe import probe, use_quantized_attention
 from sparseml.quantization.scheme import ModelScheme
 

@@ -1,0 +1,215 @@
+"""Loading students, teachers and finished models from folders, stubs and Hub ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from resparse.errors import UserError
+from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.recipe import Plan
+from sparseml.session import checkpoint
+from sparseml.session.session import Session
+
+# Modules that a checkpoint of another task rightly lacks: they are made new and trained.
+_HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
+
+
+class ModelError(UserError):
+    """A model or tokenizer that cannot be loaded."""
+
+
+@dataclass
+class Source:
+    """Where a model comes from, resolved.
+
+    Attributes:
+        called: what the user called it.
+        path: a local folder, or a Hub id for Transformers to fetch.
+        revision, token, cache_dir: for the Hub.
+    """
+
+    called: str
+    path: str
+    revision: str | None = None
+    token: str | bool | None = None
+    cache_dir: str | None = None
+
+    @property
+    def hub_arguments(self) -> dict[str, Any]:
+        """For `from_pretrained`."""
+        given = {"revision": self.revision, "token": self.token, "cache_dir": self.cache_dir}
+        return {key: value for key, value in given.items() if value is not None}
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, where it is one."""
+        return Path(self.path) if Path(self.path).is_dir() else None
+
+
+def resolve(
+    called: str, revision: str | None = None, token: str | bool | None = None, cache_dir: str | None = None
+) -> Source:
+    """From what the user typed to a Source: stubs are fetched here, Hub ids by Transformers later.
+
+    Raises:
+        ZooError, ModelError: there is no such stub; or a path that does not exist.
+    """
+    from sparsezoo import is_stub, local_path
+
+    if is_stub(called):
+        return Source(called, str(local_path(called, revision)))
+    folder = Path(called).expanduser()
+    if folder.is_dir():
+        return Source(called, str(folder))
+    if folder.is_file() or called.startswith((".", "/", "~")) or called.count("/") > 1:
+        what = "is a file, not a model's folder" if folder.is_file() else "does not exist"
+        raise ModelError(
+            f"The model {called!r} {what}. Give a folder with config.json and model.safetensors, "
+            "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
+        )
+    return Source(called, called, revision, token, cache_dir)
+
+
+@dataclass
+class Loaded:
+    """A model with what is to be said about it.
+
+    Attributes:
+        model: in training or evaluation mode as Transformers gives it.
+        new: names of parameters that the checkpoint did not have and that were made new.
+        notes: lines for the user.
+    """
+
+    model: Any
+    new: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def load_config(source: Source, **overrides: Any) -> Any:
+    """A model's configuration.
+
+    Raises:
+        ModelError: there is none, or it is not readable.
+    """
+    with _clear_errors(source, "configuration"):
+        return AutoConfig.from_pretrained(source.path, **source.hub_arguments, **overrides)
+
+
+def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
+    """A model's tokenizer.
+
+    Raises:
+        ModelError: there is none, or it is not readable.
+    """
+    with _clear_errors(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source.path, use_fast=use_fast, **source.hub_arguments)
+
+
+def load_classifier(source: Source, config: Any = None) -> Loaded:
+    """A sequence classifier; a missing head is made new, a missing encoder is an error.
+
+    Raises:
+        ModelError: nothing there, weights cut short, or weights of another architecture.
+    """
+    if source.folder is not None:
+        for path in sorted(source.folder.glob("*.safetensors")):
+            problem = checkpoint.damage(path)
+            if problem:
+                raise ModelError(
+                    f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
+                )
+    with _clear_errors(source, "model"):
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source.path,
+            config=config,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **source.hub_arguments,
+        )
+    new = sorted(report["missing_keys"]) + sorted(entry[0] for entry in report["mismatched_keys"])
+    encoder = [name for name in new if not set(name.split(".")) & set(_HEADS) or ".layer." in name]
+    if encoder:
+        raise ModelError(
+            f"{source.called} lacks {len(encoder)} weights of a {type(model).__name__}, such as {encoder[0]}: "
+            "it was cut short, or its config.json belongs to another model."
+        )
+    notes = (
+        [f"new, to be trained: {', '.join(dict.fromkeys(name.rpartition('.')[0] for name in new))}"]
+        if new
+        else []
+    )
+    return Loaded(model.float(), new, notes)
+
+
+def restore_quantization(model: Any, folder: Path | None) -> Plan | None:
+    """Re-create, from a checkpoint's own recipe, the quantization that its weights were trained with.
+
+    Args:
+        model: with the folder's weights loaded.
+        folder: a checkpoint's folder; None, or one without a recipe, leaves the model as it is.
+
+    Returns:
+        The recipe that made the checkpoint, if there is one.
+
+    Raises:
+        CheckpointError, ModifierError: the recipe's state is missing or does not fit.
+    """
+    plan = checkpoint.saved_plan(folder) if folder is not None else None
+    if plan is None or folder is None or not (folder / checkpoint.STATE_FILE).is_file():
+        return plan
+    from sparseml.quantization.structure import enable, set_observing
+
+    session = Session(plan, model, allow_dense_start=True)
+    checkpoint.load_state(session, folder)
+    if any(_was_quantized(modifier, session) for modifier in session.schedule.of(QuantizationModifier)):
+        enable(model)
+        set_observing(model, False)
+    return plan
+
+
+def load_trained(folder: Path) -> Any:
+    """A finished classifier as its training left it, quantized where its recipe quantized it; evaluation mode."""
+    source = resolve(str(folder))
+    model = load_classifier(source).model
+    restore_quantization(model, source.folder)
+    return model.eval()
+
+
+def _was_quantized(modifier: Any, session: Session) -> bool:
+    """Whether training reached the modifier: its ranges were seen."""
+    state = modifier.state(session.run)
+    return any(not bool(torch.isnan(value).any()) for key, value in state.items() if key.endswith(".minimum"))
+
+
+@contextmanager
+def _clear_errors(source: Source, what: str) -> Iterator[None]:
+    """Transformers' many errors as one that names the model; its chatter kept from the screen."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise ModelError(
+            f"Could not load the {what} of {source.called!r}: {reason}{_hint(source)}"
+        ) from error
+    finally:
+        logging.set_verbosity(before)
+
+
+def _hint(source: Source) -> str:
+    if source.folder is None:
+        return " (taken as a Hugging Face Hub id, since there is no such folder)"
+    names: Iterable[str] = sorted(path.name for path in source.folder.iterdir())
+    return f" (the folder holds {', '.join(list(names)[:8]) or 'nothing'})"

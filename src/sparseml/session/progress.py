@@ -1,0 +1,144 @@
+"""What a person sees of a training: one bar with epoch, loss, rate, sparsity and what is at work; scores by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from resparse.console import console, say
+from sparseml.report import prunable_sparsity
+from sparseml.session.session import Session
+
+_UNSHOWN = ("runtime", "per_second", "epoch", "total_flos", "compilation")
+
+
+class ProgressCallback(TrainerCallback):
+    """A live bar on a terminal; elsewhere a line an epoch."""
+
+    def __init__(self, session: Session | None, total_epochs: float | None = None) -> None:
+        self._session = session
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._loss: float | None = None
+        self._rate: float | None = None
+        self._sparsity = 0.0
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the bar."""
+        self._sparsity = prunable_sparsity(model)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=20),
+            _State(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "training", total=state.max_steps, completed=state.global_step, text=""
+        )
+        self._bar.start()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move the bar."""
+        self._rate = lr_scheduler.get_last_lr()[0] if lr_scheduler is not None else self._rate
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step, text=self._line(args, state))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the loss."""
+        if logs and "loss" in logs:
+            self._loss = float(logs["loss"])
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Measure the sparsity; without a terminal, say where the training is."""
+        self._sparsity = prunable_sparsity(model)
+        if not console.is_terminal:
+            say(self._line(args, state))
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say the scores, while training."""
+        if self._bar is None or not metrics:
+            return
+        shown = [
+            f"{key.removeprefix('eval_')} {value:.4f}"
+            for key, value in metrics.items()
+            if isinstance(value, float) and not any(word in key for word in _UNSHOWN)
+        ]
+        say(f"epoch {state.epoch or 0:.2f}: {', '.join(shown)}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the bar away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away, also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _line(self, args: TrainingArguments, state: TrainerState) -> str:
+        parts = [f"epoch {state.epoch or 0:.2f}/{args.num_train_epochs:g}"]
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.3f}")
+        if self._rate is not None:
+            parts.append(f"lr {self._rate:.1e}")
+        parts.append(f"sparsity {self._sparsity:.1%}")
+        parts += self._session.labels() if self._session is not None else []
+        return " · ".join(parts)
+
+
+class _State(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["text"])

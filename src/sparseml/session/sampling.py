@@ -1,0 +1,39 @@
+"""Batches of texts of like length, in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Shuffled indices, sorted by length within runs of some fifty batches, so that little is padded.
+
+    Transformers' sampler of this name draws from the global random state, which a resumed run does not
+    have at the start of the epoch that it was stopped in: its order would differ.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows of an optimizer step.
+        seed: of the run.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = list(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))

@@ -1,0 +1,137 @@
+"""What a run writes and says: schedule, scores, predictions, report."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resparse.console import console, output, say
+from resparse.files import whole_file, write_json
+from sparseml import report as reports
+from sparseml.data import Labels, TextData
+from sparseml.data.labels import Kind
+from sparseml.metrics import probabilities
+from sparseml.session import checkpoint
+from sparseml.session.trainer import RecipeTrainer
+from sparseml.transformers.arguments import Arguments
+
+if TYPE_CHECKING:
+    from sparseml.transformers.text_classification import Prepared
+
+_UNWANTED = ("runtime", "per_second", "total_flos", "epoch", "compilation")
+
+
+def print_schedule(trainer: RecipeTrainer) -> None:
+    """The recipe's merged schedule, before training."""
+    assert trainer.session is not None
+    say(f"recipe {trainer.session.plan.source}")
+    console.print(trainer.session.schedule.table(trainer.args.num_train_epochs))
+
+
+def train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
+    """Train, and save the model whole; returns the training's metrics."""
+    result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.save_model()
+    folder = Path(trainer.args.output_dir)
+    with checkpoint.clear_write_errors(folder):
+        trainer.save_state()
+    metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
+    _save_metrics(folder, "train", metrics)
+    return _wanted(metrics)
+
+
+def evaluate(trainer: RecipeTrainer, rows: dict[str, Any]) -> dict[str, Any]:
+    """Score the validation rows; MNLI's second set too, its metrics ending in `_mm`."""
+    metrics = dict(trainer.evaluate(rows["validation"]))
+    if "validation_mismatched" in rows:
+        second = trainer.evaluate(rows["validation_mismatched"])
+        metrics |= {f"{key}_mm": value for key, value in second.items() if key != "epoch"}
+    _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
+    return _wanted(metrics)
+
+
+def predict(trainer: RecipeTrainer, rows: dict[str, Any], data: TextData, labels: Labels) -> dict[str, Any]:
+    """Write label and probabilities of every test row; returns metrics where the rows are labelled."""
+    folder = Path(trainer.args.output_dir)
+    stem = f"predict_results_{data.task_name}" if data.task_name else "predict_results"
+    metrics: dict[str, Any] = {}
+    for split, suffix in (("test", ""), ("test_mismatched", "-mm")):
+        if split not in rows:
+            continue
+        result = trainer.predict(rows[split], metric_key_prefix="predict")
+        logits = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
+        path = folder / f"{stem}{suffix}.txt"
+        write_predictions(path, np.asarray(logits), labels)
+        say(f"predictions of {len(rows[split]):,} rows: {path}")
+        metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
+    _save_metrics(folder, "predict", metrics)
+    return _wanted(metrics)
+
+
+def write_predictions(path: Path, logits: np.ndarray[Any, Any], labels: Labels) -> None:
+    """A tab-separated file: index, prediction, and a column of probability for each class.
+
+    Several labels of one row are joined by commas; a score is written as it is.
+    """
+    shares = probabilities(logits, labels.kind)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        if labels.kind == "regression":
+            writer.writerow(["index", "prediction"])
+            writer.writerows([index, f"{score:.6g}"] for index, score in enumerate(shares.reshape(-1)))
+            return
+        writer.writerow(["index", "prediction", *(f"probability_{name}" for name in labels.names)])
+        for index, row in enumerate(shares):
+            writer.writerow([index, _prediction(row, labels), *(f"{share:.6f}" for share in row)])
+
+
+def report(
+    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Build the report, write it to `report.json` after a training, and print its main lines."""
+    folder = trainer.args.output_dir
+    result = reports.build(
+        trainer.model,
+        metrics,
+        arguments.command,
+        arguments.training.recipe,
+        start=prepared.source.called,
+        data={
+            "name": prepared.data.name,
+            "labels": list(prepared.labels.names),
+            "kind": prepared.labels.kind,
+        },
+        seed=arguments.training.seed,
+    )
+    if folder is not None:
+        write_json(Path(folder) / "report.json", result)
+    output.print(reports.table(result, str(folder)))
+    return result
+
+
+def labels_of(config: Any) -> Labels | None:
+    """The labels of a trained classifier's configuration; None for one that has no head of its own."""
+    if not any("SequenceClassification" in name for name in config.architectures or ()):
+        return None
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    kind: Kind = config.problem_type or (
+        "regression" if config.num_labels == 1 else "single_label_classification"
+    )
+    return Labels(kind, names)
+
+
+def _prediction(row: np.ndarray[Any, Any], labels: Labels) -> str:
+    if labels.kind == "multi_label_classification":
+        return ",".join(name for name, share in zip(labels.names, row, strict=True) if share >= 0.5)
+    return labels.names[int(row.argmax())]
+
+
+def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> None:
+    write_json(folder / f"{split}_results.json", metrics)
+
+
+def _wanted(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metrics.items() if not any(word in key for word in _UNWANTED)}
