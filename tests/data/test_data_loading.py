@@ -49,6 +49,7 @@ def refused(**options: Any) -> str:
 
 def test_train_and_validation_files(train: str, validation: str):
     data = load(train_file=train, validation_file=validation)
+    assert data.name == Path(train).parent.name
     assert data.labels == Labels(SINGLE, ("anger", "fear", "joy"))
     assert data.train is not None and data.validation is not None and data.test is None
     assert data.train.column_names == ["text", "labels"]
@@ -144,9 +145,10 @@ def test_eval_on_test_without_labels(train: str, tmp_path: Path):
     assert "of 1 row, 1 without label" in refused(train_file=train, test_file=test, eval_on_test=True)
 
 
-def test_training_rows_without_label_are_refused_with_their_lines(tmp_path: Path):
-    rows = moods(6)
-    rows[1]["label"] = rows[4]["label"] = None
+@pytest.mark.parametrize("missing", [None, "", -1])
+def test_training_rows_without_label_are_refused_with_their_lines(tmp_path: Path, missing: Any):
+    rows = [{"text": f"text {row}", "label": row % 2} for row in range(6)]
+    rows[1]["label"] = rows[4]["label"] = missing
     path = write(tmp_path / "a.jsonl", rows)
     said = refused(train_file=path, needs_eval=False)
     assert f"of 6 rows, 2 without label in 'label' ({path}, lines 2, 5)" in said

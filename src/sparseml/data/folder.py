@@ -9,7 +9,7 @@ from sparseml.data.errors import DataError
 from sparseml.data.files import READERS, concatenate, read_file
 from sparseml.data.rows import RawSplit, from_arrow
 
-_SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -80,8 +80,8 @@ def _split_of(path: Path) -> str | None:
     """The split that a file's own name speaks of, else that its folder's does."""
     for part in (path.stem, *reversed(path.parts[:-1])):
         for word in re.split(r"[^a-z]+", part.lower()):
-            if word in _SPLITS:
-                return _SPLITS[word]
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
     return None
 
 
@@ -93,4 +93,6 @@ def _saved(folder: Path) -> dict[str, RawSplit]:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: not a whole dataset as save_to_disk writes it ({error}).") from error
     splits = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
-    return {_SPLITS.get(name, name): from_arrow(rows, f"{folder} ({name})") for name, rows in splits.items()}
+    return {
+        SPLIT_NAMES.get(name, name): from_arrow(rows, f"{folder} ({name})") for name, rows in splits.items()
+    }

@@ -158,7 +158,7 @@ def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues) -> Non
             f"{primary.name}: column {column!r} holds {only}. A classifier needs two classes or more"
             + (" (-1 stands for a row without label)." if values != [-1] and -1 in read.values else ".")
         )
-    if len(values) > max(20, len(primary) // 2) and not read.named:
+    if len(values) > max(20, 0.9 * len(primary)) and not read.named:
         raise DataError(
             f"{primary.name}: column {column!r} holds {len(values):,} different values in {len(primary):,} "
             f"rows, such as {class_name(values[0])[:60]!r}. Is it the label column? Choose it with "

@@ -10,7 +10,7 @@ from sparseml.data.rows import RawSplit, from_arrow
 
 def read_parquet(path: Path) -> RawSplit:
     """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
     from datasets import Dataset, Features
     from pyarrow import ArrowException
 

@@ -45,8 +45,8 @@ def check_options(options: DataOptions) -> None:
 def assign_roles(splits: dict[str, RawSplit], source: str, options: DataOptions) -> Roles:
     """Name the splits that the run needs by what they are needed for.
 
-    The training split is kept even when nothing is trained, for it defines the classes. With `eval_on_test`
-    the test split plays the role of the validation split.
+    The training split is kept even when nothing is trained, if only it defines the classes. With
+    `eval_on_test` the test split plays the role of the validation split.
 
     Returns:
         Splits under "train", "validation", "validation_mismatched", "test", "test_mismatched".
@@ -56,7 +56,8 @@ def assign_roles(splits: dict[str, RawSplit], source: str, options: DataOptions)
     """
     found = {role: split for role in _ALIASES if (split := _find(splits, role)) is not None}
     roles: Roles = {}
-    if "train" in found:
+    defines_classes = options.needs_train or options.known_labels is None
+    if "train" in found and (defines_classes or options.validation_ratio is not None):
         roles["train"] = found["train"]
     elif options.needs_train or options.validation_ratio is not None:
         raise DataError(

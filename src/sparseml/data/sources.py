@@ -8,7 +8,7 @@ from pathlib import Path
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
 from sparseml.data.files import read_files
-from sparseml.data.folder import holds_data, read_folder
+from sparseml.data.folder import SPLIT_NAMES, holds_data, read_folder
 from sparseml.data.hub import CANONICAL, read_hub
 from sparseml.data.options import DataOptions
 from sparseml.data.rows import RawSplit
@@ -89,7 +89,13 @@ def _from_files(files: dict[str, str], task: Task | None, task_name: str | None)
                 f"data: {path} serves as more than one split, so its metrics say nothing about new texts"
             )
     splits = {split: read_files(path, f"--{split}_file") for split, path in files.items()}
-    return Source(task_name or Path(paths[0]).stem, splits, task, task_name, notes)
+    return Source(task_name or _file_name(Path(paths[0])), splits, task, task_name, notes)
+
+
+def _file_name(path: Path) -> str:
+    """What to call data out of files: the file's name, or its folder's where the file is called train.csv."""
+    folder = path.absolute().parent.name
+    return folder if path.stem.lower() in SPLIT_NAMES and folder else path.stem
 
 
 def _from_dataset(options: DataOptions, name: str) -> Source:
@@ -100,9 +106,9 @@ def _from_dataset(options: DataOptions, name: str) -> Source:
         return Source(
             path.name, read_folder(path, options.dataset_config_name), notes=[f"data: the folder {name}"]
         )
-    if path.is_dir() and ("/" in name or name.startswith(".")):
-        return Source(path.name, read_folder(path, options.dataset_config_name))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        if path.is_dir():
+            return Source(path.name, read_folder(path, options.dataset_config_name))
         parent = path.parent
         near = did_you_mean(path.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
         raise DataError(f"--dataset_name {name}: there is no such folder. {near}".rstrip())

@@ -45,7 +45,7 @@ def tokenize(
         `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are
         any, and `length` (tokens without padding, int32), which groups rows of like length.
     """
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from datasets import Dataset
 
     del num_proc, overwrite_cache
