@@ -81,6 +81,8 @@ def test_inline_on_one_line() -> None:
 def test_foreign_line_ends(tmp_path: Path, end: str) -> None:
     error = error_of(write(tmp_path, "recipe.yaml", BROKEN.replace("\n", end)))
     assert error.line == 5
+    markdown = f"---\n{BROKEN}---\n# words\n".replace("\n", end)
+    assert error_of(write(tmp_path, "recipe.md", markdown)).line == 6
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_aliases_follow_a_changed_anchor_but_not_the_other_way() -> None:
     text = "n: &n 13\nm: *n\nmodifiers:\n  - !A {x: *n, y: eval(m), z: eval(n)}\n"
     assert load_plan(text, "n=4").modifiers[0].fields == {"x": 4, "y": 4, "z": 4}
     assert load_plan(text, "m=4").modifiers[0].fields == {"x": 13, "y": 4, "z": 13}
+    assert load_plan("n: &n 13\n" + MODIFIER.format("*n"), "n=4").modifiers[0].fields == {"x": 4}
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
         sparsezoo.ZooError: a stub that nothing is known about, or that cannot be had now.
     """
     source = read_source(recipe)
-    changes = overrides.parse_overrides(recipe_args)
     try:
+        changes = overrides.parse_overrides(recipe_args)
         return _evaluated(source, compose(source), changes)
     except RecursionError:
         raise RecipeError(
