@@ -85,9 +85,9 @@ def _train(words: list[str]) -> int | None:
 
 
 def _demo(words: list[str]) -> int | None:
-    from sparseml import demo
+    from sparseml.demo.run import main as demo
 
-    return demo.main(words)
+    return demo(words)
 
 
 def _recipe(words: list[str]) -> int | None:

@@ -112,7 +112,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def table(report: Mapping[str, Any], folder: str) -> Table:
+def table(report: Mapping[str, Any]) -> Table:
     """The report's main lines for a person."""
     from resparse.console import aligned
 
@@ -131,7 +131,6 @@ def table(report: Mapping[str, Any], folder: str) -> Table:
         ),
         ("size, dense float32", f"{sums['dense_bytes'] / 1e6:.1f} MB"),
         ("size, compressed", f"{sums['compressed_bytes'] / 1e6:.1f} MB"),
-        ("model", folder),
     ]
     return aligned(rows, ("result", ""))
 

@@ -39,6 +39,8 @@ CANONICAL = {
     "yelp_review_full": "Yelp/yelp_review_full",
 }
 CONVERTED = "refs/convert/parquet"
+# The Hub converts only the first 5 GB of a split, and then names it so.
+_PARTIAL = "partial-"
 
 
 def read_hub(
@@ -70,7 +72,11 @@ def read_hub(
             notes.append(
                 f"dataset: {repo} holds a loading script; read from the Hub's Parquet conversion of it"
             )
-            return _load_converted(repo, config, cache_dir, token), notes
+            splits = _load_converted(repo, config, cache_dir, token)
+            cut = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
+            if cut:
+                notes.append(f"dataset: the Hub has converted only a first part of {', '.join(cut)}")
+            return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}, notes
 
 
 class _ScriptOnlyError(Exception):
@@ -112,7 +118,8 @@ def _from_cache(repo: str, config: str | None, cache_dir: str | None) -> dict[st
             return _load(repo, config, cache_dir, None)
         except ConnectionError as error:
             try:
-                return _load_converted(repo, config, cache_dir, None)
+                splits = _load_converted(repo, config, cache_dir, None)
+                return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
             except LocalEntryNotFoundError:
                 raise DataError(
                     f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check "
@@ -160,9 +167,7 @@ def _load_converted(
         folder = fetch(f"{chosen}/*")
     parts: dict[str, list[RawSplit]] = {}
     for path in sorted((folder / chosen).glob("*/*.parquet")):
-        # The Hub converts no more than a first part of large splits, and calls it so.
-        split = path.parent.name.removeprefix("partial-")
-        parts.setdefault(split, []).append(read_parquet(path))
+        parts.setdefault(path.parent.name, []).append(read_parquet(path))
     return {split: concatenate(read, f"the {split} split of {repo}") for split, read in parts.items()}
 
 

@@ -101,6 +101,9 @@ class Modifier(BaseModel):
     label: ClassVar[str] = ""
     """A word for the progress bar and the schedule; empty for those that only set numbers."""
 
+    one_shot: ClassVar[bool] = False
+    """Whether `on_start` alone, without training, leaves its mark on the model."""
+
     start_epoch: Epoch = Field(-1, description="epoch at which it begins; -1: from the start")
     end_epoch: Epoch = Field(-1, description="epoch at which it ends; -1: never")
     start_step: int | None = Field(None, ge=0, description="in place of start_epoch: the optimizer step")
@@ -109,6 +112,7 @@ class Modifier(BaseModel):
     _source: str = PrivateAttr("recipe")
     _line: int | None = PrivateAttr(None)
     _tag: str = PrivateAttr("")
+    _idle: bool = PrivateAttr(False)
 
     @model_validator(mode="after")
     def _span_is_whole(self) -> Modifier:
@@ -131,6 +135,15 @@ class Modifier(BaseModel):
     def place(self) -> tuple[str, int | None]:
         """The recipe and the line that it came from."""
         return self._source, self._line
+
+    @property
+    def shown(self) -> str:
+        """Its label while it has work to do; empty when it has been told that it has none."""
+        return "" if self._idle else self.label
+
+    def rest(self) -> None:
+        """Tell it that it has nothing to do in this run, such as to distil without a teacher."""
+        self._idle = True
 
     def first_step(self, clock: Clock) -> int:
         """The first optimizer step of its span."""

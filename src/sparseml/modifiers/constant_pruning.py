@@ -26,6 +26,7 @@ class ConstantPruningModifier(Modifier):
     """
 
     label = "masks"
+    one_shot = True
 
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
     update_frequency: float = Field(

@@ -18,6 +18,7 @@ class TrainableParamsModifier(Modifier):
     """Freezes parameters, or lets them learn, for its span; afterwards they are as before."""
 
     label = "trainable"
+    one_shot = True
 
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
     trainable: bool = Field(description="whether they learn")
@@ -45,6 +46,8 @@ class TrainableParamsModifier(Modifier):
 
 class SetParamModifier(Modifier):
     """Sets parameters to a value once, when its span begins."""
+
+    one_shot = True
 
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
     val: Any = Field(description="a number, or nested lists of the parameter's shape")

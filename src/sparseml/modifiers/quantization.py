@@ -91,6 +91,7 @@ class QuantizationModifier(Modifier):
     """
 
     label = "QAT"
+    one_shot = True
 
     submodules: list[str] | None = Field(
         None,

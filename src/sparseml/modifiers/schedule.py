@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sparseml.modifiers.base import Clock, Modifier
 from sparseml.modifiers.distillation import DistillationModifier
@@ -17,6 +17,8 @@ from sparseml.recipe.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+Kind = TypeVar("Kind", bound=Modifier)
 
 # For comparing a schedule in epochs before the number of steps is known: fine enough for any fraction.
 _NOMINAL = Clock(steps_per_epoch=10_000, total_steps=0)
@@ -75,7 +77,7 @@ class Schedule:
         """Whether the recipe says the learning rate at all."""
         return any(True for _ in self._setters())
 
-    def of(self, kind: type[Modifier]) -> list[Modifier]:
+    def of(self, kind: type[Kind]) -> list[Kind]:
         """The modifiers of one class."""
         return [modifier for modifier in self.modifiers if isinstance(modifier, kind)]
 
@@ -118,19 +120,19 @@ class Schedule:
         begin, finish = self.rate(first, clock), self.rate(last, clock)
         events = []
         for modifier in self.modifiers:
-            if modifier.label and start > 0 and clock.epoch(modifier.first_step(clock)) == start:
-                events.append(f"{modifier.label} begins")
-            if modifier.label and clock.epoch(modifier.last_step(clock)) == start:
-                events.append(f"{modifier.label} ends")
+            if modifier.shown and start > 0 and clock.epoch(modifier.first_step(clock)) == start:
+                events.append(f"{modifier.shown} begins")
+            if modifier.shown and clock.epoch(modifier.last_step(clock)) == start:
+                events.append(f"{modifier.shown} ends")
             events += [text for epoch, text in modifier.events() if max(epoch, 0) == start]
         return Row(
             start,
             end,
             None if begin is None or finish is None else (begin, finish),
             tuple(
-                modifier.label
+                modifier.shown
                 for modifier in self.modifiers
-                if modifier.label and modifier.active(first, clock)
+                if modifier.shown and modifier.active(first, clock)
             ),
             tuple(events),
         )

@@ -82,4 +82,4 @@ class ModelScheme:
 
 
 def _names(entry: str, path: str, class_name: str) -> bool:
-    return entry == class_name or path == entry or path.startswith(f"{entry}.")
+    return entry in (class_name, path) or path.startswith(f"{entry}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,9 +93,10 @@ def enable(model: nn.Module) -> None:
     for _, quantizer in quantizers_of(model):
         quantizer.enabled = True
     for module in model.modules():
-        if isinstance(module, (QuantizedLinear, QuantizedEmbedding)) and module.weight_quantizer is not None:
-            if torch.isnan(module.weight_quantizer.minimum).any():
-                module.weight_quantizer.observe(module.weight.detach())
+        if not isinstance(module, (QuantizedLinear, QuantizedEmbedding)) or module.weight_quantizer is None:
+            continue
+        if torch.isnan(module.weight_quantizer.minimum).any():
+            module.weight_quantizer.observe(module.weight.detach())
     use_quantized_attention(model)
 
 
@@ -102,6 +104,20 @@ def set_observing(model: nn.Module, observing: bool) -> None:
     """Let ranges move with what is seen in training, or hold them."""
     for _, quantizer in quantizers_of(model):
         quantizer.observing = observing
+
+
+@contextmanager
+def calibrating(model: nn.Module) -> Iterator[None]:
+    """Within: the model in evaluation mode (no dropout), its ranges moving all the same; afterwards they are held."""
+    was_training = model.training
+    model.eval()
+    for _, quantizer in quantizers_of(model):
+        quantizer.train()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        set_observing(model, False)
 
 
 def quantization_state(model: nn.Module) -> dict[str, Tensor]:
@@ -128,4 +144,4 @@ def load_quantization_state(model: nn.Module, state: Mapping[str, Tensor]) -> li
 
 
 def _below(path: str, roots: Mapping[str, nn.Module]) -> bool:
-    return any(root == "" or path == root or path.startswith(f"{root}.") for root in roots)
+    return any(root in ("", path) or path.startswith(f"{root}.") for root in roots)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+
+def by_length(rows: Any) -> tuple[Any, NDArray[np.int64]]:
+    """A tokenized dataset sorted by length, so that evaluation pads little, and each sorted row's own index."""
+    order = np.argsort(np.asarray(rows["length"]), kind="stable")
+    return rows.select(order), order
 
 
 class LengthGroupedSampler(Sampler[int]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from sparseml.modifiers import Clock, Modifier, Run, build
+from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe.plan import Plan
 
@@ -74,6 +75,21 @@ class Session:
                 modifier.on_end(self.run)
         self.run.step = following
 
+    def apply_once(self, calibrate: Callable[[], None]) -> None:
+        """In place of training: every modifier leaves the mark that it can leave without.
+
+        Args:
+            calibrate: shows the model a few batches, from which activation ranges are taken.
+        """
+        chosen = [modifier for modifier in self.modifiers if modifier.one_shot]
+        for modifier in chosen:
+            modifier.on_start(self.run)
+        if any(isinstance(modifier, QuantizationModifier) for modifier in chosen):
+            from sparseml.quantization.structure import calibrating
+
+            with calibrating(self.run.model):
+                calibrate()
+
     def finish(self) -> None:
         """The training ends; modifiers let go of the model."""
         for index in sorted(self._begun):
@@ -90,7 +106,7 @@ class Session:
 
     def labels(self) -> list[str]:
         """Words for what is at work now, for the progress bar."""
-        return [self.modifiers[index].label for index in sorted(self._begun) if self.modifiers[index].label]
+        return [self.modifiers[index].shown for index in sorted(self._begun) if self.modifiers[index].shown]
 
     def state(self) -> dict[str, torch.Tensor]:
         """All modifiers' states in one dictionary; keys begin with the modifier's place in the recipe."""

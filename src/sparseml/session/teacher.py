@@ -18,6 +18,7 @@ from resparse.errors import UserError
 from sparseml.data.labels import Labels
 from sparseml.data.progress import track
 from sparseml.session.collate import Collate
+from sparseml.session.sampling import by_length
 
 DISABLED = "disable"
 SELF = "self"
@@ -93,13 +94,14 @@ def teacher_logits(
         [rows, labels], float32.
     """
     teacher = teacher.to(device).eval()
-    by_length = np.argsort(np.asarray(rows["length"]), kind="stable")
+    sorted_rows, index = by_length(rows)
     logits = np.empty((len(rows), len(order)), dtype=np.float32)
     for start in track(range(0, len(rows), batch_size), "asking the teacher"):
-        chosen = by_length[start : start + batch_size]
-        batch = collate([rows[int(index)] for index in chosen])
+        chosen = range(start, min(start + batch_size, len(rows)))
+        batch = collate([sorted_rows[row] for row in chosen])
         fed = {key: value.to(device) for key, value in batch.items() if key != "labels"}
-        logits[chosen] = teacher(**fed)["logits"].float().cpu().numpy()[:, list(order)]
+        answer = teacher(**fed)["logits"].float().cpu().numpy()
+        logits[index[chosen.start : chosen.stop]] = answer[:, list(order)]
     return logits
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from resparse.console import console, output, say
 from resparse.files import whole_file, write_json
 from sparseml import report as reports
 from sparseml.data import Labels, TextData
 from sparseml.data.labels import Kind
+from sparseml.data.progress import track
 from sparseml.metrics import probabilities
+from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint
+from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers.arguments import Arguments
 
 if TYPE_CHECKING:
     from sparseml.transformers.text_classification import Prepared
+
+CALIBRATION_BATCHES = 32
+"""Batches for the activation ranges of a one-shot run, where the recipe does not say."""
 
 _UNWANTED = ("runtime", "per_second", "total_flos", "epoch", "compilation")
 
@@ -45,9 +53,9 @@ def train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
 
 def evaluate(trainer: RecipeTrainer, rows: dict[str, Any]) -> dict[str, Any]:
     """Score the validation rows; MNLI's second set too, its metrics ending in `_mm`."""
-    metrics = dict(trainer.evaluate(rows["validation"]))
+    metrics = dict(trainer.evaluate(by_length(rows["validation"])[0]))
     if "validation_mismatched" in rows:
-        second = trainer.evaluate(rows["validation_mismatched"])
+        second = trainer.evaluate(by_length(rows["validation_mismatched"])[0])
         metrics |= {f"{key}_mm": value for key, value in second.items() if key != "epoch"}
     _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
     return _wanted(metrics)
@@ -61,10 +69,12 @@ def predict(trainer: RecipeTrainer, rows: dict[str, Any], data: TextData, labels
     for split, suffix in (("test", ""), ("test_mismatched", "-mm")):
         if split not in rows:
             continue
-        result = trainer.predict(rows[split], metric_key_prefix="predict")
-        logits = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
+        sorted_rows, order = by_length(rows[split])
+        result = trainer.predict(sorted_rows, metric_key_prefix="predict")
+        logits = np.empty_like(_logits(result.predictions))
+        logits[order] = _logits(result.predictions)
         path = folder / f"{stem}{suffix}.txt"
-        write_predictions(path, np.asarray(logits), labels)
+        write_predictions(path, logits, labels)
         say(f"predictions of {len(rows[split]):,} rows: {path}")
         metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
     _save_metrics(folder, "predict", metrics)
@@ -108,7 +118,8 @@ def report(
     )
     if folder is not None:
         write_json(Path(folder) / "report.json", result)
-    output.print(reports.table(result, str(folder)))
+    output.print(reports.table(result))
+    say(f"model: {folder}")
     return result
 
 
@@ -121,6 +132,48 @@ def labels_of(config: Any) -> Labels | None:
         "regression" if config.num_labels == 1 else "single_label_classification"
     )
     return Labels(kind, names)
+
+
+def calibrate(trainer: RecipeTrainer) -> None:
+    """In place of training: apply the recipe once, with some training batches for the activation ranges."""
+    assert trainer.session is not None
+    quantizations = trainer.session.schedule.of(QuantizationModifier)
+    batches = max((entry.num_calibration_steps or CALIBRATION_BATCHES for entry in quantizations), default=0)
+
+    def show() -> None:
+        for batch in track(list(itertools.islice(trainer.get_train_dataloader(), batches)), "calibrating"):
+            with torch.no_grad():
+                trainer.model(
+                    **{key: value.to(trainer.args.device) for key, value in batch.items() if key != "labels"}
+                )
+
+    trainer.session.apply_once(show)
+    trainer.save_model()
+
+
+def export_samples(trainer: RecipeTrainer, rows: Any, count: int) -> None:
+    """Write the first rows as the model takes them and what it answers: numpy files, one row each."""
+    folder = Path(trainer.args.output_dir)
+    trainer.model.eval()
+    for index in range(min(count, len(rows))):
+        batch = trainer.data_collator([rows[index]])
+        batch.pop("labels", None)
+        with torch.no_grad():
+            answer = trainer.model(**{key: value.to(trainer.args.device) for key, value in batch.items()})
+        inputs = {key: value.cpu().numpy() for key, value in batch.items()}
+        for kind, stem, arrays in (
+            ("sample-inputs", "inp", inputs),
+            ("sample-outputs", "out", {"logits": answer["logits"].cpu().numpy()}),
+        ):
+            with (
+                whole_file(folder / kind / f"{stem}-{index:04d}.npz") as temporary,
+                temporary.open("wb") as file,
+            ):
+                np.savez(file, **arrays)
+
+
+def _logits(predictions: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions)
 
 
 def _prediction(row: np.ndarray[Any, Any], labels: Labels) -> str:

@@ -24,6 +24,7 @@ from sparseml.session.models import (
     restore_quantization,
 )
 from sparseml.session.progress import ProgressCallback
+from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers import outputs, teaching
 from sparseml.transformers.arguments import Arguments, parse
@@ -76,10 +77,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if training.do_train:
         teaching.add_teacher(arguments, trainer, prepared, rows)
         metrics |= outputs.train(trainer, resume)
+    elif arguments.data.one_shot:
+        outputs.calibrate(trainer)
     if training.do_eval:
         metrics |= outputs.evaluate(trainer, rows)
     if training.do_predict:
         metrics |= outputs.predict(trainer, rows, prepared.data, prepared.labels)
+    if arguments.data.num_export_samples:
+        samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
+        outputs.export_samples(trainer, samples, arguments.data.num_export_samples)
     return outputs.report(arguments, trainer, prepared, metrics)
 
 
@@ -89,13 +95,14 @@ def prepare(arguments: Arguments) -> Prepared:
     source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
     config_source = resolve(asked.config_name) if asked.config_name else source
     config = load_config(config_source)
-    known = None if training.do_train else outputs.labels_of(config)
+    learns = training.do_train or arguments.data.one_shot
+    known = None if learns else outputs.labels_of(config)
     data = load_text_data(_data_options(arguments, known))
     for note in data.notes:
         say(note)
     labels = data.labels or known
     assert labels is not None
-    if training.do_train:
+    if learns:
         config = load_config(
             config_source,
             num_labels=labels.num_labels,
@@ -131,7 +138,7 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         cache_dir=arguments.model.cache_dir,
         token=arguments.model.token,
         seed=training.seed,
-        needs_train=training.do_train,
+        needs_train=training.do_train or asked.one_shot,
         needs_eval=training.do_eval or training.eval_strategy != "no",
         needs_predict=training.do_predict,
         known_labels=known,
@@ -167,7 +174,8 @@ def _tokenized(arguments: Arguments, prepared: Prepared) -> dict[str, Any]:
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
     training, labels = arguments.training, prepared.labels
-    recipe = training.recipe if training.do_train else None
+    learns = training.do_train or arguments.data.one_shot
+    recipe = training.recipe if learns else None
     base_plan = restore_quantization(prepared.loaded.model, prepared.source.folder)
     training.remove_unused_columns = False  # the collator takes what the model needs
     half = training.bf16 or training.fp16
@@ -176,10 +184,10 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         args=training,
         recipe=recipe,
         recipe_args=training.recipe_args,
-        base_plan=base_plan if training.do_train else None,
+        base_plan=base_plan if learns else None,
         allow_dense_start=training.allow_dense_start,
         train_dataset=rows.get("train"),
-        eval_dataset=rows.get("validation"),
+        eval_dataset=by_length(rows["validation"])[0] if "validation" in rows else None,
         processing_class=prepared.tokenizer,
         data_collator=Collate(
             prepared.tokenizer, labels.kind != "single_label_classification", multiple_of=8 if half else None
@@ -193,6 +201,9 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
     if trainer.session is not None:
         for note in trainer.session.run.notes:
             say(note)
+        if training.distill_teacher in (None, "disable"):
+            for modifier in trainer.session.schedule.of(DistillationModifier):
+                modifier.rest()
         outputs.print_schedule(trainer)
         if training.distill_teacher not in (None, "disable") and not trainer.session.schedule.of(
             DistillationModifier
