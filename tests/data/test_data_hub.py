@@ -46,6 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "script with configurations": {"dataset_name": "tweet_eval", "dataset_config_name": "emotion"},
     "script, no configuration": {"dataset_name": "tweet_eval"},
     "script, wrong configuration": {"dataset_name": "tweet_eval", "dataset_config_name": "emotions"},
+    "script, partly converted": {"dataset_name": "owner/large"},
     "script, never converted": {"dataset_name": "owner/script"},
     "configurations, none": {"dataset_name": "owner/configs"},
     "configurations, wrong": {"dataset_name": "owner/configs", "dataset_config_name": "secnd"},
@@ -111,7 +112,7 @@ def fill(hub: LoopbackHub) -> None:
         {"README.md": readme, "first/t.parquet": texts, "second/t.parquet": texts},
         "datasets",
     )
-    for repo in ("RobZamp/sick", "cardiffnlp/tweet_eval", "owner/script"):
+    for repo in ("RobZamp/sick", "cardiffnlp/tweet_eval", "owner/large", "owner/script"):
         hub.add(repo, {f"{repo.split('/')[1]}.py": b"raise SystemExit('never run')"}, "datasets")
     sick = parquet(pairs("sentence_A", "sentence_B", [0, 1]), ("entailment", "neutral", "contradiction"))
     convert(hub, "RobZamp/sick", {"default/train": sick, "default/validation": sick})
@@ -119,6 +120,7 @@ def fill(hub: LoopbackHub) -> None:
         f"{config}/{split}": texts for config in ("emoji", "emotion") for split in ("train", "validation")
     }
     convert(hub, "cardiffnlp/tweet_eval", tweets)
+    convert(hub, "owner/large", {"default/partial-train": texts, "default/validation": texts})
     fill_tasks(hub)
 
 
@@ -221,6 +223,11 @@ def test_script_only_repository_is_read_from_its_conversion(found: dict[str, Any
     assert found["script"]["train"]["sentence_A"] == ["a 0", "a 1"]
     assert any("Parquet conversion" in note for note in found["script"]["notes"])
     assert found["script with configurations"]["names"] == ["no", "yes"]
+
+
+def test_conversion_of_a_part_is_said_to_be_one(found: dict[str, Any]):
+    assert len(found["script, partly converted"]["train"]["text"]) == 2
+    assert any("only a first part of train" in note for note in found["script, partly converted"]["notes"])
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,9 @@ def test_choice_from_a_file_ordered_by_class_has_every_class():
     assert Counter(groups[row] for row in choose(groups, 1000, 100, seed=1)) == {0: 50, 1: 30, 2: 20}
 
 
-def test_seeds_differ():
-    assert not np.array_equal(choose(None, 1000, 100, seed=1), choose(None, 1000, 100, seed=2))
+@pytest.mark.parametrize("groups", [None, [0, 1] * 500])
+def test_seeds_differ(groups: list[int] | None):
+    assert not np.array_equal(choose(groups, 1000, 100, seed=1), choose(groups, 1000, 100, seed=2))
 
 
 @pytest.mark.parametrize("groups", [None, [0] * 10])

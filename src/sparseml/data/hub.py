@@ -39,7 +39,7 @@ CANONICAL = {
     "yelp_review_full": "Yelp/yelp_review_full",
 }
 CONVERTED = "refs/convert/parquet"
-# The Hub converts only the first 5 GB of a split, and then names it so.
+# Of a large split the Hub converts only a first part, and then names it so.
 _PARTIAL = "partial-"
 
 
