@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resparse.errors import did_you_mean
+from resparse.errors import nearest
 from sparseml.data.errors import DataError
 from sparseml.data.files import read_files
 from sparseml.data.folder import SPLIT_NAMES, holds_data, read_folder
@@ -109,9 +109,11 @@ def _from_dataset(options: DataOptions, name: str) -> Source:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         if path.is_dir():
             return Source(path.name, read_folder(path, options.dataset_config_name))
-        parent = path.parent
-        near = did_you_mean(path.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
-        raise DataError(f"--dataset_name {name}: there is no such folder. {near}".rstrip())
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = " or ".join(str(path.with_name(sibling)) for sibling in nearest(path.name, siblings))
+        raise DataError(
+            f"--dataset_name {name}: there is no such folder.{f' Did you mean {near}?' if near else ''}"
+        )
     splits, notes = read_hub(name, options.dataset_config_name, options.cache_dir, options.token)
     config = f"/{options.dataset_config_name}" if options.dataset_config_name else ""
     return Source(f"{name}{config}", splits, notes=notes)
