@@ -60,9 +60,9 @@ class LearningRateFunctionModifier(LearningRateSetter):
             cycle = max(self.cycle_epochs * clock.steps_per_epoch, 1)
             if done == last - first:
                 return self.final_lr
-            return interpolate(
-                "linear", math.fmod(done, cycle) / max(cycle - 1, 1), self.init_lr, self.final_lr
-            )
+            # A cycle of no whole number of steps must not run past its end.
+            fraction = min(math.fmod(done, cycle) / max(cycle - 1, 1), 1)
+            return interpolate("linear", fraction, self.init_lr, self.final_lr)
         return interpolate(self.lr_func, done / max(last - first, 1), self.init_lr, self.final_lr)
 
 
