@@ -477,7 +477,7 @@ def test_the_command_keeps_no_secret() -> None:
         ("mps", False, "--fp16", False, True, False),
     ],
 )
-def test_half_precision_fits_the_machine(  # noqa: PLR0917
+def test_half_precision_fits_the_machine(
     monkeypatch: pytest.MonkeyPatch,
     device: str | None,
     bf16_gpu: bool,

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resparse.errors import did_you_mean
+from resparse.progress import waiting
 from sparseml.data.errors import DataError
 from sparseml.data.files import concatenate
 from sparseml.data.hub_clients import client_settings, offline
 from sparseml.data.parquet import read_parquet
-from sparseml.data.progress import waiting
 from sparseml.data.rows import RawSplit, from_arrow
 
 # Old names without an owner, and the repositories that they moved to.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from resparse.progress import track
 from sparseml.data.columns import Columns
-from sparseml.data.progress import track
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -183,8 +183,8 @@ class Modifier(BaseModel):
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
         """Take back what `state` gave, before `on_start` is called for a resumed run."""
 
-    def events(self) -> list[tuple[float, str]]:
-        """(epoch, what happens then) beyond the span's own edges, for the printed schedule."""
+    def events(self, clock: Clock) -> list[tuple[float, str]]:
+        """(step, what happens then) beyond the span's own edges, for the printed schedule."""
         return []
 
 

@@ -240,10 +240,9 @@ class QuantizationModifier(Modifier):
         epoch = self.disable_quantization_observer_epoch
         return float("inf") if epoch is None or epoch < 0 else clock.step(epoch)
 
-    def events(self) -> list[tuple[float, str]]:
-        """The epoch at which ranges are held."""
-        epoch = self.disable_quantization_observer_epoch
-        return [(epoch, "quantization ranges held")] if epoch is not None and epoch >= 0 else []
+    def events(self, clock: Clock) -> list[tuple[float, str]]:
+        """The step from which ranges are held."""
+        return [(self.frozen_from(clock), "quantization ranges held")]
 
     def _newer_scheme(self) -> ModelScheme:
         linear = _scheme(self.scheme)

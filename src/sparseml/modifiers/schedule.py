@@ -90,12 +90,14 @@ class Schedule:
         """
         clock = clock or _NOMINAL
         length = self.epochs or (clock.epoch(self.steps) if self.steps else None) or epochs or 1.0
-        edges = {0.0, length, *(float(epoch) for epoch in range(math.ceil(length)))}
+        # In steps, so that what falls on the same step shares a row, however its epoch was written.
+        edges: set[float] = {clock.step(epoch) for epoch in range(math.ceil(length))}
         for modifier in self.modifiers:
-            edges |= {clock.epoch(modifier.first_step(clock)), clock.epoch(modifier.last_step(clock))}
-            edges |= {epoch for epoch, _ in modifier.events()}
-        inside = sorted(edge for edge in edges if 0 <= edge <= length)
-        return [self._row(start, end, clock) for start, end in itertools.pairwise(inside)]
+            edges |= {modifier.first_step(clock), modifier.last_step(clock)}
+            edges |= {step for step, _ in modifier.events(clock)}
+        last = clock.step(length)
+        inside = [*sorted(edge for edge in edges if 0 <= edge < last), last]
+        return [self._row(int(start), int(end), clock) for start, end in itertools.pairwise(inside)]
 
     def table(self, epochs: float | None = None, clock: Clock | None = None) -> Table:
         """`rows` as a table to print."""
@@ -115,24 +117,23 @@ class Schedule:
     def _setters(self) -> Iterable[LearningRateSetter]:
         return (modifier for modifier in self.modifiers if isinstance(modifier, LearningRateSetter))
 
-    def _row(self, start: float, end: float, clock: Clock) -> Row:
-        first, last = clock.step(start), max(clock.step(end) - 1, clock.step(start))
-        begin, finish = self.rate(first, clock), self.rate(last, clock)
+    def _row(self, start: int, end: int, clock: Clock) -> Row:
+        begin, finish = self.rate(start, clock), self.rate(end - 1, clock)
         events = []
         for modifier in self.modifiers:
-            if modifier.shown and start > 0 and clock.epoch(modifier.first_step(clock)) == start:
-                events.append(f"{modifier.shown} begins")
-            if modifier.shown and clock.epoch(modifier.last_step(clock)) == start:
-                events.append(f"{modifier.shown} ends")
-            events += [text for epoch, text in modifier.events() if max(epoch, 0) == start]
+            if modifier.label and 0 < start == modifier.first_step(clock):
+                events.append(f"{modifier.label} begins")
+            if modifier.label and start == modifier.last_step(clock):
+                events.append(f"{modifier.label} ends")
+            events += [text for step, text in modifier.events(clock) if step == start]
         return Row(
-            start,
-            end,
+            clock.epoch(start),
+            clock.epoch(end),
             None if begin is None or finish is None else (begin, finish),
             tuple(
-                modifier.shown
+                modifier.label
                 for modifier in self.modifiers
-                if modifier.shown and modifier.active(first, clock)
+                if modifier.label and modifier.active(start, clock)
             ),
             tuple(events),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparseml.modifiers.base import Modifier, ModifierError, Run
+from sparseml.modifiers.base import Clock, Modifier, ModifierError, Run
 
 
 class SetWeightDecayModifier(Modifier):
@@ -38,6 +38,6 @@ class SetWeightDecayModifier(Modifier):
         for group in chosen:
             group["weight_decay"] = self.weight_decay
 
-    def events(self) -> list[tuple[float, str]]:
+    def events(self, clock: Clock) -> list[tuple[float, str]]:
         """The decay from its start on."""
-        return [(self.start_epoch, f"weight decay {self.weight_decay:g}")]
+        return [(self.first_step(clock), f"weight decay {self.weight_decay:g}")]

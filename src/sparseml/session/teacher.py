@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from resparse.errors import UserError
+from resparse.progress import track
 from sparseml.data.labels import Labels
-from sparseml.data.progress import track
 from sparseml.session.collate import Collate
 from sparseml.session.sampling import by_length
 

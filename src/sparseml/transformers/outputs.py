@@ -12,10 +12,10 @@ import torch
 
 from resparse.console import console, output, say
 from resparse.files import whole_file, write_json
+from resparse.progress import track
 from sparseml import report as reports
 from sparseml.data import Labels, TextData
 from sparseml.data.labels import Kind
-from sparseml.data.progress import track
 from sparseml.metrics import probabilities
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint

@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from sparseml.data import progress
+from resparse import progress
 
 
 @pytest.mark.parametrize(
