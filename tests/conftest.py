@@ -29,3 +29,33 @@ def hub(zoo_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         yield running
     if client := sys.modules.get("huggingface_hub"):
         client.close_session()
+
+
+@pytest.fixture(scope="session")
+def pruned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny BERT without a head, 80 % of its encoder's weights zero; see `support.tiny`."""
+    from support import tiny
+
+    return tiny.bert(tmp_path_factory.mktemp("models") / "pruned")
+
+
+@pytest.fixture(scope="session")
+def rows_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv (48 rows) and validation.csv (16) for it."""
+    from support import tiny
+
+    folder = tmp_path_factory.mktemp("rows")
+    tiny.write(folder / "train.csv", tiny.rows(48))
+    tiny.write(folder / "validation.csv", tiny.rows(16, seed=1))
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: sums come out the same to the last bit, and small runs are faster."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

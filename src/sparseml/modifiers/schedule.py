@@ -121,19 +121,19 @@ class Schedule:
         begin, finish = self.rate(start, clock), self.rate(end - 1, clock)
         events = []
         for modifier in self.modifiers:
-            if modifier.label and 0 < start == modifier.first_step(clock):
-                events.append(f"{modifier.label} begins")
-            if modifier.label and start == modifier.last_step(clock):
-                events.append(f"{modifier.label} ends")
+            if modifier.shown and 0 < start == modifier.first_step(clock):
+                events.append(f"{modifier.shown} begins")
+            if modifier.shown and start == modifier.last_step(clock):
+                events.append(f"{modifier.shown} ends")
             events += [text for step, text in modifier.events(clock) if step == start]
         return Row(
             clock.epoch(start),
             clock.epoch(end),
             None if begin is None or finish is None else (begin, finish),
             tuple(
-                modifier.label
+                modifier.shown
                 for modifier in self.modifiers
-                if modifier.label and modifier.active(start, clock)
+                if modifier.shown and modifier.active(start, clock)
             ),
             tuple(events),
         )

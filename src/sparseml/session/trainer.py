@@ -105,6 +105,11 @@ class RecipeTrainer(Trainer):
             loss = modifier.mix(loss, outputs["logits"], teacher_logits.to(loss.device), problem)
         return (loss, outputs) if return_outputs else loss
 
+    def clock(self) -> Clock:
+        """How long an epoch and the run are, in optimizer steps."""
+        values = super().set_initial_training_values(self.args, self.get_train_dataloader())
+        return Clock(steps_per_epoch=values[1], total_steps=values[6])
+
     def set_initial_training_values(self, args: Any, dataloader: DataLoader) -> Any:
         """As the Trainer's; here the lengths of run and epoch become known."""
         values = super().set_initial_training_values(args, dataloader)

@@ -58,6 +58,9 @@ class DataTrainingArguments:
     eval_on_test: bool = _argument(False, "Evaluate on the test split.")
     input_column_names: str | None = _argument(None, "The column of the text, or two separated by a comma.")
     label_column_name: str = _argument("label", "The column of the label.")
+    do_regression: bool | None = _argument(
+        None, "Take numbers as scores (true) or as classes (false); by default their values decide."
+    )
     max_seq_length: int = _argument(384, "Longer texts are cut to so many tokens.")
     pad_to_max_length: bool = _argument(
         False, "Pad every text to --max_seq_length, rather than each batch to its longest text."

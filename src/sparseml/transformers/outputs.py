@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from resparse.console import console, output, say
+from resparse.console import console, output, say, warn
 from resparse.files import whole_file, write_json
 from resparse.progress import track
 from sparseml import report as reports
@@ -33,10 +33,17 @@ _UNWANTED = ("runtime", "per_second", "total_flos", "epoch", "compilation")
 
 
 def print_schedule(trainer: RecipeTrainer) -> None:
-    """The recipe's merged schedule, before training."""
+    """The recipe's merged schedule, before training; and a warning where --max_steps cuts it short."""
     assert trainer.session is not None
+    schedule = trainer.session.schedule
+    clock = trainer.clock() if trainer.train_dataset is not None else None
     say(f"recipe {trainer.session.plan.source}")
-    console.print(trainer.session.schedule.table(trainer.args.num_train_epochs))
+    console.print(schedule.table(trainer.args.num_train_epochs, clock))
+    if clock is not None and schedule.epochs is not None and clock.total_steps < clock.step(schedule.epochs):
+        warn(
+            f"--max_steps ends the training after step {clock.total_steps:,}, epoch "
+            f"{clock.epoch(clock.total_steps):.2f} of the recipe's {schedule.epochs:g}."
+        )
 
 
 def train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:

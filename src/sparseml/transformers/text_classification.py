@@ -132,6 +132,7 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         eval_on_test=asked.eval_on_test,
         input_column_names=asked.input_column_names,
         label_column_name=asked.label_column_name,
+        do_regression=asked.do_regression,
         max_train_samples=asked.max_train_samples,
         max_eval_samples=asked.max_eval_samples,
         max_predict_samples=asked.max_predict_samples,
