@@ -95,7 +95,7 @@ class Schedule:
         for modifier in self.modifiers:
             edges |= {modifier.first_step(clock), modifier.last_step(clock)}
             edges |= {step for step, _ in modifier.events(clock)}
-        last = clock.step(length)
+        last = max(clock.step(length), 1)
         inside = [*sorted(edge for edge in edges if 0 <= edge < last), last]
         return [self._row(int(start), int(end), clock) for start, end in itertools.pairwise(inside)]
 
@@ -148,10 +148,9 @@ def merge(modifiers: Sequence[Modifier]) -> Schedule:
     ranges = [modifier for modifier in modifiers if isinstance(modifier, EpochRangeModifier)]
     schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), _steps(modifiers))
     if ranges:
-        length = max(modifier.end_epoch for modifier in ranges)
-        if length > 0:
-            for modifier in modifiers:
-                _refuse_outside(modifier, length)
+        longest = max(ranges, key=lambda modifier: (modifier.end_epoch, modifier.end_step or 0))
+        for modifier in modifiers:
+            _refuse_outside(modifier, longest)
     for first, second in itertools.combinations(modifiers, 2):
         _refuse_contradiction(first, second)
     return schedule
@@ -170,20 +169,25 @@ def _steps(modifiers: Sequence[Modifier]) -> int | None:
     return max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
 
 
-def _refuse_outside(modifier: Modifier, length: float) -> None:
-    if modifier.start_epoch >= length:
-        problem = (
-            f"{modifier.name} begins at epoch {modifier.start_epoch:g}, but training ends at epoch {length:g}"
+def _refuse_outside(modifier: Modifier, whole: EpochRangeModifier) -> None:
+    """Compares epochs with epochs and steps with steps: how many steps an epoch has is not known yet."""
+    for unit, start, end, length in (
+        ("epoch", modifier.start_epoch, modifier.end_epoch, whole.end_epoch),
+        ("step", modifier.start_step, modifier.end_step, whole.end_step),
+    ):
+        if length is None or length < 0:
+            continue
+        if start is not None and start >= length:
+            found, remedy = f"begins at {unit} {start:g}", "begin earlier"
+        elif end is not None and end > length:
+            found, remedy = f"runs to {unit} {end:g}", "end with the training"
+        else:
+            continue
+        raise RecipeError(
+            f"{modifier.name} {found}, but training ends at {unit} {length:g} ({whole.name} in line "
+            f"{whole.place[1]}): let it {remedy}, or let training last longer.",
+            *modifier.place,
         )
-        remedy = "let it begin earlier, or raise the number of epochs"
-    elif modifier.end_epoch > length:
-        problem = (
-            f"{modifier.name} runs to epoch {modifier.end_epoch:g}, but training ends at epoch {length:g}"
-        )
-        remedy = "let it end with the training, or raise the number of epochs"
-    else:
-        return
-    raise RecipeError(f"{problem}: {remedy} (EpochRangeModifier's end_epoch).", *modifier.place)
 
 
 def _refuse_contradiction(first: Modifier, second: Modifier) -> None:

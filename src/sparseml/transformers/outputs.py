@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +15,13 @@ from resparse.files import whole_file, write_json
 from resparse.progress import track
 from sparseml import report as reports
 from sparseml.data import Labels, TextData
-from sparseml.data.labels import Kind
 from sparseml.metrics import probabilities
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers.arguments import Arguments
-
-if TYPE_CHECKING:
-    from sparseml.transformers.text_classification import Prepared
+from sparseml.transformers.preparation import Prepared
 
 CALIBRATION_BATCHES = 32
 """Batches for the activation ranges of a one-shot run, where the recipe does not say."""
@@ -128,17 +125,6 @@ def report(
     output.print(reports.table(result))
     say(f"model: {folder}")
     return result
-
-
-def labels_of(config: Any) -> Labels | None:
-    """The labels of a trained classifier's configuration; None for one that has no head of its own."""
-    if not any("SequenceClassification" in name for name in config.architectures or ()):
-        return None
-    names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    kind: Kind = config.problem_type or (
-        "regression" if config.num_labels == 1 else "single_label_classification"
-    )
-    return Labels(kind, names)
 
 
 def calibrate(trainer: RecipeTrainer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from sparseml.session.teacher import (
 )
 from sparseml.session.trainer import TEACHER_LOGITS, RecipeTrainer
 from sparseml.transformers.arguments import Arguments
-
-if TYPE_CHECKING:
-    from sparseml.transformers.text_classification import Prepared
+from sparseml.transformers.preparation import Prepared
 
 
 def add_teacher(
