@@ -41,17 +41,21 @@ class ConstantPruningModifier(Modifier):
         """Take the mask from the zeros (or from the resumed checkpoint) and hold it."""
         parameters = select_parameters(run.model, self.params, self.name)
         if not self._pruned:
-            self._pruned = {name: parameter.detach() == 0 for name, parameter in parameters.items()}
-            self._refuse_dense(run)
+            found = {name: parameter.detach() == 0 for name, parameter in parameters.items()}
+            self._refuse_dense(found, run)
+            self._pruned = found
         for name, pruned in self._pruned.items():
-            parameter = parameters[name]
+            parameter = parameters.get(name)
+            if parameter is None or parameter.shape != pruned.shape:
+                shape = "none" if parameter is None else list(parameter.shape)
+                raise ModifierError(
+                    f"{self.name}: the checkpoint's mask of {name} has shape {list(pruned.shape)}, but the model's "
+                    f"parameter of that name has {shape}: the mask belongs to another model."
+                )
             on_device = pruned.to(parameter.device)
-            if not on_device.any():
-                continue
-            self._held.append((parameter, on_device))
-            self._hooks.append(
-                parameter.register_hook(lambda gradient, mask=on_device: zero_where(gradient, mask))
-            )
+            if on_device.any():
+                self._held.append((parameter, on_device))
+                self._hooks.append(_hook(parameter, on_device))
         self.after_step(run)
 
     def after_step(self, run: Run) -> None:
@@ -86,15 +90,25 @@ class ConstantPruningModifier(Modifier):
             for name in names
         }
 
-    def _refuse_dense(self, run: Run) -> None:
-        total = sum(pruned.numel() for pruned in self._pruned.values())
-        zeros = sum(int(pruned.sum()) for pruned in self._pruned.values())
+    def _refuse_dense(self, found: Mapping[str, torch.Tensor], run: Run) -> None:
+        total = sum(pruned.numel() for pruned in found.values())
+        zeros = sum(int(pruned.sum()) for pruned in found.values())
         if zeros < DENSE_BELOW * total and not run.allow_dense_start:
             raise ModifierError(
                 f"{self.name} holds the zeros of a pruned model, but of the {total:,} weights that it selects "
                 f"only {zeros / max(total, 1):.1%} are zero: the result would be as dense as the start. Start from "
                 "a pruned checkpoint (`sparsezoo search` lists some), or allow it with --allow_dense_start."
             )
+
+
+def _hook(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:
+    # PyTorch takes hooks only where gradients flow; one that is frozen now may learn later.
+    learns = parameter.requires_grad
+    handle: RemovableHandle = parameter.requires_grad_(True).register_hook(
+        lambda gradient: zero_where(gradient, pruned)
+    )
+    parameter.requires_grad_(learns)
+    return handle
 
 
 def zero_where(gradient: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from resparse.errors import did_you_mean
 from sparseml.modifiers.base import ModifierError
@@ -29,7 +29,7 @@ def _as_list(value: object) -> object:
     return [value]
 
 
-Selector = Annotated[list[str], BeforeValidator(_as_list)]
+Selector = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 """Names of parameters; `re:` patterns, matched from the start of the name; or one of the two words."""
 
 # The modules that play a part of BERT's in the other encoders of Transformers, below the model's prefix
@@ -93,7 +93,7 @@ def select_modules(model: nn.Module, names: list[str], who: str) -> tuple[dict[s
     absent: list[str] = []
     for name in names:
         own = _own_modules(model, name, modules)
-        if not own and _part(name) is None:
+        if not own and _bare(name) not in _PARTS:
             near = [path for path in modules if path.count(".") <= max(name.count("."), 1)]
             raise ModifierError(
                 f"{who}: {name!r} is no module of this {type(model).__name__}. {did_you_mean(name, near)}"
@@ -150,18 +150,10 @@ def _own_modules(model: nn.Module, name: str, modules: dict[str, nn.Module]) -> 
     if name in modules:
         return {name: modules[name]}
     prefix, bare = _prefix(model), _bare(name)
-    if f"{prefix}.{bare}" in modules:
-        return {f"{prefix}.{bare}": modules[f"{prefix}.{bare}"]}
-    part = _part(name)
-    paths = [
-        path for own in _PARTS.get(part or "", ()) for path in (f"{prefix}.{own}", own) if path in modules
-    ]
-    return {path: modules[path] for path in paths}
-
-
-def _part(name: str) -> str | None:
-    bare = _bare(name)
-    return bare if bare in _PARTS else None
+    candidates = [f"{prefix}.{bare}"]
+    for own in _PARTS.get(bare, ()):
+        candidates += [f"{prefix}.{own}", own]
+    return {path: modules[path] for path in candidates if path in modules}
 
 
 def _bare(name: str) -> str:
