@@ -13,13 +13,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from resparse.errors import UserError
 from resparse.files import WriteError, write_text
@@ -28,81 +33,175 @@ from sparseml.session.session import Session
 
 RECIPE_FILE = "recipe.yaml"
 STATE_FILE = "modifiers.safetensors"
+OWN_FILES = (RECIPE_FILE, STATE_FILE)
 TRAINER_STATE_FILE = "trainer_state.json"
+_TRAINING_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be read: missing, cut short, or not one."""
 
 
-def save_state(session: Session, base_plan: Plan | None, folder: Path) -> None:
-    """Write the recipe and the modifiers' state into a folder that is not yet anybody's."""
-    plan = session.plan if base_plan is None else compose(base_plan, session.plan)
-    write_text(folder / RECIPE_FILE, plan.to_yaml())
-    state = {key: value.contiguous().clone() for key, value in session.state().items()}
-    save_file(state, folder / STATE_FILE, metadata={"format": "resparse modifiers"})
+@dataclass(frozen=True)
+class Saved:
+    """What a folder says of its making.
+
+    Attributes:
+        plan: the recipe.
+        state: its modifiers' tensors, as in `Session.state`; empty where there is no such file.
+    """
+
+    plan: Plan
+    state: dict[str, Tensor]
 
 
-def load_state(session: Session, folder: Path) -> None:
-    """Give a session the state that `save_state` wrote under the same recipe.
+def saved(folder: Path) -> Saved | None:
+    """What a folder says of its making, or None where it was made without a recipe.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        RecipeError, CheckpointError: it cannot be read.
     """
+    if not (folder / RECIPE_FILE).is_file():
+        return None
     path = folder / STATE_FILE
-    if not path.is_file():
+    if problem := damage(path) if path.is_file() else None:
         raise CheckpointError(
-            f"{folder} has no {STATE_FILE}: it was not saved by a run with a recipe, so a recipe cannot go on from "
-            "it. Start from it with --model_name_or_path and a new --output_dir instead."
+            f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
         )
-    refuse_damaged(folder)
-    session.load_state(load_file(path))
+    return Saved(load_plan(folder / RECIPE_FILE), load_file(path) if path.is_file() else {})
 
 
-def saved_plan(folder: Path) -> Plan | None:
-    """The recipe that a folder was made by, or None."""
-    path = folder / RECIPE_FILE
-    return load_plan(path) if path.is_file() else None
+def save_state(session: Session | None, base: Saved | None, folder: Path) -> None:
+    """Write recipe and modifiers' state into a folder that is not yet anybody's.
+
+    Args:
+        session: the run's; None for a run without a recipe.
+        base: what made the checkpoint that the run started from: its recipe goes in front, its state stays.
+        folder: where.
+    """
+    plan = _whole_plan(session, base)
+    if plan is None:
+        return
+    state = dict(base.state) if base is not None else {}
+    if session is not None:
+        state |= session.state(_place(base))
+    write_text(folder / RECIPE_FILE, plan.to_yaml())
+    tensors = {key: value.contiguous().clone() for key, value in state.items()}
+    save_file(tensors, folder / STATE_FILE, metadata={"format": "resparse modifiers"})
+
+
+def load_state(session: Session | None, base: Saved | None, folder: Path) -> None:
+    """Give a session the state that `save_state` wrote under the same recipes.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it was written under another recipe.
+    """
+    found, expected = saved(folder), _whole_plan(session, base)
+    if found is None and expected is not None:
+        raise CheckpointError(
+            f"{folder} was not saved by a run with a recipe, so a recipe cannot go on from it. Start from it with "
+            "--model_name_or_path and a new --output_dir instead."
+        )
+    if found is not None and (expected is None or _steps(found.plan) != _steps(expected)):
+        raise CheckpointError(
+            f"{folder} was saved under another recipe than this run's: it cannot go on where that one was. Resume "
+            f"with the recipe that made it (see {folder / RECIPE_FILE}), or begin anew with --overwrite_output_dir."
+        )
+    if found is not None and session is not None:
+        session.load_state(found.state, _place(base))
+
+
+def _whole_plan(session: Session | None, base: Saved | None) -> Plan | None:
+    """The recipes of all that was done to the model, one after the other."""
+    if base is None or session is None:
+        return session.plan if session is not None else base.plan if base is not None else None
+    return compose(base.plan, session.plan)
+
+
+def _place(base: Saved | None) -> int:
+    """Where a session's modifiers stand in the whole recipe: behind the base's."""
+    return len(base.plan.modifiers) if base is not None else 0
+
+
+def _steps(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """What a recipe does, without how its text says it."""
+    return [(spec.tag, spec.fields) for spec in plan.modifiers]
 
 
 def latest(output_dir: Path) -> Path | None:
     """The newest complete checkpoint below a run's folder, or None."""
-    candidates = sorted(output_dir.glob("checkpoint-*"), key=_step_of, reverse=True)
-    for candidate in candidates:
+    for candidate in sorted(output_dir.glob("checkpoint-*"), key=_step_of, reverse=True):
         try:
-            refuse_damaged(candidate)
+            refuse_unfinished(candidate)
         except CheckpointError:
             continue
         return candidate
     return None
 
 
-def refuse_damaged(folder: Path) -> None:
-    """Check that what a folder holds is whole.
+def newest(output_dir: Path) -> Path:
+    """The newest complete checkpoint below a run's folder.
 
     Raises:
-        CheckpointError: it is missing, or a file of it is cut short.
+        CheckpointError: there is none.
+    """
+    found = latest(output_dir)
+    if found is None:
+        raise CheckpointError(f"{output_dir} holds no complete checkpoint to resume from.")
+    return found
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Check that a training can go on from a folder.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or a file of it is missing or cut short.
     """
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint {folder}.")
-    if folder.name.startswith("checkpoint-") and not _is_json(folder / TRAINER_STATE_FILE):
+    instead = "Resume from an earlier checkpoint, or start from its weights with --model_name_or_path."
+    if not _is_json(folder / TRAINER_STATE_FILE):
         raise CheckpointError(
-            f"{folder} was cut short: its {TRAINER_STATE_FILE}, which is written last, is missing or damaged. "
-            "Resume from an earlier checkpoint, or remove it."
+            f"{folder} was cut short, or is no checkpoint of a training: its {TRAINER_STATE_FILE}, which is written "
+            f"last, is missing or damaged. {instead}"
         )
-    for path in sorted(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    for name in ("model*.safetensors", *_TRAINING_FILES):
+        if not any(folder.glob(name)):
+            raise CheckpointError(f"{folder} has no {name}, which a training needs to go on. {instead}")
+    for path in (*weights, *(folder / name for name in _TRAINING_FILES)):
         problem = damage(path)
         if problem:
             raise CheckpointError(
-                f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
+                f"{path} is damaged ({problem}): it was cut short or overwritten. {instead}"
             )
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a safetensors file, or None; reads its header and its size, not its tensors.
+@contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """While a folder is written, keep an older one of its name aside; put it back when the writing fails."""
+    older = folder.with_name(f".{folder.name}.older")
+    shutil.rmtree(older, ignore_errors=True)
+    if folder.exists():
+        folder.rename(older)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if older.exists():
+            older.rename(folder)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
-    The format: eight bytes of length, little-endian; a JSON header; the tensors, to the byte.
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file of tensors, or None; reads its directory and its size, not its tensors.
+
+    `.safetensors`: eight bytes of length, little-endian; a JSON header; the tensors, to the byte. Anything else
+    is PyTorch's: a zip archive, with its directory at the end.
     """
+    if path.suffix != ".safetensors":
+        return None if zipfile.is_zipfile(path) else "its end is missing"
     try:
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
@@ -124,23 +223,31 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WriteError(f"Could not write {folder}: {error.strerror or error}.") from error
-    except (SafetensorError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more special
         text = str(error)
-        if (
-            _says_full(text)
-            or "PytorchStreamWriter" in text
-            or "I/O error" in text
-            or "unexpected pos" in text
-        ):
+        if any(sign in text for sign in _WRITE_FAILED):
             raise WriteError(
                 f"Could not write {folder}: {text.splitlines()[0]}. Is the disk full?"
             ) from error
         raise
 
 
-def _says_full(text: str) -> bool:
-    """Whether a message carries the system's words for a full disk or a file that may not be written."""
-    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES))
+# The system's words, as safetensors and tokenizers pass them on, and PyTorch's own for a short write.
+_WRITE_FAILED = (
+    *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)),
+    "PytorchStreamWriter",
+    "unexpected pos",
+    "I/O error",
+)
+
+
+def remove_later(folder: Path) -> None:
+    """Remove the checkpoints beside a checkpoint that are of later steps: an earlier run's, which this one replaces."""
+    for other in folder.parent.glob("checkpoint-*"):
+        if _step_of(other) > _step_of(folder):
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _is_json(path: Path) -> bool:

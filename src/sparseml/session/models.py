@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from resparse.console import say
 from resparse.errors import UserError
+from sparseml.modifiers import MODIFIERS, Clock, Run, build
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
-from sparseml.session.session import Session
+from sparseml.session.checkpoint import Saved
+from sparseml.session.session import part, prefix
 
 # Modules that a checkpoint of another task rightly lacks: they are made new and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
@@ -150,30 +152,67 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
     return Loaded(model.float(), new, notes)
 
 
-def restore_quantization(model: Any, folder: Path | None) -> Plan | None:
+def restore_quantization(model: Any, folder: Path | None) -> None:
     """Re-create, from a checkpoint's own recipe, the quantization that its weights were trained with.
 
     Args:
         model: with the folder's weights loaded.
         folder: a checkpoint's folder; None, or one without a recipe, leaves the model as it is.
 
-    Returns:
-        The recipe that made the checkpoint, if there is one.
+    Raises:
+        CheckpointError, ModifierError: the recipe's state is damaged or does not fit.
+    """
+    made = checkpoint.saved(folder) if folder is not None else None
+    if made is not None:
+        quantize_as_saved(model, made)
+
+
+def starting_point(model: Any, folder: Path | None, plan: Plan | None) -> Saved | None:
+    """What made the model that a training starts from, with its quantization in place again.
+
+    Args:
+        model: with the folder's weights loaded.
+        folder: the model's; None, or one without a recipe, has no story.
+        plan: the recipe to train with. Where it quantizes too, the model is left in floating point, and the
+            ranges of the old quantization are forgotten: the new one learns its own.
 
     Raises:
-        CheckpointError, ModifierError: the recipe's state is missing or does not fit.
+        CheckpointError, ModifierError: the folder's state is damaged or does not fit.
     """
-    plan = checkpoint.saved_plan(folder) if folder is not None else None
-    if plan is None or folder is None or not (folder / checkpoint.STATE_FILE).is_file():
-        return plan
+    made = checkpoint.saved(folder) if folder is not None else None
+    if made is None:
+        return None
+    if plan is None or not _quantizations(plan):
+        quantize_as_saved(model, made)
+        return made
+    forgotten = tuple(prefix(place, QuantizationModifier) for place, _ in _quantizations(made.plan))
+    kept = {key: value for key, value in made.state.items() if not key.startswith(forgotten)}
+    if len(kept) < len(made.state):
+        say(
+            f"{folder} was quantized by its own recipe, and this recipe quantizes too: starting from the weights in "
+            "floating point; ranges are learned anew."
+        )
+    return Saved(made.plan, kept)
+
+
+def quantize_as_saved(model: Any, made: Saved) -> None:
+    """Quantize a model with the ranges of its training, held; nothing, where that had not come to quantize yet.
+
+    Raises:
+        RecipeError, ModifierError: the state does not fit the recipe or the model.
+    """
     from sparseml.quantization.structure import enable, set_observing
 
-    session = Session(plan, model, allow_dense_start=True)
-    checkpoint.load_state(session, folder)
-    if any(_was_quantized(modifier, session) for modifier in session.schedule.of(QuantizationModifier)):
-        enable(model)
-        set_observing(model, False)
-    return plan
+    for place, modifier in _quantizations(made.plan):
+        own = part(made.state, prefix(place, QuantizationModifier))
+        # Untouched ranges are NaN: the training ended before its quantization began.
+        if any(not value.isnan().any() for key, value in own.items() if key.endswith(".minimum")):
+            run = Run(model, Clock(1, 0))
+            modifier.structure(run)
+            modifier.load_state(own, run)
+            enable(model)
+            set_observing(model, False)
+            return
 
 
 def load_trained(folder: Path) -> Any:
@@ -184,10 +223,15 @@ def load_trained(folder: Path) -> Any:
     return model.eval()
 
 
-def _was_quantized(modifier: Any, session: Session) -> bool:
-    """Whether training reached the modifier: its ranges were seen."""
-    state = modifier.state(session.run)
-    return any(not bool(torch.isnan(value).any()) for key, value in state.items() if key.endswith(".minimum"))
+def _quantizations(plan: Plan) -> list[tuple[int, QuantizationModifier]]:
+    """The recipe's quantization modifiers with their places; whatever else it has need not be known here."""
+    found = []
+    for place, spec in enumerate(plan.modifiers):
+        if MODIFIERS.get(spec.tag) is QuantizationModifier:
+            (modifier,) = build(replace(plan, modifiers=(spec,)))
+            assert isinstance(modifier, QuantizationModifier)
+            found.append((place, modifier))
+    return found
 
 
 @contextmanager

@@ -108,18 +108,39 @@ class Session:
         """Words for what is at work now, for the progress bar."""
         return [self.modifiers[index].shown for index in sorted(self._begun) if self.modifiers[index].shown]
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """All modifiers' states in one dictionary; keys begin with the modifier's place in the recipe."""
+    def state(self, place: int = 0) -> dict[str, torch.Tensor]:
+        """All modifiers' states in one dictionary.
+
+        Args:
+            place: of the first modifier in the recipe that is saved with the state, where others stand before it.
+
+        Returns:
+            Tensors; the keys begin with the modifier's place in that recipe.
+        """
         return {
-            f"{index}.{type(modifier).__name__}:{key}": value
-            for index, modifier in enumerate(self.modifiers)
+            f"{start}{key}": value
+            for start, modifier in self._places(place)
             for key, value in modifier.state(self.run).items()
         }
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_state(self, state: Mapping[str, torch.Tensor], place: int = 0) -> None:
         """Take back what `state` gave, under the same recipe."""
-        for index, modifier in enumerate(self.modifiers):
-            prefix = f"{index}.{type(modifier).__name__}:"
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for start, modifier in self._places(place):
+            own = part(state, start)
             if own or modifier.state(self.run):
                 modifier.load_state(own, self.run)
+
+    def _places(self, place: int) -> list[tuple[str, Modifier]]:
+        return [
+            (prefix(place + index, type(modifier)), modifier) for index, modifier in enumerate(self.modifiers)
+        ]
+
+
+def prefix(place: int, kind: type[Modifier]) -> str:
+    """What the keys of a modifier's state begin with."""
+    return f"{place}.{kind.__name__}:"
+
+
+def part(state: Mapping[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
+    """The entries of a state whose keys begin with `start`, without that."""
+    return {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}

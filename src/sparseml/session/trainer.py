@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
-from resparse.files import WriteError, give_usual_mode
+from resparse.files import give_usual_mode
 from sparseml.modifiers import Clock
 from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.recipe import Plan, load_plan
@@ -35,7 +35,7 @@ class RecipeTrainer(Trainer):
         recipe_args: overrides of the recipe's variables.
         teacher: a model in evaluation mode for the recipe's DistillationModifier. Not needed where the batches
             carry `teacher_logits`, which are computed once and reused in every epoch (`teacher.py`).
-        base_plan: the recipe that made the starting checkpoint; saved in front of this one.
+        base: what made the model that the training starts from (`models.starting_point`); saved in front.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
 
@@ -51,13 +51,13 @@ class RecipeTrainer(Trainer):
         recipe: Plan | str | Path | None = None,
         recipe_args: str | Mapping[str, Any] | None = None,
         teacher: nn.Module | None = None,
-        base_plan: Plan | None = None,
+        base: checkpoint.Saved | None = None,
         allow_dense_start: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.session: Session | None = None
-        self.base_plan = base_plan
+        self.base = base
         self.teacher = (
             teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
         )
@@ -78,12 +78,17 @@ class RecipeTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """As the Trainer's; on resume the recipe goes on where it was."""
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(checkpoint.latest(Path(self.args.output_dir)))
+            resume_from_checkpoint = str(checkpoint.newest(Path(self.args.output_dir)))
         if resume_from_checkpoint:
-            checkpoint.refuse_damaged(Path(resume_from_checkpoint))
-            if self.session is not None:
-                checkpoint.load_state(self.session, Path(resume_from_checkpoint))
+            checkpoint.refuse_unfinished(Path(resume_from_checkpoint))
+            checkpoint.load_state(self.session, self.base, Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the Trainer's, without a trace in the random state: a run that looks more often ends the same."""
+        with torch.random.fork_rng(devices=[]):
+            scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        return scores
 
     def compute_loss(
         self,
@@ -146,8 +151,10 @@ class RecipeTrainer(Trainer):
             beside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
             try:
                 super().save_model(str(beside), _internal_call)
-                if self.session is not None:
-                    checkpoint.save_state(self.session, self.base_plan, beside)
+                checkpoint.save_state(self.session, self.base, beside)
+                for name in checkpoint.OWN_FILES:
+                    if not (beside / name).exists():
+                        (folder / name).unlink(missing_ok=True)  # of an older model's recipe
                 for path in sorted(beside.iterdir()):
                     give_usual_mode(path)
                     path.replace(folder / path.name)
@@ -156,17 +163,15 @@ class RecipeTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        try:
-            with checkpoint.clear_write_errors(folder):
-                super()._save_checkpoint(model, trial)
-        except WriteError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        with checkpoint.clear_write_errors(folder), checkpoint.replacing(folder):
+            super()._save_checkpoint(model, trial)
+        if getattr(self.args, "overwrite_output_dir", False) and self._initial_global_step == 0:
+            checkpoint.remove_later(folder)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
         if self.session is not None and self.state.best_model_checkpoint is not None:
-            checkpoint.load_state(self.session, Path(self.state.best_model_checkpoint))
+            checkpoint.load_state(self.session, self.base, Path(self.state.best_model_checkpoint))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -175,7 +180,8 @@ class RecipeTrainer(Trainer):
         if not grouped or column not in getattr(dataset, "column_names", ()):
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(dataset[column], batch, self.args.data_seed or self.args.seed)
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return LengthGroupedSampler(dataset[column], batch, seed)
 
     @torch.no_grad()
     def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:

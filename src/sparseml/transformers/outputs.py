@@ -48,8 +48,8 @@ def train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
     result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     trainer.save_model()
     folder = Path(trainer.args.output_dir)
-    with checkpoint.clear_write_errors(folder):
-        trainer.save_state()
+    with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
+        trainer.state.save_to_json(str(temporary))
     metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
     _save_metrics(folder, "train", metrics)
     return _wanted(metrics)

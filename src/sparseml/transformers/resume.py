@@ -26,7 +26,7 @@ def checkpoint_to_resume(training: TrainingArguments) -> Path | None:
     folder = Path(training.output_dir)
     asked = training.resume_from_checkpoint
     if isinstance(asked, str):
-        checkpoint.refuse_damaged(Path(asked))
+        checkpoint.refuse_unfinished(Path(asked))
         return Path(asked)
     if training.overwrite_output_dir or asked is False:
         return None
@@ -35,7 +35,7 @@ def checkpoint_to_resume(training: TrainingArguments) -> Path | None:
         say(f"Going on from {newest}; --overwrite_output_dir begins anew.")
         return newest
     if asked:
-        raise checkpoint.CheckpointError(f"{folder} holds no complete checkpoint to resume from.")
+        return checkpoint.newest(folder)
     if (folder / "model.safetensors").exists():
         raise OutputFolderError(
             f"{folder} holds a model already. Give another --output_dir, or --overwrite_output_dir to replace it."

@@ -11,8 +11,9 @@ from resparse.console import run as run_command
 from resparse.console import say, warn
 from sparseml.metrics import metrics_for
 from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.recipe import load_plan
 from sparseml.session.collate import Collate
-from sparseml.session.models import restore_quantization
+from sparseml.session.models import starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
@@ -72,16 +73,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
     training, labels = arguments.training, prepared.labels
     learns = training.do_train or arguments.data.one_shot
-    recipe = training.recipe if learns else None
-    base_plan = restore_quantization(prepared.loaded.model, prepared.source.folder)
+    plan = load_plan(training.recipe, training.recipe_args) if learns and training.recipe else None
+    base = starting_point(prepared.loaded.model, prepared.source.folder, plan)
     training.remove_unused_columns = False  # the collator takes what the model needs
     half = training.bf16 or training.fp16
     trainer = RecipeTrainer(
         model=prepared.loaded.model,
         args=training,
-        recipe=recipe,
-        recipe_args=training.recipe_args,
-        base_plan=base_plan if learns else None,
+        recipe=plan,
+        base=base,
         allow_dense_start=training.allow_dense_start,
         train_dataset=rows.get("train"),
         eval_dataset=by_length(rows["validation"])[0] if "validation" in rows else None,
