@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,22 @@ def prune_by_magnitude(weight: NDArray[Any], sparsity: float) -> NDArray[Any]:
     return pruned
 
 
-def prune_encoder(tensors: dict[str, NDArray[Any]], sparsity: float) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield every tensor by name, the encoder's matrices pruned one by one to `sparsity`."""
-    for name, tensor in tensors.items():
-        prunable = tensor.ndim == 2 and _ENCODER_WEIGHT.fullmatch(name)
-        yield name, prune_by_magnitude(tensor, sparsity) if prunable else tensor
+def prune_encoder(tensors: Mapping[str, NDArray[Any]], sparsity: float) -> dict[str, NDArray[Any]]:
+    """Prune the encoder's matrices together, so that they have `sparsity` over all of them.
+
+    One threshold for all leaves more weights where they are large (queries and keys, say) and fewer where they
+    are small; fine-tuned, it keeps more accuracy than the same share of every matrix.
+
+    Returns:
+        All tensors by name, in their order; those that are not pruned are the same objects.
+    """
+    matrices = [
+        name for name, tensor in tensors.items() if tensor.ndim == 2 and _ENCODER_WEIGHT.fullmatch(name)
+    ]
+    if not matrices:
+        return dict(tensors)
+    together = np.concatenate([tensors[name].ravel() for name in matrices])
+    ends = np.cumsum([tensors[name].size for name in matrices])
+    parts = np.split(prune_by_magnitude(together, sparsity), ends[:-1])
+    pruned = {name: part.reshape(tensors[name].shape) for name, part in zip(matrices, parts, strict=True)}
+    return {name: pruned.get(name, tensor) for name, tensor in tensors.items()}

@@ -44,14 +44,14 @@ They were taken from the package {package} {version}, whose wheel has the sha256
 {changes}
 """
 _PRUNED = """\
-Changed by resparse: in every Linear weight of the encoder, the {percent:g} % of entries smallest in magnitude
-are zero. Nothing was trained after that, so these weights are only a starting point for fine-tuning."""
+Changed by resparse: of the entries of all Linear weights of the encoder together, the {percent:g} % smallest
+in magnitude are zero. Nothing was trained after that, so these weights are only a starting point for fine-tuning."""
 _UNCHANGED = "The files are unchanged."
 
 
 def cached_folder(weights: PypiWeights) -> Path:
     """Where the model files of `weights` lie once they are ready; the path tells what they were made from."""
-    made = f"-pruned{weights.pruned * 100:g}" if weights.pruned is not None else ""
+    made = f"-pruned{weights.pruned * 100:g}-global" if weights.pruned is not None else ""
     return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}{made}")
 
 
@@ -192,4 +192,4 @@ def _write_pruned(source: Path, target: Path, sparsity: float) -> None:
     # A constant that old checkpoints carry; today's models make it themselves and complain of a stray one.
     tensors.pop("embeddings.position_ids", None)
     # Transformers refuses a file that does not say which framework's layout it has.
-    target.write_bytes(save(dict(prune_encoder(tensors, sparsity)), metadata={"format": "pt"}))
+    target.write_bytes(save(prune_encoder(tensors, sparsity), metadata={"format": "pt"}))

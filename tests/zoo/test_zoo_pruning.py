@@ -58,7 +58,25 @@ def test_only_the_matrices_of_the_encoder_are_pruned(prefix: str) -> None:
         f"{prefix}encoder.layer.0.attention.self.query.weight": ones,
         f"{prefix}encoder.layer.11.output.dense.weight": ones,
     }
-    done = dict(prune_encoder({**kept, **pruned}, 0.8))
+    done = prune_encoder({**kept, **pruned}, 0.8)
     assert list(done) == [*kept, *pruned]
     assert all(done[name] is tensor for name, tensor in kept.items())
-    assert all(np.count_nonzero(done[name]) == 4 for name in pruned)
+    assert sum(np.count_nonzero(done[name]) for name in pruned) == 8
+
+
+@given(
+    st.lists(hnp.arrays(np.float32, (3, 4), elements=st.floats(-2, 2, width=32)), min_size=1, max_size=4),
+    shares,
+)
+def test_one_threshold_holds_for_all_matrices(weights: list[NDArray[np.float32]], sparsity: float) -> None:
+    names = [f"encoder.layer.{index}.attention.self.query.weight" for index in range(len(weights))]
+    done = prune_encoder(dict(zip(names, weights, strict=True)), sparsity)
+    found = np.concatenate([done[name].ravel() for name in names])
+    np.testing.assert_array_equal(
+        found, by_brute_force(np.concatenate([w.ravel() for w in weights]), sparsity)
+    )
+
+
+def test_without_an_encoder_nothing_changes() -> None:
+    tensors = {"classifier.weight": np.ones((2, 2), np.float32)}
+    assert prune_encoder(tensors, 0.5) == tensors
