@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -182,6 +182,7 @@ def test_freezing_and_holding_do_not_change_who_learns() -> None:
 # A dense start.
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100))
 def test_a_start_below_a_tenth_of_zeros_is_refused(zeros: int) -> None:
     module = nn.Sequential(nn.Linear(10, 10, bias=False))
@@ -211,6 +212,7 @@ def test_a_dense_start_may_be_allowed() -> None:
 # Masks in a checkpoint.
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), max_size=3), st.randoms(use_true_random=False))
 def test_bits_round_trip_in_any_shape(shape: list[int], random: Any) -> None:
     count = int(np.prod(shape))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
@@ -125,6 +125,7 @@ cyclic = st.builds(
 clocks = st.builds(Clock, steps_per_epoch=st.integers(1, 50), total_steps=st.just(400))
 
 
+@settings(deadline=None)
 @given(functions | cyclic, clocks, st.integers(0, 400))
 def test_a_rate_never_leaves_its_two_ends(
     modifier: LearningRateFunctionModifier, clock: Clock, step: int
@@ -133,6 +134,7 @@ def test_a_rate_never_leaves_its_two_ends(
     assert max(low - 1e-15, 0) <= modifier.rate(step, clock) <= high + 1e-15
 
 
+@settings(deadline=None)
 @given(functions, clocks)
 def test_a_function_begins_and_ends_at_its_ends(modifier: LearningRateFunctionModifier, clock: Clock) -> None:
     first, last = modifier.first_step(clock), modifier.last_step(clock)
@@ -141,6 +143,7 @@ def test_a_function_begins_and_ends_at_its_ends(modifier: LearningRateFunctionMo
         assert modifier.rate(last, clock) == pytest.approx(modifier.final_lr)
 
 
+@settings(deadline=None)
 @given(functions | cyclic, clocks, st.integers(0, 500))
 def test_after_its_end_the_last_rate_stays(
     modifier: LearningRateFunctionModifier, clock: Clock, beyond: int
@@ -172,6 +175,7 @@ def test_steps_say_the_same_as_epochs(form: str) -> None:
     assert rates(in_epochs) == rates(in_steps)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1000), st.floats(0, 20))
 def test_an_epoch_begins_at_the_nearest_step(steps_per_epoch: int, epoch: float) -> None:
     clock = Clock(steps_per_epoch, 0)
@@ -183,6 +187,7 @@ def test_a_set_rate_is_constant() -> None:
     assert set(rates(SetLearningRateModifier(learning_rate=0.3))) == {0.3}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["linear", "cosine"]), st.floats(-1, 1), st.floats(-1, 1))
 def test_halfway_is_the_mean(form: str, first: float, last: float) -> None:
     assert interpolate(form, 0.5, first, last) == pytest.approx((first + last) / 2, abs=1e-12)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparsezoo
@@ -77,6 +77,7 @@ def test_the_tutorials_recipe_row_by_row() -> None:
 fractions = st.floats(0, 6, exclude_max=True)
 
 
+@settings(deadline=None)
 @given(
     st.floats(6, 9),
     st.lists(fractions, max_size=3),
@@ -104,6 +105,7 @@ def test_rows_tile_the_run(
     assert told.count("QAT begins") == (rows[0].active.count("QAT") == 0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.floats(0.5, 6))
 def test_a_row_shows_the_rates_that_training_uses(steps_per_epoch: int, epochs: float) -> None:
     clock = Clock(steps_per_epoch, 0)

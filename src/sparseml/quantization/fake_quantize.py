@@ -11,6 +11,9 @@ times as long as the few whole-tensor operations here.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,6 +22,18 @@ from torch import Tensor, nn
 from sparseml.quantization.scheme import TensorScheme
 
 BUFFERS = ("minimum", "maximum", "scale", "zero_point")
+
+_exporting: ContextVar[bool] = ContextVar("exporting", default=False)
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Within: rounding is traced by `torch.onnx.export` as ONNX's QuantizeLinear and DequantizeLinear."""
+    token = _exporting.set(True)
+    try:
+        yield
+    finally:
+        _exporting.reset(token)
 
 
 class FakeQuantize(nn.Module):
@@ -51,19 +66,22 @@ class FakeQuantize(nn.Module):
         self.register_buffer(
             "zero_point", torch.zeros(channels, dtype=torch.int32, device=device), persistent=False
         )
-        self._memo: tuple[weakref.ref[Tensor], int, weakref.ref[Tensor]] | None = None
+        self.sharers = 1
+        """How many layers ask this quantizer for one and the same tensor."""
+        self._memo: _Memo | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The tensor on the integer grid, as float32, any shape; the tensor itself while not enabled."""
         if not self.enabled:
             return x
-        remembered = self._remembered(x)
-        if remembered is not None:
-            return remembered
+        if _exporting.get():
+            return self.round(x)
+        if self._memo is not None and self._memo.is_of(x):
+            return self._recalled(self._memo)
         if self.observes:
             self.observe(x.detach())
         result = self.round(x)
-        self._memo = (weakref.ref(x), x._version, weakref.ref(result))
+        self._memo = _Memo(x, result, self.sharers - 1) if self.sharers > 1 else None
         return result
 
     @property
@@ -73,6 +91,8 @@ class FakeQuantize(nn.Module):
 
     def round(self, x: Tensor) -> Tensor:
         """The tensor on the present grid, without looking at its range."""
+        if _exporting.get():
+            return _onnx_round(x.float(), self.scale, self.zero_point, self.scheme)
         # A weight's present range cannot clip it, so its gradient needs no mask.
         never_clips = self.of_weight and self.observes
         return fake_quantize(x.float(), self.scale, self.zero_point, self.scheme, never_clips)
@@ -93,24 +113,37 @@ class FakeQuantize(nn.Module):
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
-    def _remembered(self, x: Tensor) -> Tensor | None:
-        """The last result when the input is the very same tensor.
-
-        Query, key and value are fed by one tensor and share one quantizer: it then quantizes once, not
-        three times, and one result is kept for the backward pass, not three.
-        """
-        if self._memo is None or self.of_weight:
-            return None
-        last, version, result = self._memo
-        return result() if last() is x and version == x._version else None
+    def _recalled(self, memo: _Memo) -> Tensor:
+        """The result for the next of the layers that share it; after the last it is let go of."""
+        memo.left -= 1
+        if memo.left == 0:
+            self._memo = None
+        return memo.result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memo": None}  # weak references can be neither copied nor pickled
+        return {**self.__dict__, "_memo": None}  # a weak reference can be neither copied nor pickled
 
     def extra_repr(self) -> str:
         """For print(model)."""
         kind = "int" if self.scheme.symmetric else "uint"
         return f"{kind}{self.scheme.num_bits}, enabled={self.enabled}, observing={self.observing}"
+
+
+class _Memo:
+    """The last result of a quantizer that several layers share.
+
+    Query, key and value are fed by one tensor: it is then observed and quantized once, not three times,
+    and one result is kept for the backward pass, not three.
+    """
+
+    def __init__(self, x: Tensor, result: Tensor, left: int) -> None:
+        """`left`: how many layers have yet to ask for it."""
+        self.result, self.left = result, left
+        self._of, self._version, self._grad = weakref.ref(x), x._version, torch.is_grad_enabled()
+
+    def is_of(self, x: Tensor) -> bool:
+        """Whether `x` is the very tensor, unchanged since, and its gradient is wanted or not as then."""
+        return self._of() is x and self._version == x._version and self._grad == torch.is_grad_enabled()
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -143,6 +176,24 @@ def fake_quantize(
     low, high = scheme.low - zero_point, scheme.high - zero_point
     result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)
     return result
+
+
+def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorScheme) -> Tensor:
+    """The pair of ONNX operators that computes `fake_quantize`, for a trace only: its values mean nothing.
+
+    Symmetric is int8, asymmetric uint8. ONNX saturates to all 256 values of the type: a grid of fewer bits is
+    clipped before. Symmetric int8 leaves -128 to values below the range, which training put at -127.
+    """
+    if scheme.num_bits < 8:
+        x = torch.clamp(x, (scheme.low - zero_point) * scale, (scheme.high - zero_point) * scale)
+    kind = torch.int8 if scheme.symmetric else torch.uint8
+    by_row = {"axis": 0} if scale.ndim else {}
+    grid = (scale.reshape(-1), zero_point.reshape(-1).to(kind)) if by_row else (scale, zero_point.to(kind))
+    integers = torch.onnx.ops.symbolic("QuantizeLinear", (x, *grid), by_row, dtype=kind, shape=x.shape)
+    rounded: Tensor = torch.onnx.ops.symbolic(
+        "DequantizeLinear", (integers, *grid), by_row, dtype=torch.float32, shape=x.shape
+    )
+    return rounded
 
 
 def weight_range(weight: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,8 +60,9 @@ class ModelScheme:
             of a quantized table is quantized already.
         attention: whether both matrix products of attention are quantized too, their left factors (queries,
             probabilities) with `attention_left`, their right factors (keys, values) with `attention_right`.
-        overrides: by module class name or module path (also a parent's): another scheme for those layers.
-        ignored: module class names and module paths that stay in floating point.
+        overrides: by class name or path, of the layer or of a module around it: another scheme for those
+            layers; the first that fits counts.
+        ignored: class names and paths of modules that stay in floating point, with all that is in them.
     """
 
     linear: LayerScheme = LayerScheme(INT8_WEIGHTS, UINT8_ACTIVATIONS)
@@ -71,15 +73,22 @@ class ModelScheme:
     overrides: tuple[tuple[str, LayerScheme], ...] = ()
     ignored: frozenset[str] = frozenset()
 
-    def for_layer(self, path: str, class_name: str, is_embedding: bool) -> LayerScheme | None:
-        """The scheme of the layer at `path`, or None when it stays in floating point."""
-        if any(_names(entry, path, class_name) for entry in self.ignored):
-            return None
+    def ignores(self, path: str, classes: Collection[str]) -> bool:
+        """Whether the module at `path` stays in floating point.
+
+        Args:
+            path: of the module.
+            classes: names of its class and of those of all modules around it.
+        """
+        return any(_names(entry, path, classes) for entry in self.ignored)
+
+    def for_layer(self, path: str, classes: Collection[str], is_embedding: bool) -> LayerScheme:
+        """The scheme of the layer at `path`; arguments as for `ignores`."""
         for entry, scheme in self.overrides:
-            if _names(entry, path, class_name):
+            if _names(entry, path, classes):
                 return replace(scheme, inputs=None, outputs=None) if is_embedding else scheme
-        return self.embedding if is_embedding else self.linear
+        return (self.embedding or LayerScheme(None, None)) if is_embedding else self.linear
 
 
-def _names(entry: str, path: str, class_name: str) -> bool:
-    return entry in (class_name, path) or path.startswith(f"{entry}.")
+def _names(entry: str, path: str, classes: Collection[str]) -> bool:
+    return entry in classes or path == entry or path.startswith(f"{entry}.")

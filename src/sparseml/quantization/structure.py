@@ -50,25 +50,27 @@ def quantize_structure(model: Any, roots: Mapping[str, nn.Module], scheme: Model
     wiring = probe(model)
     group_of = {path: index for index, group in enumerate(wiring.same_input) for path in group}
     shared: dict[tuple[int, Any], FakeQuantize] = {}
+    class_of = {path: type(module).__name__ for path, module in model.named_modules()}
     for path, module in list(model.named_modules()):
-        if not _below(path, roots):
+        classes = {class_of[around] for around in _with_parents(path)}
+        if not _below(path, roots) or scheme.ignores(path, classes):
             continue
         if type(module) is nn.Linear:
-            layer = scheme.for_layer(path, "Linear", is_embedding=False)
-            if layer is None:
-                continue
+            layer = scheme.for_layer(path, classes, is_embedding=False)
             key = (group_of.get(path, -1), layer.inputs)
-            quantize_linear(module, layer, shared.get(key))
-            if path in group_of and layer.inputs is not None:
-                assert isinstance(module, QuantizedLinear) and module.input_quantizer is not None
-                shared.setdefault(key, module.input_quantizer)
+            quantizer = shared.get(key)
+            quantize_linear(module, layer, quantizer)
+            if quantizer is not None:
+                quantizer.sharers += 1
+            elif path in group_of and isinstance(module.input_quantizer, FakeQuantize):
+                shared[key] = module.input_quantizer
             structure.linears.append(path)
         elif type(module) is nn.Embedding:
-            layer = scheme.for_layer(path, "Embedding", is_embedding=True)
-            if layer is not None and layer.weights is not None:
-                quantize_embedding(module, layer)
+            embedding = scheme.for_layer(path, classes, is_embedding=True)
+            if embedding.weights is not None:
+                quantize_embedding(module, embedding)
                 structure.embeddings.append(path)
-        elif path in wiring.attention and scheme.attention and path not in scheme.ignored:
+        elif path in wiring.attention and scheme.attention:
             quantizers = AttentionQuantizers(scheme.attention_left, scheme.attention_right)
             setattr(module, ATTRIBUTE, quantizers.to(model.device))
             structure.attentions.append(path)
@@ -141,6 +143,14 @@ def load_quantization_state(model: nn.Module, state: Mapping[str, Tensor]) -> li
             else:
                 buffer.copy_(value)
     return missing
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    """The path, its parents' paths, and at last the root's, which is empty."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield path
 
 
 def _below(path: str, roots: Mapping[str, nn.Module]) -> bool:
