@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
-from sparseml.session.trainer import RecipeTrainer
-from sparseml.transformers import text_classification
+from resparse import console
+from resparse.errors import UserError
+from sparseml.session import checkpoint
+from sparseml.session.checkpoint import CheckpointError
+from sparseml.session.session import Session
 from support import tiny
+from support.tiny import contents, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,26 +76,6 @@ CASES = {
 }
 
 
-def run(model: Path, rows: Path, output: Path, case: Case, **more: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "model_name_or_path": model,
-        "train_file": rows / "train.csv",
-        "validation_file": rows / "validation.csv",
-        "recipe": case.recipe,
-        "output_dir": output,
-        "max_seq_length": 32,
-        "do_train": True,
-        "per_device_train_batch_size": 8,
-        "save_strategy": "steps",
-        "save_steps": 1,
-        **case.arguments,
-        **more,
-    }
-    return text_classification.main(
-        **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
-    )
-
-
 def bits(folder: Path) -> dict[str, bytes]:
     """Every tensor of a finished run: weights, masks, ranges and scales."""
     return {
@@ -109,21 +92,141 @@ def assert_same(left: Path, right: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if i else []) for i, n in enumerate(CASES)]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if index else []) for index, name in enumerate(CASES)],
 )
 def test_resumed_run_ends_with_the_same_bits(
     pruned_model: Path, rows_folder: Path, tmp_path: Path, name: str
 ) -> None:
     case, whole = CASES[name], tmp_path / "whole"
-    run(pruned_model, rows_folder, whole, case)
-    for step in (BEFORE_QAT, EPOCH_END, FIRST_OF_QAT, IN_QAT, HELD, LAST):
+    save = {"save_strategy": "steps", "save_steps": 1}
+    train(pruned_model, rows_folder, whole, recipe=case.recipe, **save, **case.arguments)
+    assert all(path.is_dir() for path in (whole / f"checkpoint-{step}" for step in range(1, LAST + 1)))
+    everywhere = (BEFORE_QAT, EPOCH_END, FIRST_OF_QAT, IN_QAT, HELD, LAST)
+    for step in everywhere if name != "length grouping" else (BEFORE_QAT, IN_QAT):
         resumed = tmp_path / f"from-{step}"
-        run(
-            pruned_model,
-            rows_folder,
-            resumed,
-            case,
-            resume_from_checkpoint=whole / f"checkpoint-{step}",
-            save_strategy="no",
-        )
+        from_there = {"resume_from_checkpoint": whole / f"checkpoint-{step}"}
+        train(pruned_model, rows_folder, resumed, recipe=case.recipe, **from_there, **case.arguments)
         assert_same(resumed, whole)
+
+
+@pytest.mark.slow
+def test_interrupted_run_goes_on_by_itself(
+    pruned_model: Path,
+    rows_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Interrupted inside a step, in the middle of an epoch, once before QAT and once within."""
+    save = {"save_strategy": "steps", "save_steps": 2}
+    train(pruned_model, rows_folder, tmp_path / "whole", **save)
+    finish_step = Session.after_step
+    interrupt_at = {5, 12}
+
+    def interrupted(self: Session) -> None:
+        if self.run.step in interrupt_at:
+            interrupt_at.remove(self.run.step)
+            raise KeyboardInterrupt
+        finish_step(self)
+
+    monkeypatch.setattr(Session, "after_step", interrupted)
+    stopped = tmp_path / "stopped"
+    for _ in range(2):
+        assert console.run(lambda: train(pruned_model, rows_folder, stopped, **save) and None) == 130
+    capsys.readouterr()
+    train(pruned_model, rows_folder, stopped, **save)
+    assert "Going on from" in (said := capsys.readouterr().err) and "checkpoint-12" in said
+    assert_same(stopped, tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def stopped_run(pruned_model: Path, rows_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with checkpoints of steps 6, 12 and 18."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    train(pruned_model, rows_folder, folder, save_strategy="steps", save_steps=6)
+    return folder
+
+
+@pytest.fixture
+def run_folder(stopped_run: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(stopped_run, tmp_path / "run"))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+TRAINING_FILES = ["optimizer.pt", "scheduler.pt", "rng_state.pth"]
+NEEDED = ["trainer_state.json", "model.safetensors", *TRAINING_FILES]
+
+
+@pytest.mark.parametrize("harm", [truncate, Path.unlink], ids=["cut short", "missing"])
+@pytest.mark.parametrize("name", [*NEEDED, "modifiers.safetensors", "recipe.yaml"])
+def test_unfinished_checkpoint_is_refused(
+    pruned_model: Path, rows_folder: Path, run_folder: Path, tmp_path: Path, name: str, harm: Any
+) -> None:
+    chosen = run_folder / "checkpoint-12"
+    harm(chosen / name)
+    before = contents(run_folder)
+    with pytest.raises(UserError) as caught:
+        train(pruned_model, rows_folder, tmp_path / "new", resume_from_checkpoint=chosen)
+    assert "checkpoint-12" in str(caught.value)
+    assert contents(run_folder) == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_newest_complete_checkpoint_is_found(run_folder: Path, name: str) -> None:
+    assert checkpoint.latest(run_folder) == run_folder / "checkpoint-18"
+    truncate(run_folder / "checkpoint-18" / name)
+    assert checkpoint.latest(run_folder) == run_folder / "checkpoint-12"
+    (run_folder / "checkpoint-12" / name).unlink()
+    assert checkpoint.latest(run_folder) == run_folder / "checkpoint-6"
+    shutil.rmtree(run_folder / "checkpoint-6")
+    assert checkpoint.latest(run_folder) is None
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        checkpoint.newest(run_folder)
+
+
+@pytest.mark.parametrize("recipe", [None, tiny.RECIPE.replace("init_lr: 2e-3", "init_lr: 3e-3")])
+def test_another_recipe_does_not_go_on(
+    pruned_model: Path, rows_folder: Path, run_folder: Path, recipe: str | None
+) -> None:
+    before = contents(run_folder)
+    with pytest.raises(CheckpointError, match="under another recipe"):
+        train(pruned_model, rows_folder, run_folder, recipe=recipe)
+    assert contents(run_folder) == before
+
+
+def test_recipe_does_not_go_on_from_a_run_without(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path
+) -> None:
+    plain = {"save_strategy": "epoch", "num_train_epochs": 1}
+    train(pruned_model, rows_folder, tmp_path / "run", recipe=None, **plain)
+    with pytest.raises(CheckpointError, match="not saved by a run with a recipe"):
+        train(pruned_model, rows_folder, tmp_path / "run")
+
+
+def test_finished_folder_is_no_checkpoint(
+    pruned_model: Path, rows_folder: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt"):
+        train(pruned_model, rows_folder, tmp_path / "new", resume_from_checkpoint=run_folder)
+
+
+def test_overwriting_removes_later_checkpoints_of_the_older_run(
+    pruned_model: Path, rows_folder: Path, run_folder: Path
+) -> None:
+    """Else a stopped second run would go on from the first one's checkpoint."""
+    train(
+        pruned_model,
+        rows_folder,
+        run_folder,
+        recipe_args="num_epochs=2,observer_epoch=1.75",
+        save_strategy="steps",
+        save_steps=6,
+        overwrite_output_dir=True,
+    )
+    assert checkpoint.latest(run_folder) == run_folder / "checkpoint-12"

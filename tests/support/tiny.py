@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,23 @@ from typing import Any
 
 GOOD = ["fine", "lovely", "bright", "splendid", "warm", "kind"]
 BAD = ["dull", "awful", "grim", "dreary", "cold", "cruel"]
-PLAIN = "the a film book day tale was is and of it in with ending scene song".split()
+PLAIN = [
+    "the",
+    "a",
+    "film",
+    "book",
+    "day",
+    "tale",
+    "was",
+    "is",
+    "and",
+    "of",
+    "it",
+    "in",
+    "with",
+    "scene",
+    "song",
+]
 WORDS = [*GOOD, *BAD, *PLAIN]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SPARSITY = 0.8
@@ -163,3 +180,41 @@ distillation_modifiers:
       hardness: 0.6
       temperature: 3.0
 """
+
+
+def train(model: Path, rows: Path, output: Path, **more: Any) -> dict[str, Any]:
+    """Run the whole command on `rows`/train.csv in batches of 8 under RECIPE; returns the report.
+
+    Args:
+        model: the folder to start from.
+        rows: a folder with train.csv and validation.csv.
+        output: the folder to write.
+        more: other arguments, in place of these; None leaves one of these out.
+    """
+    from sparseml.transformers import text_classification
+
+    arguments: dict[str, Any] = {
+        "model_name_or_path": model,
+        "train_file": rows / "train.csv",
+        "validation_file": rows / "validation.csv",
+        "recipe": RECIPE,
+        "output_dir": output,
+        "max_seq_length": 32,
+        "do_train": True,
+        "per_device_train_batch_size": 8,
+        "save_strategy": "no",
+        **more,
+    }
+    return text_classification.main(
+        **{name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder by its path, with a digest of what it holds; folders too, as themselves."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }

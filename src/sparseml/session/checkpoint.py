@@ -107,6 +107,10 @@ def load_state(session: Session | None, base: Saved | None, folder: Path) -> Non
             f"{folder} was saved under another recipe than this run's: it cannot go on where that one was. Resume "
             f"with the recipe that made it (see {folder / RECIPE_FILE}), or begin anew with --overwrite_output_dir."
         )
+    if found is not None and not (folder / STATE_FILE).is_file():
+        raise CheckpointError(
+            f"{folder} has no {STATE_FILE}, where its recipe's masks and ranges are: it was cut short. Use another copy."
+        )
     if found is not None and session is not None:
         session.load_state(found.state, _place(base))
 

@@ -55,7 +55,13 @@ class RecipeTrainer(Trainer):
         allow_dense_start: bool = False,
         **kwargs: Any,
     ) -> None:
+        asked = kwargs.get("args", args[1] if len(args) > 1 else None)
+        existed = asked is None or Path(asked.output_dir).exists()
         super().__init__(*args, **kwargs)
+        if not existed:
+            Path(
+                self.args.output_dir
+            ).rmdir()  # made too early: it comes with the first thing that is written
         self.session: Session | None = None
         self.base = base
         self.teacher = (
