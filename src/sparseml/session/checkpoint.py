@@ -109,7 +109,7 @@ def load_state(session: Session | None, base: Saved | None, folder: Path) -> Non
         )
     if found is not None and not (folder / STATE_FILE).is_file():
         raise CheckpointError(
-            f"{folder} has no {STATE_FILE}, where its recipe's masks and ranges are: it was cut short. Use another copy."
+            f"{folder} has no {STATE_FILE}, where its recipe's masks and ranges are: it was cut short. Use another."
         )
     if found is not None and session is not None:
         session.load_state(found.state, _place(base))

@@ -1,0 +1,444 @@
+"""The trainer under a recipe: loss, rate, decay, accumulation, zeros, the best model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from sparseml.session.collate import Collate
+from sparseml.session.trainer import RecipeTrainer
+from support import tiny
+from support.tiny import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROWS, CLASSES = 32, 3
+HARDNESS, TEMPERATURE = 0.6, 3.0
+
+
+def distilling(hardness: float = HARDNESS, temperature: float = TEMPERATURE) -> str:
+    return f"modifiers:\n  - !DistillationModifier\n      hardness: {hardness}\n      temperature: {temperature}\n"
+
+
+def model(kind: str = "single_label_classification", dropout: float = 0.0, sparsity: float = 0.8) -> Any:
+    torch.manual_seed(0)
+    made = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=40,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+            num_labels=1 if kind == "regression" else CLASSES,
+            problem_type=kind,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            initializer_range=0.3,
+        )
+    )
+    tiny.prune(made, sparsity)
+    return made
+
+
+def dataset(kind: str = "single_label_classification", teacher: bool = False, rows: int = ROWS) -> Dataset:
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(3, 12, rows)
+    columns: dict[str, Any] = {
+        "input_ids": [generator.integers(5, 40, length).tolist() for length in lengths],
+        "attention_mask": [[1] * int(length) for length in lengths],
+        "length": lengths.tolist(),
+    }
+    outputs = 1 if kind == "regression" else CLASSES
+    if kind == "single_label_classification":
+        columns["labels"] = generator.integers(0, CLASSES, rows).tolist()
+    elif kind == "regression":
+        columns["labels"] = generator.normal(size=rows).tolist()
+    else:
+        columns["labels"] = generator.integers(0, 2, (rows, CLASSES)).astype(float).tolist()
+    if teacher:
+        columns["teacher_logits"] = generator.normal(0, 2, (rows, outputs)).astype(np.float32).tolist()
+    return Dataset.from_dict(columns)
+
+
+def trainer(
+    folder: Path, recipe: str | None, kind: str = "single_label_classification", **more: Any
+) -> RecipeTrainer:
+    keywords = {"model", "train_dataset", "eval_dataset", "teacher", "compute_metrics", "callbacks"}
+    given = {name: more.pop(name) for name in list(more) if name in keywords}
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 1,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "learning_rate": 1e-3,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "remove_unused_columns": False,
+        **more,
+    }
+    given.setdefault("model", model(kind))
+    given.setdefault("train_dataset", dataset(kind))
+    made = RecipeTrainer(
+        args=TrainingArguments(output_dir=str(folder), **settings),
+        recipe=recipe,
+        data_collator=Collate(tiny.tokenizer(), kind != "single_label_classification"),
+        **given,
+    )
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def first_batch(made: RecipeTrainer) -> dict[str, Tensor]:
+    return made.data_collator([made.train_dataset[index] for index in range(8)])
+
+
+def reference_task_loss(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+    if kind == "regression":
+        return ((logits[:, 0] - labels) ** 2).mean()
+    if kind == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    return F.cross_entropy(logits, labels)
+
+
+def reference_distance(kind: str, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """From the definitions, with probabilities in float64."""
+    student, teacher = student.double(), teacher.double()
+    if kind == "regression":
+        return ((student - teacher) ** 2).mean()
+    if kind == "multi_label_classification":
+        p, q = (teacher / temperature).sigmoid(), (student / temperature).sigmoid()
+        each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    else:
+        p, q = (teacher / temperature).softmax(-1), (student / temperature).softmax(-1)
+        each = p * (p / q).log()
+    return temperature**2 * each.sum(-1).mean()
+
+
+KINDS = ["single_label_classification", "multi_label_classification", "regression"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("hardness", [0.0, 0.3, 1.0])
+def test_loss_is_the_mixture(tmp_path: Path, kind: str, hardness: float) -> None:
+    made = trainer(tmp_path, distilling(hardness), kind, train_dataset=dataset(kind, teacher=True))
+    assert made.session is not None
+    made.session.begin(made.clock(), 0, None)
+    batch = first_batch(made)
+    made.model.train()
+    with torch.no_grad():
+        logits = made.model(**{key: batch[key] for key in ("input_ids", "attention_mask")}).logits
+    task = reference_task_loss(kind, logits, batch["labels"])
+    distance = reference_distance(kind, logits, batch["teacher_logits"], TEMPERATURE)
+    loss = made.compute_loss(made.model, dict(batch))
+    assert float(loss.detach()) == pytest.approx(float((1 - hardness) * task + hardness * distance), rel=1e-5)
+
+
+def test_full_hardness_ignores_labels(tmp_path: Path) -> None:
+    """Random labels in place of the right ones: the same weights come out."""
+    rows = dataset(teacher=True)
+    other = rows.remove_columns("labels").add_column("labels", [0] * ROWS)
+    ends = []
+    for number, given in enumerate((rows, other)):
+        made = trainer(tmp_path / str(number), distilling(1.0), train_dataset=given)
+        made.train()
+        ends.append(made.model.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_evaluation_loss_is_the_task_loss(tmp_path: Path) -> None:
+    """Scores compare models that were trained with and without a teacher."""
+    rows = dataset(teacher=True)
+    made = trainer(tmp_path, distilling(), eval_dataset=rows)
+    plain = trainer(tmp_path, None, eval_dataset=rows.remove_columns("teacher_logits"))
+    assert made.evaluate()["eval_loss"] == pytest.approx(plain.evaluate()["eval_loss"], rel=1e-6)
+
+
+def test_live_teacher_and_its_logits_beforehand_train_alike(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    teacher = model().eval()
+    rows = dataset()
+    batch = Collate(tiny.tokenizer())([rows[index] for index in range(ROWS)])
+    with torch.no_grad():
+        logits = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    beforehand = trainer(
+        tmp_path / "beforehand",
+        distilling(),
+        train_dataset=rows.add_column("teacher_logits", logits.tolist()),
+        train_sampling_strategy="sequential",
+    )
+    live = trainer(tmp_path / "live", distilling(), teacher=teacher, train_sampling_strategy="sequential")
+    beforehand.train()
+    live.train()
+    for (name, ours), theirs in zip(
+        beforehand.model.named_parameters(), live.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4, msg=name)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of each optimizer step, before clipping could be told from them."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.steps.append(
+            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, kind: str) -> None:
+    kept = []
+    for size, accumulate in ((32, 1), (8, 4)):
+        gradients = Gradients()
+        trainer(
+            tmp_path / str(size),
+            distilling(),
+            kind,
+            train_dataset=dataset(kind, teacher=True),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulate,
+            train_sampling_strategy="sequential",
+            max_grad_norm=0.0,
+            callbacks=[gradients],
+        ).train()
+        kept.append(gradients.steps)
+    assert [len(steps) for steps in kept] == [1, 1]
+    for name, whole in kept[0][0].items():
+        torch.testing.assert_close(kept[1][0][name], whole, rtol=1e-4, atol=1e-6)
+
+
+RATES = """
+modifiers:
+  - !EpochRangeModifier
+      end_epoch: 3
+  - !SetLearningRateModifier
+      learning_rate: 5e-4
+      end_epoch: 1
+  - !LearningRateFunctionModifier
+      lr_func: cosine
+      init_lr: 2e-3
+      final_lr: 1e-5
+      start_epoch: 1
+      end_epoch: 2.5
+  - !SetWeightDecayModifier
+      weight_decay: 0.3
+      start_epoch: 2
+"""
+
+
+class Watch(TrainerCallback):
+    """Keeps what the optimizer used at each step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.decays: list[list[float]] = []
+        self.logged: list[float] = []
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any
+    ) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.decays.append([group["weight_decay"] for group in optimizer.param_groups])
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "learning_rate" in logs:
+            self.logged.append(logs["learning_rate"])
+
+
+def test_rate_that_is_used_and_logged_is_the_schedule_s(tmp_path: Path) -> None:
+    watch = Watch()
+    made = trainer(tmp_path, RATES, callbacks=[watch])
+    made.train()
+    assert made.session is not None
+    clock = made.clock()
+    wanted = [made.session.schedule.rate(step, clock) for step in range(12)]
+    assert len(set(wanted)) > 5
+    assert watch.rates == watch.logged == wanted
+
+
+def test_weight_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
+    watch = Watch()
+    made = trainer(tmp_path, RATES, callbacks=[watch])
+    made.train()
+    assert watch.decays == [[0.0, 0.0]] * 8 + [[0.3, 0.0]] * 4
+    names = {id(parameter): name for name, parameter in made.model.named_parameters()}
+    decayed, spared = (
+        {names[id(parameter)] for parameter in group["params"]} for group in made.optimizer.param_groups
+    )
+    assert all(name.endswith("weight") and "LayerNorm" not in name for name in decayed)
+    assert all(name.endswith("bias") or "LayerNorm" in name for name in spared)
+
+
+class Zeros(TrainerCallback):
+    """Checks after every step that pruned weights are zero; counts the steps, and the weights that moved."""
+
+    def __init__(self, start: Any) -> None:
+        self.pruned = {name: p.detach() == 0 for name, p in start.named_parameters() if "encoder" in name}
+        self.steps = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        parameters = dict(model.named_parameters())
+        for name, pruned in self.pruned.items():
+            if name.endswith("weight") and "LayerNorm" not in name:
+                assert bool((parameters[name][pruned] == 0).all()), f"{name} at step {state.global_step}"
+        self.steps += 1
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_zeros_are_zero_after_every_step(tmp_path: Path, bf16: bool) -> None:
+    start = model(dropout=0.1)
+    watch = Zeros(start)
+    before = start.bert.encoder.layer[0].output.dense.weight.detach().clone()
+    made = trainer(
+        tmp_path, tiny.RECIPE, model=start, bf16=bf16, callbacks=[watch], weight_decay=0.1, learning_rate=1e-2
+    )
+    made.train()
+    made.save_model()
+    assert watch.steps == 12
+    after = start.bert.encoder.layer[0].output.dense.weight.detach()
+    assert torch.equal(after == 0, before == 0)
+    assert not torch.equal(after, before)
+    saved = load_file(tmp_path / "model.safetensors")
+    for name, pruned in watch.pruned.items():
+        if pruned.any() and name.endswith("weight"):
+            assert torch.equal(saved[name] == 0, pruned), name
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_fake_quantization_is_computed_in_float32(
+    tmp_path: Path, bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparseml.quantization import fake_quantize
+
+    seen: set[tuple[torch.dtype, torch.dtype]] = set()
+    arithmetic = fake_quantize.fake_quantize
+
+    def watched(x: Tensor, scale: Tensor, *rest: Any) -> Tensor:
+        result = arithmetic(x, scale, *rest)
+        seen.add((x.dtype, result.dtype))
+        return result
+
+    monkeypatch.setattr(fake_quantize, "fake_quantize", watched)
+    made = trainer(tmp_path, tiny.RECIPE, bf16=bf16)
+    linear_inputs: set[torch.dtype] = set()
+    made.model.bert.encoder.layer[0].output.dense.register_forward_hook(
+        lambda module, given, result: linear_inputs.add(result.dtype)
+    )
+    made.train()
+    assert seen == {(torch.float32, torch.float32)}
+    assert (torch.bfloat16 in linear_inputs) == bf16
+
+
+def test_looking_more_often_does_not_change_the_end(tmp_path: Path) -> None:
+    ends = []
+    for name, strategy in (("never", "no"), ("often", "steps")):
+        given = model(dropout=0.2)
+        settings = {"eval_strategy": strategy, "eval_steps": 2, "seed": 3}
+        trainer(tmp_path / name, tiny.RECIPE, model=given, eval_dataset=dataset(rows=8), **settings).train()
+        ends.append(given.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+class Scores:
+    """Says beforehand how good each evaluation will have been."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = iter(scores)
+
+    def __call__(self, _: Any) -> dict[str, float]:
+        return {"accuracy": next(self.scores)}
+
+
+@pytest.mark.parametrize(
+    ("after", "chosen"), [(None, "checkpoint-8"), (2, "checkpoint-12")], ids=["after QAT", "after an epoch"]
+)
+def test_best_model_is_one_that_the_recipe_is_done_with(
+    tmp_path: Path, after: int | None, chosen: str
+) -> None:
+    """QAT begins in the second epoch: the best score, of the first, does not count; its scales come with it."""
+    settings: dict[str, Any] = {
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+    }
+    made = trainer(
+        tmp_path,
+        tiny.RECIPE,
+        eval_dataset=dataset(rows=8),
+        compute_metrics=Scores([0.9, 0.7, 0.6]),
+        **settings,
+    )
+    if after is not None:
+        made._bridge._best_after = after
+    made.train()
+    assert Path(made.state.best_model_checkpoint).name == chosen
+    made.save_model()
+    for name in ("model.safetensors", "modifiers.safetensors"):
+        ours, best = load_file(tmp_path / name), load_file(tmp_path / chosen / name)
+        assert ours.keys() == best.keys()
+        assert all(torch.equal(ours[key], best[key]) for key in ours)
+
+
+def test_recipe_s_epochs_win(tmp_path: Path) -> None:
+    made = trainer(tmp_path, RATES, num_train_epochs=9)
+    assert made.train().global_step == 12
+
+
+def test_recipe_without_epochs_or_rate_leaves_both_to_the_arguments(tmp_path: Path) -> None:
+    watch = Watch()
+    made = trainer(tmp_path, distilling(), num_train_epochs=2, learning_rate=1e-3, callbacks=[watch])
+    assert made.train().global_step == 8
+    assert watch.rates == pytest.approx([1e-3 * (1 - step / 8) for step in range(8)])
+
+
+def test_second_call_of_train_starts_over(tmp_path: Path) -> None:
+    """A notebook calls train() twice: hooks are not set twice, and zeros stay."""
+    given = model()
+    made = trainer(tmp_path, tiny.RECIPE, model=given)
+    before = given.bert.encoder.layer[0].output.dense.weight == 0
+    made.train()
+    made.train()
+    weight = given.bert.encoder.layer[0].output.dense.weight
+    assert torch.equal(weight == 0, before)
+    assert not weight._backward_hooks
+
+
+def test_distillation_of_the_whole_command_uses_the_teacher(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path
+) -> None:
+    train(
+        pruned_model,
+        rows_folder,
+        tmp_path / "self",
+        recipe=tiny.RECIPE + tiny.DISTILLATION,
+        distill_teacher="self",
+    )
+    train(
+        pruned_model,
+        rows_folder,
+        tmp_path / "none",
+        recipe=tiny.RECIPE + tiny.DISTILLATION,
+        distill_teacher="disable",
+    )
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("self", "none"))
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
