@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from resparse.errors import did_you_mean
 from sparseml.modifiers.base import Clock, Epoch, Modifier, ModifierError, Run
 from sparseml.modifiers.select import select_modules
 from sparseml.quantization.scheme import (
-    INT8_ACTIVATIONS,
-    INT8_WEIGHTS,
     UINT8_ACTIVATIONS,
     LayerScheme,
     ModelScheme,
@@ -54,13 +53,37 @@ class SchemeArguments(BaseModel):
     output_activations: TensorArguments | None = None
     target_hardware: str | None = None
 
+    @model_validator(mode="after")
+    def _channels_are_of_weights(self) -> SchemeArguments:
+        for part in ("input_activations", "output_activations"):
+            arguments = getattr(self, part)
+            if arguments is not None and arguments.strategy == "channel":
+                raise ValueError(f"strategy channel is for weights; {part} take one scale a tensor")
+        return self
+
     def resolve(self) -> LayerScheme:
         """As the quantization package takes it."""
         parts = (self.weights, self.input_activations, self.output_activations)
         return LayerScheme(*(part.resolve() if part is not None else None for part in parts))
 
 
-SchemeName = Literal["default", "deepsparse", "tensorrt"]
+_NAMED = {
+    "default": SchemeArguments(),
+    "deepsparse": SchemeArguments(),
+    "tensorrt": SchemeArguments(input_activations=TensorArguments(symmetric=True)),
+}
+
+
+def _by_name(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value not in _NAMED:
+        raise ValueError(f"there is no scheme called {value!r}. {did_you_mean(value, _NAMED)}")
+    return _NAMED[value]
+
+
+Scheme = Annotated[SchemeArguments, BeforeValidator(_by_name)]
+"""One of the names, or the arguments themselves."""
 
 _OLDER = (
     "submodules",
@@ -126,10 +149,10 @@ class QuantizationModifier(Modifier):
     model_fuse_fn_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
     num_calibration_steps: int | None = Field(None, description="accepted; ranges are learned while training")
     tensorrt: bool = Field(False, description="symmetric activations, as TensorRT wants them")
-    scheme: SchemeName | SchemeArguments | None = Field(
+    scheme: Scheme | None = Field(
         None, description="default, deepsparse, tensorrt, or {input_activations, weights, output_activations}"
     )
-    scheme_overrides: dict[str, SchemeName | SchemeArguments] | None = Field(
+    scheme_overrides: dict[str, Scheme] | None = Field(
         None, description="another scheme by module class name or module path"
     )
     ignore: list[str] | None = Field(None, description="class names and paths that stay in floating point")
@@ -150,14 +173,33 @@ class QuantizationModifier(Modifier):
             )
         if self.end_epoch != -1 or self.end_step is not None:
             raise ValueError("quantization cannot end before the training does: leave end_epoch out")
-        frozen = self.disable_quantization_observer_epoch
-        if frozen is not None and 0 <= frozen < self.start_epoch:
+        if self.reduce_range and self.activation_bits == 2:
             raise ValueError(
-                f"disable_quantization_observer_epoch {frozen:g} lies before start_epoch {self.start_epoch:g}: "
-                "ranges would be held before any was seen"
+                "reduce_range takes one bit off activation_bits, and 2 is the fewest that there are"
             )
+        self._refuse_held_too_early()
         self.model_scheme()
         return self
+
+    def _refuse_held_too_early(self) -> None:
+        in_epochs, in_steps = (
+            self.disable_quantization_observer_epoch,
+            self.disable_quantization_observer_step,
+        )
+        if in_epochs is not None and in_steps is not None:
+            raise ValueError(
+                "disable_quantization_observer_epoch and disable_quantization_observer_step say the same thing: "
+                "give one of them"
+            )
+        for unit, held, start in (
+            ("epoch", in_epochs, self.start_epoch),
+            ("step", in_steps, self.start_step or 0),
+        ):
+            if held is not None and 0 <= held < start:
+                raise ValueError(
+                    f"disable_quantization_observer_{unit} {held:g} lies before start_{unit} {start:g}: "
+                    "ranges would be held before any was seen"
+                )
 
     def model_scheme(self) -> ModelScheme:
         """What the fields say, as the quantization package takes it."""
@@ -245,25 +287,21 @@ class QuantizationModifier(Modifier):
         return [(self.frozen_from(clock), "quantization ranges held")]
 
     def _newer_scheme(self) -> ModelScheme:
-        linear = _scheme(self.scheme)
-        symmetric = self.scheme == "tensorrt"
+        linear = (self.scheme or _NAMED["default"]).resolve()
+        inputs = linear.inputs or UINT8_ACTIVATIONS
         return ModelScheme(
             linear=linear,
             embedding=LayerScheme(linear.weights, None) if linear.weights else None,
             attention=linear.inputs is not None,
-            attention_left=linear.inputs or UINT8_ACTIVATIONS,
-            attention_right=INT8_ACTIVATIONS
-            if symmetric or linear.inputs is None
-            else linear.inputs.model_copy(update={"symmetric": True}),
-            overrides=tuple((key, _scheme(value)) for key, value in (self.scheme_overrides or {}).items()),
+            attention_left=inputs,
+            attention_right=inputs.model_copy(update={"symmetric": True}),
+            overrides=tuple((key, value.resolve()) for key, value in (self.scheme_overrides or {}).items()),
             ignored=frozenset(self.ignore or ()),
         )
 
     def _refuse_unmatched(self, model: torch.nn.Module, scheme: ModelScheme) -> None:
         if not self.strict or not (self.ignore or self.scheme_overrides):
             return
-        from resparse.errors import did_you_mean
-
         classes = {type(module).__name__ for module in model.modules()}
         paths = {path for path, _ in model.named_modules()}
         for entry in (*scheme.ignored, *(key for key, _ in scheme.overrides)):
@@ -274,18 +312,15 @@ class QuantizationModifier(Modifier):
                 )
 
 
-def _scheme(value: SchemeName | SchemeArguments | None) -> LayerScheme:
-    if isinstance(value, SchemeArguments):
-        return value.resolve()
-    if value == "tensorrt":
-        return LayerScheme(INT8_WEIGHTS, INT8_ACTIVATIONS)
-    return LayerScheme(INT8_WEIGHTS, UINT8_ACTIVATIONS)
-
-
 def _observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(kwargs) - {"averaging_constant"}
     if unknown:
         raise ValueError(
             f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant"
         )
-    return {"averaging": kwargs["averaging_constant"]} if "averaging_constant" in kwargs else {}
+    if "averaging_constant" not in kwargs:
+        return {}
+    averaging = kwargs["averaging_constant"]
+    if not isinstance(averaging, (int, float)) or not 0 < averaging <= 1:
+        raise ValueError(f"averaging_constant is {averaging!r}; it is a number above 0 and at most 1")
+    return {"averaging": averaging}

@@ -70,15 +70,19 @@ def _as_recipe_error(
     field = str(first["loc"][0]) if first["loc"] else ""
     line = spec.field_lines.get(field, spec.line)
     fields = modifier_class.model_fields
-    if first["type"] == "extra_forbidden":
+    description = fields[field].description if field in fields else None
+    help_text = f" ({description})" if description else ""
+    if first["type"] == "extra_forbidden" and field in fields:
+        text = f"{spec.tag} has no property {path!r}{help_text}."
+    elif first["type"] == "extra_forbidden":
         known = [name for name in fields if name not in spec.fields] or list(fields)
         text = f"{spec.tag} has no property {path!r}. {did_you_mean(path, known)}"
     elif first["type"] == "missing":
-        text = f"{spec.tag} needs the property {path!r} ({fields[field].description})."
+        text = f"{spec.tag} needs the property {path!r}{help_text}."
     elif first["type"] == "value_error":
-        text = f"{spec.tag}: {first['ctx']['error']!s}."
+        reason = str(first["ctx"]["error"])
+        text = f"{spec.tag}: {path + ': ' if path else ''}{reason}{'' if reason[-1:] in '.?' else '.'}"
     else:
-        help_text = f" ({fields[field].description})" if field in fields and fields[field].description else ""
         text = (
             f"{spec.tag}: {path} is {first['input']!r}, which will not do: {_lower(first['msg'])}{help_text}."
         )
