@@ -1,0 +1,37 @@
+"""Text in, labels out, from an exported model, on the processor.
+
+from deepsparse import Pipeline
+
+classify = Pipeline.create(task="text_classification", model_path="deployment/")
+classify(["What a day!", "Not again."]).labels
+"""
+
+from __future__ import annotations
+
+from resparse import __version__
+from resparse.distribution import refuse_foreign
+
+refuse_foreign("deepsparse")
+
+from deepsparse.engine import Engine, compile_model  # noqa: E402
+from deepsparse.errors import DeepsparseError, EngineError, InputError, ModelError  # noqa: E402
+from deepsparse.labels import Prediction  # noqa: E402
+from deepsparse.pipeline import (  # noqa: E402
+    Pipeline,
+    TextClassificationOutput,
+    TextClassificationPipeline,
+)
+
+__all__ = [
+    "DeepsparseError",
+    "Engine",
+    "EngineError",
+    "InputError",
+    "ModelError",
+    "Pipeline",
+    "Prediction",
+    "TextClassificationOutput",
+    "TextClassificationPipeline",
+    "__version__",
+    "compile_model",
+]

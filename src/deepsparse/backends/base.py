@@ -1,0 +1,60 @@
+"""What an engine is, whoever wrote it: named arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a model.
+
+    Attributes:
+        name: as in the ONNX file.
+        dtype: of its elements.
+        shape: its dimensions; None where any size will do.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an engine may take of the machine.
+
+    Attributes:
+        cores: threads that compute, in all streams together.
+        streams: runs that go on side by side, each with its share of the cores.
+    """
+
+    cores: int
+    streams: int
+
+    @property
+    def threads_per_stream(self) -> int:
+        """The share of one stream."""
+        return max(1, self.cores // self.streams)
+
+
+class Backend(Protocol):
+    """A model that is ready to run.
+
+    `run` is called from as many threads at once as there are streams.
+    """
+
+    name: str
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Compute all outputs, in the order of `outputs`, from all inputs by name."""
+        ...

@@ -1,0 +1,83 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from deepsparse.backends.base import Array, Resources, TensorSpec
+from deepsparse.errors import ModelError
+
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeBackend:
+    """A session of ONNX Runtime on the processor."""
+
+    name = "onnxruntime"
+    version = ort.__version__
+
+    def __init__(self, model: Path, resources: Resources) -> None:
+        try:
+            self._session = ort.InferenceSession(
+                str(model), _options(resources), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base but this
+            raise ModelError(_explain(model, error)) from error
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Compute all outputs."""
+        results: list[Array] = self._session.run(None, dict(feeds))
+        return results
+
+
+def _options(resources: Resources) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = resources.threads_per_stream
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Memory patterns are planned for one shape; here nearly every batch has another.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Small pieces of work, handed out as threads get free: a busy neighbour holds up one piece only.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
+    return options
+
+
+def _specs(nodes: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            node.name,
+            np.dtype(_TYPES.get(node.type, np.float32)),
+            tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape or ()),
+        )
+        for node in nodes
+    )
+
+
+def _explain(model: Path, error: Exception) -> str:
+    reason = str(error).strip().split("\n", maxsplit=1)[0]
+    if "Protobuf" in type(error).__name__ or "ModelProto" in reason:
+        return (
+            f"{model} is not a whole ONNX model ({model.stat().st_size:,} bytes). Was a copy or an export cut "
+            "short? Copy it again, or export again."
+        )
+    return f"ONNX Runtime {ort.__version__} cannot load {model}: {reason}"

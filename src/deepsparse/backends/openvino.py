@@ -1,0 +1,66 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from deepsparse.backends.base import Array, Resources, TensorSpec
+from deepsparse.errors import ModelError
+
+
+class OpenVinoBackend:
+    """A model compiled by OpenVINO for the processor."""
+
+    name = "openvino"
+    version = openvino.__version__.partition("-")[0]
+
+    def __init__(self, model: Path, resources: Resources) -> None:
+        core = openvino.Core()
+        try:
+            network = core.read_model(str(model))
+            compiled = core.compile_model(
+                network,
+                "CPU",
+                {
+                    "INFERENCE_NUM_THREADS": resources.threads_per_stream * resources.streams,
+                    "NUM_STREAMS": resources.streams,
+                },
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().rsplit("\n", maxsplit=1)[-1]
+            raise ModelError(
+                f"OpenVINO {self.version} cannot load {model} ({model.stat().st_size:,} bytes): {reason}. If a "
+                "copy or an export was cut short, do it again."
+            ) from error
+        self.inputs = _specs(compiled.inputs)
+        self.outputs = _specs(compiled.outputs)
+        # A request serves one thread at a time.
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(resources.streams):
+            self._requests.put(compiled.create_infer_request())
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Compute all outputs."""
+        request = self._requests.get()
+        try:
+            results = request.infer(dict(feeds))
+            return [np.array(results[index]) for index in range(len(self.outputs))]
+        finally:
+            self._requests.put(request)
+
+
+def _specs(ports: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            port.get_any_name(),
+            np.dtype(port.get_element_type().to_dtype()),
+            tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()),
+        )
+        for port in ports
+    )

@@ -1,0 +1,104 @@
+"""Rows of mixed lengths through an engine: sorted, batched with next to no padding, answered in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tokenizers import Encoding
+
+from deepsparse.backends.base import Array
+from deepsparse.engine import Engine
+from deepsparse.errors import ModelError
+from deepsparse.inputs import Row
+from deepsparse.tokenization import Tokenizer
+
+TOKEN_BUDGET = 512
+"""Tokens of one batch, padding included: enough to keep the cores busy, few enough to stay in the caches."""
+
+
+class Classifier:
+    """Rows in, logits out.
+
+    Args:
+        engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
+        tokenizer: the model's.
+        batch_size: rows of one batch at most; None lets `TOKEN_BUDGET` decide.
+
+    Raises:
+        ModelError: the model wants inputs that no tokenizer makes.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, batch_size: int | None = None) -> None:
+        known = ("input_ids", "attention_mask", "token_type_ids")
+        if unknown := [name for name in engine.input_names if name not in known]:
+            raise ModelError(
+                f"{engine.model_path} wants the input {unknown[0]!r}, which no tokenizer makes; a text "
+                f"classifier takes {', '.join(known)}."
+            )
+        self.engine = engine
+        self.tokenizer = tokenizer
+        # Old exports are made for one shape: then every batch is padded to it.
+        self._fixed_rows, self._fixed_length = (engine.inputs[0].shape + (None, None))[:2]
+        self._most_rows = self._fixed_rows or batch_size
+        if self._fixed_length and self._fixed_length < tokenizer.max_length:
+            raise ModelError(
+                f"{engine.model_path} takes {self._fixed_length} tokens and no more: give "
+                f"sequence_length={self._fixed_length}."
+            )
+        self._threads = (
+            ThreadPoolExecutor(engine.num_streams, "deepsparse") if engine.num_streams > 1 else None
+        )
+
+    def logits(self, rows: Sequence[Row]) -> Array:
+        """Logits of (rows, labels), in the order of the rows; safe to call from several threads."""
+        encodings = self.tokenizer.encode(rows)
+        batches = plan([len(encoding) for encoding in encodings], self._most_rows)
+        parts = [[encodings[index] for index in batch] for batch in batches]
+        if self._threads is None or len(parts) == 1:
+            found = [self._run(part) for part in parts]
+        else:
+            found = list(self._threads.map(self._run, parts))
+        merged = np.concatenate(found)
+        logits = np.empty_like(merged)
+        logits[np.concatenate(batches)] = merged
+        return logits
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def _run(self, encodings: Sequence[Encoding]) -> Array:
+        length = self._fixed_length or max(map(len, encodings))
+        feeds = self.tokenizer.arrays(encodings, length, self.engine.input_names)
+        missing = (self._fixed_rows or 0) - len(encodings)
+        if missing > 0:
+            feeds = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in feeds.items()}
+        return self.engine.run(feeds)[0][: len(encodings)]
+
+
+def plan(lengths: Sequence[int], most_rows: int | None = None, budget: int = TOKEN_BUDGET) -> list[list[int]]:
+    """Group rows of similar length.
+
+    Args:
+        lengths: tokens of each row.
+        most_rows: rows of one batch at most.
+        budget: tokens of one batch at most, padding included; a single row may have more.
+
+    Returns:
+        Positions of rows, each once; the longest batch first, so that threads which share the work end
+        together.
+    """
+    longest_first = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(longest_first):
+        longest = max(1, lengths[longest_first[start]])
+        count = max(1, budget // longest)
+        if most_rows is not None:
+            count = min(count, most_rows)
+        batches.append(longest_first[start : start + count])
+        start += count
+    return batches

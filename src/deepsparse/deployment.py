@@ -1,0 +1,127 @@
+"""A deployment folder: the model, its configuration and its tokenizer, found and read; never written to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepsparse.errors import ModelError
+from resparse.errors import did_you_mean
+
+MODEL = "model.onnx"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
+_HUB = ("hf:", "huggingface:")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The files of a model that is ready to be served.
+
+    Attributes:
+        model: the ONNX file.
+        config: what `config.json` beside it holds.
+    """
+
+    model: Path
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return self.model.parent
+
+
+def open_deployment(source: str | Path) -> Deployment:
+    """Find a model and read its configuration.
+
+    Args:
+        source: a deployment folder (or the folder that holds one), its ONNX file, a `zoo:` stub, or `hf:` and
+            the name of a Hub repository.
+
+    Raises:
+        ModelError: files are missing or cannot be read.
+    """
+    model = onnx_file(source)
+    return Deployment(model, read_json(model.parent / CONFIG, "It holds the names of the labels."))
+
+
+def onnx_file(source: str | Path) -> Path:
+    """The ONNX file that a source names.
+
+    Raises:
+        ModelError: there is none.
+    """
+    text = str(source)
+    path = _fetched(text) or Path(text).expanduser()
+    if path.is_dir():
+        for folder in (path, path / "deployment"):
+            if (folder / MODEL).is_file():
+                return folder / MODEL
+        raise ModelError(_no_model(path))
+    if not path.exists():
+        near = (
+            did_you_mean(path.name, [item.name for item in path.parent.iterdir()]) if _listable(path) else ""
+        )
+        raise ModelError(
+            f"There is no model {text}: a deployment folder, an .onnx file or a zoo: stub is wanted. {near}".rstrip()
+        )
+    if path.suffix != ".onnx":
+        raise ModelError(f"{text} is no .onnx file: a deployment folder or an .onnx file is wanted.")
+    return path
+
+
+def read_json(path: Path, purpose: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        purpose: a sentence that says what the file is for, for the error when it is missing.
+
+    Raises:
+        ModelError: missing, damaged, or no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path} is missing. {purpose} Copy it from the checkpoint's folder, or export again."
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Copy it again, or export again.") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a {type(value).__name__}, not a JSON object. Export again.")
+    return value
+
+
+def _fetched(text: str) -> Path | None:
+    """The local folder of a remote name; None for a local path."""
+    if text.startswith("zoo:"):
+        from sparsezoo import Model
+
+        return Path(Model(text).deployment.path)
+    for prefix in _HUB:
+        if text.startswith(prefix):
+            from sparsezoo import hub
+
+            return hub.fetch(text.removeprefix(prefix), None, "deployment", text)
+    return None
+
+
+def _no_model(folder: Path) -> str:
+    names = sorted(item.name for item in folder.iterdir())
+    if others := [name for name in names if name.endswith(".onnx")]:
+        return f"{folder} has no {MODEL}, but {', '.join(others)}: name the file itself."
+    if any(name.endswith((".safetensors", ".bin")) for name in names):
+        return (
+            f"{folder} is a checkpoint for training; export it first: "
+            f"sparseml.transformers.export_onnx --model_path {folder} --task text_classification"
+        )
+    return f"{folder} has no {MODEL}. It holds: {', '.join(names[:8]) or 'nothing'}."
+
+
+def _listable(path: Path) -> bool:
+    return path.parent.is_dir()

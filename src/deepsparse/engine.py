@@ -1,0 +1,163 @@
+"""`Engine`: a model file, made ready to run on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepsparse import backends
+from deepsparse.backends import Resources, TensorSpec
+from deepsparse.backends.base import Array
+from deepsparse.deployment import onnx_file
+from deepsparse.errors import EngineError, InputError
+from deepsparse.hardware import usable_cores
+from resparse.errors import did_you_mean
+
+_SINGLE = ("sync", "single_stream", "default")
+_MULTI = ("async", "multi_stream", "elastic")
+
+
+class Engine:
+    """An ONNX model that is ready to run: arrays in, arrays out.
+
+    Args:
+        model: an ONNX file, a deployment folder, or a `zoo:` stub. The file is only read.
+        batch_size: rows at a time; only remembered, since any number of rows can be run.
+        num_cores: threads that compute; by default all cores that this process may use.
+        num_streams: runs that go on side by side, from as many threads of the caller.
+        scheduler: "sync" (one run has all cores: the least latency), "async" or "elastic" (runs side by
+            side: the most throughput).
+        input_shapes: only remembered, as `batch_size`.
+        engine_type: "deepsparse" (the best that is installed), "onnxruntime", "openvino", ...
+
+    Attributes:
+        inputs, outputs: what the model takes and gives.
+
+    Raises:
+        ModelError: no such model, or one that cannot be read.
+        EngineError: no such engine, or a setting that makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        batch_size: int | None = None,
+        num_cores: int | None = None,
+        num_streams: int | None = None,
+        scheduler: str | None = None,
+        input_shapes: Sequence[Sequence[int]] | None = None,
+        *,
+        engine_type: str = backends.AUTOMATIC,
+    ) -> None:
+        self.model_path = onnx_file(model)
+        self.batch_size = batch_size
+        self.input_shapes = input_shapes
+        self.resources = _resources(num_cores, num_streams, scheduler)
+        self._backend = backends.load(engine_type, self.model_path, self.resources)
+        self.inputs: tuple[TensorSpec, ...] = self._backend.inputs
+        self.outputs: tuple[TensorSpec, ...] = self._backend.outputs
+
+    @property
+    def engine_type(self) -> str:
+        """The engine that runs the model."""
+        return self._backend.name
+
+    @property
+    def version(self) -> str:
+        """That engine's version."""
+        return self._backend.version
+
+    @property
+    def num_cores(self) -> int:
+        """Threads that compute."""
+        return self.resources.cores
+
+    @property
+    def num_streams(self) -> int:
+        """Runs that go on side by side."""
+        return self.resources.streams
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs, in the model's order."""
+        return [spec.name for spec in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the outputs, in the model's order."""
+        return [spec.name for spec in self.outputs]
+
+    def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
+        """Compute the outputs; may be called from several threads at once.
+
+        Args:
+            inputs: an array for each input, in the model's order or by name.
+
+        Raises:
+            InputError: arrays are missing or too many, or of a shape that the model does not take.
+        """
+        feeds = self._feeds(inputs)
+        for spec in self.inputs:
+            _check(spec, feeds[spec.name])
+        return self._backend.run(feeds)
+
+    __call__ = run
+
+    def mapped_run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs, by name."""
+        return dict(zip(self.output_names, self.run(inputs), strict=True))
+
+    def _feeds(self, inputs: Sequence[Array] | Mapping[str, Array]) -> dict[str, Array]:
+        if isinstance(inputs, Mapping):
+            given = dict(inputs)
+        elif len(inputs) == len(self.inputs):
+            given = dict(zip(self.input_names, inputs, strict=True))
+        else:
+            raise InputError(
+                f"The model takes {len(self.inputs)} arrays ({', '.join(self.input_names)}), got {len(inputs)}."
+            )
+        if missing := [name for name in self.input_names if name not in given]:
+            raise InputError(f"No array for the model's input {', '.join(map(repr, missing))}.")
+        if unknown := [name for name in given if name not in self.input_names]:
+            hint = did_you_mean(unknown[0], self.input_names)
+            raise InputError(f"The model has no input {unknown[0]!r}. {hint}")
+        return {spec.name: np.ascontiguousarray(given[spec.name], dtype=spec.dtype) for spec in self.inputs}
+
+    def __repr__(self) -> str:
+        return (
+            f"Engine({str(self.model_path)!r}, engine_type={self.engine_type!r}, num_cores={self.num_cores}, "
+            f"num_streams={self.num_streams})"
+        )
+
+
+def compile_model(model: str | Path, batch_size: int | None = None, **settings: Any) -> Engine:
+    """Make a model ready to run: the same as `Engine(...)`, under DeepSparse's name for it."""
+    return Engine(model, batch_size, **settings)
+
+
+def _resources(cores: int | None, streams: int | None, scheduler: str | None) -> Resources:
+    for name, value in (("num_cores", cores), ("num_streams", streams)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise EngineError(f"{name}={value!r}: a whole number from 1 on is wanted.")
+    cores = cores or usable_cores()
+    if scheduler is not None and str(scheduler) not in (*_SINGLE, *_MULTI):
+        raise EngineError(
+            f"There is no scheduler {scheduler!r}. {did_you_mean(str(scheduler), (*_SINGLE, *_MULTI))}"
+        )
+    if streams is None:
+        streams = cores if scheduler in _MULTI else 1
+    return Resources(cores, streams)
+
+
+def _check(spec: TensorSpec, array: Array) -> None:
+    fits = len(spec.shape) == array.ndim and all(
+        want is None or want == size for want, size in zip(spec.shape, array.shape, strict=True)
+    )
+    if spec.shape and not fits:
+        wanted = " × ".join("any" if size is None else str(size) for size in spec.shape)
+        raise InputError(
+            f"The input {spec.name!r} has the shape {' × '.join(map(str, array.shape))}; wanted: {wanted}."
+        )
