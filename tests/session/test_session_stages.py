@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 
 from sparseml.quantization.structure import quantization_state, quantizers_of
 from sparseml.recipe import load_plan
-from sparseml.session.models import load_trained
+from sparseml.session.models import load_classifier, load_trained, resolve
+from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import contents, train
 
@@ -69,6 +71,22 @@ BATCH = {"input_ids": torch.tensor([[2, 5, 6, 7, 3]]), "attention_mask": torch.o
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
         return model(**BATCH).logits
+
+
+def test_loaded_model_answers_as_the_trained_one_did(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: same weights, same scales, same quantized attention."""
+    kept: list[Any] = []
+    save_model = RecipeTrainer.save_model
+    monkeypatch.setattr(
+        RecipeTrainer, "save_model", lambda self, *rest: (kept.append(self.model), save_model(self, *rest))
+    )
+    train(pruned_model, rows_folder, tmp_path / "run")
+    loaded, floating = load_trained(tmp_path / "run"), load_classifier(resolve(str(tmp_path / "run"))).model
+    assert not loaded.training
+    assert torch.equal(logits(loaded), logits(kept[-1].eval()))
+    assert not torch.equal(logits(loaded), logits(floating.eval()))
 
 
 def test_recipe_without_quantization_keeps_the_old_one(
@@ -160,8 +178,6 @@ def test_older_recipe_does_not_outlive_its_model(
 
 def test_optimizer_of_the_start_is_never_read(quantized: Path, rows_folder: Path, tmp_path: Path) -> None:
     """Poisoned training files in the folder to start from: they stay closed, and change nothing."""
-    import shutil
-
     poisoned = Path(shutil.copytree(quantized, tmp_path / "poisoned"))
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin"):
         (poisoned / name).write_bytes(b"not what you think")

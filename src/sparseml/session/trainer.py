@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer
 
 from resparse.files import give_usual_mode
@@ -188,6 +188,10 @@ class RecipeTrainer(Trainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         return LengthGroupedSampler(dataset[column], batch, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
+        """In the rows' own order: the Trainer's shuffles them where training groups by length, and predictions with."""
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     @torch.no_grad()
     def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:

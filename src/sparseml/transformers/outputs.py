@@ -15,7 +15,7 @@ from resparse.files import whole_file, write_json
 from resparse.progress import track
 from sparseml import report as reports
 from sparseml.data import Labels, TextData
-from sparseml.metrics import probabilities
+from sparseml.metrics import decisions, probabilities
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint
 from sparseml.session.sampling import by_length
@@ -88,9 +88,10 @@ def predict(trainer: RecipeTrainer, rows: dict[str, Any], data: TextData, labels
 def write_predictions(path: Path, logits: np.ndarray[Any, Any], labels: Labels) -> None:
     """A tab-separated file: index, prediction, and a column of probability for each class.
 
-    Several labels of one row are joined by commas; a score is written as it is.
+    Several labels of one row are joined by commas; a score is written as it is. What counts as predicted is what
+    the metrics count.
     """
-    shares = probabilities(logits, labels.kind)
+    shares, decided = probabilities(logits, labels.kind), decisions(logits, labels.kind)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         if labels.kind == "regression":
@@ -98,8 +99,8 @@ def write_predictions(path: Path, logits: np.ndarray[Any, Any], labels: Labels) 
             writer.writerows([index, f"{score:.6g}"] for index, score in enumerate(shares.reshape(-1)))
             return
         writer.writerow(["index", "prediction", *(f"probability_{name}" for name in labels.names)])
-        for index, row in enumerate(shares):
-            writer.writerow([index, _prediction(row, labels), *(f"{share:.6f}" for share in row)])
+        for index, (row, chosen) in enumerate(zip(shares, decided, strict=True)):
+            writer.writerow([index, _prediction(chosen, labels), *(f"{share:.6f}" for share in row)])
 
 
 def report(
@@ -169,10 +170,11 @@ def _logits(predictions: Any) -> np.ndarray[Any, Any]:
     return np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions)
 
 
-def _prediction(row: np.ndarray[Any, Any], labels: Labels) -> str:
+def _prediction(chosen: Any, labels: Labels) -> str:
+    """The name of a class id, or those of a row of zeros and ones."""
     if labels.kind == "multi_label_classification":
-        return ",".join(name for name, share in zip(labels.names, row, strict=True) if share >= 0.5)
-    return labels.names[int(row.argmax())]
+        return ",".join(name for name, flag in zip(labels.names, chosen, strict=True) if flag)
+    return labels.names[int(chosen)]
 
 
 def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> None:
