@@ -63,13 +63,20 @@ def quantized_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(quantizers.query(query), quantizers.key(key).transpose(-1, -2)) * scaling
-    scores = _masked(scores.float(), attention_mask)
+    query, key, value = quantizers.query(query), quantizers.key(key), quantizers.value(value)
     # Quantized before dropout: at inference there is no dropout, and the grid must be that of inference.
-    probabilities = F.dropout(quantizers.probabilities(scores.softmax(dim=-1)), dropout, module.training)
-    mixed = torch.matmul(probabilities, quantizers.value(value))
+    probabilities = quantizers.probabilities(attention_probabilities(query, key, attention_mask, scaling))
+    mixed = torch.matmul(F.dropout(probabilities, dropout, module.training), value)
     return mixed.transpose(1, 2).contiguous(), probabilities
+
+
+def attention_probabilities(
+    query: Tensor, key: Tensor, attention_mask: Tensor | None, scaling: float | None
+) -> Tensor:
+    """[batch, heads, tokens, tokens] in float32; arguments as for `quantized_attention`."""
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    return _masked(scores.float(), attention_mask).softmax(dim=-1)
 
 
 def _masked(scores: Tensor, attention_mask: Tensor | None) -> Tensor:

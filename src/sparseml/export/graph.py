@@ -1,0 +1,100 @@
+"""A few words for reading and rewriting ONNX graphs; the graph itself is `onnx_ir`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+Array = np.ndarray[Any, Any]
+
+
+def nodes(model: ir.Model, *kinds: str) -> Iterator[ir.Node]:
+    """The nodes of some operators, in order; the graph may be changed meanwhile."""
+    yield from [node for node in model.graph if node.op_type in kinds]
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """What a value is when it does not depend on the inputs, or None."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Constant":
+        tensor: Array = producer.attributes["value"].as_tensor().numpy()
+        return tensor
+    return None
+
+
+def producer(value: ir.Value | None, kind: str) -> ir.Node | None:
+    """The node that makes a value, if it is of this operator."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == kind else None
+
+
+def consumer(value: ir.Value, kind: str) -> ir.Node | None:
+    """The one node that uses a value, if it is the only one and of this operator."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node = uses[0].node
+    return node if node.op_type == kind else None
+
+
+def other_input(node: ir.Node, value: ir.Value) -> ir.Value:
+    """Of a node of two inputs, the one that is not `value`."""
+    first, second = node.inputs
+    other = second if first is value else first
+    assert other is not None
+    return other
+
+
+def store(model: ir.Model, name: str, array: Array) -> ir.Value:
+    """The initializer of this name, made if there is none: what is used twice is stored once."""
+    known = model.graph.initializers.get(name)
+    if known is not None:
+        assert np.array_equal(constant(known), array), f"two values called {name}"
+        return known
+    tensor = ir.tensor(np.array(array, order="C"), name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    model.graph.register_initializer(value)
+    return value
+
+
+def before(
+    anchor: ir.Node, kind: str, *inputs: ir.Value, dtype: ir.DataType = ir.DataType.FLOAT, **attributes: Any
+) -> ir.Value:
+    """Insert a node of one output before another node; returns its output."""
+    node = ir.node(kind, list(inputs), attributes=attributes or None)
+    assert anchor.graph is not None
+    anchor.graph.insert_before(anchor, node)
+    (value,) = node.outputs
+    value.dtype = dtype
+    return value
+
+
+def replace(node: ir.Node, value: ir.Value) -> None:
+    """Put a value in the place of a node's only output, and remove the node."""
+    (old,) = node.outputs
+    if old.is_graph_output():
+        name, shape = old.name, old.shape
+        old.name = None
+        value.name, value.shape = name, shape
+    old.replace_all_uses_with(value, replace_graph_outputs=True)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
+def tidy(model: ir.Model) -> None:
+    """Drop what nothing uses, and what only the exporter's authors would read: it holds paths of this machine."""
+    common.RemoveUnusedNodesPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.metadata_props.clear()

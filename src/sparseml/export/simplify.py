@@ -1,0 +1,90 @@
+"""Rewrites that change no result and let runtimes find what they run fast."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from sparseml.export.graph import before, constant, consumer, nodes, other_input, producer, replace, store
+from sparseml.export.weights import Grid, bias_grid
+
+
+def order_gelu(model: ir.Model) -> None:
+    """x · (½ · (1 + erf)) as (x · (1 + erf)) · ½: the order in which runtimes know GELU (and fuse it)."""
+    for erf in nodes(model, "Erf"):
+        shifted = consumer(erf.outputs[0], "Add")
+        halved = consumer(shifted.outputs[0], "Mul") if shifted is not None else None
+        last = consumer(halved.outputs[0], "Mul") if halved is not None else None
+        if shifted is None or halved is None or last is None:
+            continue
+        half = other_input(halved, shifted.outputs[0])
+        if not _is_scalar(half, 0.5):
+            continue
+        x = other_input(last, halved.outputs[0])
+        # The first product now needs x, which may be computed after it.
+        product = before(last, "Mul", x, shifted.outputs[0])
+        replace(last, before(last, "Mul", product, half))
+
+
+def fold_score_scale(model: ir.Model) -> None:
+    """The factor of attention's scores goes into the scale of the dequantized queries: one pass less over them."""
+    for node in nodes(model, "Mul"):
+        product = producer(node.inputs[0], "MatMul")
+        factor = constant(node.inputs[1])
+        if product is None or factor is None or factor.size != 1 or len(product.outputs[0].uses()) != 1:
+            continue
+        query = producer(product.inputs[0], "DequantizeLinear")
+        scale = constant(query.inputs[1]) if query is not None else None
+        if query is None or scale is None or scale.ndim or len(query.outputs[0].uses()) != 1:
+            continue
+        assert query.inputs[1] is not None
+        name = f"{query.inputs[1].name}.times_score_scale"
+        query.replace_input_with(1, store(model, name, (scale * factor.reshape(())).astype(np.float32)))
+        replace(node, product.outputs[0])
+
+
+def sum_residuals(model: ir.Model) -> None:
+    """Additions before a layer normalization as one Sum.
+
+    ONNX Runtime turns Add and LayerNormalization into SkipLayerNormalization, which takes several times as long
+    on CPUs as the two; a Sum it leaves alone.
+    """
+    for norm in nodes(model, "LayerNormalization"):
+        outer = producer(norm.inputs[0], "Add")
+        if outer is None:
+            continue
+        terms: list[ir.Value] = []
+        for value in outer.inputs:
+            assert value is not None
+            inner = producer(value, "Add")
+            if inner is not None and consumer(value, "Add") is not None:
+                terms += [term for term in inner.inputs if term is not None]
+            else:
+                terms.append(value)
+        total = before(outer, "Sum", *terms)
+        total.shape = outer.outputs[0].shape
+        replace(outer, total)
+
+
+def quantize_gemm_bias(model: ir.Model) -> None:
+    """Where a Gemm multiplies integers, its bias becomes int32 on the grid of the product: all integers then."""
+    for node in nodes(model, "Gemm"):
+        grids = [
+            Grid.of(dq) if (dq := producer(value, "DequantizeLinear")) else None for value in node.inputs[:2]
+        ]
+        left, right = grids
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        values = constant(bias)
+        if left is None or right is None or bias is None or values is None:
+            continue
+        scale, integers = bias_grid(values, left, right)
+        stored = store(model, f"{bias.name}.quantized", integers)
+        by_row = {"axis": 0} if scale.ndim else {}
+        node.replace_input_with(
+            2, before(node, "DequantizeLinear", stored, store(model, f"{bias.name}.scale", scale), **by_row)
+        )
+
+
+def _is_scalar(value: ir.Value, wanted: float) -> bool:
+    found = constant(value)
+    return found is not None and found.size == 1 and float(found.reshape(())) == wanted
