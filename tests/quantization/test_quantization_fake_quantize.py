@@ -219,6 +219,17 @@ def test_the_moving_range_is_its_closed_form(batches: list[tuple[float, float]],
     assert (quantizer.scale, quantizer.zero_point) == expected
 
 
+@pytest.mark.parametrize("poison", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("scheme", [SIGNED, UNSIGNED], ids=["signed", "unsigned"])
+def test_an_overflowing_step_does_not_spoil_the_range(scheme: TensorScheme, poison: float) -> None:
+    quantizer, spared = enabled(scheme), enabled(scheme)
+    for values in ([poison, 0.0], [-1.0, 1.0], [poison, 1.0], [-2.0, 4.0]):
+        quantizer(torch.tensor(values))
+        if poison not in values:
+            spared(torch.tensor(values))
+    assert unmoved(quantizer, snapshot(spared))
+
+
 @pytest.mark.parametrize("scheme", [SIGNED, BY_CHANNEL], ids=["a tensor", "a channel"])
 def test_a_weights_range_is_its_present_one(scheme: TensorScheme) -> None:
     weight = torch.randn(5, 4)

@@ -99,19 +99,27 @@ class FakeQuantize(nn.Module):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Widen or move the range by what `x` holds, and derive scale and zero point."""
+        """Move the range by what `x` holds, and derive scale and zero point.
+
+        What is infinite or NaN, as in a step that overflows in fp16 and is skipped, moves nothing.
+        """
         if self.of_weight:
             low, high = weight_range(x.float(), self.scheme)
         else:
             low, high = torch.aminmax(x.float())
+        usable = torch.isfinite(low) & torch.isfinite(high)
+        if not self.of_weight:
             seen = ~torch.isnan(self.minimum)
             low = torch.where(seen, torch.lerp(self.minimum, low, self.scheme.averaging), low)
             high = torch.where(seen, torch.lerp(self.maximum, high, self.scheme.averaging), high)
-        self.minimum.copy_(low)
-        self.maximum.copy_(high)
         scale, zero_point = scale_and_zero_point(low, high, self.scheme)
-        self.scale.copy_(scale)
-        self.zero_point.copy_(zero_point)
+        for buffer, moved in (
+            (self.minimum, low),
+            (self.maximum, high),
+            (self.scale, scale),
+            (self.zero_point, zero_point),
+        ):
+            buffer.copy_(torch.where(usable, moved, buffer))
 
     def _recalled(self, memo: _Memo) -> Tensor:
         """The result for the next of the layers that share it; after the last it is let go of."""
@@ -187,7 +195,7 @@ def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorSche
     if scheme.num_bits < 8:
         x = torch.clamp(x, (scheme.low - zero_point) * scale, (scheme.high - zero_point) * scale)
     kind = torch.int8 if scheme.symmetric else torch.uint8
-    by_row = {"axis": 0} if scale.ndim else {}
+    by_row: dict[str, Any] = {"axis": 0} if scale.ndim else {}
     grid = (scale.reshape(-1), zero_point.reshape(-1).to(kind)) if by_row else (scale, zero_point.to(kind))
     integers = torch.onnx.ops.symbolic("QuantizeLinear", (x, *grid), by_row, dtype=kind, shape=x.shape)
     rounded: Tensor = torch.onnx.ops.symbolic(
