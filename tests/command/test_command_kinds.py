@@ -156,28 +156,47 @@ def test_predictions_need_no_labels(pruned_model: Path, rows_folder: Path, tmp_p
     assert not any("accuracy" in name for name in report["metrics"])
 
 
-def test_mnli_has_two_validation_sets(pruned_model: Path, tmp_path: Path) -> None:
-    """A local folder in the place of the Hub's copy, with the splits' names of MNLI."""
-    from sparseml.transformers import text_classification
+def test_mnli_has_two_sets_of_each(pruned_model: Path, tmp_path: Path) -> None:
+    """From a saved dataset whose splits are called as MNLI's are."""
+    from datasets import Dataset, DatasetDict
 
-    folder = tmp_path / "mnli"
     classes = ("entailment", "neutral", "contradiction")
-    for split, count in (("train", 24), ("validation_matched", 9), ("validation_mismatched", 12)):
-        rows = [{"premise": text(), "hypothesis": text(), "label": classes[i % 3]} for i in range(count)]
-        tiny.write(folder / f"{split}.jsonl", rows)
-    report = text_classification.main(
-        model_name_or_path=str(pruned_model),
-        task_name="mnli",
-        train_file=str(folder / "train.jsonl"),
-        validation_file=",".join(str(folder / f"validation_{kind}.jsonl") for kind in ("matched",)),
-        output_dir=str(tmp_path / "run"),
-        recipe=tiny.RECIPE,
-        do_train=True,
+    counts = {
+        "train": 24,
+        "validation_matched": 9,
+        "validation_mismatched": 12,
+        "test_matched": 5,
+        "test_mismatched": 7,
+    }
+    DatasetDict(
+        {
+            split: Dataset.from_list(
+                [{"premise": text(), "hypothesis": text(), "label": classes[i % 3]} for i in range(count)]
+            )
+            for split, count in counts.items()
+        }
+    ).save_to_disk(tmp_path / "mnli")
+    no_files = dict.fromkeys(("train_file", "validation_file"))
+    folder = tmp_path / "run"
+    report = train(
+        pruned_model,
+        tmp_path,
+        folder,
+        **no_files,
+        dataset_name=tmp_path / "mnli",
         do_eval=True,
-        max_seq_length=32,
+        do_predict=True,
     )
-    assert report["data"]["labels"] == list(classes)
-    assert "eval_accuracy" in report["metrics"]
+    assert {"eval_accuracy", "eval_accuracy_mm", "predict_accuracy", "predict_accuracy_mm"} <= report[
+        "metrics"
+    ].keys()
+    sizes = [
+        len((folder / f"predict_results{end}.txt").read_text(encoding="utf-8").splitlines())
+        for end in ("", "-mm")
+    ]
+    assert sizes == [6, 8]
+    kept = json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
+    assert kept["eval_accuracy_mm"] == report["metrics"]["eval_accuracy_mm"]
 
 
 def test_fp16_on_a_cpu_is_bfloat16_and_said_once(
