@@ -40,7 +40,8 @@ class Classifier:
         self.engine = engine
         self.tokenizer = tokenizer
         # Old exports are made for one shape: then every batch is padded to it.
-        self._fixed_rows, self._fixed_length = (engine.inputs[0].shape + (None, None))[:2]
+        rows, length, *_ = (*engine.inputs[0].shape, None, None)
+        self._fixed_rows, self._fixed_length = rows, length
         self._most_rows = self._fixed_rows or batch_size
         if self._fixed_length and self._fixed_length < tokenizer.max_length:
             raise ModelError(
@@ -51,12 +52,17 @@ class Classifier:
             ThreadPoolExecutor(engine.num_streams, "deepsparse") if engine.num_streams > 1 else None
         )
 
-    def logits(self, rows: Sequence[Row]) -> Array:
-        """Logits of (rows, labels), in the order of the rows; safe to call from several threads."""
+    def logits(self, rows: Sequence[Row], spread: bool = True) -> Array:
+        """Logits of (rows, labels), in the order of the rows; safe to call from several threads.
+
+        Args:
+            rows: one or more.
+            spread: over the engine's streams; False stays in the thread of the caller, who has several.
+        """
         encodings = self.tokenizer.encode(rows)
         batches = plan([len(encoding) for encoding in encodings], self._most_rows)
         parts = [[encodings[index] for index in batch] for batch in batches]
-        if self._threads is None or len(parts) == 1:
+        if self._threads is None or len(parts) == 1 or not spread:
             found = [self._run(part) for part in parts]
         else:
             found = list(self._threads.map(self._run, parts))
@@ -71,12 +77,16 @@ class Classifier:
             self._threads.shutdown()
 
     def _run(self, encodings: Sequence[Encoding]) -> Array:
-        length = self._fixed_length or max(map(len, encodings))
+        length = self._fixed_length or self._rounded(max(map(len, encodings)))
         feeds = self.tokenizer.arrays(encodings, length, self.engine.input_names)
         missing = (self._fixed_rows or 0) - len(encodings)
         if missing > 0:
             feeds = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in feeds.items()}
         return self.engine.run(feeds)[0][: len(encodings)]
+
+    def _rounded(self, length: int) -> int:
+        step = self.engine.length_step
+        return min(-(-length // step) * step, max(length, self.tokenizer.max_length))
 
 
 def plan(lengths: Sequence[int], most_rows: int | None = None, budget: int = TOKEN_BUDGET) -> list[list[int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsparse.errors import ModelError
-from resparse.errors import did_you_mean
+from resparse.errors import nearest
 
 MODEL = "model.onnx"
 CONFIG = "config.json"
@@ -64,11 +64,11 @@ def onnx_file(source: str | Path) -> Path:
                 return folder / MODEL
         raise ModelError(_no_model(path))
     if not path.exists():
-        near = (
-            did_you_mean(path.name, [item.name for item in path.parent.iterdir()]) if _listable(path) else ""
-        )
+        siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(path.name, siblings, most=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise ModelError(
-            f"There is no model {text}: a deployment folder, an .onnx file or a zoo: stub is wanted. {near}".rstrip()
+            f"There is no {text}; wanted is a deployment folder, an .onnx file or a zoo: stub.{hint}"
         )
     if path.suffix != ".onnx":
         raise ModelError(f"{text} is no .onnx file: a deployment folder or an .onnx file is wanted.")
@@ -121,7 +121,3 @@ def _no_model(folder: Path) -> str:
             f"sparseml.transformers.export_onnx --model_path {folder} --task text_classification"
         )
     return f"{folder} has no {MODEL}. It holds: {', '.join(names[:8]) or 'nothing'}."
-
-
-def _listable(path: Path) -> bool:
-    return path.parent.is_dir()

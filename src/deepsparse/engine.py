@@ -81,6 +81,11 @@ class Engine:
         return self.resources.streams
 
     @property
+    def length_step(self) -> int:
+        """Sequence lengths that are multiples of this one suit the engine; 1 where any does."""
+        return self._backend.length_step
+
+    @property
     def input_names(self) -> list[str]:
         """The names of the inputs, in the model's order."""
         return [spec.name for spec in self.inputs]

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepsparse.backends import AUTOMATIC
 from deepsparse.backends.base import Array
 from deepsparse.deployment import CONFIG, open_deployment
@@ -135,7 +137,12 @@ class TextClassificationPipeline(Pipeline):
         tokenizer = load_tokenizer(deployment, longest)
         self.sequence_length = tokenizer.max_length
         self.engine = Engine(
-            deployment.model, batch_size, num_cores, num_streams, scheduler, engine_type=engine_type
+            deployment.model,
+            batch_size,
+            num_cores,
+            num_streams,
+            scheduler or "async",
+            engine_type=engine_type,
         )
         self._classifier = Classifier(self.engine, tokenizer, batch_size)
         self.top_k = len(self.labels) if return_all_scores else min(top_k, len(self.labels))
@@ -159,16 +166,23 @@ class TextClassificationPipeline(Pipeline):
 
     def predict(self, sequences: Any) -> list[Prediction]:
         """Classify, and give a `Prediction` for each row."""
+        return self.decide(self.logits(sequences))
+
+    def logits(self, sequences: Any, spread: bool = True) -> Array:
+        """What the model itself gives: (rows, labels), in the order of the rows.
+
+        Args:
+            sequences: as for a call.
+            spread: over the engine's streams; False stays in the thread of the caller, who has several.
+        """
         rows = parse_rows(sequences)
-        return self._label_set.best(self._classifier.logits(rows), self.top_k) if rows else []
+        if not rows:
+            return np.empty((0, len(self.labels)), np.float32)
+        return self._classifier.logits(rows, spread)
 
-    def logits(self, sequences: Any) -> Array:
-        """What the model itself gives: (rows, labels), in the order of the rows."""
-        return self._classifier.logits(parse_rows(sequences))
-
-    def decide(self, logits: Array) -> list[Prediction]:
-        """Name and score logits."""
-        return self._label_set.best(logits, self.top_k)
+    def decide(self, logits: Array, top_k: int | None = None) -> list[Prediction]:
+        """Name and score logits; with `top_k` other than the pipeline's own, where it is given."""
+        return self._label_set.best(logits, top_k or self.top_k)
 
     def stream(self, sequences: Iterable[Any]) -> Iterator[Prediction]:
         """Classify any number of rows, in order, holding few of them at a time."""
@@ -176,9 +190,9 @@ class TextClassificationPipeline(Pipeline):
         while window := list(islice(source, _WINDOW)):
             yield from self.predict(window)
 
-    def output(self, predictions: Sequence[Prediction]) -> TextClassificationOutput:
+    def output(self, predictions: Sequence[Prediction], top_k: int | None = None) -> TextClassificationOutput:
         """The predictions as a pipeline gives them."""
-        if self.top_k == 1:
+        if (top_k or self.top_k) == 1:
             return TextClassificationOutput(
                 [prediction.label for prediction in predictions],
                 [prediction.score for prediction in predictions],

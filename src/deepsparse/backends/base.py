@@ -32,26 +32,23 @@ class Resources:
 
     Attributes:
         cores: threads that compute, in all streams together.
-        streams: runs that go on side by side, each with its share of the cores.
+        streams: runs that go on side by side.
     """
 
     cores: int
     streams: int
 
-    @property
-    def threads_per_stream(self) -> int:
-        """The share of one stream."""
-        return max(1, self.cores // self.streams)
-
 
 class Backend(Protocol):
     """A model that is ready to run.
 
-    `run` is called from as many threads at once as there are streams.
+    `run` is called from as many threads at once as there are streams. Engines that compile a kernel for every
+    shape state a `length_step` above 1: sequences are then padded to multiples of it, so that shapes are few.
     """
 
     name: str
     version: str
+    length_step: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

@@ -18,7 +18,8 @@ class OpenVinoBackend:
     """A model compiled by OpenVINO for the processor."""
 
     name = "openvino"
-    version = openvino.__version__.partition("-")[0]
+    version: str = openvino.__version__.partition("-")[0]
+    length_step = 16
 
     def __init__(self, model: Path, resources: Resources) -> None:
         core = openvino.Core()
@@ -27,10 +28,7 @@ class OpenVinoBackend:
             compiled = core.compile_model(
                 network,
                 "CPU",
-                {
-                    "INFERENCE_NUM_THREADS": resources.threads_per_stream * resources.streams,
-                    "NUM_STREAMS": resources.streams,
-                },
+                {"INFERENCE_NUM_THREADS": resources.cores, "NUM_STREAMS": resources.streams},
             )
         except RuntimeError as error:
             reason = str(error).strip().rsplit("\n", maxsplit=1)[-1]

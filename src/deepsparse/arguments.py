@@ -1,0 +1,73 @@
+"""Command lines: errors like all others, and options in either spelling."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from deepsparse.errors import DeepsparseError
+from resparse.errors import nearest
+
+
+class ArgumentsError(DeepsparseError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UserErrors and name the nearest option.
+
+    Args:
+        name: of the command.
+        summary: one sentence.
+        example: shown under the options.
+    """
+
+    def __init__(self, name: str, summary: str, example: str) -> None:
+        super().__init__(
+            prog=name,
+            description=summary,
+            epilog=example,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise, instead of leaving."""
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        options = [option for action in self._actions for option in action.option_strings]
+        near = nearest(unknown[0], options, most=2) if unknown else []
+        hint = f" Did you mean {' or '.join(near)}?" if near else f" `{self.prog} --help` lists the options."
+        raise ArgumentsError(f"{message[:1].upper()}{message[1:]}.{hint}")
+
+    @staticmethod
+    def count(text: str) -> int:
+        """A whole number from 1 on."""
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if number < 1:
+            raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is wanted")
+        return number
+
+    @staticmethod
+    def seconds(text: str) -> float:
+        """A number above 0."""
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds above 0 is wanted")
+        return number
+
+
+def normal_options(words: Sequence[str]) -> list[str]:
+    """The words, with options spelled with hyphens: --model_path is --model-path."""
+    normal = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        is_option = name.startswith("--") and len(name) > 2
+        normal.append((name.replace("_", "-") if is_option else name) + equals + value)
+    return normal

@@ -1,0 +1,128 @@
+"""The command `deepsparse.server`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepsparse.arguments import Parser, normal_options
+from deepsparse.pipeline import normal_task
+from deepsparse.server.config import ConfigError, EndpointConfig, ServerConfig, load_config
+from resparse.console import run, say, warn
+
+_EXAMPLE = """\
+for example:
+  deepsparse.server --task text_classification --model_path deployment/
+  deepsparse.server --config_file config.yaml
+
+a configuration file:
+  endpoints:
+    - task: text_classification
+      model: deployment/
+      route: /tweets"""
+
+_LEVELS = ("critical", "error", "warning", "info", "debug")
+# What was taken is finished; a client that never ends its request does not keep the server for ever.
+_GRACE_S = 30
+
+
+def cli() -> int:
+    """Run the command with the words of the process."""
+    return run(lambda: main(sys.argv[1:]))
+
+
+def main(words: Sequence[str]) -> int:
+    """Load the models, then serve until a signal.
+
+    Raises:
+        UserError: a mistake on the command line, in the configuration or in a model.
+    """
+    arguments = _parser().parse_args(normal_options(words))
+    config = _config(arguments)
+    # Only now, since the mistakes above should show at once.
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"The server needs {error.name}, which is not installed: pip install 'resparse[server]'."
+        ) from error
+    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.reload import ConfigWatch
+
+    for field in config.without_effect():
+        warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
+    endpoints = Endpoints(config)
+    watch = ConfigWatch(Path(arguments.config_file), config) if arguments.hot_reload_config else None
+    app = create_app(Server(endpoints, config.model_dump(mode="json"), watch))
+    for endpoint in endpoints:
+        engine = endpoint.pipeline.engine
+        say(
+            f"{endpoint.name}: {endpoint.config.model} on {engine.engine_type}, {engine.num_cores} cores, at "
+            f"/v2/models/{endpoint.name}/infer"
+        )
+    shown = "localhost" if arguments.host == "0.0.0.0" else arguments.host
+    say(f"serving on http://{shown}:{arguments.port}/ (Ctrl-C ends it)")
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_level=arguments.log_level,
+        access_log=arguments.log_level == "debug",
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> ServerConfig:
+    models = [model for model in (*arguments.model, arguments.model_path) if model]
+    file = arguments.config_file
+    if file and (models or arguments.task):
+        raise ConfigError("Give either --config_file, or a task and a model.")
+    if arguments.hot_reload_config and not file:
+        raise ConfigError("--hot-reload-config follows a file: give --config_file.")
+    if file:
+        config = load_config(file)
+    elif len(models) == 1:
+        task = normal_task(arguments.task or "text_classification")
+        endpoint = EndpointConfig(task=task, model=models[0], name=task, batch_size=arguments.batch_size)
+        config = ServerConfig(endpoints=[endpoint])
+    else:
+        raise ConfigError(
+            "Which model? Give one --model_path, or --config_file with several. `--help` shows examples."
+        )
+    given = {
+        "num_cores": arguments.num_cores,
+        "num_workers": arguments.num_workers,
+        "integration": arguments.integration,
+        "max_request_bytes": arguments.max_request_bytes,
+        "max_queued_texts": arguments.max_queued_texts,
+    }
+    return config.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _parser() -> Parser:
+    parser = Parser("deepsparse.server", "Serve text classifiers over HTTP.", _EXAMPLE)
+    add = parser.add_argument
+    add("model", nargs="*", help="the same as --model_path")
+    add("--task", help="text_classification, or one of its other names")
+    add("--model-path", help="a deployment folder, an .onnx file, or a zoo: stub")
+    add("--config-file", help="a YAML file with one or more endpoints, instead of --task and --model_path")
+    add("--host", default="0.0.0.0", help="the address to listen at [%(default)s]")
+    add("--port", type=parser.count, default=5543, help="[%(default)s]")
+    add("--log-level", default="info", choices=_LEVELS, help="[%(default)s]")
+    add("--hot-reload-config", action="store_true", help="follow changes of the configuration file")
+    add("--batch-size", type=parser.count, help="texts computed at a time, at most")
+    add("--num-cores", type=parser.count, help="threads that compute [all cores]")
+    add("--num-workers", type=parser.count, help="batches computed side by side [one for each core]")
+    add("--integration", choices=("local", "sagemaker"), help="add sagemaker's routes")
+    add("--max-request-bytes", type=parser.count, help="answer 413 to larger requests [524,288]")
+    add("--max-queued-texts", type=parser.count, help="answer 429 when more would wait [1,024]")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli())

@@ -1,0 +1,180 @@
+"""Micro-batching: what arrives while the processor is busy is computed together, as soon as it is free.
+
+Nothing waits for company: a request that finds an idle worker starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from deepsparse.backends.base import Array
+from deepsparse.errors import DeepsparseError
+from deepsparse.inputs import Row
+
+# A request with many texts is cut into pieces of this many: all workers share it, and others get between.
+_PIECE = 64
+_LONGEST_PAUSE_S = 60
+
+
+class QueueFullError(DeepsparseError):
+    """Too much waits already.
+
+    Attributes:
+        retry_after: seconds until there should be room.
+    """
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyError(DeepsparseError):
+    """A request with more texts than may ever wait."""
+
+
+class ClosingError(DeepsparseError):
+    """The server is about to stop."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    rows: Sequence[Row]
+    answer: asyncio.Future[Array]
+
+
+class MicroBatcher:
+    """Rows of many callers, computed in common batches.
+
+    It belongs to one event loop; the computing happens in threads.
+
+    Args:
+        compute: rows to logits, (rows, labels), in order.
+        workers: batches computed side by side.
+        capacity: rows that may wait.
+        on_batch: told the rows of each batch.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[Row]], Array],
+        workers: int,
+        capacity: int,
+        on_batch: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        self._compute = compute
+        self._capacity = capacity
+        self._on_batch = on_batch
+        self._threads = ThreadPoolExecutor(workers, "batch")
+        self._idle = workers
+        self._workers = workers
+        self._pieces: deque[_Piece] = deque()
+        self._waiting = 0
+        self._scheduled = False
+        self._closing = False
+        self._all_done = asyncio.Event()
+        self._seconds_per_row = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait."""
+        return self._waiting
+
+    async def submit(self, rows: Sequence[Row]) -> Array:
+        """Wait for the logits of rows, in their order.
+
+        Raises:
+            QueueFullError: there is no room now.
+            TooManyError: there never is room for so many.
+            ClosingError: nothing is taken any more.
+        """
+        if self._closing:
+            raise ClosingError("The server is stopping and takes nothing new.")
+        if len(rows) > self._capacity:
+            raise TooManyError(
+                f"{len(rows):,} texts in one request; {self._capacity:,} may wait at a time. Send fewer at once."
+            )
+        if self._waiting + len(rows) > self._capacity:
+            raise QueueFullError(
+                f"{self._waiting:,} texts wait already and {self._capacity:,} may. Try again later.",
+                self._retry_after(),
+            )
+        loop = asyncio.get_running_loop()
+        pieces = [
+            _Piece(rows[start : start + _PIECE], loop.create_future())
+            for start in range(0, len(rows), _PIECE)
+        ]
+        self._pieces.extend(pieces)
+        self._waiting += len(rows)
+        if not self._scheduled:
+            # After all that is ready to run now: requests that arrived together are computed together.
+            self._scheduled = True
+            loop.call_soon(self._dispatch)
+        answers = await asyncio.gather(*(piece.answer for piece in pieces))
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    async def close(self) -> None:
+        """Take nothing new, finish what was taken, and let the threads go."""
+        self._closing = True
+        if self._pieces or self._idle < self._workers:
+            await self._all_done.wait()
+        self._threads.shutdown()
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        loop = asyncio.get_running_loop()
+        while self._idle and self._pieces:
+            pieces = self._take()
+            rows = [row for piece in pieces for row in piece.rows]
+            if not rows:
+                continue
+            self._idle -= 1
+            self._on_batch(len(rows))
+            running = loop.run_in_executor(self._threads, self._compute, rows)
+            running.add_done_callback(partial(self._finish, pieces, len(rows), time.perf_counter()))
+        if self._closing and not self._pieces and self._idle == self._workers:
+            self._all_done.set()
+
+    def _take(self) -> list[_Piece]:
+        """The next pieces: a fair share for each idle worker, in the order of arrival."""
+        share = max(math.ceil(self._waiting / self._idle), 1)
+        taken: list[_Piece] = []
+        count = 0
+        while self._pieces and (not taken or count + len(self._pieces[0].rows) <= min(share, _PIECE)):
+            piece = self._pieces.popleft()
+            self._waiting -= len(piece.rows)
+            if not piece.answer.cancelled():
+                taken.append(piece)
+                count += len(piece.rows)
+        return taken
+
+    def _finish(self, pieces: list[_Piece], count: int, started: float, done: asyncio.Future[Array]) -> None:
+        self._idle += 1
+        error = done.exception()
+        if error is None:
+            logits, start = done.result(), 0
+            # Smoothed over about the last ten batches.
+            spent = (time.perf_counter() - started) / count
+            self._seconds_per_row += 0.1 * (spent - self._seconds_per_row)
+            for piece in pieces:
+                part = logits[start : start + len(piece.rows)]
+                start += len(piece.rows)
+                if not piece.answer.done():
+                    piece.answer.set_result(part)
+        else:
+            for piece in pieces:
+                if not piece.answer.done():
+                    piece.answer.set_exception(error)
+        self._dispatch()
+
+    def _retry_after(self) -> int:
+        seconds = self._waiting * self._seconds_per_row / self._workers
+        return min(max(math.ceil(seconds), 1), _LONGEST_PAUSE_S)
