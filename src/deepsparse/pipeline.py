@@ -20,12 +20,13 @@ from deepsparse.inputs import parse_rows
 from deepsparse.labels import LabelSet, Prediction, label_set
 from resparse.console import say_once
 from resparse.errors import did_you_mean
+from resparse.progress import track
 
 TASKS = {"text_classification": ("glue", "sentiment_analysis")}
 """The tasks, and the other names that they have."""
 
 # Streams read this many rows at a time: enough to sort by length, few enough to hold.
-_WINDOW = 2048
+WINDOW = 2048
 _WITHOUT_EFFECT = ("input_shapes", "alias", "context", "executor", "benchmark", "trust_remote_code")
 
 
@@ -184,10 +185,18 @@ class TextClassificationPipeline(Pipeline):
         """Name and score logits; with `top_k` other than the pipeline's own, where it is given."""
         return self._label_set.best(logits, top_k or self.top_k)
 
-    def stream(self, sequences: Iterable[Any]) -> Iterator[Prediction]:
-        """Classify any number of rows, in order, holding few of them at a time."""
-        source = iter(sequences)
-        while window := list(islice(source, _WINDOW)):
+    def stream(self, sequences: Iterable[Any], progress: bool = False) -> Iterator[Prediction]:
+        """Classify any number of rows, in order, holding few of them at a time.
+
+        Args:
+            sequences: texts or pairs.
+            progress: show a bar once it has taken two seconds.
+
+        Raises:
+            InputError: a row that is no text; its position counts from the first of its `WINDOW` rows.
+        """
+        source = iter(track(sequences, "classifying") if progress else sequences)
+        while window := list(islice(source, WINDOW)):
             yield from self.predict(window)
 
     def output(self, predictions: Sequence[Prediction], top_k: int | None = None) -> TextClassificationOutput:

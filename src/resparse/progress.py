@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from resparse.console import console
 
@@ -24,17 +33,26 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
-def track(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Iterate, with a bar once that has taken two seconds."""
+def track(items: Iterable[Item], what: str) -> Iterator[Item]:
+    """Iterate, with a bar once that has taken two seconds; without an end where the items have no length."""
     bar = _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with _later(bar):
-        task = bar.add_task(what, total=len(items))
+        task = bar.add_task(what, total=len(items) if isinstance(items, Sized) else None)
         for item in items:
             yield item
             bar.advance(task)
 
 
-def _bar(*columns: TextColumn | BarColumn | MofNCompleteColumn | TimeElapsedColumn) -> Progress:
+@contextmanager
+def share(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to be told how much of `total` is done; a bar shows it after two seconds."""
+    bar = _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with _later(bar):
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 

@@ -20,14 +20,15 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         stated = Headers(scope=scope).get("content-length", "")
-        read = int(stated) if stated.isdigit() else 0
+        is_stated = stated.isdigit()
+        read = int(stated) if is_stated else 0
 
         async def counted() -> Message:
             nonlocal read
             if read > self._most:
                 raise self._refusal()
             message = await receive()
-            if not stated:
+            if not is_stated:
                 read += len(message.get("body", b""))
                 if read > self._most:
                     raise self._refusal()

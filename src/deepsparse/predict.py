@@ -1,0 +1,327 @@
+"""`sparseml predict`: label a file of texts, however large; go on where an earlier run was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from deepsparse.arguments import Parser, normal_options
+from deepsparse.backends import AUTOMATIC
+from deepsparse.errors import DeepsparseError, InputError
+from deepsparse.inputs import Row as TextRow
+from deepsparse.inputs import parse_row
+from deepsparse.labels import Prediction
+from deepsparse.pipeline import WINDOW, Pipeline, TextClassificationPipeline
+from deepsparse.tables import (
+    BadRow,
+    Place,
+    Row,
+    Table,
+    TableError,
+    Writer,
+    open_table,
+    wide_fields,
+    writer_for,
+)
+from resparse.console import say, warn
+from resparse.errors import did_you_mean
+from resparse.files import WriteError, write_json
+from resparse.progress import share
+
+_SINGLES = ("text", "sentence", "content", "tweet", "review", "comment", "message", "question")
+_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_A", "sentence_B"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
+_LABEL, _SCORE = "predicted_label", "predicted_score"
+_SHOWN = 5
+
+
+class PredictError(DeepsparseError):
+    """A prediction that cannot begin."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of one run.
+
+    Attributes:
+        rows, output: what is read and written.
+        rejected: the rows that could not be labelled.
+    """
+
+    rows: Path
+    output: Path
+
+    @property
+    def rejected(self) -> Path:
+        """The rows that could not be labelled, beside the output; only there when there are any."""
+        return self.output.with_name(f"{self.output.stem}.rejected.jsonl")
+
+    @property
+    def progress(self) -> Path:
+        """How far a run has come."""
+        return self.output.with_name(f".{self.output.name}.progress.json")
+
+    def part(self, whole: Path) -> Path:
+        """Where a file is written until it is complete."""
+        return whole.with_name(f".{whole.name}.part")
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all before these places is done, and safely written."""
+
+    place: Place
+    labelled: int = 0
+    refused: int = 0
+    output_bytes: int = 0
+    rejected_bytes: int = 0
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command.
+
+    Raises:
+        UserError: a mistake on the command line, in the model or in the file's columns.
+    """
+    arguments = _parser().parse_args(normal_options(words))
+    paths = Paths(Path(arguments.input), Path(arguments.output))
+    _check(paths, arguments.overwrite)
+    wide_fields()
+    table = open_table(paths.rows)
+    columns = _text_columns(table, arguments.input_column_names, paths.rows)
+    pipeline = Pipeline.create(
+        "text_classification",
+        model_path=arguments.model,
+        top_k=arguments.top_k,
+        sequence_length=arguments.sequence_length,
+        engine_type=arguments.engine,
+        num_cores=arguments.num_cores,
+    )
+    run = _Run(paths, table, columns, pipeline)
+    run.go()
+    return 0
+
+
+class _Run:
+    """One file, labelled window by window; after each, everything is on the disk and noted."""
+
+    def __init__(
+        self, paths: Paths, table: Table, columns: Sequence[str], pipeline: TextClassificationPipeline
+    ) -> None:
+        self._paths = paths
+        self._table = table
+        self._columns = columns
+        self._pipeline = pipeline
+        self._added = _added_columns(table, pipeline.top_k, paths.rows)
+        self._names = [*table.columns, *self._added]
+        self._first_refused: list[BadRow] = []
+
+    def go(self) -> None:
+        """Label all rows."""
+        paths = self._paths
+        key = self._key()
+        progress = _resumed(paths, key) or Progress(self._table.start)
+        try:
+            with ExitStack() as stack:
+                output = stack.enter_context(_opened(paths.part(paths.output), progress.output_bytes))
+                refused = stack.enter_context(_opened(paths.part(paths.rejected), progress.rejected_bytes))
+                writer = writer_for(paths.output, paths.rows, output)
+                if progress.output_bytes == 0:
+                    writer.header(self._names)
+                advance = stack.enter_context(
+                    share(f"labelling {paths.rows.name}", paths.rows.stat().st_size)
+                )
+                source = self._table.rows(progress.place)
+                while window := list(islice(source, WINDOW)):
+                    self._label(window, writer, refused, progress)
+                    for file in (output, refused):
+                        file.flush()
+                        os.fsync(file.fileno())
+                    progress.place = window[-1].after
+                    progress.output_bytes, progress.rejected_bytes = output.tell(), refused.tell()
+                    write_json(paths.progress, _noted(key, progress))
+                    advance(progress.place.byte)
+        except OSError as error:
+            raise WriteError(
+                f"Could not write {paths.output}: {error.strerror or error}. What is done is kept: run the same "
+                "command again to go on."
+            ) from error
+        self._finish(progress)
+
+    def _label(
+        self, window: Sequence[Row | BadRow], writer: Writer, refused: TextIO, progress: Progress
+    ) -> None:
+        """Write a window's rows, each to where it belongs."""
+        for found in self._labelled(window):
+            if isinstance(found, BadRow):
+                progress.refused += 1
+                self._first_refused = [*self._first_refused, found][:_SHOWN]
+                refused.write(_refusal(found))
+            else:
+                progress.labelled += 1
+                writer.row(found, self._names)
+
+    def _labelled(self, window: Sequence[Row | BadRow]) -> Iterator[dict[str, Any] | BadRow]:
+        """Each row with its labels, or what is wrong with it, in order."""
+        texts = [row if isinstance(row, BadRow) else self._text(row) for row in window]
+        rows = [text for text in texts if not isinstance(text, BadRow)]
+        predictions = iter(self._pipeline.predict(rows))
+        for row, text in zip(window, texts, strict=True):
+            if isinstance(text, BadRow):
+                yield text
+            elif isinstance(row, Row):
+                yield {**row.values, **dict(zip(self._added, _flat(next(predictions)), strict=True))}
+
+    def _text(self, row: Row) -> TextRow | BadRow:
+        if missing := [name for name in self._columns if row.values.get(name) is None]:
+            return BadRow(row.line, row.after, f"no {missing[0]!r}", row.raw)
+        try:
+            return parse_row([row.values[name] for name in self._columns], "the row")
+        except InputError as error:
+            return BadRow(row.line, row.after, str(error), row.raw)
+
+    def _key(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on."""
+        rows, model = self._paths.rows.stat(), self._pipeline.model_path.stat()
+        return {
+            "input": [rows.st_size, rows.st_mtime_ns],
+            "model": [str(self._pipeline.model_path.resolve()), model.st_size, model.st_mtime_ns],
+            "columns": list(self._columns),
+            "settings": [self._pipeline.top_k, self._pipeline.sequence_length],
+        }
+
+    def _finish(self, progress: Progress) -> None:
+        paths = self._paths
+        if progress.labelled == 0 and progress.refused == 0:
+            warn(f"{paths.rows} has no rows below its header.")
+        paths.rejected.unlink(missing_ok=True)
+        if progress.refused:
+            paths.part(paths.rejected).replace(paths.rejected)
+        else:
+            paths.part(paths.rejected).unlink()
+        paths.part(paths.output).replace(paths.output)
+        paths.progress.unlink(missing_ok=True)
+        say(f"{paths.output}: {progress.labelled:,} rows labelled")
+        if progress.refused:
+            warn(f"{progress.refused:,} rows could not be labelled; they are in {paths.rejected}:")
+            for row in self._first_refused:
+                say(f"  {paths.rows}, line {row.line}: {row.reason}")
+
+
+def _opened(path: Path, size: int) -> Any:
+    """A file to go on writing after its first `size` bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("r+" if size else "w", encoding="utf-8", newline="")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def _resumed(paths: Paths, key: dict[str, Any]) -> Progress | None:
+    """What an earlier run has done; None where there was none, or it was about something else."""
+    try:
+        noted = json.loads(paths.progress.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(noted, dict) or noted.get("key") != key:
+        say(f"{paths.rows} is labelled from its beginning: file, model or settings have changed.")
+        return None
+    done = noted["done"]
+    progress = Progress(Place(*done.pop("place")), **done)
+    parts = (
+        (paths.part(paths.output), progress.output_bytes),
+        (paths.part(paths.rejected), progress.rejected_bytes),
+    )
+    if any(not part.is_file() or part.stat().st_size < size for part, size in parts):
+        return None
+    say(f"going on at line {progress.place.line:,} of {paths.rows}; {progress.labelled:,} rows are labelled")
+    return progress
+
+
+def _noted(key: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    done = {**vars(progress), "place": [progress.place.byte, progress.place.line]}
+    return {"key": key, "done": done}
+
+
+def _refusal(row: BadRow) -> str:
+    return json.dumps({"line": row.line, "reason": row.reason, "row": row.raw}, ensure_ascii=False) + "\n"
+
+
+def _flat(prediction: Prediction) -> list[Any]:
+    return [
+        item
+        for pair in zip(prediction.labels, prediction.scores, strict=True)
+        for item in (pair[0], round(pair[1], 6))
+    ]
+
+
+def _added_columns(table: Table, top_k: int, path: Path) -> list[str]:
+    ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
+    added = [f"{name}{rank}" for rank in ranks for name in (_LABEL, _SCORE)]
+    if taken := [name for name in added if name in table.columns]:
+        raise TableError(f"{path} has a column {taken[0]!r} already: rename it.")
+    return added
+
+
+def _text_columns(table: Table, asked: str | None, path: Path) -> list[str]:
+    """The one or two columns to classify."""
+    listed = ", ".join(table.columns)
+    if asked:
+        names = [name.strip() for name in asked.split(",")]
+        for name in names:
+            if name not in table.columns:
+                raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, table.columns)}")
+        if len(names) > 2:
+            raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
+        return names
+    by_folded = {name.lower(): name for name in table.columns}
+    for pair in _PAIRS:
+        if all(name.lower() in by_folded for name in pair):
+            return [by_folded[name.lower()] for name in pair]
+    for name in _SINGLES:
+        if name in by_folded:
+            return [by_folded[name]]
+    if len(table.columns) == 1:
+        return table.columns
+    raise TableError(f"Which column of {path} holds the text? Choose with --input_column_names: {listed}.")
+
+
+def _check(paths: Paths, overwrite: bool) -> None:
+    if paths.output.exists() and not overwrite:
+        raise PredictError(f"{paths.output} is there already: give another --output, or --overwrite.")
+    if paths.output.exists() and paths.rows.exists() and paths.output.samefile(paths.rows):
+        raise PredictError("--output is the --input itself: give another.")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "sparseml predict",
+        "Label each row of a CSV, TSV or JSON Lines file. A run that was cut off goes on when repeated.",
+        "for example:\n  sparseml predict deployment/ --input rows.csv --output labelled.csv",
+    )
+    add = parser.add_argument
+    add("model", help="a deployment folder, an .onnx file, or a zoo: stub")
+    add("--input", required=True, help="the rows, with a header line (or JSON Lines)")
+    add("--output", required=True, help="the same rows, with predicted_label and predicted_score")
+    add("--input-column-names", help="the text column, or two with a comma between [found by their names]")
+    add("--top-k", type=parser.count, default=1, help="labels for each row, best first [%(default)s]")
+    add(
+        "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
+    )
+    add("--engine", default=AUTOMATIC, help="onnxruntime, openvino, ... [the best that is installed]")
+    add("--num-cores", type=parser.count, help="threads that compute [all cores]")
+    add("--overwrite", action="store_true", help="replace an output that is there already")
+    return parser

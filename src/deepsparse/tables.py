@@ -1,0 +1,280 @@
+"""CSV, TSV and JSON Lines of any size, row by row; a row that cannot be read does not stop the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TextIO
+
+from deepsparse.errors import DeepsparseError
+
+# A quote that opens and never closes would make one record of the rest of the file.
+_LONGEST_RECORD = 4 * 1024 * 1024
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
+_DELIMITED = (".csv", ".tsv")
+
+
+class TableError(DeepsparseError):
+    """A file that cannot be read as a table, or columns that it does not have."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where reading may go on: the byte and the line (from 1) after a row."""
+
+    byte: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that was read.
+
+    Attributes:
+        line: where it begins.
+        after: where the next one begins.
+        values: by column.
+        raw: as it stands in the file.
+    """
+
+    line: int
+    after: Place
+    values: dict[str, Any]
+    raw: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was not, and why."""
+
+    line: int
+    after: Place
+    reason: str
+    raw: str
+
+
+class Table(Protocol):
+    """A file of rows.
+
+    Attributes:
+        columns: their names; of JSON Lines, those of the first row.
+        start: where the rows begin.
+    """
+
+    columns: list[str]
+    start: Place
+
+    def rows(self, place: Place) -> Iterator[Row | BadRow]:
+        """The rows from a place on."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes rows in the way of a file's kind."""
+
+    def header(self, columns: Sequence[str]) -> None:
+        """Begin a file."""
+        ...
+
+    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
+        """Add a row."""
+        ...
+
+
+def open_table(path: Path) -> Table:
+    """Open a table by its ending.
+
+    Raises:
+        TableError: missing, empty, of another kind, or without a header that makes sense.
+    """
+    if not path.is_file():
+        raise TableError(f"There is no file {path}.")
+    if path.suffix.lower() in _DELIMITED:
+        return _Delimited(path)
+    if path.suffix.lower() in _JSON_LINES:
+        return _JsonLines(path)
+    raise TableError(f"{path}: a file that ends in .csv, .tsv or .jsonl is wanted.")
+
+
+def writer_for(path: Path, source: Path, file: TextIO) -> Writer:
+    """What writes rows of `source` to `path`.
+
+    Raises:
+        TableError: the two are not of one kind.
+    """
+    wanted = _DELIMITED if source.suffix.lower() in _DELIMITED else _JSON_LINES
+    if path.suffix.lower() not in wanted:
+        raise TableError(
+            f"{path}: rows of {source} are written to a file that ends in {' or '.join(wanted)}."
+        )
+    if wanted is _JSON_LINES:
+        return _JsonWriter(file)
+    return _DelimitedWriter(file, "\t" if path.suffix.lower() == ".tsv" else ",")
+
+
+class _Delimited:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_RECORD)
+            end = file.tell()
+        header = _decoded(first, path)
+        self._delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
+        names = next(csv.reader([header], delimiter=self._delimiter), [])
+        self.columns = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+        if not self.columns:
+            raise TableError(f"{path} has no header: its first line has to name the columns.")
+        if len(set(self.columns)) < len(self.columns):
+            raise TableError(f"{path}: the header names a column twice: {', '.join(self.columns)}.")
+        self.start = Place(end, 2)
+
+    def rows(self, place: Place) -> Iterator[Row | BadRow]:
+        with self._path.open("rb") as file:
+            file.seek(place.byte)
+            line = place.line
+            while True:
+                found = self._next(file, line)
+                if found is None:
+                    return
+                line = found.after.line
+                if found.raw.strip("\r\n"):
+                    yield found
+
+    def _next(self, file: BinaryIO, line: int) -> Row | BadRow | None:
+        """The record that begins here: on one line, or on several when a quoted value holds line breaks."""
+        first = file.readline(_LONGEST_RECORD)
+        if not first:
+            return None
+        second = Place(file.tell(), line + 1)
+        taken = [first]
+        try:
+            fields = next(csv.reader(_lines(file, taken), delimiter=self._delimiter, strict=True), [])
+            reason = None if len(fields) == len(self.columns) else self._ragged(fields)
+        except csv.Error as error:
+            fields, reason = [], _explain(str(error))
+        except UnicodeDecodeError:
+            fields, reason = [], "not UTF-8 text"
+        if reason is not None and self._delimiter == "\t":
+            # GLUE's own files and others use tabs without any quoting.
+            plain = first.decode(errors="replace").rstrip("\r\n").split("\t")
+            if len(plain) == len(self.columns) and "�" not in plain:
+                fields, reason, taken = plain, None, [first]
+        if reason is not None:
+            # Only the line at which it went wrong is lost: the next may be a sound record.
+            file.seek(second.byte)
+            return BadRow(line, second, reason, first.decode(errors="replace").rstrip("\r\n"))
+        after = Place(second.byte + sum(map(len, taken[1:])), line + len(taken))
+        file.seek(after.byte)
+        raw = b"".join(taken).decode()
+        return Row(line, after, dict(zip(self.columns, fields, strict=True)), raw)
+
+    def _ragged(self, fields: list[str]) -> str:
+        return f"{len(fields)} field{'s' if len(fields) != 1 else ''}, but the header has {len(self.columns)}"
+
+
+class _JsonLines:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.start = Place(0, 1)
+        first = next((row for row in self.rows(self.start) if isinstance(row, Row)), None)
+        if first is None:
+            raise TableError(f'{path}: no line is a JSON object such as {{"text": "..."}}.')
+        self.columns = list(first.values)
+
+    def rows(self, place: Place) -> Iterator[Row | BadRow]:
+        with self._path.open("rb") as file:
+            file.seek(place.byte)
+            line = place.line
+            while data := file.readline(_LONGEST_RECORD):
+                after = Place(file.tell(), line + 1)
+                raw = data.decode(errors="replace").strip()
+                if raw:
+                    yield _json_row(data, raw, line, after)
+                line += 1
+
+
+def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:
+    try:
+        values = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return BadRow(line, after, "not UTF-8 text", raw)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
+        return BadRow(line, after, f"not JSON: {reason}", raw)
+    if not isinstance(values, dict):
+        return BadRow(line, after, "not a JSON object", raw)
+    return Row(line, after, values, raw)
+
+
+class _DelimitedWriter:
+    def __init__(self, file: TextIO, delimiter: str) -> None:
+        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+
+    def header(self, columns: Sequence[str]) -> None:
+        self._writer.writerow(columns)
+
+    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
+        self._writer.writerow([values[column] for column in columns])
+
+
+class _JsonWriter:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def header(self, columns: Sequence[str]) -> None:
+        """JSON Lines have none."""
+
+    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
+        self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def _lines(file: BinaryIO, taken: list[bytes]) -> Iterator[str]:
+    """The lines of one record, as the CSV reader asks for them; `taken` holds the first, and gains the rest."""
+    yield taken[0].decode()
+    length = len(taken[0])
+    while length < _LONGEST_RECORD and (line := file.readline(_LONGEST_RECORD)):
+        taken.append(line)
+        length += len(line)
+        yield line.decode()
+
+
+def _delimiter(header: str) -> str:
+    if "," in header:
+        return ","
+    return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
+
+
+def _decoded(line: bytes, path: Path) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
+
+
+def _explain(reason: str) -> str:
+    if "unexpected end of data" in reason:
+        return "a double quote opens and never closes"
+    if "expected after" in reason:
+        return "text follows a closing double quote"
+    return reason
+
+
+def wide_fields() -> None:
+    """Let CSV values be as long as a record may be; the module's own limit is 128 KiB, and global."""
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))
+
+
+__all__ = [
+    "BadRow",
+    "Place",
+    "Row",
+    "Table",
+    "TableError",
+    "Writer",
+    "open_table",
+    "wide_fields",
+    "writer_for",
+]
