@@ -243,6 +243,7 @@ _WRITE_FAILED = (
     *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)),
     "PytorchStreamWriter",
     "unexpected pos",
+    "iostream error",
     "I/O error",
 )
 

@@ -56,12 +56,11 @@ class RecipeTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         asked = kwargs.get("args", args[1] if len(args) > 1 else None)
-        existed = asked is None or Path(asked.output_dir).exists()
+        folder = Path(asked.output_dir).absolute() if asked is not None else Path.cwd()
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
-        if not existed:
-            Path(
-                self.args.output_dir
-            ).rmdir()  # made too early: it comes with the first thing that is written
+        for path in missing:
+            path.rmdir()  # made too early by the Trainer: folders come with the first thing that is written
         self.session: Session | None = None
         self.base = base
         self.teacher = (
