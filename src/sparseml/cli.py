@@ -1,4 +1,4 @@
-"""The front door: `sparseml train | recipe | demo`. Heavy imports happen inside the work."""
+"""The front door: `sparseml train | export | recipe | demo`. Heavy imports happen inside the work."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _HELP = """\
 usage: sparseml VERB ...
 
   train      fine-tune a pruned checkpoint on a dataset by a recipe (train --help lists the arguments)
+  export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
+  predict    label a CSV, TSV or JSON Lines file with an exported model
   recipe     show a recipe, check it, or list the modifiers that one may use
   demo       run it all on the embedded model and data
 
@@ -34,7 +36,21 @@ usage: sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
 
 RECIPE is a file (.yaml, .yml, .md), a zoo: stub, or the text of a recipe."""
 
-_TRAINING_PACKAGES = frozenset({"accelerate", "datasets", "scipy", "sklearn", "torch", "transformers"})
+_TRAINING_PACKAGES = frozenset(
+    [
+        "accelerate",
+        "datasets",
+        "onnx",
+        "onnx_ir",
+        "onnxruntime",
+        "onnxscript",
+        "scipy",
+        "sklearn",
+        "torch",
+        "transformers",
+    ]
+)
+_RUNTIME_PACKAGES = frozenset({"onnxruntime", "tokenizers"})
 
 
 class CommandError(UserError):
@@ -74,14 +90,29 @@ def _train(words: list[str]) -> int | None:
     try:
         from sparseml.transformers import text_classification
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _TRAINING_PACKAGES:
-            raise
-        raise CommandError(
-            f"Training needs the package {package!r}, which is not installed: pip install 'resparse[torch]'."
-        ) from error
+        raise _missing("Training", error) from error
     text_classification.main(words)
     return 0
+
+
+def _export(words: list[str]) -> int | None:
+    from sparseml.transformers import export
+
+    try:
+        export.main(words)
+    except ModuleNotFoundError as error:
+        raise _missing("An export", error) from error
+    return 0
+
+
+def _missing(what: str, error: ModuleNotFoundError) -> Exception:
+    """What to say when a package is not there; the error itself when the package is nothing that users install."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _TRAINING_PACKAGES:
+        return error
+    return CommandError(
+        f"{what} needs the package {package!r}, which is not installed: pip install 'resparse[torch]'."
+    )
 
 
 def _demo(words: list[str]) -> int | None:
@@ -97,4 +128,11 @@ def _recipe(words: list[str]) -> int | None:
     return _dispatch(words, "sparseml recipe", verbs, _RECIPE_HELP)
 
 
-_VERBS: Mapping[str, Verb] = {"train": _train, "recipe": _recipe, "demo": _demo, "--version": _version}
+_VERBS: Mapping[str, Verb] = {
+    "train": _train,
+    "predict": _predict,
+    "export": _export,
+    "recipe": _recipe,
+    "demo": _demo,
+    "--version": _version,
+}
