@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sparseml.data import Labels, TextData
 from sparseml.metrics import decisions, probabilities
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint
+from sparseml.session.progress import ProgressCallback
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers.arguments import Arguments
@@ -45,7 +47,12 @@ def print_schedule(trainer: RecipeTrainer) -> None:
 
 def train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
     """Train, and save the model whole; returns the training's metrics."""
-    result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressCallback):
+                callback.stop()  # an error is not to be printed into a bar
     trainer.save_model()
     folder = Path(trainer.args.output_dir)
     with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
@@ -178,8 +185,22 @@ def _prediction(chosen: Any, labels: Labels) -> str:
 
 
 def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> None:
-    write_json(folder / f"{split}_results.json", metrics)
+    diverged = [
+        key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if diverged:
+        warn(f"{', '.join(diverged)}: not a finite number. Training diverged: try a lower learning rate.")
+    write_json(folder / f"{split}_results.json", _finite(metrics))
 
 
 def _wanted(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in metrics.items() if not any(word in key for word in _UNWANTED)}
+    wanted = {key: value for key, value in metrics.items() if not any(word in key for word in _UNWANTED)}
+    return _finite(wanted)
+
+
+def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """With None in the place of what JSON has no word for."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in metrics.items()
+    }
