@@ -36,7 +36,7 @@ usage: sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
 
 RECIPE is a file (.yaml, .yml, .md), a zoo: stub, or the text of a recipe."""
 
-_TRAINING_PACKAGES = frozenset(
+_OPTIONAL_PACKAGES = frozenset(
     [
         "accelerate",
         "datasets",
@@ -45,12 +45,12 @@ _TRAINING_PACKAGES = frozenset(
         "onnxruntime",
         "onnxscript",
         "scipy",
+        "tokenizers",
         "sklearn",
         "torch",
         "transformers",
     ]
 )
-_RUNTIME_PACKAGES = frozenset({"onnxruntime", "tokenizers"})
 
 
 class CommandError(UserError):
@@ -105,13 +105,22 @@ def _export(words: list[str]) -> int | None:
     return 0
 
 
-def _missing(what: str, error: ModuleNotFoundError) -> Exception:
+def _predict(words: list[str]) -> int | None:
+    from deepsparse import predict
+
+    try:
+        return predict.main(words)
+    except ModuleNotFoundError as error:
+        raise _missing("Predicting", error, "runtime") from error
+
+
+def _missing(what: str, error: ModuleNotFoundError, extra: str = "torch") -> Exception:
     """What to say when a package is not there; the error itself when the package is nothing that users install."""
     package = (error.name or "").partition(".")[0]
-    if package not in _TRAINING_PACKAGES:
+    if package not in _OPTIONAL_PACKAGES:
         return error
     return CommandError(
-        f"{what} needs the package {package!r}, which is not installed: pip install 'resparse[torch]'."
+        f"{what} needs the package {package!r}, which is not installed: pip install 'resparse[{extra}]'."
     )
 
 
