@@ -116,6 +116,15 @@ def test_until_enabled_the_model_computes_what_it_did(architecture: str) -> None
 
 
 @every_architecture
+def test_looking_at_the_wiring_leaves_mode_and_random_stream(architecture: str) -> None:
+    model = classifier(architecture).train()
+    before = torch.get_rng_state()
+    quantize_structure(model, {"": model}, SCHEME)
+    assert model.training and all(module.training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_architecture
 def test_enabled_it_computes_nearly_what_it_did(architecture: str) -> None:
     free, model = classifier(architecture), calibrated(architecture)
     states = [
@@ -377,7 +386,9 @@ def test_layers_that_differ_in_their_input_scheme_share_nothing() -> None:
 
 def test_one_scale_a_channel() -> None:
     by_row = LayerScheme(TensorScheme(symmetric=True, strategy="channel"), TensorScheme())
-    model = calibrated("bert", ModelScheme(linear=by_row))
+    model = calibrated("bert", ModelScheme(by_row, LayerScheme(by_row.weights, None)))
+    table = model.bert.embeddings.word_embeddings
+    assert table.weight_quantizer.scale.shape == ()  # a table has one scale: its rows are not its channels
     layer = model.bert.encoder.layer[0].intermediate.dense
     assert layer.weight_quantizer.scale.shape == (24, 1)
     error = (layer.weight_quantizer(layer.weight) - layer.weight).abs()
