@@ -1,1 +1,1 @@
-"""From a trained checkpoint to a folder that runs anywhere: ONNX, its forms for each runtime, and proof that it is right."""
+"""From a trained checkpoint to a folder that runs anywhere: ONNX, the forms that runtimes run fast, and the proof."""

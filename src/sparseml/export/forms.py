@@ -18,10 +18,11 @@ FORMS: Final[dict[str, str]] = {
 }
 """The form that each runtime runs fast, by the runtime's name."""
 
-_PORTABLE_IR_VERSION = 8
+OPSETS: Final = {PORTABLE: 18, DEEPSPARSE: 14}
+"""The operator set of each form, unless another is asked for."""
 
 
-def give_form(model: ir.Model, form: str) -> None:
+def give_form(model: ir.Model, form: str, opset: int | None = None) -> None:
     """Bring the exporter's graph into a form, in place.
 
     The portable form keeps QuantizeLinear and DequantizeLinear around products of stored integers, which
@@ -30,11 +31,13 @@ def give_form(model: ir.Model, form: str) -> None:
     Args:
         model: as `onnx.to_onnx` gives it; quantized in all parts, in some, or in none.
         form: a value of FORMS.
+        opset: ONNX operator set; by default the form's.
 
     Raises:
-        ExportError: the form cannot hold this graph.
+        ExportError: the form, or the operator set, cannot hold this graph.
     """
     from sparseml.export import deepsparse, graph, simplify, weights
+    from sparseml.export import opset as opsets
 
     weights.store_integers(model)
     weights.transpose_stored(model)
@@ -42,10 +45,12 @@ def give_form(model: ir.Model, form: str) -> None:
     if form == DEEPSPARSE:
         deepsparse.make_unsigned(model)
         deepsparse.multiply_integers(model)
-        deepsparse.lower_opset(model)
     else:
         simplify.fold_score_scale(model)
         simplify.sum_residuals(model)
         simplify.quantize_gemm_bias(model)
-        model.ir_version = _PORTABLE_IR_VERSION
+    opset = OPSETS[form] if opset is None else opset
+    if opset < model.graph.opset_imports[""]:
+        opsets.lower(model, opset)
+    model.ir_version = opsets.ir_version(opset)
     graph.tidy(model)

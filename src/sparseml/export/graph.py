@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as common
+from onnx_ir.passes import common
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +30,13 @@ def constant(value: ir.Value | None) -> Array | None:
     return None
 
 
+def array_of(value: ir.Value | None) -> Array:
+    """The array of a value that is known to be constant."""
+    array = constant(value)
+    assert array is not None
+    return array
+
+
 def producer(value: ir.Value | None, kind: str) -> ir.Node | None:
     """The node that makes a value, if it is of this operator."""
     node = value.producer() if value is not None else None
@@ -38,7 +45,7 @@ def producer(value: ir.Value | None, kind: str) -> ir.Node | None:
 
 def consumer(value: ir.Value, kind: str) -> ir.Node | None:
     """The one node that uses a value, if it is the only one and of this operator."""
-    uses = value.uses()
+    uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None
     node = uses[0].node
@@ -57,7 +64,7 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
     """The initializer of this name, made if there is none: what is used twice is stored once."""
     known = model.graph.initializers.get(name)
     if known is not None:
-        assert np.array_equal(constant(known), array), f"two values called {name}"
+        assert np.array_equal(array_of(known), array), f"two values called {name}"
         return known
     tensor = ir.tensor(np.array(array, order="C"), name=name)
     value = ir.Value(
@@ -68,7 +75,11 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
 
 
 def before(
-    anchor: ir.Node, kind: str, *inputs: ir.Value, dtype: ir.DataType = ir.DataType.FLOAT, **attributes: Any
+    anchor: ir.Node,
+    kind: str,
+    *inputs: ir.Value | None,
+    dtype: ir.DataType = ir.DataType.FLOAT,
+    **attributes: Any,
 ) -> ir.Value:
     """Insert a node of one output before another node; returns its output."""
     node = ir.node(kind, list(inputs), attributes=attributes or None)

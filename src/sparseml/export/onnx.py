@@ -50,15 +50,16 @@ def input_names(model: Any, offered: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def to_onnx(model: Any, inputs: Sequence[str]) -> ir.Model:
+def to_onnx(model: Any, inputs: Sequence[str], opset: int = OPSET) -> ir.Model:
     """Trace a classifier in evaluation mode; dimensions `batch` and `sequence` are dynamic.
 
     Args:
         model: a Transformers classifier on the CPU; left as it was, its parameters no longer asking for gradients.
         inputs: names of its inputs, int64 [batch, sequence].
+        opset: ONNX operator set; OPSET where it is below that.
 
     Returns:
-        A graph with these inputs and the output `logits` ([batch, labels], float32), at operator set OPSET.
+        A graph with these inputs and the output `logits` ([batch, labels], float32).
 
     Raises:
         ExportError: PyTorch cannot trace it; with its reason.
@@ -76,7 +77,7 @@ def to_onnx(model: Any, inputs: Sequence[str]) -> ir.Model:
                 dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in inputs},
                 input_names=list(inputs),
                 output_names=["logits"],
-                opset_version=OPSET,
+                opset_version=max(opset, OPSET),
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:

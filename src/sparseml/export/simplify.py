@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -79,10 +81,9 @@ def quantize_gemm_bias(model: ir.Model) -> None:
             continue
         scale, integers = bias_grid(values, left, right)
         stored = store(model, f"{bias.name}.quantized", integers)
-        by_row = {"axis": 0} if scale.ndim else {}
-        node.replace_input_with(
-            2, before(node, "DequantizeLinear", stored, store(model, f"{bias.name}.scale", scale), **by_row)
-        )
+        steps = store(model, f"{bias.name}.scale", scale)
+        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
+        node.replace_input_with(2, before(node, "DequantizeLinear", stored, steps, **axis))
 
 
 def _is_scalar(value: ir.Value, wanted: float) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-from sparseml.layout import entry
 from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
+from sparseml.transformers.option_help import section
 from sparseml.transformers.options import Option
 
 _INTRO: Final = """\
@@ -85,28 +84,10 @@ def text(options: Mapping[str, Option], everything: bool = False) -> str:
         ("recipe and teacher", _RECIPE),
         ("training", _TRAINING),
     ):
-        sections.append(_section(title, names, options))
+        sections.append(section(title, names, options))
     rest = [name for name in options if name not in {*model, *data, *_RECIPE, *_TRAINING}]
     if everything:
-        sections.append(_section("more of Transformers' training arguments", rest, options))
+        sections.append(section("more of Transformers' training arguments", rest, options))
     else:
         sections.append(f"--help-all lists {len(rest)} more of Transformers' training arguments.")
     return "\n\n".join(sections)
-
-
-def _section(title: str, names: Sequence[str], options: Mapping[str, Option]) -> str:
-    lines = [f"{title}:"]
-    for name in names:
-        option = options.get(name)
-        if option is not None:
-            head = f"  --{name} {option.metavar}".rstrip()
-            lines.append(entry(head, option.help + _default(option.default), column=34))
-    return "\n".join(lines)
-
-
-def _default(value: Any) -> str:
-    if value is None or value is False or value in ("", [], -1):
-        return ""
-    if value is True:
-        return " [on]"
-    return f" [{value.value if isinstance(value, Enum) else value}]"

@@ -1,0 +1,296 @@
+"""The commands `sparseml.transformers.export_onnx` and `sparseml export`: arguments in, calls out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from resparse.console import output, say
+from resparse.console import run as run_command
+from resparse.errors import did_you_mean
+from sparseml.transformers.option_help import section
+from sparseml.transformers.options import ArgumentError, Option, options_of, scan
+
+if TYPE_CHECKING:
+    from sparseml.export.verify import Row
+
+PROGRAM: Final = "sparseml.transformers.export_onnx"
+
+_TASKS: Final = ("text_classification", "sequence_classification", "sentiment_analysis", "glue")
+_RUNTIMES: Final = ("portable", "onnxruntime", "openvino", "deepsparse")
+_INTRO: Final = """\
+usage: sparseml export DIR [--name value ...]
+       sparseml.transformers.export_onnx --task text_classification --model_path DIR [--name value ...]
+
+Writes a deployment folder for a trained text classifier: model.onnx, its configuration, tokenizer, recipe and
+report. PyTorch and ONNX Runtime answer the same rows first; an export that answers otherwise is not written."""
+
+# Names of `sparseml.export`, and what they are called here.
+_ALIASES: Final = {
+    "source_path": "model_path",
+    "onnx_model_name": "onnx_file_name",
+    "recipe": "one_shot",
+}
+_WITHOUT_EFFECT: Final = {
+    "trust_remote_code": "no code comes with a model here",
+    "validate_correctness": "every export is compared with PyTorch",
+    "validate_structure": "every export is checked",
+    "integration": "text classifiers are Transformers models",
+    "graph_optimizations": "the runtime decides the form; see --runtime",
+    "device": "exports are traced on the CPU",
+    "config_args": "the configuration is the checkpoint's",
+    "external_data_chunk_size_mb": "external data is one file",
+    "sample_data": "sample inputs are rows of the data",
+}
+
+
+def _option(help: str, default: Any = None, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """All that an export may be told."""
+
+    model_path: str | None = _option("the finished training's folder (its --output_dir), or a zoo: stub")
+    task: str | None = _option(f"what the model does: {', '.join(_TASKS)}")
+    target_path: str | None = _option("folder in which the deployment folder is made; default: beside DIR")
+    deployment_directory_name: str = _option("name of the deployment folder", "deployment")
+    runtime: str | None = _option(
+        "the runtime to write for: portable serves ONNX Runtime and OpenVINO; deepsparse is for the original "
+        "DeepSparse 1.8 [portable]",
+        choices=_RUNTIMES,
+    )
+    sequence_length: int | None = _option("tokens that texts are cut at; default: what the model takes")
+    opset: int | None = _option("ONNX operator set, 13 to 22; default: 18, or 14 for deepsparse")
+    onnx_file_name: str = _option("name of the model in the folder", "model.onnx")
+    data_args: str | None = _option(
+        "rows to check the export on, in place of the training's own: JSON or name=value,... of dataset_name, "
+        "validation_file, input_column_names, ..."
+    )
+    one_shot: str | None = _option("a recipe to apply once before the export: a file or a zoo: stub")
+    num_export_samples: int = _option("how many rows and answers to keep as NumPy files", 0)
+    save_with_external_data: bool = _option(
+        "keep weights in a file of their own (always so above 2 GB)", False
+    )
+    finetuning_task: str | None = _option("the GLUE task that the model was trained for, where not known")
+    no_convert_qat: bool = _option(
+        "keep QuantizeLinear and DequantizeLinear: the portable form has them", False
+    )
+    deployment_target: str | None = _option(
+        "of sparseml.export: deepsparse, or onnx for the portable form", choices=("deepsparse", "onnx")
+    )
+    trust_remote_code: bool = _option("accepted, without effect", False)
+    validate_correctness: bool = _option("accepted: every export is compared with PyTorch", False)
+    validate_structure: bool = _option("accepted: every export is checked", False)
+    integration: str | None = _option("accepted, without effect")
+    graph_optimizations: str | None = _option("accepted, without effect")
+    device: str | None = _option("accepted, without effect")
+    config_args: str | None = _option("accepted, without effect")
+    external_data_chunk_size_mb: int | None = _option("accepted, without effect")
+    sample_data: str | None = _option("accepted, without effect")
+
+
+def cli() -> int:
+    """The console command; exit code 2 after a mistake of the user's."""
+    return run_command(lambda: _ignore(main()))
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Export as the flags say; a first word that is no flag is the model's folder.
+
+    Returns:
+        The report, as in the deployment folder's `report.json`.
+
+    Raises:
+        UserError: something that the user can mend.
+        SystemExit: help was asked for, and printed.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = options_of(ExportArguments)
+    if not {"-h", "--help", "--help-all", "--help_all"}.isdisjoint(words):
+        print(f"{_INTRO}\n\n{section('arguments', options, options)}")
+        raise SystemExit(0)
+    arguments, notes = parse(words, options)
+    for note in notes:
+        say(note)
+    return run(arguments, words)
+
+
+def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArguments, list[str]]:
+    """Flags to checked arguments, and lines to say about them.
+
+    Raises:
+        ArgumentError: an unknown flag, an impossible value, or a contradiction.
+    """
+    flags = ["--model_path", *words] if words and not words[0].startswith("-") else list(words)
+    known = {**options, **{old: options[name] for old, name in _ALIASES.items()}}
+    raw, notes = scan(flags, known)
+    values = {_ALIASES.get(name, name): known[name].convert(value) for name, value in raw.items()}
+    notes += [f"--{name} has no effect: {why}." for name, why in _WITHOUT_EFFECT.items() if values.get(name)]
+    arguments = ExportArguments(**values)
+    _check(arguments)
+    return arguments, notes
+
+
+def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
+    """Carry out an export; prints where it is and what was checked."""
+    from sparseml.export.deployment import Wanted, export
+    from sparseml.session.models import resolve
+
+    assert arguments.model_path is not None
+    source = resolve(arguments.model_path)
+    folder = Path(source.path)
+    beside = folder.resolve().parent if source.called == source.path else Path.cwd()
+    target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
+    rows, called = _rows(arguments, folder)
+    report = export(
+        Wanted(
+            source=folder,
+            folder=target / arguments.deployment_directory_name,
+            runtime=_runtime(arguments),
+            opset=arguments.opset,
+            file_name=arguments.onnx_file_name,
+            sequence_length=arguments.sequence_length,
+            rows=rows,
+            rows_called=called,
+            samples=arguments.num_export_samples,
+            external_data=arguments.save_with_external_data,
+            recipe=arguments.one_shot,
+            command=[PROGRAM, *words],
+        )
+    )
+    _tell(report, target / arguments.deployment_directory_name)
+    return report
+
+
+def _check(arguments: ExportArguments) -> None:
+    if arguments.model_path is None:
+        raise ArgumentError("--model_path is missing: the folder of a finished training.")
+    task = (arguments.task or _TASKS[0]).lower().replace("-", "_").replace(" ", "_")
+    if task not in _TASKS:
+        raise ArgumentError(f"--task {arguments.task!r} is not exported here. {did_you_mean(task, _TASKS)}")
+    if arguments.opset is not None and not 13 <= arguments.opset <= 22:
+        raise ArgumentError(f"--opset {arguments.opset}: operator sets 13 to 22 can be written.")
+    name = arguments.onnx_file_name
+    if name != Path(name).name or not name.endswith(".onnx"):
+        raise ArgumentError(f"--onnx_file_name {name!r} must be a file's name that ends in .onnx.")
+    if arguments.num_export_samples < 0:
+        raise ArgumentError(f"--num_export_samples {arguments.num_export_samples} is below 0.")
+    if _runtime(arguments) == "deepsparse" and arguments.no_convert_qat:
+        raise ArgumentError(
+            "--no_convert_qat keeps QuantizeLinear and DequantizeLinear, which the form for DeepSparse has converted: "
+            "leave out one of the two."
+        )
+    if _runtime(arguments) == "deepsparse" and (arguments.opset or 0) > 14:
+        raise ArgumentError(f"--opset {arguments.opset}: DeepSparse 1.8 runs operator sets up to 14 well.")
+
+
+def _runtime(arguments: ExportArguments) -> str:
+    if arguments.runtime is not None:
+        return arguments.runtime
+    return "deepsparse" if arguments.deployment_target == "deepsparse" else "portable"
+
+
+def _rows(arguments: ExportArguments, folder: Path) -> tuple[list[Row], str]:
+    """The user's own rows: those that --data_args names, else those that the training was validated on."""
+    if arguments.data_args is not None:
+        given = _pairs(arguments.data_args)
+        return _load({"task_name": arguments.finetuning_task, **given}, folder)
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        given = _data_of(report["command"])
+    except (OSError, ValueError, KeyError, TypeError, ArgumentError):
+        return [], ""
+    # Only files: what lies behind a network was named for the training, not for this export.
+    if not all(Path(path).is_file() for key, path in given.items() if key.endswith("_file")):
+        return [], ""
+    return _load(given, folder) if given.get("validation_file") else ([], "")
+
+
+def _data_of(command: Sequence[str]) -> dict[str, Any]:
+    """Where a training's command took its rows from; its validation file, or else any other."""
+    names = ("task_name", "input_column_names", "label_column_name")
+    kinds = ("validation_file", "test_file", "train_file")
+    known = {name: Option(name, frozenset({str, bool}), many=True) for name in (*names, *kinds)}
+    flags: list[str] = []
+    keep = False
+    for word in command[1:]:
+        if word.startswith("--"):
+            keep = word[2:].partition("=")[0].replace("-", "_") in known
+        if keep:
+            flags.append(word)
+    values, _ = scan(flags, known)
+    file = next((values[kind] for kind in kinds if isinstance(values.get(kind), str)), None)
+    return {
+        **{name: values[name] for name in names if isinstance(values.get(name), str)},
+        **({"validation_file": file} if file is not None else {}),
+    }
+
+
+def _load(given: dict[str, Any], folder: Path) -> tuple[list[Row], str]:
+    from sparseml.data import DataOptions, load_text_data
+    from sparseml.session.models import load_config, resolve
+    from sparseml.transformers.preparation import labels_of
+
+    allowed = {entry.name for entry in fields(DataOptions) if not entry.name.startswith(("needs", "known"))}
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise ArgumentError(
+            f"--data_args: no such argument: {unknown[0]!r}. {did_you_mean(unknown[0], allowed)}"
+        )
+    known = labels_of(load_config(resolve(str(folder))))
+    data = load_text_data(DataOptions(**given, needs_train=False, needs_eval=True, known_labels=known))
+    assert data.validation is not None
+    columns = [data.validation[column] for column in data.columns.texts]
+    called = Path(given["validation_file"]).name if given.get("validation_file") else data.name
+    return list(zip(*columns, strict=True)), called
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    """`--data_args`: a JSON object, or name=value,name=value."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        pieces = [piece.partition("=") for piece in text.split(",")]
+        values = {name.strip(): value.strip() for name, equals, value in pieces if equals}
+        if len(values) != len(pieces):
+            values = None
+    if not isinstance(values, dict):
+        raise ArgumentError(f"--data_args {text!r} is neither a JSON object nor name=value,name=value.")
+    return values
+
+
+def _tell(report: dict[str, Any], folder: Path) -> None:
+    from resparse.console import aligned
+
+    facts = report["export"]
+    checked, layers, size = facts["verification"], facts["layers"], facts["size"]
+    linears = layers["int8_linears"] + layers["float_linears"]
+    tables = layers["int8_embeddings"] + layers["float_embeddings"]
+    share = f"{checked['label_agreement']:.2%} of {checked['rows']:,} rows ({checked['on']})"
+    int8 = f"{layers['int8_linears']} of {linears} Linear, {layers['int8_embeddings']} of {tables} Embedding"
+    rows = [
+        ("form", f"{facts['form']}, operator set {facts['opset']}"),
+        ("same labels as PyTorch", share),
+        ("largest logit difference", f"{checked['largest_logit_difference']:.4f}"),
+        ("int8 layers", int8),
+        ("pruned weights, all at the zero point", f"{layers['pruned_weights_at_zero_point']:,}"),
+        ("size, dense float32", f"{size['dense_bytes'] / 1e6:.1f} MB"),
+        ("size, stored", f"{size['stored_bytes'] / 1e6:.1f} MB"),
+        ("size, compressed", f"{size['compressed_bytes'] / 1e6:.1f} MB ({size['compressed_share']:.1%})"),
+    ]
+    output.print(aligned(rows, ("export", "")))
+    say(f"deployment: {folder}")
+
+
+def _ignore(_: Any) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli())
