@@ -26,24 +26,14 @@ from deepsparse.tables import (
     TableError,
     Writer,
     open_table,
+    text_columns,
     wide_fields,
     writer_for,
 )
 from resparse.console import say, warn
-from resparse.errors import did_you_mean
 from resparse.files import WriteError, write_json
 from resparse.progress import share
 
-_SINGLES = ("text", "sentence", "content", "tweet", "review", "comment", "message", "question")
-_PAIRS = (
-    ("sentence1", "sentence2"),
-    ("sentence_A", "sentence_B"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-)
 _LABEL, _SCORE = "predicted_label", "predicted_score"
 _SHOWN = 5
 
@@ -101,7 +91,7 @@ def main(words: Sequence[str]) -> int:
     _check(paths, arguments.overwrite)
     wide_fields()
     table = open_table(paths.rows)
-    columns = _text_columns(table, arguments.input_column_names, paths.rows)
+    columns = text_columns(table, arguments.input_column_names, paths.rows)
     pipeline = Pipeline.create(
         "text_classification",
         model_path=arguments.model,
@@ -274,29 +264,6 @@ def _added_columns(table: Table, top_k: int, path: Path) -> list[str]:
     if taken := [name for name in added if name in table.columns]:
         raise TableError(f"{path} has a column {taken[0]!r} already: rename it.")
     return added
-
-
-def _text_columns(table: Table, asked: str | None, path: Path) -> list[str]:
-    """The one or two columns to classify."""
-    listed = ", ".join(table.columns)
-    if asked:
-        names = [name.strip() for name in asked.split(",")]
-        for name in names:
-            if name not in table.columns:
-                raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, table.columns)}")
-        if len(names) > 2:
-            raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
-        return names
-    by_folded = {name.lower(): name for name in table.columns}
-    for pair in _PAIRS:
-        if all(name.lower() in by_folded for name in pair):
-            return [by_folded[name.lower()] for name in pair]
-    for name in _SINGLES:
-        if name in by_folded:
-            return [by_folded[name]]
-    if len(table.columns) == 1:
-        return table.columns
-    raise TableError(f"Which column of {path} holds the text? Choose with --input_column_names: {listed}.")
 
 
 def _check(paths: Paths, overwrite: bool) -> None:

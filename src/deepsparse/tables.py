@@ -10,11 +10,23 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TextIO
 
 from deepsparse.errors import DeepsparseError
+from resparse.errors import did_you_mean
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv")
+
+_SINGLES = ("text", "sentence", "content", "tweet", "review", "comment", "message", "question")
+_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_A", "sentence_B"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
 
 
 class TableError(DeepsparseError):
@@ -262,19 +274,36 @@ def _explain(reason: str) -> str:
     return reason
 
 
+def text_columns(table: Table, asked: str | None, path: Path) -> list[str]:
+    """The one or two columns to classify.
+
+    Args:
+        asked: their names with a comma between; None finds them by the names that such columns usually have.
+
+    Raises:
+        TableError: there are none of these names, or none that is usual.
+    """
+    listed = ", ".join(table.columns)
+    if asked:
+        names = [name.strip() for name in asked.split(",")]
+        for name in names:
+            if name not in table.columns:
+                raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, table.columns)}")
+        if len(names) > 2:
+            raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
+        return names
+    by_folded = {name.lower(): name for name in table.columns}
+    for pair in _PAIRS:
+        if all(name.lower() in by_folded for name in pair):
+            return [by_folded[name.lower()] for name in pair]
+    for name in _SINGLES:
+        if name in by_folded:
+            return [by_folded[name]]
+    if len(table.columns) == 1:
+        return table.columns
+    raise TableError(f"Which column of {path} holds the text? Choose with --input_column_names: {listed}.")
+
+
 def wide_fields() -> None:
     """Let CSV values be as long as a record may be; the module's own limit is 128 KiB, and global."""
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))
-
-
-__all__ = [
-    "BadRow",
-    "Place",
-    "Row",
-    "Table",
-    "TableError",
-    "Writer",
-    "open_table",
-    "wide_fields",
-    "writer_for",
-]

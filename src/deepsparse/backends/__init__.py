@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import runpy
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,10 +20,18 @@ _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 _EXTRAS = {"onnxruntime": "runtime", "openvino": "openvino"}
 _PLUGINS = "deepsparse.engines"
 
+CHECKPOINT = "RESPARSE_CHECKPOINT"
+"""The variable that names the checkpoint of an exported model, for engines that run that instead."""
+
 
 def is_installed(name: str) -> bool:
     """Whether the engine can be used here."""
     return name in _MODULES and find_spec(_MODULES[name]) is not None
+
+
+def installed() -> list[str]:
+    """The engines that can be used here, those of other packages last."""
+    return [*filter(is_installed, NAMES), *(plugin.name for plugin in _plugins())]
 
 
 def load(name: str, model: Path, resources: Resources) -> Backend:
@@ -52,11 +62,40 @@ def load(name: str, model: Path, resources: Resources) -> Backend:
         raise EngineError(
             f"The engine {chosen!r} is not installed: pip install 'resparse[{_EXTRAS[chosen]}]'."
         )
-    for plugin in entry_points(group=_PLUGINS, name=chosen):
-        provided: Backend = plugin.load()(model, resources)
-        return provided
-    others = [plugin.name for plugin in entry_points(group=_PLUGINS)]
-    raise EngineError(f"There is no engine {chosen!r}. {did_you_mean(chosen, [AUTOMATIC, *NAMES, *others])}")
+    found: Backend = _plugin(chosen)(model, resources)
+    return found
+
+
+def _plugin(name: str) -> Callable[[Path, Resources], Backend]:
+    """An engine of another package: by the name under which it is registered, or as path.py:Class."""
+    file, colon, attribute = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_file(Path(file), attribute)
+    for plugin in _plugins():
+        if plugin.name == name:
+            try:
+                provided: Callable[[Path, Resources], Backend] = plugin.load()
+            except ModuleNotFoundError as error:
+                raise EngineError(
+                    f"The engine {name!r} needs {error.name}, which is not installed."
+                ) from error
+            return provided
+    known = [AUTOMATIC, *NAMES, *(plugin.name for plugin in _plugins())]
+    raise EngineError(f"There is no engine {name!r}. {did_you_mean(name, known)}")
+
+
+def _from_file(path: Path, attribute: str) -> Callable[[Path, Resources], Backend]:
+    if not path.is_file():
+        raise EngineError(f"There is no file {path}.")
+    namespace = runpy.run_path(str(path))
+    if attribute not in namespace:
+        raise EngineError(f"{path} has no class {attribute!r}. {did_you_mean(attribute, namespace)}")
+    provided: Callable[[Path, Resources], Backend] = namespace[attribute]
+    return provided
+
+
+def _plugins() -> list[EntryPoint]:
+    return sorted(entry_points(group=_PLUGINS), key=lambda plugin: plugin.name)
 
 
 def _automatic() -> str:
@@ -64,4 +103,14 @@ def _automatic() -> str:
     return next((name for name in ("onnxruntime", "openvino") if is_installed(name)), "onnxruntime")
 
 
-__all__ = ["AUTOMATIC", "NAMES", "Backend", "Resources", "TensorSpec", "is_installed", "load"]
+__all__ = [
+    "AUTOMATIC",
+    "CHECKPOINT",
+    "NAMES",
+    "Backend",
+    "Resources",
+    "TensorSpec",
+    "installed",
+    "is_installed",
+    "load",
+]
