@@ -20,7 +20,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from sparseml.modifiers import Clock
+from sparseml.recipe import load_plan
 from sparseml.session.collate import Collate
+from sparseml.session.session import Session
 from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import train
@@ -286,6 +289,39 @@ def test_weight_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
     )
     assert all(name.endswith("weight") and "LayerNorm" not in name for name in decayed)
     assert all(name.endswith("bias") or "LayerNorm" in name for name in spared)
+
+
+def test_what_begins_later_wins_on_resume_too_whatever_the_text_s_order() -> None:
+    plan = load_plan(
+        """
+modifiers:
+  - !SetWeightDecayModifier
+      weight_decay: 0.2
+      start_step: 5
+  - !SetWeightDecayModifier
+      weight_decay: 0.1
+      start_step: 2
+"""
+    )
+    student = model()
+    optimizer = torch.optim.AdamW(student.parameters(), weight_decay=0.0)
+    decayed = frozenset(id(parameter) for parameter in student.parameters())
+    for step in (0, 4, 5, 9):
+        session = Session(plan, student)
+        for resumed in range(step, 10):
+            if resumed == step:
+                session.begin(Clock(10, 10), step, optimizer, decayed)
+            else:
+                session.before_step(resumed)
+            session.after_step()
+        assert optimizer.param_groups[0]["weight_decay"] == 0.2, step
+
+
+def test_evaluation_of_int8_stays_in_float32(tmp_path: Path) -> None:
+    made = trainer(tmp_path, tiny.RECIPE, bf16_full_eval=True)
+    assert not made.args.bf16_full_eval
+    assert made.session is not None and any("float32" in note for note in made.session.run.notes)
+    assert trainer(tmp_path, RATES, bf16_full_eval=True).args.bf16_full_eval
 
 
 class Zeros(TrainerCallback):

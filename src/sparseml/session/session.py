@@ -55,7 +55,10 @@ class Session:
     def before_step(self, step: int) -> None:
         """Before the forward pass of a step."""
         self.run.step = step
-        for index, modifier in enumerate(self.modifiers):
+        # By their beginnings: a resumed run starts them all at once, and what began later must win there too.
+        for index, modifier in sorted(
+            enumerate(self.modifiers), key=lambda entry: entry[1].first_step(self.run.clock)
+        ):
             if not modifier.active(step, self.run.clock):
                 continue
             if index not in self._begun:

@@ -16,6 +16,7 @@ from transformers import Trainer
 from resparse.files import give_usual_mode
 from sparseml.modifiers import Clock
 from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback
@@ -77,6 +78,11 @@ class RecipeTrainer(Trainer):
             self.args.num_train_epochs = schedule.epochs
         elif schedule.steps is not None:
             self.args.max_steps = schedule.steps
+        if is_quantized(self.model) and (self.args.bf16_full_eval or self.args.fp16_full_eval):
+            self.args.bf16_full_eval = self.args.fp16_full_eval = False
+            self.session.run.notes.append(
+                "Evaluation stays in float32: the grid of int8 is finer than half precision."
+            )
         self._bridge = RecipeCallback(self.session, getattr(self.args, "best_model_after_epoch", None))
         self.add_callback(self._bridge)
 
