@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from deepsparse.backends.base import Array
 from deepsparse.errors import ModelError
 
-Activation = Literal["softmax", "sigmoid", "none"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ class LabelSet:
 
     Attributes:
         names: in the order of the logits.
-        activation: "sigmoid" where labels do not exclude each other, "none" for a regression.
+        problem: single labels exclude each other (softmax), several do not (a sigmoid each); a regression's
+            value is given as it is.
     """
 
     names: tuple[str, ...]
-    activation: Activation
+    problem: ProblemType
 
     def check(self, logits: Array, where: str) -> None:
         """Refuse logits that these labels cannot name.
@@ -76,9 +77,9 @@ class LabelSet:
                 f"The model gives no finite number for row {row} (logits {logits[row].tolist()}): its weights "
                 "hold NaN, or overflow. Export it again from a sound checkpoint."
             )
-        if self.activation == "none":
+        if self.problem == "regression":
             return logits
-        return sigmoid(logits) if self.activation == "sigmoid" else softmax(logits)
+        return softmax(logits) if self.problem == "single_label_classification" else sigmoid(logits)
 
     def best(self, logits: Array, top_k: int) -> list[Prediction]:
         """The `top_k` best labels of each row of logits; of equal ones, the first."""
@@ -103,10 +104,11 @@ def label_set(config: Mapping[str, Any], where: str) -> LabelSet:
     """
     names = _names(config, where)
     problem = config.get("problem_type")
-    if problem == "regression":
-        return LabelSet(names, "none")
-    multiple = problem == "multi_label_classification" or len(names) == 1
-    return LabelSet(names, "sigmoid" if multiple else "softmax")
+    for known in get_args(ProblemType):
+        if problem == known:
+            return LabelSet(names, known)
+    # A single logit without a word on what it means is taken for the probability of its label.
+    return LabelSet(names, "multi_label_classification" if len(names) == 1 else "single_label_classification")
 
 
 def softmax(logits: Array) -> Array:

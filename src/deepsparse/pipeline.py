@@ -17,7 +17,7 @@ from deepsparse.deployment import CONFIG, open_deployment
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError
 from deepsparse.inputs import parse_rows
-from deepsparse.labels import LabelSet, Prediction, label_set
+from deepsparse.labels import LabelSet, Prediction, ProblemType, label_set
 from resparse.console import say_once
 from resparse.errors import did_you_mean
 from resparse.progress import track
@@ -156,6 +156,11 @@ class TextClassificationPipeline(Pipeline):
     def labels(self) -> tuple[str, ...]:
         """The names of the labels, in the order of the logits."""
         return self._label_set.names
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the model decides, as `config.json` calls it."""
+        return self._label_set.problem
 
     def __call__(self, sequences: Any) -> TextClassificationOutput:
         """Classify a text, a list of texts, or a list of [text, text] pairs.

@@ -23,6 +23,10 @@ _UNLIMITED = 10**9
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "longformer", "mpnet")
 
 
+USUAL_LENGTH = 128
+"""Tokens that texts are cut to when nobody says otherwise, as DeepSparse did."""
+
+
 @dataclass(frozen=True)
 class Padding:
     """What fills a batch's shorter rows.
@@ -118,7 +122,7 @@ def load_tokenizer(deployment: Deployment, sequence_length: int | None) -> Token
         raise ModelError(f"{path} is no tokenizer that can be read: {error}. Copy it again.") from error
     settings = _settings(deployment.folder)
     most = _model_length(settings, deployment.config)
-    if sequence_length is not None and most is not None and sequence_length > most:
+    if sequence_length not in (None, USUAL_LENGTH) and most is not None and sequence_length > most:
         say_once(f"sequence_length {sequence_length} is more than the model takes: {most} used instead.")
     lengths = [length for length in (sequence_length, most) if length is not None]
     return Tokenizer(

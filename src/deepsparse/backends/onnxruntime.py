@@ -58,7 +58,6 @@ def _options(resources: Resources) -> ort.SessionOptions:
     # Memory patterns are planned for one shape; here nearly every batch has another.
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Waiting threads sleep. Spinning takes the cores from the other runs, from the tokenizer and from
     # neighbours: on two busy cores it halved the throughput.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -80,7 +79,7 @@ def _specs(nodes: Iterable[Any]) -> tuple[TensorSpec, ...]:
 
 def _explain(model: Path, error: Exception) -> str:
     reason = str(error).strip().split("\n", maxsplit=1)[0]
-    if "Protobuf" in type(error).__name__ or "ModelProto" in reason:
+    if "protobuf" in f"{type(error).__name__} {reason}".lower() or "ModelProto" in reason:
         return (
             f"{model} is not a whole ONNX model ({model.stat().st_size:,} bytes). Was a copy or an export cut "
             "short? Copy it again, or export again."

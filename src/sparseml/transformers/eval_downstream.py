@@ -1,0 +1,165 @@
+"""The command `deepsparse.transformers.eval_downstream`: how right an exported model is, run as it is deployed.
+
+Data and metrics are those of training; only the predictions come from the runtime.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deepsparse import Pipeline, TextClassificationPipeline
+from deepsparse.arguments import ArgumentsError, Parser, normal_options
+from deepsparse.pipeline import WINDOW
+from resparse.console import output, run, say, warn
+from resparse.errors import did_you_mean
+from resparse.files import write_json
+from resparse.progress import track
+from sparseml.data import Columns, DataOptions, Labels, load_text_data
+from sparseml.data.tasks import TASKS
+from sparseml.metrics import metrics_for
+
+if TYPE_CHECKING:
+    import argparse
+
+    from datasets import Dataset
+
+_EXAMPLE = """\
+for example:
+  deepsparse.transformers.eval_downstream deployment/ -d mnli
+  deepsparse.transformers.eval_downstream deployment/ -d test.csv"""
+_ELSEWHERE = ("squad", "squad_v2", "conll2003", "sst2_zero_shot")
+
+
+def cli() -> int:
+    """Run the command with the words of the process."""
+    return run(lambda: main(sys.argv[1:]))
+
+
+def main(words: Sequence[str]) -> int:
+    """Evaluate, and print the metrics.
+
+    Raises:
+        UserError: a mistake on the command line, in the data or in the model.
+    """
+    arguments = _parser().parse_args(normal_options(words))
+    if arguments.zero_shot or arguments.dataset in _ELSEWHERE:
+        what = "--zero-shot" if arguments.zero_shot else arguments.dataset
+        raise ArgumentsError(f"{what} is no text classification with labels: {did_you_mean('', TASKS)}")
+    pipeline = Pipeline.create("text_classification", arguments.model, **_settings(arguments))
+    metrics = evaluate(pipeline, _data_options(arguments, labels_of(pipeline)))
+    output.print("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
+    if arguments.output:
+        write_json(
+            Path(arguments.output), {"model": arguments.model, "dataset": arguments.dataset, **metrics}
+        )
+    return 0
+
+
+def evaluate(pipeline: TextClassificationPipeline, options: DataOptions) -> dict[str, float]:
+    """The metrics of a pipeline on labelled data; on MNLI, of both splits: accuracy_m and accuracy_mm.
+
+    Raises:
+        UserError: data that cannot be had, or labels that the model does not have.
+    """
+    data = load_text_data(options)
+    for note in data.notes:
+        say(note)
+    assert data.validation is not None and data.labels is not None
+    score = metrics_for(data.task_name, data.labels)
+    found = score(_predicted(pipeline, data.validation, data.columns))
+    if data.validation_mismatched is None:
+        return found
+    other = score(_predicted(pipeline, data.validation_mismatched, data.columns))
+    return {f"{name}_m": value for name, value in found.items()} | {
+        f"{name}_mm": value for name, value in other.items()
+    }
+
+
+def labels_of(pipeline: TextClassificationPipeline) -> Labels:
+    """A pipeline's labels, as training knows them."""
+    return Labels(pipeline.problem_type, pipeline.labels)
+
+
+def _predicted(pipeline: TextClassificationPipeline, rows: Dataset, columns: Columns) -> Any:
+    texts = list(zip(*(rows[name] for name in columns.texts), strict=True))
+    windows = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
+    logits = [pipeline.logits(window) for window in track(windows, "classifying")]
+    return SimpleNamespace(predictions=np.concatenate(logits), label_ids=np.asarray(rows["labels"]))
+
+
+def _data_options(arguments: argparse.Namespace, labels: Labels) -> DataOptions:
+    name = arguments.dataset
+    path = Path(name).expanduser()
+    named: dict[str, Any] = {"dataset_name": name}
+    if path.is_file():
+        named = {"validation_file": str(path)}
+    elif not path.is_dir() and name.lower().replace("-", "").replace("_", "") in TASKS:
+        named = {"task_name": name}
+    return DataOptions(
+        **named,
+        validation_ratio=arguments.validation_ratio,
+        eval_on_test=arguments.eval_on_test,
+        input_column_names=arguments.input_column_names,
+        label_column_name=arguments.label_column_name,
+        max_eval_samples=arguments.max_samples,
+        seed=arguments.seed,
+        needs_train=False,
+        known_labels=labels,
+    )
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "engine_type": arguments.engine,
+        "num_cores": arguments.num_cores or None,
+        "sequence_length": arguments.max_sequence_length,
+    }
+    if arguments.profile or arguments.trust_remote_code:
+        warn("--profile and --trust-remote-code have no effect here")
+    if not arguments.kwargs:
+        return settings
+    try:
+        return {**settings, **dict(json.loads(arguments.kwargs))}
+    except (ValueError, TypeError) as error:
+        raise ArgumentsError(f"--kwargs {arguments.kwargs!r} is no JSON object: {error}.") from error
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "deepsparse.transformers.eval_downstream", "How right an exported classifier is.", _EXAMPLE
+    )
+    add = parser.add_argument
+    add("model", help="a deployment folder, an .onnx file, or a zoo: stub")
+    add(
+        "-d",
+        "--dataset",
+        required=True,
+        help=f"{', '.join(TASKS)}; a file (CSV, TSV, JSON Lines, Parquet); a folder; or a dataset of the Hub",
+    )
+    add("-e", "--engine", default="deepsparse", help="onnxruntime, openvino, ... [the best installed]")
+    add("-c", "--num-cores", type=int, default=0, help="threads that compute; 0: all [%(default)s]")
+    add("--max-sequence-length", type=parser.count, default=384, help="tokens of a text [%(default)s]")
+    add("--max-samples", type=parser.count, help="rows at most, classes in proportion")
+    add("-v", "--validation-ratio", type=float, help="share of the training rows to evaluate on instead")
+    add("--eval-on-test", action="store_true", help="evaluate on the test split")
+    add("--input-column-names", help="the text column, or two with a comma between [found by their names]")
+    add("--label-column-name", default="label", help="[%(default)s]")
+    add("-s", "--seed", type=int, default=42, help="of the choice of rows [%(default)s]")
+    add("-o", "--output", help="write the metrics to a JSON file")
+    add("--batch-size", type=parser.count, help="accepted: batches are made by length")
+    add("--kwargs", help="further arguments of Pipeline.create, as a JSON object")
+    add("--profile", action="store_true", help="accepted, without effect")
+    add("--zero-shot", action="store_true", help="not for text classification")
+    add("--trust-remote-code", action="store_true", help="accepted, without effect")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli())
