@@ -41,6 +41,7 @@ def give_form(model: ir.Model, form: str, opset: int | None = None) -> None:
 
     weights.store_integers(model)
     weights.transpose_stored(model)
+    simplify.transpose_integers(model)
     simplify.order_gelu(model)
     if form == DEEPSPARSE:
         deepsparse.make_unsigned(model)

@@ -106,6 +106,7 @@ def _spell_out_shape(model: ir.Model, node: ir.Node) -> None:
     """Some of the dimensions: all of them, then a slice."""
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
     if not start and end is None:
+        node.attributes.pop("start", None)
         return
     assert node.inputs[0] is not None
     whole = before(node, "Shape", node.inputs[0], dtype=ir.DataType.INT64)

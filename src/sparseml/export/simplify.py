@@ -28,6 +28,23 @@ def order_gelu(model: ir.Model) -> None:
         replace(last, before(last, "Mul", product, half))
 
 
+def transpose_integers(model: ir.Model) -> None:
+    """Transpose before dequantizing, not after it: bytes are moved, and products see dequantized tensors at once."""
+    for node in nodes(model, "Transpose"):
+        scaled = producer(node.inputs[0], "DequantizeLinear")
+        scale = constant(scaled.inputs[1]) if scaled is not None else None
+        if scaled is None or scale is None or scale.ndim or len(scaled.outputs[0].uses()) != 1:
+            continue
+        integers = scaled.inputs[0]
+        assert integers is not None and integers.dtype is not None
+        moved = before(
+            node, "Transpose", integers, dtype=integers.dtype, perm=list(node.attributes["perm"].as_ints())
+        )
+        result = before(node, "DequantizeLinear", moved, *scaled.inputs[1:])
+        result.shape = node.outputs[0].shape
+        replace(node, result)
+
+
 def fold_score_scale(model: ir.Model) -> None:
     """The factor of attention's scores goes into the scale of the dequantized queries: one pass less over them."""
     for node in nodes(model, "Mul"):

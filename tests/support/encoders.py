@@ -1,0 +1,71 @@
+"""Tiny classifiers of every architecture that training supports, with random weights, pruned and quantized at will."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.tiny import prune
+
+VOCABULARY = 40
+POSITIONS = 66
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 0,
+    "num_labels": 3,
+    "initializer_range": 0.2,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"type_vocab_size": 1},
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "electra": {"embedding_size": 8},
+    "albert": {"embedding_size": 8},
+    "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2},
+    "mpnet": {},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
+}
+
+
+def classifier(architecture: str, *, sparsity: float = 0.8, quantized: bool = True) -> Any:
+    """A classifier in evaluation mode.
+
+    Args:
+        architecture: a key of ARCHITECTURES.
+        sparsity: share of zeros among the encoder's Linear weights.
+        quantized: by the default scheme, with ranges taken from random tokens.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from sparseml.quantization.scheme import ModelScheme
+    from sparseml.quantization.structure import calibrating, enable, quantize_structure
+
+    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture]})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+        prune(model, sparsity)
+        if quantized:
+            quantize_structure(model, {"": model}, ModelScheme())
+            enable(model)
+            with calibrating(model), torch.no_grad():
+                for _ in range(4):
+                    model(**batch(8, 12))
+    return model
+
+
+def batch(rows: int, tokens: int, *, padded: bool = True) -> dict[str, Any]:
+    """Random tokens as `input_ids` and `attention_mask`, [rows, tokens]; every second row half padding."""
+    import torch
+
+    ids = torch.randint(1, VOCABULARY, (rows, tokens))
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[::2, (tokens + 1) // 2 :] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask}
