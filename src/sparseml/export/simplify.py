@@ -85,6 +85,33 @@ def sum_residuals(model: ir.Model) -> None:
         replace(outer, total)
 
 
+def flatten_projections(model: ir.Model) -> None:
+    """Linear layers whose result is split into heads as Gemm on [batch x sequence, features].
+
+    With its bias and the quantization of its result, ONNX Runtime makes one integer kernel of a Gemm; for a
+    product of three dimensions it needs three.
+    """
+    flat: dict[ir.Value, ir.Value] = {}
+    for product in nodes(model, "MatMul"):
+        left, right = (producer(value, "DequantizeLinear") for value in product.inputs)
+        added = consumer(product.outputs[0], "Add")
+        if left is None or right is None or added is None or consumer(added.outputs[0], "Reshape") is None:
+            continue
+        bias, weight, integers = (
+            other_input(added, product.outputs[0]),
+            constant(right.inputs[0]),
+            left.inputs[0],
+        )
+        values = constant(bias)
+        if weight is None or values is None or values.ndim != 1 or integers is None or integers.dtype is None:
+            continue
+        if integers not in flat:
+            shape = store(model, f"rows_of_{weight.shape[0]}", np.array([-1, weight.shape[0]], np.int64))
+            flat[integers] = before(product, "Reshape", integers, shape, dtype=integers.dtype)
+        rows = before(added, "DequantizeLinear", flat[integers], *left.inputs[1:])
+        replace(added, before(added, "Gemm", rows, right.outputs[0], bias))
+
+
 def quantize_gemm_bias(model: ir.Model) -> None:
     """Where a Gemm multiplies integers, its bias becomes int32 on the grid of the product: all integers then."""
     for node in nodes(model, "Gemm"):
