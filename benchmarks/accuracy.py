@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data import DATASETS, DataSet
 from process import (
@@ -22,12 +22,15 @@ from process import (
     PAIR_RECIPE,
     SINGLE_RECIPE,
     SPARSE_MODEL,
+    RunFailedError,
     our_command,
     timed,
 )
 from record import RESULTS, keep, table
 from resparse.console import run, say
 from resparse.files import write_json
+
+STARTS = {"dense": DENSE_MODEL, "one-shot": SPARSE_MODEL}
 
 TASKS = ("tweeteval_emotion", "sick")
 
@@ -38,14 +41,15 @@ class Configuration:
 
     Attributes:
         name: of its folder; `title` is what the table calls it.
-        sparse: the pruned model with the tutorial's transfer recipe; else the dense model with the dense one.
+        start: the dense model (trained with the dense recipe); the pruned one as the zoo gives it, or as
+            upstream.py healed it (both with the tutorial's transfer recipe).
         variables: the recipe's variables that are set by --recipe_args.
         teacher: the configuration whose trained model teaches this one, with the same seed.
     """
 
     name: str
     title: str
-    sparse: bool
+    start: Literal["dense", "one-shot", "healed"]
     variables: Mapping[str, float]
     teacher: str | None = None
 
@@ -54,11 +58,9 @@ class Configuration:
 QUANTIZED = {"num_epochs": 8, "qat_start_epoch": 5.0, "observer_epoch": 7.0, "init_lr": 1.5e-4}
 
 CONFIGURATIONS = (
-    Configuration("dense", "dense", sparse=False, variables={"num_epochs": 4, "init_lr": 1e-4}),
-    Configuration("sparse_int8", "80 % int8", sparse=True, variables=QUANTIZED),
-    Configuration(
-        "sparse_int8_taught", "80 % int8, dense teacher", sparse=True, variables=QUANTIZED, teacher="dense"
-    ),
+    Configuration("dense", "dense", "dense", {"num_epochs": 4, "init_lr": 1e-4}),
+    Configuration("sparse_int8", "80 % int8", "healed", QUANTIZED, teacher="dense"),
+    Configuration("one_shot_int8", "80 % int8, one-shot", "one-shot", QUANTIZED, teacher="dense"),
 )
 
 
@@ -89,8 +91,8 @@ def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: P
     """The tutorial's command line for one run, without the command itself and its output folder."""
     transfer = SINGLE_RECIPE if len(task.columns) == 1 else PAIR_RECIPE
     arguments: dict[str, Any] = {
-        "model_name_or_path": SPARSE_MODEL if configuration.sparse else DENSE_MODEL,
-        "recipe": transfer if configuration.sparse else DENSE_RECIPE,
+        "model_name_or_path": STARTS.get(configuration.start, str(root / "upstream")),
+        "recipe": DENSE_RECIPE if configuration.start == "dense" else transfer,
         "recipe_args": json.dumps(configuration.variables),
         "distill_teacher": "disable",
         "train_file": task.file("train"),
@@ -238,6 +240,11 @@ def main() -> None:
         for split in ("train", "eval", "predict"):
             extra += [f"--max_{split}_samples", str(arguments.rows)]
     wanted = set(arguments.configurations)
+    if not (arguments.folder / "upstream").is_dir():
+        raise RunFailedError(
+            f"{arguments.folder} has no upstream/, the pruned start: run "
+            f"`benchmarks/upstream.py --folder {arguments.folder}/upstream` first."
+        )
     # A teacher is trained first, wanted or not.
     wanted |= {entry.teacher for entry in CONFIGURATIONS if entry.name in wanted and entry.teacher}
     outcomes = [
