@@ -65,6 +65,16 @@ def recipe_tags(folder: Path) -> list[str]:
     return [spec.tag for spec in load_plan(folder / "recipe.yaml").modifiers]
 
 
+def assert_state_is_in_its_places(folder: Path) -> None:
+    """Each tensor's key names a place in the recipe where a modifier of its kind stands."""
+    tags = recipe_tags(folder)
+    keys = load_file(folder / "modifiers.safetensors")
+    assert keys
+    for key in keys:
+        place, _, kind = key.partition(":")[0].partition(".")
+        assert tags[int(place)] == kind, key
+
+
 BATCH = {"input_ids": torch.tensor([[2, 5, 6, 7, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.int64)}
 
 
@@ -127,6 +137,7 @@ def test_recipe_that_quantizes_again_starts_in_floating_point(
     assert "starting from the weights in floating point" in capsys.readouterr().err
     ours, theirs = weights(tmp_path / "again"), weights(tmp_path / "from bare")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_state_is_in_its_places(tmp_path / "again")
     assert recipe_tags(tmp_path / "again") == 2 * recipe_tags(quantized)
     assert torch.equal(logits(load_trained(tmp_path / "again")), logits(load_trained(tmp_path / "from bare")))
 
@@ -150,6 +161,7 @@ def test_third_training_stands_on_the_second(quantized: Path, rows_folder: Path,
     train(quantized, rows_folder, tmp_path / "second", recipe=MASKS)
     train(tmp_path / "second", rows_folder, tmp_path / "third", recipe=MASKS)
     masks = [spec.tag for spec in load_plan(MASKS).modifiers]
+    assert_state_is_in_its_places(tmp_path / "third")
     assert recipe_tags(tmp_path / "third") == recipe_tags(quantized) + masks + masks
     assert all(quantizer.enabled for _, quantizer in quantizers_of(load_trained(tmp_path / "third")))
 

@@ -169,6 +169,8 @@ def test_evaluation_loss_is_the_task_loss(tmp_path: Path) -> None:
     """Scores compare models that were trained with and without a teacher."""
     rows = dataset(teacher=True)
     made = trainer(tmp_path, distilling(), eval_dataset=rows)
+    assert made.session is not None
+    made.session.begin(made.clock(), 0, None)
     plain = trainer(tmp_path, None, eval_dataset=rows.remove_columns("teacher_logits"))
     assert made.evaluate()["eval_loss"] == pytest.approx(plain.evaluate()["eval_loss"], rel=1e-6)
 
