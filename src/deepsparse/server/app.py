@@ -148,6 +148,7 @@ def create_app(server: Server) -> FastAPI:
     """
     most = server.config["max_request_bytes"]
     app = FastAPI(title="deepsparse", version=__version__, lifespan=server.lifespan, redoc_url=None)
+    app.state.server = server
     app.add_middleware(BodyLimit, most=most)
     app.add_exception_handler(UserError, _refuse)
     _add_information(app, server)

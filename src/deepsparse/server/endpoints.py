@@ -65,6 +65,8 @@ class Endpoint:
         Raises:
             DeepsparseError: no room in the queue, or no answer to be had.
         """
+        if not rows:
+            return []
         logits = await self._batcher.submit(rows)
         predictions = self.pipeline.decide(logits, top_k)
         self._answered = time.monotonic()

@@ -138,10 +138,16 @@ class MicroBatcher:
                 continue
             self._idle -= 1
             self._on_batch(len(rows))
-            running = loop.run_in_executor(self._threads, self._compute, rows)
+            running = loop.run_in_executor(self._threads, self._computed, rows)
             running.add_done_callback(partial(self._finish, pieces, len(rows), time.perf_counter()))
         if self._closing and not self._pieces and self._idle == self._workers:
             self._all_done.set()
+
+    def _computed(self, rows: list[Row]) -> Array:
+        logits = self._compute(rows)
+        if len(logits) != len(rows):
+            raise ValueError(f"{len(logits)} answers to {len(rows)} texts")
+        return logits
 
     def _take(self) -> list[_Piece]:
         """The next pieces: a fair share for each idle worker, in the order of arrival."""

@@ -98,7 +98,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         NotJsonError: it is none; with the place.
     """
     try:
-        content = json.loads(body)
+        content = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise NotJsonError("The body is no UTF-8 text.") from error
     except json.JSONDecodeError as error:

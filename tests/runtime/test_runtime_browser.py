@@ -1,0 +1,82 @@
+"""The page at `/` in a real browser, without a window."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.deployment import NAMES
+from support.serving import Running, serving
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER), reason="no chromium and chromedriver (Debian: chromium-driver)"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def server(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    config = tmp_path_factory.mktemp("browser") / "config.yaml"
+    config.write_text(
+        f"endpoints:\n  - {{task: glue, model: {deployed}, route: /team/mood}}\n  - {{task: glue, model: {deployed}}}\n"
+    )
+    with serving("--config_file", config, log=config.with_name("log")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    profile = tmp_path_factory.mktemp("profile")
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={profile}"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.implicitly_wait(10)
+    yield driver
+    driver.quit()
+
+
+def test_a_person_types_a_text_and_sees_labels_with_bars(browser: Any, server: Running):
+    browser.get(server.url + "/")
+    browser.find_element("css selector", "#model option:nth-child(2)")  # both models are listed
+    browser.find_element("id", "text").send_keys("a very happy film")
+    browser.find_element("id", "send").click()
+    labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
+    assert labels[0] == "joy" and sorted(labels) == sorted(NAMES)
+    widths = [element.size["width"] for element in browser.find_elements("css selector", "#results .bar")]
+    assert widths == sorted(widths, reverse=True) and widths[0] > 10 * widths[-1]
+    assert "%" in browser.find_element("css selector", "#results .score").text
+    # Nothing was wrong, and nothing but this server was asked.
+    assert browser.get_log("browser") == []
+    sent = [
+        entry["message"]
+        for entry in browser.get_log("performance")
+        if "requestWillBeSent" in entry["message"]
+    ]
+    assert sent and all(server.url in message or '"url":"data:' in message for message in sent)
+
+
+def test_what_is_wrong_is_said(browser: Any, server: Running):
+    browser.get(server.url + "/")
+    browser.find_element("css selector", "#model option")
+    browser.execute_script("document.getElementById('text').value = ' '")
+    browser.find_element("id", "send").click()
+    message = browser.find_element("id", "error")
+    for _ in range(50):
+        if message.text:
+            break
+        browser.implicitly_wait(0.1)
+    assert "empty" in message.text
