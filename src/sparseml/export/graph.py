@@ -94,9 +94,9 @@ def replace(node: ir.Node, value: ir.Value) -> None:
     """Put a value in the place of a node's only output, and remove the node."""
     (old,) = node.outputs
     if old.is_graph_output():
-        name, shape = old.name, old.shape
+        name, kind, shape = old.name, old.type, old.shape
         old.name = None
-        value.name, value.shape = name, shape
+        value.name, value.type, value.shape = name, kind, shape
     old.replace_all_uses_with(value, replace_graph_outputs=True)
     assert node.graph is not None
     node.graph.remove(node, safe=True)

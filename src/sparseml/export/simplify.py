@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sparseml.export.graph import before, constant, consumer, nodes, other_input, producer, replace, store
-from sparseml.export.weights import Grid, bias_grid
+from sparseml.export.weights import Grid, bias_grid, integer_type
 
 
 def order_gelu(model: ir.Model) -> None:
@@ -35,11 +35,8 @@ def transpose_integers(model: ir.Model) -> None:
         scale = constant(scaled.inputs[1]) if scaled is not None else None
         if scaled is None or scale is None or scale.ndim or len(scaled.outputs[0].uses()) != 1:
             continue
-        integers = scaled.inputs[0]
-        assert integers is not None and integers.dtype is not None
-        moved = before(
-            node, "Transpose", integers, dtype=integers.dtype, perm=list(node.attributes["perm"].as_ints())
-        )
+        perm = list(node.attributes["perm"].as_ints())
+        moved = before(node, "Transpose", scaled.inputs[0], dtype=integer_type(scaled), perm=perm)
         result = before(node, "DequantizeLinear", moved, *scaled.inputs[1:])
         result.shape = node.outputs[0].shape
         replace(node, result)
@@ -103,11 +100,11 @@ def flatten_projections(model: ir.Model) -> None:
             left.inputs[0],
         )
         values = constant(bias)
-        if weight is None or values is None or values.ndim != 1 or integers is None or integers.dtype is None:
+        if weight is None or values is None or values.ndim != 1 or integers is None:
             continue
         if integers not in flat:
             shape = store(model, f"rows_of_{weight.shape[0]}", np.array([-1, weight.shape[0]], np.int64))
-            flat[integers] = before(product, "Reshape", integers, shape, dtype=integers.dtype)
+            flat[integers] = before(product, "Reshape", integers, shape, dtype=integer_type(left))
         rows = before(added, "DequantizeLinear", flat[integers], *left.inputs[1:])
         replace(added, before(added, "Gemm", rows, right.outputs[0], bias))
 

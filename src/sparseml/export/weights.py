@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from sparseml.export.graph import Array, constant, nodes, producer, replace, store
+from sparseml.export.graph import Array, array_of, constant, nodes, producer, replace, store
 
 SUFFIX = ".quantized"
 """What an integer weight is called after the weight's own name; a transposed one ends in SUFFIX + TRANSPOSED."""
@@ -61,7 +61,7 @@ def store_integers(model: ir.Model) -> None:
         # Rounding is elementwise: the rows of a rounded table are the rounded rows.
         assert lookup.inputs[0] is not None
         lookup.replace_input_with(0, store(model, f"{lookup.inputs[0].name}{SUFFIX}", grid.integers(table)))
-        source.dtype = ir.DataType(node.outputs[0].dtype or ir.DataType.INT8)
+        source.dtype = integer_type(node)
         replace(node, source)
 
 
@@ -80,6 +80,11 @@ def transpose_stored(model: ir.Model) -> None:
         assert node.graph is not None
         node.graph.insert_before(node, moved)
         replace(node, moved.outputs[0])
+
+
+def integer_type(node: ir.Node) -> ir.DataType:
+    """What the integers of a QuantizeLinear or DequantizeLinear are: the type of its zero point."""
+    return ir.DataType.from_numpy(array_of(node.inputs[2]).dtype)
 
 
 def _by_row(node: ir.Node) -> bool:
