@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from deepsparse.batching import plan
+from deepsparse.batching import RUN_COST, plan
 from deepsparse.labels import LabelSet, sigmoid, softmax
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=80)
@@ -31,6 +33,33 @@ def test_every_row_once_within_the_budget(lengths: list[int], most: int | None, 
 def test_neighbours_in_length_share_a_batch(lengths: list[int]):
     flat = [lengths[row] for batch in plan(lengths) for row in batch]
     assert flat == sorted(lengths, reverse=True)
+
+
+def cost(lengths: list[int], batches: list[list[int]]) -> int:
+    return sum(RUN_COST + len(batch) * max(lengths[row] for row in batch) for batch in batches)
+
+
+def fits(lengths: list[int], batches: list[list[int]], budget: int) -> bool:
+    return all(len(batch) == 1 or len(batch) * lengths[batch[0]] <= budget for batch in batches)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(20, 200))
+def test_no_grouping_of_neighbours_is_cheaper(lengths: list[int], budget: int):
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    all_groups = (groups(order, cuts) for cuts in itertools.product([False, True], repeat=len(order) - 1))
+    cheapest = min(cost(lengths, batches) for batches in all_groups if fits(lengths, batches, budget))
+    assert cost(lengths, plan(lengths, None, budget)) == cheapest
+
+
+def groups(order: list[int], cuts: tuple[bool, ...]) -> list[list[int]]:
+    batches = [[order[0]]]
+    for row, cut in zip(order[1:], cuts, strict=True):
+        if cut:
+            batches.append([row])
+        else:
+            batches[-1].append(row)
+    return batches
 
 
 @settings(deadline=None)

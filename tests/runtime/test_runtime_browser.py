@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,12 +62,11 @@ def test_a_person_types_a_text_and_sees_labels_with_bars(browser: Any, server: R
     assert "%" in browser.find_element("css selector", "#results .score").text
     # Nothing was wrong, and nothing but this server was asked.
     assert browser.get_log("browser") == []
-    sent = [
-        entry["message"]
-        for entry in browser.get_log("performance")
-        if "requestWillBeSent" in entry["message"]
-    ]
-    assert sent and all(server.url in message or '"url":"data:' in message for message in sent)
+    entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [entry["params"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+    asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith(server.url)]
+    assert any("/infer" in url for url in asked)
+    assert all(url.startswith((server.url, "data:")) for url in asked)
 
 
 def test_what_is_wrong_is_said(browser: Any, server: Running):
