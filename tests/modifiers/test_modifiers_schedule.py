@@ -15,7 +15,7 @@ import sparsezoo
 from sparseml.modifiers import Clock, build
 from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.schedule import Schedule, merge
-from sparseml.recipe import ModifierSpec, Plan, RecipeError, load_plan
+from sparseml.recipe import ModifierSpec, Plan, RecipeError, compose, load_plan
 
 CLOCK = Clock(steps_per_epoch=10, total_steps=60)
 BUNDLED = sorted((Path(sparsezoo.__file__).parent / "recipes").rglob("*.yaml"))
@@ -57,6 +57,15 @@ def test_every_bundled_recipe_merges_and_prints(path: Path) -> None:
     merged = merge(build(load_plan(path)))
     assert merged.epochs is not None and merged.owns_rate
     assert merged.table().row_count == len(merged.rows()) >= merged.epochs
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: "-".join(path.parts[-3:]))
+def test_the_recipe_of_two_trainings_merges(path: Path) -> None:
+    plan = load_plan(path)
+    once = merge(build(plan)).epochs
+    assert once is not None
+    both = load_plan(compose(plan, plan).to_yaml())
+    assert merge(build(both)).epochs == 2 * once
 
 
 def test_the_tutorials_recipe_row_by_row() -> None:

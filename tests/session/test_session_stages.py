@@ -99,6 +99,20 @@ def test_loaded_model_answers_as_the_trained_one_did(
     assert not torch.equal(logits(loaded), logits(floating.eval()))
 
 
+def test_an_evaluation_leaves_the_training_s_report(quantized: Path, rows_folder: Path) -> None:
+    before = contents(quantized)["report.json"]
+    train(
+        quantized,
+        rows_folder,
+        quantized,
+        do_train=False,
+        do_eval=True,
+        recipe=None,
+        overwrite_output_dir=False,
+    )
+    assert contents(quantized)["report.json"] == before
+
+
 def test_recipe_without_quantization_keeps_the_old_one(
     quantized: Path, rows_folder: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ class Modifier(BaseModel):
     _source: str = PrivateAttr("recipe")
     _line: int | None = PrivateAttr(None)
     _tag: str = PrivateAttr("")
+    _stage: str | None = PrivateAttr(None)
     _idle: bool = PrivateAttr(False)
 
     @model_validator(mode="after")
@@ -135,6 +136,11 @@ class Modifier(BaseModel):
     def place(self) -> tuple[str, int | None]:
         """The recipe and the line that it came from."""
         return self._source, self._line
+
+    @property
+    def stage(self) -> str | None:
+        """The stage of the recipe that it belongs to."""
+        return self._stage
 
     @property
     def shown(self) -> str:

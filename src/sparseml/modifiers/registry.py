@@ -59,6 +59,7 @@ def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     except ValidationError as error:
         raise _as_recipe_error(error, spec, source, modifier_class) from None
     modifier._source, modifier._line, modifier._tag = source, spec.line, spec.tag
+    modifier._stage = spec.stage
     return modifier
 
 

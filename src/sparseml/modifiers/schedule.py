@@ -191,6 +191,8 @@ def _refuse_outside(modifier: Modifier, whole: EpochRangeModifier) -> None:
 
 
 def _refuse_contradiction(first: Modifier, second: Modifier) -> None:
+    if first.stage != second.stage:
+        return  # a saved recipe of two trainings, one after the other: what has no end ended with its training
     for kind, what in ((QuantizationModifier, "quantize"), (DistillationModifier, "distil")):
         if isinstance(first, kind) and isinstance(second, kind) and _overlap(first, second):
             raise RecipeError(

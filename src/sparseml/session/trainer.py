@@ -40,7 +40,8 @@ class RecipeTrainer(Trainer):
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
 
-    Where the recipe says the number of epochs or the learning rate, the arguments' are not used.
+    Where the recipe says the number of epochs or the learning rate, the arguments' are not used; `max_steps` still
+    ends the training early.
 
     Raises:
         RecipeError, ModifierError: the recipe cannot be carried out on this model.

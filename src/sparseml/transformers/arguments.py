@@ -43,6 +43,11 @@ class Arguments:
     notes: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
+    @property
+    def learns(self) -> bool:
+        """Whether the run changes the model: by training, or by applying a recipe once."""
+        return self.training.do_train or self.data.one_shot
+
 
 def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
     """Read the arguments of a run.

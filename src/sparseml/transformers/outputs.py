@@ -128,8 +128,10 @@ def report(
         },
         seed=arguments.training.seed,
     )
-    if folder is not None:
-        write_json(Path(folder) / "report.json", result)
+    if arguments.learns:
+        write_json(
+            Path(folder) / "report.json", result
+        )  # that of a mere evaluation must not replace a training's
     output.print(reports.table(result))
     say(f"model: {folder}")
     return result

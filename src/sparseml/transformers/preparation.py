@@ -10,6 +10,7 @@ from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokeniz
 from sparseml.data.labels import Kind
 from sparseml.session.models import Loaded, Source, load_classifier, load_config, load_tokenizer, resolve
 from sparseml.transformers.arguments import Arguments
+from sparseml.transformers.groups import DataTrainingArguments
 
 
 @dataclass
@@ -25,18 +26,17 @@ class Prepared:
 
 def prepare(arguments: Arguments) -> Prepared:
     """Load data, model and tokenizer, and say what was chosen."""
-    asked, training = arguments.model, arguments.training
+    asked = arguments.model
     source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
     config_source = resolve(asked.config_name) if asked.config_name else source
     config = load_config(config_source)
-    learns = training.do_train or arguments.data.one_shot
-    known = None if learns else labels_of(config)
+    known = None if arguments.learns else labels_of(config)
     data = load_text_data(_data_options(arguments, known))
     for note in data.notes:
         say(note)
     labels = data.labels or known
     assert labels is not None
-    if learns:
+    if arguments.learns:
         config = load_config(
             config_source,
             num_labels=labels.num_labels,
@@ -73,7 +73,7 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         cache_dir=arguments.model.cache_dir,
         token=arguments.model.token,
         seed=training.seed,
-        needs_train=training.do_train or asked.one_shot,
+        needs_train=arguments.learns,
         needs_eval=training.do_eval or training.eval_strategy != "no",
         needs_predict=training.do_predict,
         known_labels=known,
@@ -84,7 +84,7 @@ def tokenized(arguments: Arguments, prepared: Prepared) -> dict[str, Any]:
     """The splits that the run needs, tokenized for the student, by name."""
     asked = arguments.data
     limit = prepared.tokenizer.model_max_length
-    if asked.max_seq_length > limit:
+    if asked.max_seq_length > limit and asked.max_seq_length != DataTrainingArguments.max_seq_length:
         warn(f"--max_seq_length {asked.max_seq_length} is more than the model takes: {limit} used instead.")
     data = prepared.data
     splits = {

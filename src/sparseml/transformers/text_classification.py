@@ -72,8 +72,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
     training, labels = arguments.training, prepared.labels
-    learns = training.do_train or arguments.data.one_shot
-    plan = load_plan(training.recipe, training.recipe_args) if learns and training.recipe else None
+    plan = load_plan(training.recipe, training.recipe_args) if arguments.learns and training.recipe else None
     base = starting_point(prepared.loaded.model, prepared.source.folder, plan)
     training.remove_unused_columns = False  # the collator takes what the model needs
     half = training.bf16 or training.fp16
