@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[torch,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[torch,runtime,openvino,dev]"
 	touch $@
 
 demo: install
