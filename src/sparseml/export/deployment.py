@@ -129,7 +129,8 @@ def load(wanted: Wanted) -> Trained:
     loaded = load_classifier(source)
     if loaded.new:
         raise ExportError(
-            f"{source.called} has no trained classifier: it lacks {', '.join(loaded.new[:3])}. Train it first."
+            f"{source.called} has no trained classifier for the {loaded.model.config.num_labels} labels of its "
+            f"config.json: {', '.join(loaded.new[:3])} are missing or of another shape. Train it first."
         )
     restore_quantization(loaded.model, source.folder)
     made = checkpoint.saved(source.folder)
@@ -141,6 +142,11 @@ def load(wanted: Wanted) -> Trained:
             "the file is damaged."
         )
     tokenizer = load_tokenizer(source)
+    # Transformers makes an empty tokenizer where there is none.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ExportError(
+            f"{source.called} has no tokenizer: copy tokenizer.json there from where its training began."
+        )
     return Trained(model, tokenizer, made.plan if made else None, _limit(model, tokenizer, wanted))
 
 
