@@ -56,7 +56,7 @@ def multiply_integers(model: ir.Model) -> None:
         scale = np.asarray(grids[0].scale * grids[1].scale, np.float32)
         if bias is not None:
             scale, integers = bias_grid(array_of(bias), grids[0], grids[1])
-            stored = store(model, f"{bias.name}.quantized", integers)
+            stored = store(model, f"{last.outputs[0].name}.bias", integers)
             whole = before(last, "Add", whole, stored, dtype=ir.DataType.INT32)
         number = before(last, "Cast", whole, to=int(ir.DataType.FLOAT))
         result = before(last, "Mul", number, store(model, f"{last.outputs[0].name}.scale", scale))

@@ -118,11 +118,12 @@ def quantize_gemm_bias(model: ir.Model) -> None:
         left, right = grids
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         values = constant(bias)
-        if left is None or right is None or bias is None or values is None:
+        if left is None or right is None or values is None:
             continue
         scale, integers = bias_grid(values, left, right)
-        stored = store(model, f"{bias.name}.quantized", integers)
-        steps = store(model, f"{bias.name}.scale", scale)
+        # Named by the product: layers whose biases are equal share one, on different grids.
+        stored = store(model, f"{node.outputs[0].name}.bias", integers)
+        steps = store(model, f"{node.outputs[0].name}.bias.scale", scale)
         axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
         node.replace_input_with(2, before(node, "DequantizeLinear", stored, steps, **axis))
 

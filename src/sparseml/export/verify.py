@@ -161,7 +161,8 @@ def weigh(model: nn.Module, file: Path) -> dict[str, Any]:
     """Compare the weights of every Linear and Embedding with what the file holds.
 
     Returns:
-        Counts for the report: int8 layers, and pruned weights, all of which are the zero point in the file.
+        Counts for the report: layers by type, and pruned weights, all of which are the zero point in the file.
+        A layer in float whose input does not depend on the text has been computed away; it counts all the same.
 
     Raises:
         ExportError: a quantized weight is missing, is not what training left, or is kept in float as well.
@@ -172,23 +173,25 @@ def weigh(model: nn.Module, file: Path) -> dict[str, Any]:
     for path, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
-        kind = "linears" if isinstance(module, nn.Linear) else "embeddings"
-        weight = module.weight.detach()
-        quantizer = _quantizer(module)
-        quantized = quantizer is not None
-        wanted = [weight.float().numpy()] if quantizer is None else list(_integers(weight, quantizer))
-        found = any(_key(array) in stored or _key(array.T) in stored for array in wanted)
-        if not found and (kind == "linears" or quantized):
+        weight, quantizer = module.weight.detach(), _quantizer(module)
+        in_float = _users(stored, weight.float().numpy())
+        quantized = quantizer is not None and any(
+            _users(stored, array) for array in _integers(weight, quantizer)
+        )
+        # A table that is not looked up in, but used whole (DeBERTa's relative positions), is never quantized.
+        must = quantizer is not None and (isinstance(module, nn.Linear) or "Gather" in in_float)
+        if must and not quantized:
             raise ExportError(
-                f"The exported model does not hold the {'integers' if quantized else 'weights'} of {path} as training "
-                "left them. Nothing was deployed. This is a fault of the export: please report it."
+                f"The exported model does not hold the integers of {path} as training left them. Nothing was deployed. "
+                "This is a fault of the export: please report it."
             )
-        if quantized and (_key(weight.float().numpy()) in stored or _key(weight.float().numpy().T) in stored):
+        if quantized and in_float:
             raise ExportError(
                 f"The exported model keeps {path} in float beside its integers: please report it."
             )
+        kind = "linears" if isinstance(module, nn.Linear) else "embeddings"
         counts[f"{'int8' if quantized else 'float'}_{kind}"] += 1
-        if kind == "linears":
+        if kind == "linears" and (quantized or in_float):
             pruned += weight.numel() - int(weight.count_nonzero())
     return {**counts, "pruned_weights_at_zero_point": pruned}
 
@@ -221,15 +224,25 @@ def _integers(weight: Tensor, quantizer: FakeQuantize) -> Iterator[Array]:
     yield (integers + 128).astype(np.uint8)
 
 
-def _stored(file: Path) -> set[tuple[Any, ...]]:
+def _stored(file: Path) -> dict[tuple[Any, ...], set[str]]:
+    """Operators that use each matrix of the file."""
     import onnx_ir as ir
 
-    graph = ir.load(file).graph
+    matrices = [
+        value
+        for value in ir.load(file).graph.initializers.values()
+        if value.const_value is not None and len(value.const_value.shape) > 1
+    ]
     return {
-        _key(value.const_value.numpy())
-        for value in graph.initializers.values()
-        if value.const_value is not None and len(value.const_value.shape) > 1 and value.uses()
+        _key(value.const_value.numpy()): {use.node.op_type for use in value.uses()}
+        for value in matrices
+        if value.const_value is not None
     }
+
+
+def _users(stored: dict[tuple[Any, ...], set[str]], array: Array) -> set[str]:
+    """Operators that use a matrix, or the matrix transposed."""
+    return stored.get(_key(array), set()) | stored.get(_key(array.T), set())
 
 
 def _key(array: Array) -> tuple[Any, ...]:
