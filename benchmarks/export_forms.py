@@ -1,0 +1,337 @@
+"""How fast runtimes are on our exports, beside what else they can be given, and how small the files are.
+
+The same weights, five files: float32, ONNX Runtime's own `quantize_dynamic` of it, our portable int8 form, our form for
+DeepSparse, and SparseML's own export. Every pair of engine and file is a process of its own, which runs when it is told
+to: bursts of all alternate in random order, so that a noisy machine is noisy for all alike. Ratios are taken within
+each round, and their median is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from process import SPARSE_MODEL, RunFailedError
+from record import keep, table
+from resparse.console import run, say
+
+OPPONENTS = Path(__file__).parent / "opponents"
+SPARSITY = 0.9
+WARM_UP = 2
+
+MODELS = ("minilm", "bert-base", "distilbert-base", "roberta-base")
+_ARCHITECTURES = {"bert-base": "bert", "distilbert-base": "distilbert", "roberta-base": "roberta"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio of two lanes that is to be reached: median time of `ours` over that of `theirs`."""
+
+    ours: str
+    theirs: str
+    most: float
+
+
+BARS = (
+    Bar("onnxruntime int8", "onnxruntime float32", 0.6),
+    Bar("onnxruntime int8", "onnxruntime quantize_dynamic", 1.0),
+    Bar("openvino int8", "openvino bf16", 1.0),
+    Bar("deepsparse int8", "deepsparse SparseML's export", 1.1),
+)
+SIZE_BAR = 0.12
+
+
+@dataclass
+class Lane:
+    """An engine with a file, in a process of its own."""
+
+    name: str
+    process: subprocess.Popen[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def burst(self) -> None:
+        """Let it run some times."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        self.seconds.append(self.answer()["seconds"])
+
+    def answer(self) -> dict[str, Any]:
+        """Its next line.
+
+        Raises:
+            RunFailedError: it has died.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RunFailedError(
+                f"{self.name} left with code {self.process.wait()}; see the log in the folder"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+# --- the files ---
+
+
+def make_model(name: str, folder: Path) -> Any:
+    """The pruned model in float32, saved in `folder`; real weights for MiniLM, random ones for the others."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from sparsezoo import Model
+
+    torch.manual_seed(0)
+    if name == "minilm":
+        source = str(Model(SPARSE_MODEL).training.path)
+        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=4)
+    else:
+        config = AutoConfig.for_model(_ARCHITECTURES[name], num_labels=4)
+        model = AutoModelForSequenceClassification.from_config(config)
+        for path, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and "layer" in path:
+                magnitude = module.weight.data.abs()
+                module.weight.data[
+                    magnitude < magnitude.flatten().kthvalue(int(SPARSITY * magnitude.numel()))[0]
+                ] = 0
+    # Random heads answer one label to everything; larger weights let the engines disagree if they can.
+    for parameter in model.classifier.parameters() if hasattr(model, "classifier") else ():
+        parameter.data.mul_(20)
+    model.eval().save_pretrained(folder)
+    return model
+
+
+def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
+    """Write fp32, dynamic, int8 and deepsparse .onnx; returns facts about sizes and layers."""
+    import onnx_ir as ir
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from sparseml.export import verify
+    from sparseml.export.forms import DEEPSPARSE, PORTABLE, give_form
+    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.quantization.scheme import ModelScheme
+    from sparseml.quantization.structure import calibrating, enable, quantize_structure
+
+    offered = [
+        "input_ids",
+        "attention_mask",
+        *(["token_type_ids"] if model.config.model_type == "bert" else []),
+    ]
+    inputs = input_names(model, offered)
+    graph = to_onnx(model, inputs)
+    give_form(graph, PORTABLE)
+    ir.save(graph, folder / "float32.onnx")
+    logging.disable(logging.WARNING)
+    quantize_dynamic(folder / "float32.onnx", folder / "dynamic.onnx", weight_type=QuantType.QInt8)
+    logging.disable(logging.NOTSET)
+    quantize_structure(model, {"": model}, ModelScheme())
+    enable(model)
+    with calibrating(model), torch.no_grad():
+        for _ in range(4):
+            model(input_ids=torch.randint(1000, 2000, (4, length)))
+    graph = to_onnx(model, inputs)
+    ir.save(graph, folder / "traced.onnx")
+    for form in (PORTABLE, DEEPSPARSE):
+        graph = ir.load(folder / "traced.onnx")
+        give_form(graph, form)
+        ir.save(graph, folder / f"{form}.onnx")
+        verify.weigh(model, folder / f"{form}.onnx")
+    (folder / "traced.onnx").unlink()
+    return {
+        "size": verify.sizes(model, [folder / "portable.onnx"]),
+        "layers": verify.weigh(model, folder / "portable.onnx"),
+    }
+
+
+def write_sparseml_export(python: Path, folder: Path, length: int) -> Path:
+    """SparseML's own export of the same float32 weights."""
+    out = folder / "sparseml.onnx"
+    with (folder / "sparseml.log").open("wb") as log:
+        subprocess.run(
+            [python, OPPONENTS / "sparseml_export.py", folder, out, "--length", str(length)],
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
+    return out
+
+
+# --- the lanes ---
+
+
+def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
+    """All pairs of engine and file whose engine is here."""
+    wanted = [
+        ("onnxruntime float32", "onnxruntime", "float32.onnx", "", sys.executable),
+        ("onnxruntime quantize_dynamic", "onnxruntime", "dynamic.onnx", "", sys.executable),
+        ("onnxruntime int8", "onnxruntime", "portable.onnx", "", sys.executable),
+        ("openvino float32", "openvino", "float32.onnx", "f32", arguments.openvino_python),
+        ("openvino bf16", "openvino", "float32.onnx", "bf16", arguments.openvino_python),
+        ("openvino int8", "openvino", "portable.onnx", "", arguments.openvino_python),
+        ("deepsparse int8", "deepsparse", "deepsparse.onnx", "", arguments.deepsparse_python),
+        ("deepsparse SparseML's export", "deepsparse", "sparseml.onnx", "", arguments.deepsparse_python),
+    ]
+    return [
+        _start(arguments, name, engine, folder / file, precision, python)
+        for name, engine, file, precision, python in wanted
+        if python is not None and (folder / file).exists()
+    ]
+
+
+def _start(
+    arguments: argparse.Namespace, name: str, engine: str, file: Path, precision: str, python: str | Path
+) -> Lane:
+    # DeepSparse writes into the files that it reads: each lane gets a copy of its own.
+    copy = file.with_name(f"{name.replace(' ', '_').replace(chr(39), '')}.lane.onnx")
+    shutil.copy(file, copy)
+    with copy.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(str(python), str(OPPONENTS / "engine_worker.py"), engine, str(copy)),
+                *("--threads", str(arguments.threads), "--batch", str(arguments.batch)),
+                *("--length", str(arguments.length), "--precision", precision, "--clock", arguments.clock),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={
+                "OMP_NUM_THREADS": str(arguments.threads),
+                "NM_DISABLE_ANALYTICS": "1",
+                "PATH": "/usr/bin:/bin",
+            },
+        )
+    lane = Lane(name, process)
+    lane.facts = lane.answer()
+    return lane
+
+
+def measure(lanes: list[Lane], rounds: int) -> None:
+    """Bursts of all lanes, alternating."""
+    order = random.Random(0)
+    for _ in range(WARM_UP + rounds):
+        for lane in order.sample(lanes, len(lanes)):
+            lane.burst()
+    for lane in lanes:
+        lane.seconds = lane.seconds[WARM_UP:]
+        assert lane.process.stdin is not None
+        lane.process.stdin.close()
+        lane.process.wait()
+
+
+def ratio(lanes: dict[str, Lane], bar: Bar) -> float | None:
+    """Median over the rounds of ours by theirs, or None where one of them is not here."""
+    if bar.ours not in lanes or bar.theirs not in lanes:
+        return None
+    pairs = zip(lanes[bar.ours].seconds, lanes[bar.theirs].seconds, strict=True)
+    return statistics.median(ours / theirs for ours, theirs in pairs)
+
+
+def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write, run and compare everything for one model."""
+    folder = arguments.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"{name}: writing")
+    facts = write_files(make_model(name, folder), folder, arguments.length)
+    if arguments.sparseml_python is not None:
+        write_sparseml_export(arguments.sparseml_python, folder, arguments.length)
+    say(f"{name}: measuring")
+    lanes = {lane.name: lane for lane in lanes_of(arguments, folder)}
+    measure(list(lanes.values()), arguments.rounds)
+    for path in folder.glob("*.lane.*"):
+        path.unlink()
+    ours = lanes["onnxruntime int8"].facts["labels"]
+    return {
+        "model": name,
+        **facts,
+        "lanes": {
+            lane.name: {
+                **{key: value for key, value in lane.facts.items() if key != "labels"},
+                "same_labels_as_ours": sum(map(int.__eq__, lane.facts["labels"], ours)) / len(ours),
+                "median_ms": 1e3 * statistics.median(lane.seconds),
+                "least_ms": 1e3 * min(lane.seconds),
+            }
+            for lane in lanes.values()
+        },
+        "ratios": {f"{bar.ours} / {bar.theirs}": ratio(lanes, bar) for bar in BARS},
+    }
+
+
+def bars_table(results: list[dict[str, Any]]) -> str:
+    """Every bar by model."""
+    rows = []
+    for bar in BARS:
+        found = [result["ratios"][f"{bar.ours} / {bar.theirs}"] for result in results]
+        rows.append(
+            [
+                f"{bar.ours} / {bar.theirs}",
+                f"≤ {bar.most}",
+                *("–" if v is None else f"{v:.2f}" for v in found),
+            ]
+        )
+    shares = [result["size"]["compressed_share"] for result in results]
+    rows.append(["compressed file / dense float32", f"≤ {SIZE_BAR}", *(f"{share:.3f}" for share in shares)])
+    return table(["ratio", "wanted", *(result["model"] for result in results)], rows)
+
+
+def lanes_table(results: list[dict[str, Any]]) -> str:
+    """Milliseconds, labels and supported operators of every lane."""
+    rows = []
+    for result in results:
+        for name, lane in result["lanes"].items():
+            fraction = lane.get("fraction_of_supported_ops")
+            rows.append(
+                [
+                    f"{result['model']}: {name}",
+                    f"{lane['median_ms']:.2f}",
+                    f"{lane['least_ms']:.2f}",
+                    f"{lane['same_labels_as_ours']:.0%}",
+                    "" if fraction is None else f"{fraction:.2f}",
+                ]
+            )
+    return table(["engine and file", "median ms", "least ms", "same labels", "supported"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="counted bursts of five runs each (default 15)"
+    )
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine that others use too"
+    )
+    parser.add_argument("--openvino-python", type=Path, help="Python of an environment with openvino")
+    parser.add_argument(
+        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse 1.8.0"
+    )
+    parser.add_argument("--sparseml-python", type=Path, help="Python of an environment with sparseml 1.8.0")
+    parser.add_argument("--folder", type=Path, default=Path("runs/export_forms"), help="for models and logs")
+    parser.add_argument("--name", default="export_forms", help="of the results")
+    arguments = parser.parse_args()
+    results = [one_model(name, arguments) for name in arguments.models]
+    clock = "processor time" if arguments.clock == "cpu" else "wall time"
+    keep(
+        arguments.name,
+        f"Exports by form: batch {arguments.batch}, {arguments.length} tokens, {arguments.threads} threads, {clock}",
+        [bars_table(results), lanes_table(results)],
+        {"results": results},
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
