@@ -49,8 +49,6 @@ def give_form(model: ir.Model, form: str, opset: int | None = None) -> None:
     else:
         simplify.fold_score_scale(model)
         simplify.sum_residuals(model)
-        simplify.flatten_projections(model)
-        simplify.quantize_gemm_bias(model)
     opset = OPSETS[form] if opset is None else opset
     if opset < model.graph.opset_imports[""]:
         opsets.lower(model, opset)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
 from sparseml.export.graph import before, constant, consumer, nodes, other_input, producer, replace, store
-from sparseml.export.weights import Grid, bias_grid, integer_type
+from sparseml.export.weights import integer_type
 
 
 def order_gelu(model: ir.Model) -> None:
@@ -80,52 +78,6 @@ def sum_residuals(model: ir.Model) -> None:
         total = before(outer, "Sum", *terms)
         total.shape = outer.outputs[0].shape
         replace(outer, total)
-
-
-def flatten_projections(model: ir.Model) -> None:
-    """Linear layers whose result is split into heads as Gemm on [batch x sequence, features].
-
-    With its bias and the quantization of its result, ONNX Runtime makes one integer kernel of a Gemm; for a
-    product of three dimensions it needs three.
-    """
-    flat: dict[ir.Value, ir.Value] = {}
-    for product in nodes(model, "MatMul"):
-        left, right = (producer(value, "DequantizeLinear") for value in product.inputs)
-        added = consumer(product.outputs[0], "Add")
-        if left is None or right is None or added is None or consumer(added.outputs[0], "Reshape") is None:
-            continue
-        bias, weight, integers = (
-            other_input(added, product.outputs[0]),
-            constant(right.inputs[0]),
-            left.inputs[0],
-        )
-        values = constant(bias)
-        if weight is None or values is None or values.ndim != 1 or integers is None:
-            continue
-        if integers not in flat:
-            shape = store(model, f"rows_of_{weight.shape[0]}", np.array([-1, weight.shape[0]], np.int64))
-            flat[integers] = before(product, "Reshape", integers, shape, dtype=integer_type(left))
-        rows = before(added, "DequantizeLinear", flat[integers], *left.inputs[1:])
-        replace(added, before(added, "Gemm", rows, right.outputs[0], bias))
-
-
-def quantize_gemm_bias(model: ir.Model) -> None:
-    """Where a Gemm multiplies integers, its bias becomes int32 on the grid of the product: all integers then."""
-    for node in nodes(model, "Gemm"):
-        grids = [
-            Grid.of(dq) if (dq := producer(value, "DequantizeLinear")) else None for value in node.inputs[:2]
-        ]
-        left, right = grids
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        values = constant(bias)
-        if left is None or right is None or values is None:
-            continue
-        scale, integers = bias_grid(values, left, right)
-        # Named by the product: layers whose biases are equal share one, on different grids.
-        stored = store(model, f"{node.outputs[0].name}.bias", integers)
-        steps = store(model, f"{node.outputs[0].name}.bias.scale", scale)
-        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
-        node.replace_input_with(2, before(node, "DequantizeLinear", stored, steps, **axis))
 
 
 def _is_scalar(value: ir.Value, wanted: float) -> bool:

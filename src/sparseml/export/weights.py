@@ -94,11 +94,3 @@ def _by_row(node: ir.Node) -> bool:
 
 def _permutation(node: ir.Node) -> list[int]:
     return list(node.attributes.get_ints("perm", [1, 0]))
-
-
-def bias_grid(bias: Array, left: Grid, right: Grid) -> tuple[Array, Array]:
-    """Scale (float32) and integers (int32) of a bias that is added to the integer product of two tensors."""
-    scale = np.asarray(left.scale * right.scale, np.float32)
-    limits = np.iinfo(np.int32)
-    integers = np.clip(np.rint(bias.astype(np.float64) / scale), limits.min, limits.max).astype(np.int32)
-    return scale, integers
