@@ -117,7 +117,7 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from sparseml.export import verify
+    from sparseml.export import stored
     from sparseml.export.forms import DEEPSPARSE, PORTABLE, give_form
     from sparseml.export.onnx import input_names, to_onnx
     from sparseml.quantization.scheme import ModelScheme
@@ -146,11 +146,11 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
         graph = ir.load(folder / "traced.onnx")
         give_form(graph, form)
         ir.save(graph, folder / f"{form}.onnx")
-        verify.weigh(model, folder / f"{form}.onnx")
+        stored.weigh(model, folder / f"{form}.onnx")
     (folder / "traced.onnx").unlink()
     return {
-        "size": verify.sizes(model, [folder / "portable.onnx"]),
-        "layers": verify.weigh(model, folder / "portable.onnx"),
+        "size": stored.sizes(model, [folder / "portable.onnx"]),
+        "layers": stored.weigh(model, folder / "portable.onnx"),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resparse.errors import UserError
@@ -531,6 +531,7 @@ _VALUES = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
+@example({"optim": []})
 @given(given=st.dictionaries(st.sampled_from(_QUIET) | st.text(max_size=8), _VALUES, max_size=4))
 def test_keywords_of_any_kind_give_arguments_or_one_error(given: dict[str, Any]) -> None:
     given.pop("argv", None)

@@ -45,7 +45,8 @@ def exported(
 @pytest.mark.parametrize("form", ["portable", "deepsparse"])
 def test_answers_are_those_of_pytorch(exported: tuple[Any, bool, Path], form: str, tmp_path: Path) -> None:
     from sparseml.export.forms import give_form
-    from sparseml.export.verify import open_session, weigh
+    from sparseml.export.stored import weigh
+    from sparseml.export.verify import open_session
 
     model, quantized, path = exported
     graph = ir.load(path)

@@ -16,8 +16,8 @@ import torch
 from resparse.files import WriteError, whole_file, write_json, write_text
 from resparse.progress import waiting
 from sparseml.export import rows as texts
+from sparseml.export import stored, verify
 from sparseml.export import tokenizer as tokenizers
-from sparseml.export import verify
 from sparseml.export.forms import FORMS, OPSETS, PORTABLE, give_form
 from sparseml.export.onnx import ExportError, input_names, to_onnx
 from sparseml.export.verify import Answers, Row
@@ -176,11 +176,11 @@ def _write_model(
         graph = to_onnx(trained.model, inputs, opset)
         give_form(graph, form, opset)
         files = _save(graph, stage / wanted.file_name, wanted.external_data)
-    layers = verify.weigh(trained.model, files[0])
+    layers = stored.weigh(trained.model, files[0])
     answers = verify.ask(trained.model, files[0], trained.tokenizer, inputs, rows, trained.limit)
     answers.refuse_mismatch()
     with waiting("measuring its size"):
-        sizes = verify.sizes(trained.model, files)
+        sizes = stored.sizes(trained.model, files)
     return answers, {
         "runtime": wanted.runtime,
         "form": form,
@@ -197,8 +197,8 @@ def _save(graph: Any, path: Path, external: bool) -> list[Path]:
     """Write a graph; weights go to `model.data` beside it where they are too many for one file."""
     import onnx_ir as ir
 
-    stored = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
-    if not external and stored < _LARGEST_FILE:
+    weights = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
+    if not external and weights < _LARGEST_FILE:
         ir.save(graph, path)
         return [path]
     data = path.with_suffix(".data")

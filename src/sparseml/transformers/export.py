@@ -273,10 +273,15 @@ def _tell(report: dict[str, Any], folder: Path) -> None:
     linears = layers["int8_linears"] + layers["float_linears"]
     tables = layers["int8_embeddings"] + layers["float_embeddings"]
     share = f"{checked['label_agreement']:.2%} of {checked['rows']:,} rows ({checked['on']})"
+    own = checked.get("pytorch_against_its_float64_sums")
+    itself = (
+        [] if own is None else [("PyTorch with itself, summed in float64", f"{own['label_agreement']:.2%}")]
+    )
     int8 = f"{layers['int8_linears']} of {linears} Linear, {layers['int8_embeddings']} of {tables} Embedding"
     rows = [
         ("form", f"{facts['form']}, operator set {facts['opset']}"),
         ("same labels as PyTorch", share),
+        *itself,
         ("largest logit difference", f"{checked['largest_logit_difference']:.4f}"),
         ("int8 layers", int8),
         ("pruned weights, all at the zero point", f"{layers['pruned_weights_at_zero_point']:,}"),

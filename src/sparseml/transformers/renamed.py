@@ -156,9 +156,10 @@ def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[
         elif old in GONE and old not in renamed:
             notes.append(f"--{old} has no effect: {GONE[old]}.")
     for name, replacements in OLD_VALUES.items():
-        if values.get(name) in replacements:
-            notes.append(f"--{name} {values[name]} is now called {replacements[values[name]]}.")
-            values[name] = replacements[values[name]]
+        value = values.get(name)
+        if isinstance(value, str) and value in replacements:
+            notes.append(f"--{name} {value} is now called {replacements[value]}.")
+            values[name] = replacements[value]
     return values, notes
 
 
