@@ -87,10 +87,12 @@ class Lane:
 def make_model(name: str, folder: Path) -> Any:
     """The pruned model in float32, saved in `folder`; real weights for MiniLM, random ones for the others."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification, logging
 
     from sparsezoo import Model
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     if name == "minilm":
         source = str(Model(SPARSE_MODEL).training.path)
