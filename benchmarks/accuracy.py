@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data import DATASETS, DataSet
+from kept import kept_training
 from process import (
     DENSE_MODEL,
     DENSE_RECIPE,
@@ -23,12 +23,9 @@ from process import (
     SINGLE_RECIPE,
     SPARSE_MODEL,
     RunFailedError,
-    our_command,
-    timed,
 )
 from record import RESULTS, keep, table
-from resparse.console import run, say
-from resparse.files import write_json
+from resparse.console import run
 
 STARTS = {"dense": DENSE_MODEL, "one-shot": SPARSE_MODEL}
 
@@ -115,7 +112,7 @@ def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: P
 
 
 def run_folder(root: Path, task: str, configuration: str, seed: int) -> Path:
-    """Where one run lies: its `model`, its log and, once finished, its `outcome.json`."""
+    """Where one run lies: its `model`, its log and, once finished, its `cost.json`."""
     return root / task / f"{configuration}-{seed}"
 
 
@@ -124,18 +121,9 @@ def outcome_of(
 ) -> Outcome:
     """The outcome of a run: read if the same command has finished before, else run."""
     folder = run_folder(root, task.name, configuration.name, seed)
-    finished = folder / "outcome.json"
     command = [*arguments_of(task, configuration, seed, root), *extra]
-    if finished.is_file():
-        kept = json.loads(finished.read_text())
-        if kept["command"] == command:
-            return Outcome(**kept["outcome"])
-        say(f"{folder}: its command has changed since, it runs again")
-    if folder.exists():
-        shutil.rmtree(folder)
-    say(f"{task.name}: {configuration.title}, seed {seed} -> {folder}")
-    cost = timed([*our_command(), *command, "--output_dir", str(folder / "model")], folder / "log.txt")
-    outcome = Outcome(
+    cost = kept_training(f"{task.name}: {configuration.title}, seed {seed}", command, folder)
+    return Outcome(
         task=task.name,
         configuration=configuration.name,
         seed=seed,
@@ -143,9 +131,6 @@ def outcome_of(
         peak_mib=cost.peak_mib,
         **reported(folder / "model"),
     )
-    say(f"  {outcome.test_accuracy:.1%} in {outcome.seconds:.0f} s")
-    write_json(finished, {"command": command, "outcome": asdict(outcome)})
-    return outcome
 
 
 def reported(model: Path) -> dict[str, Any]:

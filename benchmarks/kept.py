@@ -1,0 +1,39 @@
+"""Long runs, kept: a command that has finished in its folder is not repeated while it stays the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from process import Cost, our_command, timed
+from resparse.console import say
+from resparse.files import write_json
+
+
+def kept_training(title: str, command: Sequence[str], folder: Path) -> Cost:
+    """Train by our command into `folder`/model; its cost, measured now or when it ran.
+
+    Args:
+        title: for the screen.
+        command: the flags, without --output_dir.
+        folder: the run's own; `log.txt` gets what is printed, `cost.json` says that it has finished.
+
+    Raises:
+        RunFailedError: the run failed.
+    """
+    finished = folder / "cost.json"
+    if finished.is_file():
+        found = json.loads(finished.read_text())
+        if found["command"] == list(command):
+            return Cost(**found["cost"])
+        say(f"{folder}: its command has changed since, it runs again")
+    if folder.exists():
+        shutil.rmtree(folder)
+    say(f"{title} -> {folder}")
+    cost = timed([*our_command(), *command, "--output_dir", str(folder / "model")], folder / "log.txt")
+    write_json(finished, {"command": list(command), "cost": asdict(cost)})
+    say(f"  {cost.seconds:.0f} s")
+    return cost
