@@ -40,7 +40,7 @@ def test_text_columns_by_content():
     data = split(uid=["u v"], code=["x1"], label=["a b"], label_name=["c d"], score=[3], body=["some words"])
     chosen, notes = choose_text_columns(data, None, "label", None)
     assert chosen == ("body",)
-    assert "the first that hold text" in notes[0]
+    assert "the only one that holds text" in notes[0]
 
 
 def test_no_column_holds_text():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +9,7 @@ from itertools import islice
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
 from sparseml.data.label_values import companion_columns
+from sparseml.data.looks import is_identifier, look_at
 from sparseml.data.rows import RawSplit
 from sparseml.data.tasks import Task
 
@@ -24,7 +24,22 @@ PAIRS = (
     ("text_a", "text_b"),
     ("text", "text_pair"),
 )
-TEXTS = ("text", "sentence", "content", "review", "tweet", "comment", "document")
+TEXTS = (
+    "text",
+    "sentence",
+    "content",
+    "review",
+    "tweet",
+    "comment",
+    "document",
+    "message",
+    "question",
+    "query",
+    "utterance",
+    "review_text",
+    "reviewtext",
+    "tweet_text",
+)
 LABELS = (
     "label",
     "labels",
@@ -35,8 +50,16 @@ LABELS = (
     "gold_label",
     "coarse_label",
     "label-coarse",
+    "emotion",
+    "emotions",
+    "intent",
+    "topic",
+    "rating",
+    "stars",
+    "score",
+    "polarity",
 )
-_INDEX = re.compile(r"(unnamed: \d+|index|guid|u?uid|(.*[_-])?idx?)", re.IGNORECASE)
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -66,22 +89,25 @@ def choose_label_column(
 
     Args:
         splits: the one that decides first; those that need labels all have to have the column.
-        wanted: what the user said; None, and "label" where there is no such column, choose a usual name.
+        wanted: what the user said; None, and "label" where there is no such column, choose a usual name, or else
+            the only column of few values that come again and again.
         required: whether a dataset without labels is an error.
 
     Raises:
-        DataError: the named column does not exist, or no usual one does.
+        DataError: the named column does not exist; or none has a usual name, and none or several could be it.
     """
     available = list(splits[0].columns)
     if wanted in available:
         return wanted, []
     if wanted in (None, "label"):
-        chosen = next((name for name in LABELS if name in available), None)
+        chosen = _by_name(LABELS, available)
         if chosen is not None:
             return chosen, [] if chosen == "label" else [f"label column: {chosen!r} (there is no 'label')"]
     if not required:
         return None, []
-    raise DataError(_missing(splits[0], wanted or "label", "--label_column_name"))
+    if wanted in (None, "label"):
+        return _label_by_content(splits[0])
+    raise DataError(_missing(splits[0], wanted, "--label_column_name"))
 
 
 def choose_text_columns(
@@ -89,8 +115,8 @@ def choose_text_columns(
 ) -> tuple[tuple[str, ...], list[str]]:
     """The one or two text columns, and a note that says which and why.
 
-    In this order: what the user said, the task's, a usual pair, a usual single column, the first one or two
-    columns that hold texts with spaces.
+    In this order: what the user said, the task's, a usual pair, a usual single column, what looks like text: the
+    column of the longest texts, and another one with it where its texts are about as long.
 
     Raises:
         DataError: a named column does not exist, more than two are named, or no column holds text.
@@ -100,21 +126,23 @@ def choose_text_columns(
         return _named(split, wanted), []
     if task is not None and set(task.columns) <= set(available):
         return task.columns, []
-    for pair in PAIRS:
-        if set(pair) <= set(available):
+    for usual in PAIRS:
+        pair = tuple(name for text in usual if (name := _by_name((text,), available)) not in (None, label))
+        if len(pair) == 2:
             return pair, [f"input columns: {pair[0]!r} and {pair[1]!r}, a pair"]
-    usual = next((name for name in TEXTS if name in available and name != label), None)
-    if usual is not None:
-        return (usual,), [f"input column: {usual!r}"]
-    chosen = tuple(islice(_textual(split, label), 2))
+    single = _by_name(TEXTS, [name for name in available if name != label and _holds_strings(split, name)])
+    if single is not None:
+        return (single,), [f"input column: {single!r}" + ("" if single == "text" else ", by its name")]
+    chosen, why = _texts_by_content(split, label)
     if not chosen:
         raise DataError(
             f"{split.name}: no column holds text. Columns: {', '.join(available)}. Name one with "
             "--input_column_names."
         )
+    plural = "s" if len(chosen) > 1 else ""
     return chosen, [
-        f"input column{'s' if len(chosen) > 1 else ''}: {' and '.join(map(repr, chosen))}, the first that "
-        f"hold text (of {', '.join(available)}; --input_column_names chooses others)"
+        f"input column{plural}: {' and '.join(map(repr, chosen))}, {why} "
+        f"(of {', '.join(available)}; --input_column_names chooses others)"
     ]
 
 
@@ -140,17 +168,56 @@ def _named(split: RawSplit, wanted: str) -> tuple[str, ...]:
     return names
 
 
-def _textual(split: RawSplit, label: str | None) -> list[str]:
-    """Columns of strings that are neither label nor index nor class names; if any has spaces, only these."""
+def _by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
+    """The first usual name that a column has, its case apart."""
+    by_folded = {name.strip().lower(): name for name in reversed(available)}
+    return next((by_folded[name.lower()] for name in usual if name.lower() in by_folded), None)
+
+
+def _holds_strings(split: RawSplit, name: str) -> bool:
+    return any(isinstance(value, str) for value in islice(split.columns[name], 1000)) and (
+        look_at(split, name).look not in ("number", "date", "list")
+    )
+
+
+def _texts_by_content(split: RawSplit, label: str | None) -> tuple[tuple[str, ...], str]:
+    """The column of the longest texts, with the next one of more than half that length; and why."""
     excluded = {label, *(companion_columns(label, list(split.columns)) if label else ())}
-    candidates = [name for name in split.columns if name not in excluded and not _INDEX.fullmatch(name)]
-    samples = {name: [value for value in islice(split.columns[name], 1000) if value] for name in candidates}
-    strings = [
-        name
-        for name in candidates
-        if samples[name] and all(isinstance(value, str) for value in samples[name])
-    ]
-    return [name for name in strings if any(" " in value.strip() for value in samples[name])] or strings
+    candidates = [name for name in split.columns if name not in excluded and not is_identifier(name)]
+    looks = [look_at(split, name) for name in candidates if _holds_strings(split, name)]
+    texts = [column for column in looks if column.look == "text"] or looks
+    longest = max((column.words for column in texts), default=0.0)
+    chosen = tuple(column.name for column in texts if column.words > 0.5 * longest)[:2]
+    if len(chosen) > 1:
+        return chosen, "read as a pair: their texts are of like length"
+    return chosen, "the only one that holds text" if len(texts) == 1 else "whose texts are the longest"
+
+
+def _label_by_content(split: RawSplit) -> tuple[str, list[str]]:
+    """The only column of few values that come again and again.
+
+    Raises:
+        DataError: there is none, or several; names them.
+    """
+    looks = [look_at(split, name) for name in split.columns]
+    choices = [column for column in looks if column.look == "choice" and column.distinct > 1]
+    if any(column.name in map(str, islice(split.columns[column.name], 1000)) for column in choices):
+        raise DataError(
+            f"{split.name}: its first line, {', '.join(map(repr, list(split.columns)[:_SHOWN]))}, seems to be a row "
+            "and no header. Write a line with the columns' names above it, such as text,label."
+        )
+    if len(choices) == 1:
+        column = choices[0]
+        return column.name, [
+            f"label column: {column.name!r}, the only one of few values ({column.distinct}) that come again and again "
+            "(--label_column_name chooses another)"
+        ]
+    if not choices:
+        raise DataError(_missing(split, "label", "--label_column_name"))
+    shown = ", ".join(f"{column.name!r} ({column.distinct} different values)" for column in choices)
+    raise DataError(
+        f"{split.name}: several columns could be the label: {shown}. Say which with --label_column_name."
+    )
 
 
 def _missing(split: RawSplit, column: str, option: str) -> str:

@@ -12,7 +12,7 @@ from sparseml.data.label_choice import choose_labels
 from sparseml.data.label_values import read_labels
 from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Encoded, LabelEncoder, Labels
 from sparseml.data.options import DataOptions
-from sparseml.data.roles import Roles, assign_roles, check_options
+from sparseml.data.roles import Roles, assign_roles, check_options, held_out
 from sparseml.data.rows import RawSplit, count_rows
 from sparseml.data.sources import read_source
 from sparseml.data.splits import choose, hold_out
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Rows that a dataset marks as without label (-1) are left out up to this share; above it something is wrong.
 _MOST_UNLABELLED = 0.05
+_SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class TextData:
     notes: list[str] = field(default_factory=list)
     task_name: str | None = None
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows each split has that there is."""
+        splits = {name: getattr(self, name) for name in _SPLITS}
+        return {name: len(split) for name, split in splits.items() if split is not None}
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -70,6 +77,7 @@ def load_text_data(options: DataOptions) -> TextData:
     check_options(options)
     source = read_source(options)
     notes = list(source.notes)
+    options = held_out(source.splits, options)
     roles = assign_roles(source.splits, source.name, options)
     columns = _choose_columns(roles, options, source.task, notes)
     encoder = _choose_encoder(roles, columns, source.task, options, notes)

@@ -19,6 +19,7 @@ class DataOptions:
         train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV,
             TSV, JSON, JSON Lines or Parquet by their endings.
         validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
+        hold_out: hold rows out for evaluation where there is no validation split; their number decides how many.
         eval_on_test: evaluate on the test split.
         input_column_names: "a" or "a,b"; None chooses.
         label_column_name: None chooses; so does the default "label" where no such column exists.
@@ -38,6 +39,7 @@ class DataOptions:
     validation_file: str | None = None
     test_file: str | None = None
     validation_ratio: float | None = None
+    hold_out: bool = False
     eval_on_test: bool = False
     input_column_names: str | None = None
     label_column_name: str | None = "label"

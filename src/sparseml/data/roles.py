@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sparseml.data.errors import DataError
 from sparseml.data.options import DataOptions
 from sparseml.data.rows import RawSplit
+from sparseml.data.splits import share_to_hold_out
 
 Roles = dict[str, RawSplit]
 
@@ -40,6 +43,15 @@ def check_options(options: DataOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise DataError(f"--{name} {value}: 1 or more is wanted.")
+
+
+def held_out(splits: dict[str, RawSplit], options: DataOptions) -> DataOptions:
+    """The options with a share of the training rows to hold out, where that is wanted and needed."""
+    train = _find(splits, "train")
+    settled = options.validation_ratio is not None or options.eval_on_test or not options.hold_out
+    if settled or train is None or _find(splits, "validation") is not None:
+        return options
+    return replace(options, validation_ratio=share_to_hold_out(len(train)))
 
 
 def assign_roles(splits: dict[str, RawSplit], source: str, options: DataOptions) -> Roles:
