@@ -13,7 +13,7 @@ from typing import Any, Final
 import transformers
 import yaml
 
-from sparseml.transformers import checks, machine, renamed, usage
+from sparseml.transformers import caps, checks, machine, renamed, usage
 from sparseml.transformers.groups import (
     DEFAULT_MODEL,
     DataTrainingArguments,
@@ -79,11 +79,13 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
     checks.check(typed, options)
     notes += machine.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
+    data = DataTrainingArguments(**_part(DataTrainingArguments, typed))
+    capped = caps.cap(data, training)
     return Arguments(
         model=ModelArguments(**_part(ModelArguments, typed)),
-        data=DataTrainingArguments(**_part(DataTrainingArguments, typed)),
+        data=data,
         training=training,
-        notes=list(dict.fromkeys(notes + warned)),
+        notes=list(dict.fromkeys(notes + warned + capped)),
         command=[PROGRAM, *_as_flags(words, kwargs)],
     )
 

@@ -125,6 +125,7 @@ def report(
             "name": prepared.data.name,
             "labels": list(prepared.labels.names),
             "kind": prepared.labels.kind,
+            "rows": prepared.data.rows,
         },
         seed=arguments.training.seed,
     )
