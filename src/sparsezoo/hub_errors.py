@@ -6,6 +6,7 @@ import errno
 import time
 
 from sparsezoo.errors import ZooError
+from sparsezoo.hub_repo import HubRepo
 
 _LONGEST_PAUSE_S = 30.0
 _BUSY = (408, 429, 500, 502, 503, 504)
@@ -43,31 +44,30 @@ def pause_before_retry(error: Exception, attempt: int) -> bool:
 
 
 def explain(
-    error: Exception, repo: str, revision: str | None, called: str, file: str | None = None
+    error: Exception, repo: HubRepo, revision: str | None = None, file: str | None = None
 ) -> ZooError:
-    """The user's version of an error of the Hub's client.
+    """The user's version of an error of the Hub's client: one line that names the repository.
 
     Args:
         error: what the client raised.
-        repo: OWNER/NAME.
+        repo: where.
         revision: what was asked for.
-        called: what the user asked for.
         file: the file that was being downloaded, if it got that far.
     """
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         # The client wraps what happened in "cannot find it locally"; the cause tells the user more.
-        return explain(error.__cause__, repo, revision, called, file)
-    place = f"The Hugging Face Hub repository {repo}, for {called},"
+        return explain(error.__cause__, repo, revision, file)
+    place = repo.subject
     texts: dict[type[Exception], str] = {
         errors.GatedRepoError: f"{place} is gated: its owner asks you to accept terms first. Accept them at "
-        f"https://huggingface.co/{repo}, then log in with `hf auth login` or set HF_TOKEN.",
+        f"{repo.page}, then log in with `hf auth login` or set HF_TOKEN.",
         errors.RevisionNotFoundError: f"{place} has no revision {revision!r}. "
         "Name a branch, a tag or a full commit of it.",
         errors.RepositoryNotFoundError: f"{place} {_not_found(error)}",
         errors.EntryNotFoundError: f"{place} has no file {file}.",
-        errors.HFValidationError: f"{repo!r} is neither a folder, nor a zoo: stub, nor the name of a Hub "
+        errors.HFValidationError: f"{repo.name!r} is neither a folder, nor a zoo: stub, nor the name of a Hub "
         "repository (OWNER/NAME).",
     }
     for kind, text in texts.items():
@@ -106,6 +106,6 @@ def _by_system(place: str, error: Exception, file: str | None) -> ZooError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return ZooError(f"{place} could not be stored: the disk is full. Nothing half-written was kept.")
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return ZooError(f"{place} sent {file} cut short. Nothing of it was kept; run the command again.")
+        return ZooError(f"{place} sent {file} cut short. Run the command again: it goes on from there.")
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UnreachableError(f"{place} cannot be reached: {reason.rstrip('.')}.")

@@ -10,6 +10,7 @@ from sparsezoo import hub, pypi
 from sparsezoo.errors import ZooError
 from sparsezoo.home import home
 from sparsezoo.hub_errors import UnreachableError
+from sparsezoo.hub_repo import Access
 from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
@@ -18,19 +19,26 @@ _RECIPE_FILE = re.compile(r"recipe.*\.(md|ya?ml)")
 _DEPLOYED = "model.onnx"
 
 
-def local_path(source: str | Path, revision: str | None = None) -> Path:
+def local_path(
+    source: str | Path,
+    revision: str | None = None,
+    access: Access | None = None,
+    part: hub.Part = "training",
+) -> Path:
     """The folder with the model files that `source` names.
 
     Args:
         source: a stub, a local folder (returned as it is), or a Hub id such as `OWNER/NAME`.
         revision: branch, tag or commit; goes before the one in the stub.
+        access: token and cache for the Hub, where the user has named any.
+        part: "settings" fetches no weights from the Hub: configuration and tokenizer are enough.
 
     Raises:
         ZooError: there is no such thing, or it cannot be had now; says what to do.
     """
     text = str(source)
     if is_stub(text):
-        return training_folder(parse_stub(text), revision)
+        return training_folder(parse_stub(text), revision, access, part)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder
@@ -40,7 +48,7 @@ def local_path(source: str | Path, revision: str | None = None) -> Path:
         raise ZooError(f"There is no folder {text}. Did you mean the stub {PREFIX}{name}?")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(text):
         raise ZooError(f"There is no folder {text}, and it is neither a zoo: stub nor a Hub id (OWNER/NAME).")
-    return _from_hub(text, revision, "training", f"{text} (no folder of that name is here)")
+    return _from_hub(text, revision, part, f"{text} (no folder of that name is here)", access)
 
 
 def recipe_path(stub: str) -> Path:
@@ -100,7 +108,12 @@ def recipe_type(file_name: str) -> str:
     return Path(file_name).stem.removeprefix("recipe").removeprefix("_")
 
 
-def training_folder(stub: Stub, revision: str | None = None) -> Path:
+def training_folder(
+    stub: Stub,
+    revision: str | None = None,
+    access: Access | None = None,
+    part: hub.Part = "training",
+) -> Path:
     """The folder with a stub's weights, config and tokenizer, fetched or made when it is not here yet.
 
     Raises:
@@ -114,7 +127,7 @@ def training_folder(stub: Stub, revision: str | None = None) -> Path:
     pin = revision or stub.revision
     match entry.weights:
         case HubWeights(repo, indexed):
-            return _from_hub(repo, pin or indexed, "training", f"{PREFIX}{stub.name}")
+            return _from_hub(repo, pin or indexed, part, f"{PREFIX}{stub.name}", access)
         case PypiWeights() if pin:
             raise ZooError(
                 f"{PREFIX}{stub.name} comes from a package of one version; it has no revision {pin!r}."
@@ -180,27 +193,28 @@ def known(stub: Stub) -> Entry:
     """
     if entry := entries().get(stub.name):
         return entry
-    near = nearest(stub.name, entries(), most=3)
-    hint = "".join(f"\n  {PREFIX}{name}" for name in near) or " `sparsezoo search` lists all."
+    near = ", ".join(f"{PREFIX}{name}" for name in nearest(stub.name, entries(), most=3))
+    hint = f"Nearest: {near}." if near else "`sparsezoo search` lists all that there are."
     raise ZooError(
-        f"The zoo knows no {PREFIX}{stub.name}, and no folder under {home()} has that name. Nearest:{hint}"
+        f"The zoo knows no {PREFIX}{stub.name}, and no folder under {home()} has that name. {hint}"
     )
 
 
-def _from_hub(repo: str, revision: str | None, part: hub.Part, called: str) -> Path:
+def _from_hub(
+    repo: str, revision: str | None, part: hub.Part, called: str, access: Access | None = None
+) -> Path:
     """Fetch from the Hub; when it cannot be reached, say what can be had without it."""
     try:
-        return hub.fetch(repo, revision, part, called)
+        return hub.fetch(repo, revision, part, called, access)
     except UnreachableError as error:
-        listed = "".join(f"\n  {stub}" for stub in ready_without_hub())
-        raise UnreachableError(f"{error}\nThese need no Hub:{listed}") from error
+        raise UnreachableError(f"{error} These need no Hub: {', '.join(ready_without_hub())}.") from error
 
 
 def _with_recipes() -> str:
-    named = "".join(
-        f"\n  {PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes
+    named = ", ".join(
+        f"{PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes
     )
-    return f"These are recipes:{named}"
+    return f"These are recipes: {named}."
 
 
 def ready_without_hub() -> list[str]:

@@ -65,6 +65,7 @@ class LoopbackHub:
         faults: strike in order; the first whose path matches is taken.
         tokens: those that private repositories open to.
         requests: "METHOD PATH" of every request so far, the CDN's too.
+        ranges: the Range header of those that had one.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,7 @@ class LoopbackHub:
         self.faults: list[Fault] = []
         self.tokens: set[str] = set()
         self.requests: list[str] = []
+        self.ranges: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self._servers = [self._listen(_HubHandler), self._listen(_CdnHandler)]
         self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
@@ -149,6 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
+        self.hub.ranges += self.headers.get_all("Range", [])
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.fault = fault = self.hub.fault_for(self.path)
         if fault is not None and fault.delay:

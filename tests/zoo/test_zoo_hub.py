@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from sparsezoo import Model, ZooError, local_path
 from sparsezoo.hub import deployment_files, training_files, weights_are_pickled
 from sparsezoo.hub_errors import UnreachableError
+from sparsezoo.hub_repo import Access, hub_cache
 from support.hub import Fault, LoopbackHub
 
 REPO = "neuralmagic/oBERT-teacher-mnli"
@@ -22,6 +24,12 @@ FILES = {
     "onnx/model.onnx": b"not asked for",
     "training_args.bin": b"a pickle",
 }
+
+
+# The client writes in pieces of ten million bytes: only what is longer can be cut in a way that leaves something.
+LONG = {**FILES, "model.safetensors": bytes(range(250)) * 48_000}
+CUT = 11_000_000
+KEPT = "bytes=10485760-"
 
 
 def names(folder: Path) -> set[str]:
@@ -100,10 +108,42 @@ def test_a_renamed_repository_is_followed(hub: LoopbackHub) -> None:
 
 def test_a_cut_connection_is_resumed(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    hub.add(REPO, FILES)
-    hub.faults.append(Fault("/cdn/", cut_after=1000, times=1))
-    assert (local_path(STUB) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    hub.add(REPO, LONG)
+    hub.faults.append(Fault("/cdn/", cut_after=CUT, times=1))
+    assert (local_path(STUB) / "model.safetensors").read_bytes() == LONG["model.safetensors"]
     assert sum("/cdn/" in request for request in hub.requests) == 2
+    assert set(hub.ranges) == {KEPT}
+
+
+def test_the_next_run_goes_on_where_one_was_interrupted(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    hub.add(REPO, LONG)
+    hub.faults.append(Fault("/cdn/", cut_after=CUT, times=1))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        # The client pauses before it goes on: there the user gives up.
+        patched.setattr("time.sleep", interrupted)
+        local_path(STUB)
+    assert hub.ranges == []
+    folder = local_path(STUB)
+    assert (folder / "model.safetensors").read_bytes() == LONG["model.safetensors"]
+    assert set(hub.ranges) == {KEPT}
+    assert not list(folder.parents[1].rglob("*.part"))
+
+
+def test_a_part_that_is_not_of_the_file_is_fetched_anew(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(REPO, FILES)
+    blobs = hub_cache() / f"models--{REPO.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{hashlib.sha256(FILES['model.safetensors']).hexdigest()}.part"
+    part.write_bytes(b"\1" * 500)
+    assert (local_path(STUB) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert not part.exists()
 
 
 @pytest.mark.parametrize(("where", "file"), [("/cdn/", "model.safetensors"), ("/config.json", "config.json")])
@@ -165,6 +205,19 @@ def test_a_busy_hub_is_asked_again(hub: LoopbackHub, monkeypatch: pytest.MonkeyP
     assert pauses == [7, 7]
 
 
+@pytest.mark.parametrize("where", ["/cdn/", "/resolve/"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_file_is_asked_for_again(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, where: str, status: int
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    hub.add(REPO, FILES)
+    hub.faults.append(Fault(where, status=status, headers={"Retry-After": "7"}, times=1))
+    assert (local_path(STUB) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert any(7 <= pause <= 8 for pause in pauses)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(429, "too often.*in 900 seconds"), (503, "out of order"), (418, "answered 418")]
 )
@@ -176,7 +229,7 @@ def test_a_hub_that_stays_busy(hub: LoopbackHub, status: int, said: str) -> None
 
 
 def test_a_slow_hub_is_given_up(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparsezoo.hub._TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sparsezoo.hub_download._TIMEOUT_S", 0.05)
     hub.add(REPO, FILES)
     hub.faults.append(Fault("/api/", delay=0.3))
     with pytest.raises(UnreachableError, match=f"{REPO}.*cannot be reached"):
@@ -187,7 +240,7 @@ def test_no_network_names_the_repository_and_what_is_here(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UnreachableError, match=rf"(?s){REPO}.*cannot be reached.*need no Hub:\n.*minilm-l6"):
+    with pytest.raises(UnreachableError, match=rf"{REPO}.*cannot be reached.*need no Hub: .*minilm-l6"):
         local_path(STUB)
 
 
@@ -206,7 +259,7 @@ def test_no_network_after_a_download_uses_the_copy(
 def test_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, FILES)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UnreachableError, match=rf"(?s){REPO}.*HF_HUB_OFFLINE=1.*need no Hub:\n.*minilm-l6"):
+    with pytest.raises(UnreachableError, match=rf"{REPO}.*HF_HUB_OFFLINE=1.*need no Hub: .*minilm-l6"):
         local_path(STUB)
     assert hub.requests == []
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -237,6 +290,58 @@ def test_offline_takes_what_another_program_downloaded(
         local_path(STUB)
     (snapshot / "model-00002-of-00002.safetensors").write_bytes(b"")
     assert local_path(STUB) == snapshot
+
+
+def test_a_cache_of_the_users_own(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub.tokens.add("good")
+    hub.add(REPO, FILES, private=True)
+    access = Access("good", str(tmp_path / "mine"))
+    folder = local_path(REPO, access=access)
+    assert folder.is_relative_to(tmp_path / "mine")
+    assert not hub_cache().exists()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert local_path(REPO, access=access) == folder
+    with pytest.raises(UnreachableError):
+        local_path(REPO)
+
+
+def test_settings_alone_bring_no_weights(hub: LoopbackHub) -> None:
+    hub.add(REPO, FILES)
+    assert names(local_path(REPO, part="settings")) == {"config.json", "tokenizer.json"}
+    assert not any("/cdn/" in request for request in hub.requests)
+
+
+def test_a_hub_id_is_refused_in_one_line(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing, closed and unreachable, of a Hub id as of a stub; and a stub that never was, and one that is gone."""
+    hub.tokens.add("good")
+    hub.add("owner/private", FILES, private=True)
+    said = {}
+    for name in ("owner/missing", "owner/private", "zoo:nlp/x/y/z/a/b/none-none", GONE):
+        said[name] = refusal(name)
+    monkeypatch.setenv("HF_TOKEN", "good")
+    said["missing, with a token"] = refusal("owner/missing")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    said["no network"] = refusal("owner/private")
+    assert "is private or does not exist" in said["owner/missing"]
+    assert "is private or does not exist" in said["owner/private"]
+    assert "owner/missing" in said["missing, with a token"]
+    assert "does not exist, or not any more" in said["missing, with a token"]
+    assert "owner/private" in said["no network"]
+    assert "cannot be reached" in said["no network"]
+    assert "knows no zoo:nlp/x/y/z/a/b/none-none" in said["zoo:nlp/x/y/z/a/b/none-none"]
+    assert "has no weights any more" in said[GONE]
+    assert "Train them with this recipe from zoo:nlp/masked_language_modeling" in said[GONE]
+    assert not [message for message in said.values() if "\n" in message]
+    assert len(set(said.values())) == len(said)
+
+
+GONE = "zoo:nlp/sentiment_analysis/obert-base/pytorch/huggingface/sst2/pruned90_quant-none"
+
+
+def refusal(source: str) -> str:
+    with pytest.raises(ZooError) as caught:
+        local_path(source)
+    return str(caught.value)
 
 
 def test_two_processes_may_download_at_once(hub: LoopbackHub, tmp_path: Path) -> None:

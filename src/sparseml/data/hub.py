@@ -1,19 +1,34 @@
-"""Datasets from the Hugging Face Hub, by today's ids, with one line for everything that can be wrong."""
+"""Datasets from the Hugging Face Hub, by today's ids, with one line for everything that can be wrong.
+
+Their files are fetched as models are (`sparsezoo.hub_download`): resumed and checked, into the client's cache,
+where `datasets` then finds them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resparse.errors import did_you_mean
+from resparse.files import write_text
 from resparse.progress import waiting
 from sparseml.data.errors import DataError
 from sparseml.data.files import concatenate
 from sparseml.data.hub_clients import client_settings, offline
 from sparseml.data.parquet import read_parquet
 from sparseml.data.rows import RawSplit, from_arrow
+from sparsezoo.errors import ZooError
+from sparsezoo.hub import is_offline
+from sparsezoo.hub_download import fetch_file, stated
+from sparsezoo.hub_errors import UnreachableError, explain
+from sparsezoo.hub_repo import Access, HubRepo
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 # Old names without an owner, and the repositories that they moved to.
 CANONICAL = {
@@ -41,11 +56,14 @@ CANONICAL = {
 CONVERTED = "refs/convert/parquet"
 # Of a large split the Hub converts only a first part, and then names it so.
 _PARTIAL = "partial-"
+_DATA_FILE = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<path>.+)")
+
+Splits = dict[str, RawSplit]
 
 
 def read_hub(
     name: str, config: str | None, cache_dir: str | None, token: bool | str | None
-) -> tuple[dict[str, RawSplit], list[str]]:
+) -> tuple[Splits, list[str]]:
     """Read all splits of a Hub dataset.
 
     A repository that only holds a loading script is read from the Parquet files that the Hub made of it.
@@ -54,121 +72,138 @@ def read_hub(
         The splits under the Hub's names for them, and notes.
 
     Raises:
-        DataError: no such dataset or configuration, no access, or no network.
+        DataError: no such dataset or configuration, no access, no network, or damaged; names the repository.
     """
-    repo = CANONICAL.get(name.lower(), name)
-    notes = [] if repo == name else [f"dataset: {name!r} is {repo} on the Hub"]
-    if "/" not in repo:
+    repo_name = CANONICAL.get(name.lower(), name)
+    notes = [] if repo_name == name else [f"dataset: {name!r} is {repo_name} on the Hub"]
+    if "/" not in repo_name:
         raise DataError(
             f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a "
             f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
         )
-    with client_settings(), waiting(f"downloading {repo}"):
-        if not _reachable(repo, token):
-            return _from_cache(repo, config, cache_dir), notes
-        try:
-            return _load(repo, config, cache_dir, token), notes
-        except _ScriptOnlyError:
-            notes.append(
-                f"dataset: {repo} holds a loading script; read from the Hub's Parquet conversion of it"
-            )
-            splits = _load_converted(repo, config, cache_dir, token)
-            cut = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
-            if cut:
-                notes.append(f"dataset: the Hub has converted only a first part of {', '.join(cut)}")
-            return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}, notes
+    repo = HubRepo(repo_name, name, "dataset", Access(token))
+    try:
+        with client_settings(), waiting(f"downloading {repo_name}"):
+            return _read(repo, config, cache_dir, notes), notes
+    except ZooError as error:
+        raise DataError(str(error)) from error
+
+
+def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[str]) -> Splits:
+    if is_offline():
+        return _from_cache(repo, config, cache_dir, None)
+    try:
+        # Asked first, and once: the clients ask five times, each time waiting longer.
+        _, files = stated(repo, None)
+    except UnreachableError as error:
+        splits = _from_cache(repo, config, cache_dir, error)
+        notes.append(f"{error} Using the copy of an earlier download.")
+        return splits
+    try:
+        return _load(repo, files, config, cache_dir)
+    except _ScriptOnlyError:
+        notes.append(
+            f"dataset: {repo.name} holds a loading script; read from the Hub's Parquet conversion of it"
+        )
+    splits = _load_converted(repo, config, cache_dir)
+    cut = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
+    if cut:
+        notes.append(f"dataset: the Hub has converted only a first part of {', '.join(cut)}")
+    return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
 
 
 class _ScriptOnlyError(Exception):
     """The repository has a loading script, which `datasets` no longer runs."""
 
 
-def _reachable(repo: str, token: bool | str | None) -> bool:
-    """Whether the Hub answers at all: asked once, for the clients try five times and longer each time.
-
-    Raises:
-        DataError: it answers that there is no such dataset.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    try:
-        with _explained(repo, None):
-            HfApi(token=token).dataset_info(repo, timeout=10)
-    except OfflineModeIsEnabled:
-        return False
-    except Exception as error:
-        # Which HTTP library the client uses, and so whose error this is, changes with its version.
-        if any(base.__name__ == "TransportError" for base in type(error).__mro__):
-            return False
-        raise
-    return True
-
-
-def _from_cache(repo: str, config: str | None, cache_dir: str | None) -> dict[str, RawSplit]:
+def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error: ZooError | None) -> Splits:
     """Read what an earlier run has downloaded.
 
-    Raises:
-        DataError: none has.
-    """
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    Args:
+        error: why the Hub cannot be asked; None where it is switched off.
 
+    Raises:
+        DataError: no run has downloaded it.
+    """
     with offline():
         try:
-            return _load(repo, config, cache_dir, None)
-        except ConnectionError as error:
-            try:
-                splits = _load_converted(repo, config, cache_dir, None)
-                return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
-            except LocalEntryNotFoundError:
-                raise DataError(
-                    f"{repo}: the Hub cannot be reached, and the dataset is not in the local cache. Check "
-                    "the network (and HF_HUB_OFFLINE), or give local files with --train_file."
-                ) from error
+            return _load(repo, {}, config, cache_dir)
+        except ConnectionError:
+            folder = _converted_here(_with_cache(repo, cache_dir))
+    if folder is None:
+        why = str(error or f"{repo.subject} is needed, and the Hub is switched off (HF_HUB_OFFLINE=1).")
+        raise DataError(
+            f"{why} No copy of an earlier download is here. Local files can be given with --train_file."
+        ) from error
+    splits = _read_converted(repo, folder, config)
+    return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
 
 
 def _load(
-    repo: str, config: str | None, cache_dir: str | None, token: bool | str | None
-) -> dict[str, RawSplit]:
-    from datasets import load_dataset
+    repo: HubRepo, files: Mapping[str, RepoSibling], config: str | None, cache_dir: str | None
+) -> Splits:
+    """Read a repository of data files with `datasets`, each file fetched and checked before it is read.
+
+    Args:
+        files: what the Hub states of them, by path; empty when only what is here may be used.
+    """
+    from datasets import load_dataset_builder
 
     with _explained(repo, config):
-        loaded = load_dataset(repo, config, cache_dir=cache_dir, token=token)
-    return {split: from_arrow(rows, f"the {split} split of {repo}") for split, rows in loaded.items()}
+        builder = load_dataset_builder(repo.name, config, cache_dir=cache_dir, token=repo.access.token)
+        if not Path(builder.cache_dir).is_dir():
+            _fetch_data_files(repo, builder.config.data_files or {}, files)
+        builder.download_and_prepare()
+        loaded = builder.as_dataset()
+    return {split: from_arrow(rows, f"the {split} split of {repo.name}") for split, rows in loaded.items()}
 
 
-def _load_converted(
-    repo: str, config: str | None, cache_dir: str | None, token: bool | str | None
-) -> dict[str, RawSplit]:
+def _fetch_data_files(repo: HubRepo, urls: Mapping[Any, Any], files: Mapping[str, RepoSibling]) -> None:
+    for url in (url for split in urls.values() for url in split):
+        found = _DATA_FILE.fullmatch(str(url))
+        if found and found["path"] in files:
+            # A repository that was renamed is found under its old name, which is then the cache's too.
+            fetch_file(replace(repo, name=found["name"]), found["commit"], files[found["path"]])
+
+
+def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) -> Splits:
     """Read CONFIG/SPLIT/NUMBER.parquet, the form in which the Hub converts datasets."""
-    from huggingface_hub import HfApi, is_offline_mode, snapshot_download
+    from huggingface_hub.errors import RevisionNotFoundError
 
-    def fetch(pattern: str) -> Path:
-        return Path(
-            snapshot_download(
-                repo,
-                repo_type="dataset",
-                revision=CONVERTED,
-                cache_dir=cache_dir,
-                token=token,
-                allow_patterns=pattern,
-                local_files_only=is_offline_mode(),
-            )
-        )
+    repo = _with_cache(repo, cache_dir)
+    try:
+        commit, files = stated(repo, CONVERTED)
+    except ZooError as error:
+        if isinstance(error.__cause__, RevisionNotFoundError):
+            raise DataError(_unconverted(repo.name)) from error
+        raise
+    chosen = _choose_config(repo.name, config, list(files))
+    for path, file in files.items():
+        if path.startswith(f"{chosen}/") and path.endswith(".parquet"):
+            fetch_file(repo, commit, file)
+    # As the client notes it, so that the copy is found without the Hub: only once it is whole.
+    write_text(repo.folder / "refs" / CONVERTED, commit)
+    return _read_converted(repo, repo.folder / "snapshots" / commit, config)
 
-    with _explained(repo, config):
-        if is_offline_mode():
-            folder = fetch(f"{config or '*'}/*")
-            paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")]
-        else:
-            paths = HfApi(token=token).list_repo_files(repo, repo_type="dataset", revision=CONVERTED)
-    chosen = _choose_config(repo, config, paths)
-    with _explained(repo, config):
-        folder = fetch(f"{chosen}/*")
+
+def _with_cache(repo: HubRepo, cache_dir: str | None) -> HubRepo:
+    return replace(repo, access=replace(repo.access, cache_dir=cache_dir))
+
+
+def _converted_here(repo: HubRepo) -> Path | None:
+    """The converted files of an earlier download; None where there are none."""
+    note = repo.folder / "refs" / CONVERTED
+    folder = repo.folder / "snapshots" / (note.read_text(encoding="utf-8").strip() if note.is_file() else "-")
+    return folder if folder.is_dir() else None
+
+
+def _read_converted(repo: HubRepo, folder: Path, config: str | None) -> Splits:
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    chosen = _choose_config(repo.name, config, paths)
     parts: dict[str, list[RawSplit]] = {}
     for path in sorted((folder / chosen).glob("*/*.parquet")):
         parts.setdefault(path.parent.name, []).append(read_parquet(path))
-    return {split: concatenate(read, f"the {split} split of {repo}") for split, read in parts.items()}
+    return {split: concatenate(read, f"the {split} split of {repo.name}") for split, read in parts.items()}
 
 
 def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
@@ -185,35 +220,21 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
 
 
 @contextmanager
-def _explained(repo: str, config: str | None) -> Iterator[None]:
-    """Turn what the Hub's clients raise into one line that names the repository.
+def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
+    """Turn what `datasets` raises into one line that names the repository.
 
-    Lack of a network passes through: the caller may know a way without.
+    A ConnectionError passes through where the Hub is switched off: the caller may know a way without.
     """
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import is_offline_mode
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except (DatasetNotFoundError, GatedRepoError, RepositoryNotFoundError) as error:
-        if "is a gated dataset" in str(error) or isinstance(error, GatedRepoError):
-            raise DataError(
-                f"{repo}: the dataset is gated. Ask for access at its page on the Hub, then run `hf auth "
-                "login`."
-            ) from error
-        raise DataError(
-            f"{repo}: the Hub has no such dataset, or it is private. Check the id; for a private one, run "
-            "`hf auth login` and pass --use_auth_token."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise DataError(_unconverted(repo)) from error
+    except HfHubHTTPError as error:
+        raise DataError(str(explain(error, repo))) from error
+    except DatasetNotFoundError as error:
+        raise DataError(_closed(repo, error)) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise _ScriptOnlyError from error
@@ -221,12 +242,25 @@ def _explained(repo: str, config: str | None) -> Iterator[None]:
     except ValueError as error:
         configs = re.findall(r"'([^']+)'", str(error).partition("vailable")[2].partition("]")[0])
         if configs and ("BuilderConfig" in str(error) or "Config name is missing" in str(error)):
-            raise DataError(_config_message(repo, config, configs)) from error
-        raise DataError(f"{repo}: the dataset cannot be read: {_first_line(error)}") from error
-    except (ConnectionError, LocalEntryNotFoundError):
-        raise
-    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        raise DataError(f"{repo}: {_first_line(error)}") from error
+            raise DataError(_config_message(repo.name, config, configs)) from error
+        raise DataError(f"{repo.name}: the dataset cannot be read: {_first_line(error)}") from error
+    except ConnectionError as error:
+        if is_offline_mode():
+            raise
+        raise DataError(f"{repo.subject} cannot be reached any more: {_first_line(error)}") from error
+    except OSError as error:
+        raise DataError(f"{repo.name}: {_first_line(error)}") from error
+
+
+def _closed(repo: HubRepo, error: Exception) -> str:
+    if "is a gated dataset" in str(error):
+        return (
+            f"{repo.subject} is gated: its owner asks you to accept terms first. Accept them at {repo.page}, "
+            "then log in with `hf auth login` or set HF_TOKEN."
+        )
+    return (
+        f"{repo.subject} does not exist, or not any more; if it is private, your token gives no access to it."
+    )
 
 
 def _config_message(repo: str, config: str | None, configs: list[str]) -> str:

@@ -121,11 +121,11 @@ def load(wanted: Wanted) -> Trained:
     Raises:
         UserError: no model, no tokenizer, a classifier that was never trained, or weights that are not finite.
     """
-    source = resolve(str(wanted.source))
-    if source.folder is None:
+    if not wanted.source.is_dir():
         raise ExportError(
-            f"--model_path {source.called!r} is not a folder: give the output_dir of a training."
+            f"--model_path {str(wanted.source)!r} is not a folder: give the output_dir of a training."
         )
+    source = resolve(str(wanted.source))
     loaded = load_classifier(source)
     if loaded.new:
         raise ExportError(

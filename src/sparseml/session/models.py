@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -19,7 +19,11 @@ from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
-from sparseml.session.session import part, prefix
+from sparseml.session.session import part as part_of
+from sparseml.session.session import prefix
+
+if TYPE_CHECKING:
+    from sparsezoo.hub import Part
 
 # Modules that a checkpoint of another task rightly lacks: they are made new and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
@@ -35,50 +39,45 @@ class Source:
 
     Attributes:
         called: what the user called it.
-        path: a local folder, or a Hub id for Transformers to fetch.
-        revision, token, cache_dir: for the Hub.
+        folder: where its files are on this machine.
     """
 
     called: str
-    path: str
-    revision: str | None = None
-    token: str | bool | None = None
-    cache_dir: str | None = None
-
-    @property
-    def hub_arguments(self) -> dict[str, Any]:
-        """For `from_pretrained`."""
-        given = {"revision": self.revision, "token": self.token, "cache_dir": self.cache_dir}
-        return {key: value for key, value in given.items() if value is not None}
-
-    @property
-    def folder(self) -> Path | None:
-        """The local folder, where it is one."""
-        return Path(self.path) if Path(self.path).is_dir() else None
+    folder: Path
 
 
 def resolve(
-    called: str, revision: str | None = None, token: str | bool | None = None, cache_dir: str | None = None
+    called: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+    weights: bool = True,
 ) -> Source:
-    """From what the user typed to a Source: stubs are fetched here, Hub ids by Transformers later.
+    """From what the user typed to a Source; stubs and Hub ids are fetched, when they are not here yet.
+
+    Args:
+        called: a folder, a stub or a Hub id.
+        revision, token, cache_dir: for the Hub.
+        weights: whether they are wanted too; configuration and tokenizer alone are a small download.
 
     Raises:
-        ZooError, ModelError: there is no such stub; or a path that does not exist.
+        ZooError, ModelError: there is no such thing, or it cannot be had now; says which.
     """
     from sparsezoo import is_stub, local_path
+    from sparsezoo.hub_repo import Access
 
-    if is_stub(called):
-        return Source(called, str(local_path(called, revision)))
     folder = Path(called).expanduser()
-    if folder.is_dir():
-        return Source(called, str(folder))
-    if folder.is_file() or called.startswith((".", "/", "~")) or called.count("/") > 1:
-        what = "is a file, not a model's folder" if folder.is_file() else "does not exist"
-        raise ModelError(
-            f"The model {called!r} {what}. Give a folder with config.json and model.safetensors, "
-            "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
-        )
-    return Source(called, called, revision, token, cache_dir)
+    if not is_stub(called):
+        if folder.is_dir():
+            return Source(called, folder)
+        if folder.is_file() or called.startswith((".", "/", "~")) or called.count("/") > 1:
+            what = "is a file, not a model's folder" if folder.is_file() else "does not exist"
+            raise ModelError(
+                f"The model {called!r} {what}. Give a folder with config.json and model.safetensors, "
+                "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
+            )
+    part: Part = "training" if weights else "settings"
+    return Source(called, local_path(called, revision, Access(token, cache_dir), part))
 
 
 @dataclass
@@ -103,7 +102,7 @@ def load_config(source: Source, **overrides: Any) -> Any:
         ModelError: there is none, or it is not readable.
     """
     with _clear_errors(source, "configuration"):
-        return AutoConfig.from_pretrained(source.path, **source.hub_arguments, **overrides)
+        return AutoConfig.from_pretrained(source.folder, **overrides)
 
 
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
@@ -113,7 +112,7 @@ def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
         ModelError: there is none, or it is not readable.
     """
     with _clear_errors(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.path, use_fast=use_fast, **source.hub_arguments)
+        return AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
 
 
 def load_classifier(source: Source, config: Any = None) -> Loaded:
@@ -122,20 +121,18 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
     Raises:
         ModelError: nothing there, weights cut short, or weights of another architecture.
     """
-    if source.folder is not None:
-        for path in sorted(source.folder.glob("*.safetensors")):
-            problem = checkpoint.damage(path)
-            if problem:
-                raise ModelError(
-                    f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
-                )
+    for path in sorted(source.folder.glob("*.safetensors")):
+        problem = checkpoint.damage(path)
+        if problem:
+            raise ModelError(
+                f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
+            )
     with _clear_errors(source, "model"):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            source.path,
+            source.folder,
             config=config,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **source.hub_arguments,
         )
     new = sorted(report["missing_keys"]) + sorted(entry[0] for entry in report["mismatched_keys"])
     encoder = [name for name in new if not set(name.split(".")) & set(_HEADS) or ".layer." in name]
@@ -204,7 +201,7 @@ def quantize_as_saved(model: Any, made: Saved) -> None:
     from sparseml.quantization.structure import enable, set_observing
 
     for place, modifier in _quantizations(made.plan):
-        own = part(made.state, prefix(place, QuantizationModifier))
+        own = part_of(made.state, prefix(place, QuantizationModifier))
         # Untouched ranges are NaN: the training ended before its quantization began.
         if any(not value.isnan().any() for key, value in own.items() if key.endswith(".minimum")):
             run = Run(model, Clock(1, 0))
@@ -253,7 +250,5 @@ def _clear_errors(source: Source, what: str) -> Iterator[None]:
 
 
 def _hint(source: Source) -> str:
-    if source.folder is None:
-        return " (taken as a Hugging Face Hub id, since there is no such folder)"
     names: Iterable[str] = sorted(path.name for path in source.folder.iterdir())
     return f" (the folder holds {', '.join(list(names)[:8]) or 'nothing'})"

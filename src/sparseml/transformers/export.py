@@ -143,9 +143,10 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     from sparseml.session.models import resolve
 
     assert arguments.model_path is not None
-    source = resolve(arguments.model_path)
-    folder = Path(source.path)
-    beside = folder.resolve().parent if source.called == source.path else Path.cwd()
+    given = Path(arguments.model_path).expanduser()
+    # What is no folder is fetched, and its export lands here; `load` says so where a mere name is none.
+    folder = resolve(arguments.model_path).folder if len(given.parts) > 1 else given
+    beside = given.resolve().parent if given.is_dir() else Path.cwd()
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
     rows, called = _rows(arguments, folder)
     report = export(

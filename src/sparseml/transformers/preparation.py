@@ -10,7 +10,7 @@ from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokeniz
 from sparseml.data.labels import Kind
 from sparseml.session.models import Loaded, Source, load_classifier, load_config, load_tokenizer, resolve
 from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.groups import DataTrainingArguments
+from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
 
 
 @dataclass
@@ -28,7 +28,7 @@ def prepare(arguments: Arguments) -> Prepared:
     """Load data, model and tokenizer, and say what was chosen."""
     asked = arguments.model
     source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
-    config_source = resolve(asked.config_name) if asked.config_name else source
+    config_source = _settings(asked, asked.config_name) or source
     config = load_config(config_source)
     known = None if arguments.learns else labels_of(config)
     data = load_text_data(_data_options(arguments, known))
@@ -45,12 +45,17 @@ def prepare(arguments: Arguments) -> Prepared:
             problem_type=labels.kind,
             finetuning_task=arguments.data.task_name,
         )
-    tokenizer_source = resolve(asked.tokenizer_name) if asked.tokenizer_name else source
+    tokenizer_source = _settings(asked, asked.tokenizer_name) or source
     tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
     loaded = load_classifier(source, config)
     for note in loaded.notes:
         say(note)
     return Prepared(data, labels, source, loaded, tokenizer)
+
+
+def _settings(asked: ModelArguments, called: str | None) -> Source | None:
+    """Where another configuration or tokenizer comes from; None where the model's own is wanted."""
+    return resolve(called, None, asked.token, asked.cache_dir, weights=False) if called else None
 
 
 def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:

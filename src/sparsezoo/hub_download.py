@@ -1,0 +1,189 @@
+"""One file from the Hugging Face Hub into its client's cache: resumed, checked, and safe to fetch twice at once.
+
+`huggingface_hub` goes on after a cut connection, but not in the next run: it throws a broken-off file away. And
+it compares sizes, not checksums. So large files, those that the Hub keeps with Git LFS, are fetched into its cache
+here: beside their place, under the client's own lock, and moved there only when their sha256 is right.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sparsezoo.checksum import git_blob_of, sha256_of
+from sparsezoo.errors import ZooError
+from sparsezoo.hub_errors import client_errors, explain, pause_before_retry
+from sparsezoo.hub_repo import HubRepo
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+Answer = TypeVar("Answer")
+
+_BAR_FROM_BYTES = 5_000_000
+_TIMEOUT_S = 15.0
+_ATTEMPTS = 3
+_ONLY_ERRORS = 40
+
+
+def stated(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, RepoSibling]]:
+    """What the Hub states of a repository: its commit, and its files with size and checksum by name.
+
+    Raises:
+        UnreachableError, ZooError: see `explain`.
+    """
+    info: Any = _patiently(
+        lambda: repo.api().repo_info(
+            repo.name, repo_type=repo.kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
+        ),
+        lambda error: explain(error, repo, revision),
+    )
+    return str(info.sha), {sibling.rfilename: sibling for sibling in info.siblings or []}
+
+
+def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int | None = None) -> Path:
+    """The path in the cache of one file, downloaded when it is not there yet.
+
+    Args:
+        repo, commit: where it comes from.
+        file: as `stated`.
+        checked_size: of a copy that was checked before: one of that size is not read again.
+
+    Raises:
+        UnreachableError, ZooError: it cannot be had, or arrived damaged.
+    """
+    fresh = False
+
+    def ask() -> Path:
+        nonlocal fresh
+        fresh = _fetch_large(repo, commit, file) or fresh
+        return Path(
+            repo.api().hf_hub_download(
+                repo.name, file.rfilename, repo_type=repo.kind, revision=commit, cache_dir=repo.cache
+            )
+        )
+
+    with _bar(file.size is None or file.size >= _BAR_FROM_BYTES):
+        path = _patiently(ask, lambda error: explain(error, repo, commit, file.rfilename))
+    if not fresh and path.stat().st_size != checked_size:
+        _check(path, repo, file)
+    return path
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the client's log off the screen, unless the user has set how much of it to see."""
+    from huggingface_hub import logging
+
+    before = logging.get_verbosity()
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity(_ONLY_ERRORS)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _patiently(ask: Callable[[], Answer], explained: Callable[[Exception], ZooError]) -> Answer:
+    """Ask, and ask again while the Hub is busy."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return ask()
+        except client_errors() as error:
+            if attempt == _ATTEMPTS or not pause_before_retry(error, attempt):
+                raise explained(error) from error
+    raise AssertionError("unreachable")
+
+
+def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
+    """Put a file of Git LFS into the cache, whole and checked; return whether that had to be done.
+
+    What an interrupted run has left is gone on from. Under a lock that the file system does not honour, two
+    processes would write one part: its checksum is then wrong, and it is fetched anew.
+    """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    if file.lfs is None:
+        return False
+    blob = repo.folder / "blobs" / file.lfs.sha256
+    if blob.exists():
+        return False
+    part = blob.with_name(f"{blob.name}.part")
+    lock = repo.cache / ".locks" / repo.folder.name / f"{blob.name}.lock"
+    for folder in (part.parent, lock.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if blob.exists():
+            return True
+        resumed = part.exists()
+        _append(repo, commit, file, part)
+        if resumed and sha256_of(part) != file.lfs.sha256:
+            part.unlink()
+            _append(repo, commit, file, part)
+        _check(part, repo, file)
+        part.replace(blob)
+    return True
+
+
+def _append(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
+    """Download what a partial file lacks."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(repo.name, file.rfilename, repo_type=repo.kind, revision=commit, endpoint=repo.endpoint)
+    headers = build_hf_headers(token=repo.access.token, library_name="resparse")
+    if file.size is not None and part.exists() and part.stat().st_size > file.size:
+        part.unlink()
+    try:
+        with part.open("ab") as stream:
+            http_get(
+                url,
+                stream,
+                resume_size=stream.tell(),
+                headers=headers,
+                expected_size=file.size,
+                displayed_filename=file.rfilename,
+            )
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _check(path: Path, repo: HubRepo, file: RepoSibling) -> None:
+    """Compare a file with the checksum that the Hub states; remove it when they differ."""
+    kind, expected = ("sha256", file.lfs.sha256) if file.lfs else ("git blob id", file.blob_id)
+    found = sha256_of(path) if file.lfs else git_blob_of(path)
+    if expected in (None, found):
+        return
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    raise ZooError(
+        f"{file.rfilename} from the Hugging Face Hub {repo.described} arrived damaged: its {kind} is {found}, "
+        f"and the Hub states {expected}. The file was removed; run the command again to fetch it anew."
+    )
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[None]:
+    """Let the client show its progress bar for large files only, unless the user has decided on bars."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if shown or are_progress_bars_disabled() or constants.HF_HUB_DISABLE_PROGRESS_BARS is not None:
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
