@@ -94,8 +94,9 @@ def dense(place: Path, flags: dict[str, str]) -> None:
     tiny.bert(place / "start", sparsity=0.0)
 
 
-def without_overwriting(place: Path, flags: dict[str, str]) -> None:
+def onto_its_start(place: Path, flags: dict[str, str]) -> None:
     del flags["--overwrite_output_dir"]
+    flags["--model_name_or_path"] = str(place / "out")
     for older in (place / "out").glob("checkpoint-*"):
         shutil.rmtree(older)
 
@@ -150,7 +151,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         "another recipe",
     ),
     "dense start": (dense, "--allow_dense_start"),
-    "finished model in the way": (without_overwriting, "--overwrite_output_dir"),
+    "finished model in the way": (onto_its_start, "--overwrite_output_dir"),
     "unknown argument": (say(per_device_trian_batch_size="8"), "per_device_train_batch_size"),
     "no number": (say(learning_rate="fast"), "learning_rate"),
 }

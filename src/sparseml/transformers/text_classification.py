@@ -20,7 +20,7 @@ from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers import outputs, teaching
 from sparseml.transformers.arguments import Arguments, parse
 from sparseml.transformers.preparation import Prepared, prepare, tokenized
-from sparseml.transformers.resume import checkpoint_to_resume
+from sparseml.transformers.resume import checkpoint_to_resume, finished_by_another, set_aside
 
 
 def cli() -> int:
@@ -49,7 +49,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     training = arguments.training
     for note in arguments.notes:
         say(note)
-    resume = checkpoint_to_resume(training)
+    in_the_way = finished_by_another(arguments)
+    resume = checkpoint_to_resume(training) if in_the_way is None else None
     set_seed(training.seed)
     prepared = prepare(arguments)
     rows = tokenized(arguments, prepared)
@@ -57,6 +58,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if training.do_train:
         teaching.add_teacher(arguments, trainer, prepared, rows)
+        if in_the_way is not None:
+            set_aside(in_the_way)
         metrics |= outputs.train(trainer, resume)
     elif arguments.data.one_shot:
         outputs.calibrate(trainer)
