@@ -6,7 +6,6 @@ prints what came out, and each test looks at its own.
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from support.hub import LoopbackHub
+from support.hub_data import convert, parquet, repository
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 TOKEN = "hf_of-this-test"
@@ -66,21 +66,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def parquet(rows: Mapping[str, list[Any]], names: tuple[str, ...] = ("no", "yes")) -> bytes:
-    """A Parquet file whose schema declares the class names, as `datasets` writes it."""
-    from datasets import ClassLabel, Dataset, Features, Value
-
-    def feature(column: str, values: list[Any]) -> Any:
-        if column == "label" and names:
-            return ClassLabel(names=list(names))
-        return Value("float32" if isinstance(values[0], float) else "string")
-
-    features = Features({column: feature(column, values) for column, values in rows.items()})
-    buffer = io.BytesIO()
-    Dataset.from_dict(dict(rows), features=features).to_parquet(buffer)
-    return buffer.getvalue()
-
-
 def pairs(first: str, second: str, labels: list[Any]) -> dict[str, list[Any]]:
     count = len(labels)
     return {
@@ -101,17 +86,8 @@ def fill(hub: LoopbackHub) -> None:
     hub.add("owner/private", both, "datasets", private=True)
     hub.add("owner/gated", both, "datasets", gated=True)
     hub.add("owner/empty", {"README.md": b"nothing yet"}, "datasets")
-    configs = "configs:\n" + "".join(
-        f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/t.parquet\n"
-        f"  - split: validation\n    path: {name}/t.parquet\n"
-        for name in ("first", "second")
-    )
-    readme = f"---\n{configs}---\n".encode()
-    hub.add(
-        "owner/configs",
-        {"README.md": readme, "first/t.parquet": texts, "second/t.parquet": texts},
-        "datasets",
-    )
+    splits = {"train": texts, "validation": texts}
+    hub.add("owner/configs", repository({"first": splits, "second": splits}), "datasets")
     for repo in ("RobZamp/sick", "cardiffnlp/tweet_eval", "owner/large", "owner/script"):
         hub.add(repo, {f"{repo.split('/')[1]}.py": b"raise SystemExit('never run')"}, "datasets")
     sick = parquet(pairs("sentence_A", "sentence_B", [0, 1]), ("entailment", "neutral", "contradiction"))
@@ -144,31 +120,11 @@ def fill_tasks(hub: LoopbackHub) -> None:
             "test_mismatched": unknown,
         },
     }
-    configs = "configs:\n" + "".join(
-        f"- config_name: {task}\n  data_files:\n"
-        + "".join(f"  - split: {split}\n    path: {task}/{split}.parquet\n" for split in splits)
-        for task, splits in files.items()
-    )
-    held = {
-        f"{task}/{split}.parquet": content
-        for task, splits in files.items()
-        for split, content in splits.items()
-    }
-    hub.add("nyu-mll/glue", {"README.md": f"---\n{configs}---\n".encode(), **held}, "datasets")
+    hub.add("nyu-mll/glue", repository(files), "datasets")
     reviews = parquet({"text": ["a", "b"], "label": [1, 0]}, ("neg", "pos"))
     more = parquet({"text": ["c"], "label": [-1]}, ("neg", "pos"))
     imdb = {"train": reviews, "test": reviews, "unsupervised": more}
-    readme = "configs:\n- config_name: plain_text\n  data_files:\n" + "".join(
-        f"  - split: {split}\n    path: {split}.parquet\n" for split in imdb
-    )
-    contents = {f"{split}.parquet": content for split, content in imdb.items()}
-    hub.add("stanfordnlp/imdb", {"README.md": f"---\n{readme}---\n".encode(), **contents}, "datasets")
-
-
-def convert(hub: LoopbackHub, repo: str, splits: Mapping[str, bytes]) -> None:
-    """Add what the Hub makes of a repository with a script."""
-    files = {f"{split}/0000.parquet": content for split, content in splits.items()}
-    hub.add(repo, files, "datasets", "refs/convert/parquet")
+    hub.add("stanfordnlp/imdb", repository({"plain_text": imdb}), "datasets")
 
 
 def run_child(environment: dict[str, str], cases: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -233,8 +189,8 @@ def test_conversion_of_a_part_is_said_to_be_one(found: dict[str, Any]):
 @pytest.mark.parametrize(
     ("case", "repo", "said"),
     [
-        ("missing", "owner/missing", "no such dataset, or it is private"),
-        ("private", "owner/private", "no such dataset, or it is private"),
+        ("missing", "owner/missing", "is private or does not exist"),
+        ("private", "owner/private", "is private or does not exist"),
         ("gated", "owner/gated", "gated"),
         ("empty", "owner/empty", "empty"),
         (
@@ -291,7 +247,7 @@ def test_no_network(tmp_path: Path):
     with LoopbackHub() as hub:
         environment = hub.environment(tmp_path)
     message = run_child(environment, {"case": CASES["old name"]}, tmp_path)["case"]["error"]
-    assert message.startswith("cornell-movie-review-data/rotten_tomatoes: the Hub cannot be reached")
+    assert "cornell-movie-review-data/rotten_tomatoes, for rotten_tomatoes, cannot be reached" in message
     assert "\n" not in message
 
 

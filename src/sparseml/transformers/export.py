@@ -141,11 +141,13 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     """Carry out an export; prints where it is and what was checked."""
     from sparseml.export.deployment import Wanted, export
     from sparseml.session.models import resolve
+    from sparsezoo import is_stub
 
     assert arguments.model_path is not None
     given = Path(arguments.model_path).expanduser()
-    # What is no folder is fetched, and its export lands here; `load` says so where a mere name is none.
-    folder = resolve(arguments.model_path).folder if len(given.parts) > 1 else given
+    # What is no folder is fetched, and its export lands here; of a mere word, `load` says that it is none.
+    named = "/" in arguments.model_path or is_stub(arguments.model_path)
+    folder = resolve(arguments.model_path).folder if named else given
     beside = given.resolve().parent if given.is_dir() else Path.cwd()
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
     rows, called = _rows(arguments, folder)
