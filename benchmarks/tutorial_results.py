@@ -1,7 +1,7 @@
 """What the tutorial promises for data of one's own, beside what its commands reach here on the same data.
 
 The tutorial's TweetEval and SICK commands, on CSV files, flag by flag; only the start is another (no BERT can be had
-without the Hub: the healed MiniLM of upstream.py stands in for the 90 %-pruned one), and the custom teacher is a base-sized
+without the Hub: the healed MiniLM of upstream.py stands in for the pruned one), and the custom teacher is a base-sized
 model of another architecture, trained by the tutorial's own dense command. Then `sparseml export`, and the exported
 model's accuracy and latency in the runtime.
 
