@@ -13,13 +13,14 @@ from typing import Any, Final
 import transformers
 import yaml
 
-from sparseml.transformers import caps, checks, machine, renamed, usage
+from sparseml.transformers import caps, checks, guided, machine, renamed, usage
 from sparseml.transformers.groups import (
     DEFAULT_MODEL,
     DataTrainingArguments,
     ModelArguments,
     TrainingArguments,
 )
+from sparseml.transformers.guided import Guided
 from sparseml.transformers.options import ArgumentError, Option, check_names, options_of, scan
 
 PROGRAM: Final = "sparseml.transformers.text_classification"
@@ -33,6 +34,7 @@ class Arguments:
 
     Attributes:
         model, data, training: the three groups, checked against each other.
+        guided: what a guided run has decided; None where the work is named.
         notes: lines to say once to the user: what was renamed, replaced or assumed.
         command: the command that asks for the same, access tokens left out.
     """
@@ -40,6 +42,7 @@ class Arguments:
     model: ModelArguments
     data: DataTrainingArguments
     training: TrainingArguments
+    guided: Guided | None = None
     notes: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
@@ -76,7 +79,11 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
-    checks.check(typed, options)
+    guide = None
+    if guided.is_asked_for(typed):
+        guide, chosen = guided.choose(typed)
+        notes = chosen + notes
+    checks.check(typed, options, holds_out=guide is not None and guide.hold_out)
     notes += machine.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
     data = DataTrainingArguments(**_part(DataTrainingArguments, typed))
@@ -85,6 +92,7 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
         model=ModelArguments(**_part(ModelArguments, typed)),
         data=data,
         training=training,
+        guided=guide,
         notes=list(dict.fromkeys(notes + warned + capped)),
         command=[PROGRAM, *_as_flags(words, kwargs)],
     )

@@ -51,12 +51,13 @@ def normalise(values: dict[str, Any]) -> None:
         )
 
 
-def check(values: Mapping[str, Any], options: Mapping[str, Option]) -> None:
+def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: bool = False) -> None:
     """Refuse what cannot work.
 
     Args:
         values: typed values by name, those that were given.
         options: all options, for their defaults.
+        holds_out: whether rows to evaluate on will be held out of the training rows.
 
     Raises:
         ArgumentError: the first contradiction found, with what to do.
@@ -66,7 +67,7 @@ def check(values: Mapping[str, Any], options: Mapping[str, Option]) -> None:
         if value is not None and value < least:
             raise ArgumentError(f"--{name} {value:g}: it must be at least {least:g}.")
     _check_work(values)
-    _check_source(values)
+    _check_source(values, holds_out)
     _check_columns(values)
     _check_validation(values)
     _check_recipe(values)
@@ -76,16 +77,22 @@ def check(values: Mapping[str, Any], options: Mapping[str, Option]) -> None:
 
 def _check_work(values: Mapping[str, Any]) -> None:
     if not any(values.get(name) for name in ("do_train", "do_eval", "do_predict", "one_shot")):
-        raise ArgumentError("Nothing to do: give --do_train, --do_eval, --do_predict or --one_shot.")
+        raise ArgumentError(
+            "Nothing to do: give --do_train, --do_eval, --do_predict or --one_shot; or none of them and a "
+            "--train_file, and all of it is done."
+        )
     if values.get("output_dir") is None:
-        raise ArgumentError("--output_dir is missing: name the folder for the model and its report.")
+        raise ArgumentError(
+            "--output_dir is missing: name the folder for the model and its report; or leave out --do_train, --do_eval "
+            "and --do_predict, and all is chosen."
+        )
     if values.get("one_shot") and values.get("do_train"):
         raise ArgumentError("--one_shot applies the recipe without training: it cannot go with --do_train.")
     if values.get("one_shot") and values.get("recipe") is None:
         raise ArgumentError("--one_shot needs a --recipe to apply.")
 
 
-def _check_source(values: Mapping[str, Any]) -> None:
+def _check_source(values: Mapping[str, Any], holds_out: bool) -> None:
     task, dataset = values.get("task_name"), values.get("dataset_name")
     files = [name for name in _FILE_ARGUMENTS if values.get(name) is not None]
     if dataset is not None:
@@ -103,18 +110,18 @@ def _check_source(values: Mapping[str, Any]) -> None:
             "or --train_file (local rows, with --validation_file or --validation_ratio)."
         )
     elif task is None:
-        _check_rows(values)
+        _check_rows(values, holds_out)
     for name in files:
         _check_ending(name, values[name])
 
 
-def _check_rows(values: Mapping[str, Any]) -> None:
+def _check_rows(values: Mapping[str, Any], holds_out: bool) -> None:
     """With files alone, each thing to do needs its rows."""
     if values.get("do_train") and values.get("train_file") is None:
         raise ArgumentError("--do_train needs rows to train on: give --train_file.")
     if values.get("do_predict") and values.get("test_file") is None:
         raise ArgumentError("--do_predict needs rows to predict: give --test_file.")
-    if not values.get("do_eval") and values.get("eval_strategy", "no") == "no":
+    if holds_out or (not values.get("do_eval") and values.get("eval_strategy", "no") == "no"):
         return
     if values.get("eval_on_test"):
         if values.get("test_file") is None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
+# PyTorch's names for instructions that multiply bfloat16, and people's.
+_BFLOAT16: Final = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 BF16"), ("bf16", "NEON BF16"))
 
 
 def accelerator() -> str | None:
@@ -46,3 +49,16 @@ def _replace(values: dict[str, Any], asked: str, instead: str, reason: str) -> l
             values[instead + suffix] = True
             notes.append(f"--{asked}{suffix} became --{instead}{suffix}: {reason}.")
     return notes
+
+
+def fast_bfloat16() -> str | None:
+    """What computes bfloat16 faster than float32 here, in words; None where nothing does.
+
+    A processor without instructions for it converts every number back and forth, and is slower for it.
+    """
+    if accelerator() == "cuda":
+        return "this GPU" if is_torch_bf16_gpu_available() else None
+    if accelerator() is not None:
+        return None
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return next((f"this processor's {name}" for flag, name in _BFLOAT16 if has.get(flag)), None)

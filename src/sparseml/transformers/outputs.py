@@ -111,9 +111,13 @@ def write_predictions(path: Path, logits: np.ndarray[Any, Any], labels: Labels) 
 
 
 def report(
-    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, metrics: dict[str, Any]
+    arguments: Arguments,
+    trainer: RecipeTrainer,
+    prepared: Prepared,
+    metrics: dict[str, Any],
+    show: bool = True,
 ) -> dict[str, Any]:
-    """Build the report, write it to `report.json` after a training, and print its main lines."""
+    """Build the report, write it to `report.json` after a training, and print its main lines where they are to show."""
     folder = trainer.args.output_dir
     result = reports.build(
         trainer.model,
@@ -133,8 +137,9 @@ def report(
         write_json(
             Path(folder) / "report.json", result
         )  # that of a mere evaluation must not replace a training's
-    output.print(reports.table(result))
-    say(f"model: {folder}")
+    if show:
+        output.print(reports.table(result))
+        say(f"model: {folder}")
     return result
 
 

@@ -68,6 +68,7 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         validation_file=asked.validation_file,
         test_file=asked.test_file,
         validation_ratio=asked.validation_ratio,
+        hold_out=arguments.guided is not None and arguments.guided.hold_out,
         eval_on_test=asked.eval_on_test,
         input_column_names=asked.input_column_names,
         label_column_name=asked.label_column_name,

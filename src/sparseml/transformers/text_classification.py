@@ -19,6 +19,8 @@ from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers import outputs, teaching
 from sparseml.transformers.arguments import Arguments, parse
+from sparseml.transformers.conclusion import conclude
+from sparseml.transformers.guided import finished, fit, resumable
 from sparseml.transformers.preparation import Prepared, prepare, tokenized
 from sparseml.transformers.resume import checkpoint_to_resume, finished_by_another, set_aside
 
@@ -46,13 +48,24 @@ def main(argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Carry out parsed arguments; returns the report."""
-    training = arguments.training
+    guided = arguments.guided
     for note in arguments.notes:
         say(note)
-    in_the_way = finished_by_another(arguments)
+    if guided is not None and (done := finished(guided)) is not None:
+        return done
+    with resumable(guided):
+        return _run(arguments)
+
+
+def _run(arguments: Arguments) -> dict[str, Any]:
+    training, guided = arguments.training, arguments.guided
+    same = guided is not None and guided.folder.state != "new"
+    in_the_way = None if same else finished_by_another(arguments)
     resume = checkpoint_to_resume(training) if in_the_way is None else None
     set_seed(training.seed)
     prepared = prepare(arguments)
+    if guided is not None:
+        fit(guided, training, arguments.data, prepared)
     rows = tokenized(arguments, prepared)
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
@@ -60,6 +73,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         teaching.add_teacher(arguments, trainer, prepared, rows)
         if in_the_way is not None:
             set_aside(in_the_way)
+        if guided is not None:
+            guided.folder.begin()
         metrics |= outputs.train(trainer, resume)
     elif arguments.data.one_shot:
         outputs.calibrate(trainer)
@@ -70,7 +85,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data.num_export_samples:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         outputs.export_samples(trainer, samples, arguments.data.num_export_samples)
-    return outputs.report(arguments, trainer, prepared, metrics)
+    report = outputs.report(arguments, trainer, prepared, metrics, show=guided is None)
+    return report if guided is None else conclude(arguments, prepared, report)
 
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:

@@ -1,0 +1,219 @@
+"""The facts of `summary`, and of size and speed, in plain lines that fit a terminal and a text file."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sparseml.data.labels import MULTI, REGRESSION
+
+_WIDTH: Final = 100
+_MOST_IN_MATRIX: Final = 30
+_MOST_LABELS: Final = 40
+_LONGEST_NAME: Final = 24
+_LONGEST_TEXT: Final = 300
+_MIND_BELOW: Final = 0.02
+
+
+def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
+    """The whole summary, a line each.
+
+    Args:
+        facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check"
+            and "next" as `transformers.conclusion` makes them.
+        width: characters in a line, where texts are wrapped and a matrix has to fit.
+    """
+    answers = facts["answers"]
+    title = f"{facts['name']}: {_what(answers)}, learned from {_rows(facts['train_rows'])}"
+    parts = [[title], _scores(answers, facts["rows_called"])]
+    if answers["kind"] == MULTI:
+        parts.append(_label_table(answers))
+    elif answers["kind"] != REGRESSION:
+        parts.append(matrix(answers["confusion"], width))
+        parts.append(_confused(answers))
+    parts += [_size_and_speed(facts), _examples(answers, width), _next(facts["next"])]
+    return [line for index, part in enumerate(filter(None, parts)) for line in ([""] if index else []) + part]
+
+
+def _what(answers: Mapping[str, Any]) -> str:
+    if answers["kind"] == REGRESSION:
+        low, high = answers["range"]
+        return f"a score from {low:g} to {high:g}"
+    if answers["kind"] == MULTI:
+        return f"any of {len(answers['labels'])} labels"
+    return f"one of {len(answers['confusion'])} classes"
+
+
+def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
+    on = f"of {_rows(answers['rows'])} ({called})"
+    if answers["kind"] == REGRESSION:
+        found = _table(
+            [
+                (
+                    "mean error",
+                    f"{answers['mae']:.3f}",
+                    f"on {_rows(answers['rows'])} ({called}); always the middle "
+                    f"score: {answers['mae_of_median']:.3f}",
+                ),
+                ("Pearson", f"{answers['pearson']:.3f}", ""),
+                ("Spearman", f"{answers['spearmanr']:.3f}", ""),
+            ]
+        )
+        return found + _mind(answers["mae"] > (1 - _MIND_BELOW) * answers["mae_of_median"])
+    if answers["kind"] == MULTI:
+        above = f"a label counts where its probability is above {answers['threshold']:g}"
+        found = _table(
+            [
+                ("F1, all decisions", f"{answers['f1_micro']:.1%}", above),
+                ("F1, mean of labels", f"{answers['f1_macro']:.1%}", ""),
+                ("all labels right", f"{answers['exact']:.1%}", on),
+            ]
+        )
+        return found + _mind(answers["f1_micro"] < _MIND_BELOW)
+    common = answers["commonest"]
+    found = _table(
+        [
+            (
+                "accuracy",
+                f"{answers['accuracy']:.1%}",
+                f"{on}, give or take {100 * answers['margin']:.0f} points",
+            ),
+            ("always the commonest", f"{common['share']:.1%}", f"which is {common['label']}"),
+            ("F1, mean of classes", f"{answers['f1_macro']:.1%}", ""),
+        ]
+    )
+    return found + _mind(answers["accuracy"] < common["share"] + _MIND_BELOW)
+
+
+def _mind(poor: bool) -> list[str]:
+    if not poor:
+        return []
+    return [
+        "It has learned next to nothing. More rows help most; look whether text and label columns are the right ones.",
+    ]
+
+
+def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> list[str]:
+    """Rows are what is true, columns what was predicted; columns bear numbers where names do not fit.
+
+    Zeros are dots, so that the mistakes are seen. Empty for more classes than fit a line.
+    """
+    names = list(confusion)
+    shown = [_short(name) for name in names]
+    counts = [[confusion[true][taken] for taken in names] for true in names]
+    digits = max(len(str(count)) for row in counts for count in row)
+    left = max(map(len, shown))
+    heads = shown
+    if left + sum(max(len(name), digits) + 2 for name in shown) + 7 > width:
+        heads = [str(number) for number in range(1, len(names) + 1)]
+        shown = [f"{number:>{len(heads[-1])}} {name}" for number, name in zip(heads, shown, strict=True)]
+        left = max(map(len, shown))
+    sizes = [max(len(head), digits) for head in heads]
+    if len(names) > _MOST_IN_MATRIX or left + sum(sizes) + 2 * len(sizes) + 7 > width:
+        return []
+    made = [_line("true \\ predicted" if left >= 16 else "", left, heads, sizes, "right")]
+    for place, (name, row) in enumerate(zip(shown, counts, strict=True)):
+        total = sum(row)
+        cells = [str(count) if count else "." for count in row]
+        made.append(_line(name, left, cells, sizes, f"{row[place] / total:.0%}" if total else "-"))
+    if left < 16:
+        made.insert(0, f"{'':{left}}  predicted (a line for each true class)")
+    return made
+
+
+def _line(name: str, left: int, cells: Sequence[str], sizes: Sequence[int], right: str) -> str:
+    middle = "".join(f"  {cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
+    return f"{name:{left}}{middle}  {right:>5}"
+
+
+def _confused(answers: Mapping[str, Any]) -> list[str]:
+    """The pairs that are confused most; of few classes the matrix says it all."""
+    classes = len(answers["confusion"])
+    if classes <= 5 or not answers["confused"]:
+        return []
+    most = 5 if classes <= _MOST_IN_MATRIX else 10
+    rows = [
+        (f"{_short(pair['label'])} taken for {_short(pair['predicted'])}", str(pair["rows"]), "")
+        for pair in answers["confused"][:most]
+    ]
+    return ["most confused:", *_table(rows, indent="  ")]
+
+
+def _label_table(answers: Mapping[str, Any]) -> list[str]:
+    ranked = sorted(answers["labels"], key=lambda entry: -int(entry["rows"]))
+    left = max(len(_short(entry["label"])) for entry in ranked)
+    made = [f"{'label':{left}}  {'rows':>6}  precision  recall     F1"]
+    made += [
+        f"{_short(entry['label']):{left}}  {entry['rows']:>6,}  {entry['precision']:>9.0%}  {entry['recall']:>6.0%}  "
+        f"{entry['f1']:>5.0%}"
+        for entry in ranked[:_MOST_LABELS]
+    ]
+    rest = len(ranked) - _MOST_LABELS
+    return made + ([f"and {rest} rarer ones, in report.json"] if rest > 0 else [])
+
+
+def _size_and_speed(facts: Mapping[str, Any]) -> list[str]:
+    size, speed, check = facts["size"], facts["speed"], facts["check"]
+    return _table(
+        [
+            (
+                "size",
+                f"{size['compressed_bytes'] / 1e6:.1f} MB",
+                f"compressed; dense {size['dense_bytes'] / 1e6:.1f} MB, the file {size['stored_bytes'] / 1e6:.1f} MB",
+            ),
+            (
+                "latency here",
+                f"{speed['median_ms']:.2f} ms",
+                f"median for one of your texts, from text to label ({speed['engine']}, {speed['cores']} "
+                f"core{'s' if speed['cores'] > 1 else ''}, {speed['cpu']})",
+            ),
+            ("throughput here", f"{speed['texts_per_second']:,.0f}/s", "many texts at once"),
+            (
+                "checked",
+                f"{check['label_agreement']:.1%}",
+                f"of {_rows(check['rows'])}: ONNX and PyTorch say the same",
+            ),
+        ]
+    )
+
+
+def _examples(answers: Mapping[str, Any], width: int) -> list[str]:
+    if not answers["wrong"]:
+        return [f"All {_rows(answers['rows'])} are right: try it on rows that are harder."]
+    made = ["furthest off:" if answers["kind"] == REGRESSION else "surest mistakes:"]
+    for entry in answers["wrong"]:
+        text = " || ".join(" ".join(part.split()) for part in entry["text"])
+        text = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
+        made += textwrap.wrap(f'"{text}"', width - 2, initial_indent="  ", subsequent_indent="   ")
+        verdict = textwrap.wrap(_verdict(answers["kind"], entry), width - 4)
+        made += [f"    {line}" for line in verdict]
+    return made
+
+
+def _verdict(kind: str, entry: Mapping[str, Any]) -> str:
+    if kind == REGRESSION:
+        return f"is {entry['label']:.3g}, predicted {entry['predicted']:.3g}"
+    if kind == MULTI:
+        said = ", ".join(f"{name} ({share:.0%})" for name, share in entry["score"].items())
+        return f"is {', '.join(entry['label']) or 'nothing'}; predicted {said or 'nothing'}"
+    return f"is {entry['label']}, predicted {entry['predicted']} ({entry['score']:.0%} sure)"
+
+
+def _next(commands: Mapping[str, Sequence[str]]) -> list[str]:
+    return [line for what, words in commands.items() for line in (f"{what}:", f"  {shlex.join(words)}")]
+
+
+def _table(rows: Sequence[tuple[str, str, str]], indent: str = "") -> list[str]:
+    """Names, values aligned right, and remarks."""
+    left, middle = (max(len(row[place]) for row in rows) for place in (0, 1))
+    return [f"{indent}{name:{left}}  {value:>{middle}}  {remark}".rstrip() for name, value, remark in rows]
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."

@@ -1,0 +1,164 @@
+"""The end of a guided run: export, answers and speed of the exported model, and the summary of it all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+
+from resparse.console import output, say
+from resparse.files import write_json, write_text
+from resparse.progress import track, waiting
+from sparseml import summary, summary_text
+from sparseml.data import TextData
+from sparseml.data.labels import Labels
+from sparseml.layout import width
+from sparseml.transformers import run_folder
+from sparseml.transformers.arguments import Arguments
+from sparseml.transformers.guided import LENGTH
+from sparseml.transformers.preparation import Prepared
+
+DEPLOYMENT: Final = "deployment"
+
+_WINDOW: Final = 256
+_MOST_TIMED: Final = 1000
+_SECONDS: Final = 2.0
+
+Row = tuple[str, ...]
+
+
+def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -> dict[str, Any]:
+    """Export the trained model, ask and time the export, and sum up.
+
+    Writes the deployment folder and `summary.txt`, adds "summary" to `report.json`, prints the summary.
+
+    Returns:
+        The report with the export's part and the summary.
+    """
+    from sparseml.export.deployment import Wanted, export
+
+    guided = arguments.guided
+    assert guided is not None and prepared.data.train is not None
+    folder = guided.folder.path
+    rows, truth, called = _scored(prepared.data)
+    say("exporting, and comparing with PyTorch")
+    exported = export(
+        Wanted(
+            source=folder,
+            folder=folder / DEPLOYMENT,
+            rows=rows,
+            rows_called=called,
+            command=arguments.command,
+        )
+    )
+    facts = {
+        "name": folder.name,
+        "train_rows": len(prepared.data.train),
+        "rows_called": called,
+        **_asked(folder / DEPLOYMENT, rows, truth, prepared.labels, arguments.data.max_seq_length),
+        "size": exported["export"]["size"],
+        "check": exported["export"]["verification"],
+        "next": _next(arguments, prepared.data),
+    }
+    text = "\n".join(summary_text.lines(facts, width())) + "\n"
+    report = {**report, "export": exported["export"], "summary": facts}
+    write_json(folder / run_folder.REPORT, report)
+    write_text(folder / run_folder.SUMMARY, text)
+    if not guided.keeps_checkpoints():
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    output.print(f"\n{text}", end="", markup=False)
+    return report
+
+
+def _scored(data: TextData) -> tuple[list[Row], np.ndarray, str]:
+    """The rows that the summary is about: those of the test split where they have labels, else the validation's."""
+    from deepsparse.inputs import has_text
+
+    test = data.test if data.test is not None and "labels" in data.test.column_names else None
+    split = test if test is not None else data.validation
+    assert split is not None
+    texts = list(zip(*(list(split[column]) for column in data.columns.texts), strict=True))
+    kept = [index for index, row in enumerate(texts) if any(map(has_text, row))]
+    truth = np.asarray(list(split["labels"]))[kept]
+    called = "the test rows" if test is not None else "validation, which it did not learn from"
+    return [texts[index] for index in kept], truth, called
+
+
+def _asked(
+    folder: Path, rows: Sequence[Row], truth: np.ndarray, labels: Labels, length: int
+) -> dict[str, Any]:
+    """What the exported model answers, and how fast."""
+    from deepsparse import Pipeline
+    from deepsparse.hardware import cpu_model
+    from deepsparse.measure import measure
+
+    with waiting("loading the exported model"):
+        pipeline = Pipeline.create("text_classification", folder, sequence_length=length)
+    given: list[Any] = [row[0] if len(row) == 1 else row for row in rows]
+    windows = [given[start : start + _WINDOW] for start in range(0, len(given), _WINDOW)]
+    logits = np.concatenate(
+        [pipeline.logits(window) for window in track(windows, "asking the exported model")]
+    )
+    timed = given[:: max(1, len(given) // _MOST_TIMED)]
+    turn = iter(range(10**9))
+    with waiting("timing the exported model"):
+        single = measure(lambda: pipeline.predict([timed[next(turn) % len(timed)]]), _SECONDS, 1)
+        many = (timed * -(-_WINDOW // len(timed)))[:_WINDOW]
+        batched = measure(lambda: pipeline.predict(many), _SECONDS, len(many))
+    speed = {
+        "median_ms": single.milliseconds(50),
+        "p95_ms": single.milliseconds(95),
+        "texts_per_second": batched.items_per_second,
+        "engine": pipeline.engine.engine_type,
+        "cores": pipeline.engine.num_cores,
+        "cpu": cpu_model(),
+    }
+    pipeline.close()
+    return {"answers": summary.facts(summary.Answers(rows, truth, logits, labels)), "speed": speed}
+
+
+def _next(arguments: Arguments, data: TextData) -> dict[str, list[str]]:
+    """The commands that a person would type now."""
+    guided = arguments.guided
+    assert guided is not None
+    deployment = str(guided.folder.path / DEPLOYMENT)
+    serve = ["deepsparse.server", "--task", "text_classification", "--model_path", deployment]
+    if arguments.data.max_seq_length != LENGTH:
+        serve = ["deepsparse.server", "--config_file", str(_server_config(arguments, guided.folder.path))]
+    predict = ["sparseml", "predict", deployment, "--input", _input(arguments), "--output", "labelled.csv"]
+    if data.columns.texts != ("text",):
+        predict += ["--input-column-names", ",".join(data.columns.texts)]
+    if arguments.data.max_seq_length != LENGTH:
+        predict += ["--sequence-length", str(arguments.data.max_seq_length)]
+    missing = (
+        "" if find_spec("fastapi") and find_spec("uvicorn") else " (after pip install 'resparse[server]')"
+    )
+    return {f"serve it{missing}": serve, "label a file": predict}
+
+
+def _server_config(arguments: Arguments, folder: Path) -> Path:
+    """A configuration for the server, which reads as many tokens as the model was trained on."""
+    endpoint = {
+        "task": "text_classification",
+        "model": str((folder / DEPLOYMENT).resolve()),
+        "kwargs": {"sequence_length": arguments.data.max_seq_length},
+    }
+    write_text(folder / "server.yaml", yaml.safe_dump({"endpoints": [endpoint]}, sort_keys=False))
+    return folder / "server.yaml"
+
+
+def _input(arguments: Arguments) -> str:
+    """A file that can be labelled: the test rows, else those that were trained on."""
+    files = (arguments.data.test_file, arguments.data.train_file)
+    usable = (
+        file
+        for file in files
+        if file and Path(file).suffix in (".csv", ".tsv", ".jsonl") and Path(file).is_file()
+    )
+    return next(usable, "rows.csv")

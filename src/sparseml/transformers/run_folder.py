@@ -1,0 +1,154 @@
+"""Where a guided run writes: a folder of its own beside the data, known again when the same command is repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from resparse.errors import UserError
+from resparse.files import write_json
+from sparseml.data.folder import SPLIT_NAMES
+from sparseml.session import checkpoint
+
+State = Literal["new", "begun", "done"]
+
+MARK: Final = "run.json"
+"""Says which data and arguments a folder's run is about."""
+
+REPORT: Final = "report.json"
+SUMMARY: Final = "summary.txt"
+
+_SUFFIX: Final = "-classifier"
+_FILES: Final = ("train_file", "validation_file", "test_file")
+# They say how to go about it, or are secrets; the result is the same.
+_APART: Final = frozenset(
+    {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm", "token", "hub_token"}
+)
+
+
+class RunFolderError(UserError):
+    """The folder that was named holds a run that is not finished, of something else."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run.
+
+    Attributes:
+        path: of the folder.
+        state: whether a run of the same data and arguments has been there: "begun" goes on, "done" is finished.
+        about: the data and arguments, as `MARK` holds them.
+    """
+
+    path: Path
+    state: State
+    about: dict[str, Any]
+
+    def begin(self) -> None:
+        """Mark the folder, so that a repeated command knows it again."""
+        write_json(self.path / MARK, self.about)
+
+
+def choose(values: Mapping[str, Any]) -> RunFolder:
+    """The folder that a run writes to: the one that was named, else a free one beside the data.
+
+    Args:
+        values: the arguments that were given.
+
+    Raises:
+        RunFolderError: the named one holds another run.
+    """
+    about = _about(values)
+    anew = bool(values.get("overwrite_output_dir"))
+    named = values.get("output_dir")
+    if named is not None:
+        return _named(Path(named), about, anew)
+    for folder in _candidates(_beside(values)):
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return RunFolder(folder, "new", about)
+        if _mark(folder) == about:
+            return RunFolder(folder, "new" if anew else _state(folder), about)
+    raise AssertionError("there is always another number")
+
+
+def _named(folder: Path, about: dict[str, Any], anew: bool) -> RunFolder:
+    mark = _mark(folder)
+    if mark == about:
+        return RunFolder(folder, "new" if anew else _state(folder), about)
+    # A finished model makes room (`resume.set_aside`); what is not finished would be gone on with, and mixed.
+    finished = (folder / REPORT).exists() and (folder / "model.safetensors").exists()
+    if anew or finished or (mark is None and checkpoint.latest(folder) is None):
+        return RunFolder(folder, "new", about)
+    raise RunFolderError(
+        f"{folder} holds an unfinished run on other data or with other arguments. Give another --output_dir, or "
+        "--overwrite_output_dir to replace it."
+    )
+
+
+def _state(folder: Path) -> State:
+    return "done" if (folder / SUMMARY).is_file() and (folder / REPORT).is_file() else "begun"
+
+
+def _mark(folder: Path) -> dict[str, Any] | None:
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) else None
+
+
+def _about(values: Mapping[str, Any]) -> dict[str, Any]:
+    given = {
+        name: value for name, value in sorted(values.items()) if name not in _APART and value is not None
+    }
+    files = {str(path.resolve()): _stamp(path) for path in _paths(values)}
+    plain = json.loads(json.dumps({"arguments": given, "files": files}, default=str))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _paths(values: Mapping[str, Any]) -> Iterator[Path]:
+    for name in _FILES:
+        for part in str(values.get(name) or "").split(","):
+            path = Path(part.strip()).expanduser()
+            if part.strip() and re.search(r"[*?\[]", path.name):
+                yield from sorted(path.parent.glob(path.name))
+            elif part.strip():
+                yield path
+
+
+def _beside(values: Mapping[str, Any]) -> Path:
+    """The folder's place and name, before anyone looks whether it is free."""
+    file = values.get("train_file")
+    if file is None:
+        name = str(values.get("task_name") or values.get("dataset_name"))
+        config = values.get("dataset_config_name")
+        whole = "-".join([Path(name).name, *([str(config)] if config else [])])
+        return Path.cwd() / f"{whole}{_SUFFIX}"
+    path = Path(str(file).split(",")[0].strip()).expanduser()
+    stem = re.sub(r"[^\w.]+$|[*?\[\]]", "", path.stem)
+    if stem.lower() in SPLIT_NAMES or not stem:
+        stem = path.absolute().parent.name or "rows"
+    place = path.parent if os.access(path.parent, os.W_OK) else Path.cwd()
+    return place / f"{stem}{_SUFFIX}"
+
+
+def _candidates(first: Path) -> Iterator[Path]:
+    yield first
+    number = 2
+    while True:
+        yield first.with_name(f"{first.name}-{number}")
+        number += 1
