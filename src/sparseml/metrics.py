@@ -6,8 +6,9 @@ undefined (a correlation with a constant, a class that never occurs) is 0.0, and
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Evaluation(Protocol):
 
 Metrics = dict[str, float]
 
+_OF_ONE_LABEL = re.compile(r"(eval_|predict_)?(precision|recall|f1)_(?!macro|micro|std)")
+_MOST_SHOWN = 12
+
 
 def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation], Metrics]:
     """The function that the Trainer calls after each evaluation.
@@ -52,6 +56,13 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     if labels.kind == MULTI:
         return lambda evaluation: multi_label_metrics(*_arrays(evaluation), labels.names)
     return lambda evaluation: classification_metrics(*_arrays(evaluation))
+
+
+def main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those to show to a person: without the ones of single labels, where there are many."""
+    if len(metrics) <= _MOST_SHOWN:
+        return dict(metrics)
+    return {name: value for name, value in metrics.items() if not _OF_ONE_LABEL.match(name)}
 
 
 def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:

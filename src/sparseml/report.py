@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparseml.metrics import main_metrics
 from sparseml.quantization.fake_quantize import FakeQuantize
 from sparseml.quantization.modules import QuantizedEmbedding, QuantizedLinear
 from sparseml.quantization.structure import quantizers_of
@@ -117,7 +118,7 @@ def table(report: Mapping[str, Any]) -> Table:
     from resparse.console import aligned
 
     sums = report["totals"]
-    rows = [(name.replace("_", " "), _number(value)) for name, value in report["metrics"].items()]
+    rows = [(name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()]
     rows += [
         ("sparsity of Linear weights", f"{sums['prunable_sparsity']:.1%}"),
         (

@@ -18,6 +18,7 @@ from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from resparse.console import console, say
+from sparseml.metrics import main_metrics
 from sparseml.report import prunable_sparsity
 from sparseml.session.session import Session
 
@@ -111,7 +112,7 @@ class ProgressCallback(TrainerCallback):
             return
         shown = [
             f"{key.removeprefix('eval_')} {value:.4f}"
-            for key, value in metrics.items()
+            for key, value in main_metrics(metrics).items()
             if isinstance(value, float) and not any(word in key for word in _UNSHOWN)
         ]
         say(f"epoch {state.epoch or 0:.2f}: {', '.join(shown)}")
