@@ -106,6 +106,7 @@ class LoopbackHub:
             "HF_HOME": str(home / "huggingface"),
             "HF_HUB_CACHE": str(home / "huggingface" / "hub"),
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` tells a server that is not this one
             "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": "",
             "SPARSEZOO_HOME": str(home / "zoo"),

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 VARIABLE = "RESPARSE_TUTORIAL"
 Kind = Literal["install", "recipe", "fragment", "snippet", "training", "export", "shell"]
 
@@ -77,6 +79,14 @@ class Block:
         return f"{self.number:02}-{self.kind}"
 
 
+def needed() -> list[Block]:
+    """The tutorial's blocks; skips the test module that asks where there is no tutorial."""
+    file = path()
+    if not file.is_file():
+        pytest.skip(f"no tutorial at {file}: name it in {VARIABLE}", allow_module_level=True)
+    return read(file)
+
+
 def read(file: Path) -> list[Block]:
     """All fenced blocks of a Markdown text."""
     text = file.read_text(encoding="utf-8")
@@ -88,6 +98,12 @@ def read(file: Path) -> list[Block]:
         line = text.count("\n", 0, match.start(2)) + 1
         blocks.append(Block(number, line, headings[-1].strip("* "), match[1], match[2]))
     return blocks
+
+
+def loaded(block: Block) -> str | None:
+    """The old name of the dataset that a block of Python loads by `datasets` itself."""
+    found = re.search(r'load_dataset\("(\w+)"', block.text) if block.kind == "snippet" else None
+    return found[1] if found else None
 
 
 @dataclass(frozen=True)
@@ -118,14 +134,15 @@ class Walk:
         folder: the reader's; empty at first.
         environment: of the reader's shell.
         before: shell lines to run just before a block, by its number.
-        kept: copies of the deployment folders, by the number of the block that exported them.
+        outputs: copies of the folders that trainings and exports wrote, by the number of the block; a later block may
+            write into the same folder.
     """
 
     blocks: Sequence[Block]
     folder: Path
     environment: Mapping[str, str]
     before: Mapping[int, str] = field(default_factory=dict)
-    kept: dict[int, Path] = field(default_factory=dict)
+    outputs: dict[int, Path] = field(default_factory=dict)
     _ran: dict[int, Ran] = field(default_factory=dict)
 
     def to(self, block: Block) -> Ran:
@@ -157,9 +174,8 @@ class Walk:
             ran = self.run(Block(block.number, block.line, f"before: {block.section}", "bash", line))
             assert ran.status == 0, str(ran)
         ran = self.run(block)
-        deployed = self.folder / "deployment"
-        if block.kind == "export" and deployed.is_dir():
-            # The next export writes into the same folder.
-            self.kept[block.number] = self.folder.with_name(f"deployment-{block.number}")
-            shutil.copytree(deployed, self.kept[block.number])
+        written = {"training": block.option("output_dir"), "export": "deployment"}.get(block.kind)
+        if written is not None and ran.status == 0:
+            self.outputs[block.number] = self.folder.with_name(f"output-{block.number}")
+            shutil.copytree(self.folder / written, self.outputs[block.number])
         return ran

@@ -37,7 +37,7 @@ MOVED = {
 }
 
 SPARSITY = 0.9
-_ROWS = {"train": 96, "validation": 48, "test": 16}
+ROWS = {"train": 96, "validation": 48, "test": 16}
 _PLAIN = (
     *("the", "a", "is", "was", "with", "and", "in", "on", "of", "this", "that"),
     *("man", "woman", "dog", "park", "guitar", "street", "plays", "runs", "walks"),
@@ -71,6 +71,14 @@ def fill(hub: LoopbackHub, scratch: Path) -> None:
     hub.add(EMOTION_TEACHER, _roberta(scratch / "roberta"))
 
 
+def start_weights(hub: LoopbackHub) -> dict[str, Any]:
+    """The tensors of the pruned model that the trainings start from, by name."""
+    import torch
+
+    (files,) = hub.repos["models", START].revisions.values()
+    return dict(torch.load(io.BytesIO(files["pytorch_model.bin"]), weights_only=True))
+
+
 # Datasets.
 
 
@@ -87,16 +95,14 @@ def sentences(count: int, names: Sequence[str], seed: int) -> tuple[list[str], l
 
 
 def _single(split: str, names: Sequence[str]) -> bytes:
-    texts, labels = sentences(_ROWS[split], names, seed=len(split))
+    texts, labels = sentences(ROWS[split], names, seed=len(split))
     return parquet({"text": texts, "label": labels}, names)
 
 
-def _paired(
-    split: str, columns: tuple[str, str], names: Sequence[str], secret: bool = False
-) -> dict[str, Any]:
+def pairs(split: str, columns: tuple[str, str], names: Sequence[str], secret: bool = False) -> dict[str, Any]:
     kind = split.partition("_")[0]
-    first, labels = sentences(_ROWS[kind], names, seed=len(split))
-    second, _ = sentences(_ROWS[kind], names, seed=100 + len(split))
+    first, labels = sentences(ROWS[kind], names, seed=len(split))
+    second, _ = sentences(ROWS[kind], names, seed=100 + len(split))
     return {columns[0]: first, columns[1]: second, "label": [-1] * len(labels) if secret else labels}
 
 
@@ -104,7 +110,7 @@ def _glue(splits: Sequence[str], columns: tuple[str, str], names: Sequence[str])
     """A task of GLUE: the labels of its test rows are kept secret (-1)."""
     made = {}
     for split in splits:
-        rows = _paired(split, columns, names, secret=split.startswith("test"))
+        rows = pairs(split, columns, names, secret=split.startswith("test"))
         made[split] = parquet({**rows, "idx": list(range(len(rows["label"])))}, names)
     return made
 
@@ -113,24 +119,24 @@ def _add_datasets(hub: LoopbackHub) -> None:
     both = [f"{kind}_{half}" for kind in ("validation", "test") for half in ("matched", "mismatched")]
     glue = {
         "mnli": _glue(["train", *both], ("premise", "hypothesis"), ENTAILMENT),
-        "qqp": _glue(tuple(_ROWS), ("question1", "question2"), DUPLICATE),
+        "qqp": _glue(tuple(ROWS), ("question1", "question2"), DUPLICATE),
     }
     hub.add(MOVED["glue"], repository(glue), "datasets")
     tweets = {
-        "emoji": {split: _single(split, ("heart", "sun")) for split in _ROWS},
-        "emotion": {split: _single(split, EMOTIONS) for split in _ROWS},
+        "emoji": {split: _single(split, ("heart", "sun")) for split in ROWS},
+        "emotion": {split: _single(split, EMOTIONS) for split in ROWS},
     }
     hub.add(MOVED["tweet_eval"], repository(tweets), "datasets")
-    reviews = {"default": {split: _single(split, REVIEWS) for split in _ROWS}}
+    reviews = {"default": {split: _single(split, REVIEWS) for split in ROWS}}
     hub.add(MOVED["rotten_tomatoes"], repository(reviews), "datasets")
     script = {"README.md": b"# sick\n", "sick.py": b"raise SystemExit('a loading script was run')\n"}
     hub.add(MOVED["sick"], script, "datasets")
-    convert(hub, MOVED["sick"], {f"default/{split}": _sick(split) for split in _ROWS})
+    convert(hub, MOVED["sick"], {f"default/{split}": _sick(split) for split in ROWS})
 
 
 def _sick(split: str) -> bytes:
     """SICK has more texts than the two that are compared; only `label` says which class."""
-    rows = _paired(split, ("sentence_A", "sentence_B"), ENTAILMENT)
+    rows = pairs(split, ("sentence_A", "sentence_B"), ENTAILMENT)
     count = len(rows["label"])
     first = {"id": [str(row) for row in range(count)]}
     others = {
@@ -195,7 +201,7 @@ def _roberta(folder: Path) -> dict[str, bytes]:
         type_vocab_size=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        **_SHAPE,
+        **{**_SHAPE, "initializer_range": 0.05},
         **_labels(TEACHERS_EMOTIONS),
     )
     config.save_pretrained(folder)
@@ -204,11 +210,13 @@ def _roberta(folder: Path) -> dict[str, bytes]:
     with torch.random.fork_rng():
         torch.manual_seed(9)
         model = RobertaForSequenceClassification(config)
-        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
         for _ in range(60):
             optimizer.zero_grad()
-            model(**encoded, labels=wanted).loss.backward()
+            loss = model(**encoded, labels=wanted).loss
+            loss.backward()
             optimizer.step()
+    assert float(loss) < 0.1, "this teacher is to know its classes"
     return _saved(model.eval(), folder, pickled=True)
 
 
