@@ -155,6 +155,8 @@ def _regression(answers: Answers) -> dict[str, Any]:
 
 
 def _margin(share: float, rows: int) -> float:
-    """Half the width of the 95 % interval of a share that was counted in so many rows (Wilson, 1927)."""
+    """How far the farther end of a share's 95 % interval is, when it was counted in so many rows (Wilson, 1927)."""
     z = 1.96
-    return z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    return half + abs(centre - share)

@@ -31,8 +31,8 @@ def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
     if answers["kind"] == MULTI:
         parts.append(_label_table(answers))
     elif answers["kind"] != REGRESSION:
-        parts.append(matrix(answers["confusion"], width))
-        parts.append(_confused(answers))
+        table = matrix(answers["confusion"], width)
+        parts += [table or _classes(answers["confusion"]), _confused(answers)]
     parts += [_size_and_speed(facts), _examples(answers, width), _next(facts["next"])]
     return [line for index, part in enumerate(filter(None, parts)) for line in ([""] if index else []) + part]
 
@@ -126,6 +126,26 @@ def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> l
 def _line(name: str, left: int, cells: Sequence[str], sizes: Sequence[int], right: str) -> str:
     middle = "".join(f"  {cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
     return f"{name:{left}}{middle}  {right:>5}"
+
+
+def _classes(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each class, in place of a matrix that no line would hold; of very many, the worst."""
+    right = {name: row[name] / max(sum(row.values()), 1) for name, row in confusion.items()}
+    ranked = [name for name in confusion if sum(confusion[name].values())]
+    if len(ranked) > _MOST_IN_MATRIX:
+        ranked = sorted(ranked, key=right.__getitem__)[:_MOST_IN_MATRIX]
+    left = max((len(_short(name)) for name in ranked), default=0)
+    made = [f"{'class':{left}}  {'rows':>6}  right  taken for"]
+    for name in ranked:
+        taken = sorted(
+            ((rows, other) for other, rows in confusion[name].items() if other != name and rows), reverse=True
+        )
+        said = ", ".join(f"{_short(other)} ({rows:,})" for rows, other in taken[:2])
+        made.append(
+            f"{_short(name):{left}}  {sum(confusion[name].values()):>6,}  {right[name]:>5.0%}  {said}".rstrip()
+        )
+    rest = sum(map(bool, (sum(row.values()) for row in confusion.values()))) - len(ranked)
+    return made + ([f"and {rest} better ones, in report.json"] if rest > 0 else [])
 
 
 def _confused(answers: Mapping[str, Any]) -> list[str]:

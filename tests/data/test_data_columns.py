@@ -8,6 +8,7 @@ import pytest
 
 from sparseml.data.columns import choose_label_column, choose_text_columns
 from sparseml.data.errors import DataError
+from sparseml.data.looks import look_at
 from sparseml.data.rows import Places, RawSplit
 from sparseml.data.tasks import TASKS
 from sparseml.data.texts import clean_texts
@@ -131,3 +132,67 @@ def test_many_rows_without_text():
 def test_lists_are_no_text():
     with pytest.raises(DataError, match=r"holds list values, not text .a.csv, line 2."):
         clean_texts(split(text=[["a", "b"]]), ["text"], keep_all=False)
+
+
+REVIEWS = [f"a text of some words that nobody wrote twice, {index}" for index in range(12)]
+
+
+def table(**columns: list[Any]) -> RawSplit:
+    return split(review=REVIEWS, **columns)
+
+
+@pytest.mark.parametrize(
+    ("column", "look"),
+    [
+        (["a", "b"] * 6, "choice"),
+        ([0, 1, 2] * 4, "choice"),
+        ([True, False] * 6, "choice"),
+        (["1", "2"] * 6, "choice"),
+        ([None, "", "x y", "z"] * 3, "choice"),
+        ([1.5 * index for index in range(12)], "number"),
+        (list(range(12)), "identifier"),
+        ([f"A-{index}" for index in range(12)], "identifier"),
+        ([f"2024-0{1 + index % 9}-11" for index in range(12)], "date"),
+        ([f"{index + 1}/3/24 10:00" for index in range(12)], "date"),
+        ([f"March {index}, 2024" for index in range(12)], "date"),
+        ([["a"], ["b", "c"]] * 6, "list"),
+        ([None] * 12, "nothing"),
+        (REVIEWS, "text"),
+    ],
+)
+def test_looks(column: list[Any], look: str):
+    assert look_at(split(column=column), "column").look == look
+
+
+def test_label_by_content():
+    days = [f"2024-01-{10 + index}" for index in range(12)]
+    data = table(id=list(range(12)), day=days, mood=["good", "bad"] * 6, price=[1.1 * i for i in range(12)])
+    chosen, notes = choose_label_column([data], "label", True)
+    assert chosen == "mood"
+    assert "the only one of few values (2)" in notes[0]
+    assert choose_text_columns(data, None, chosen, None)[0] == ("review",)
+
+
+def test_several_could_be_the_label():
+    data = table(mood=["good", "bad"] * 6, town=["Ulm", "Bonn", "Kiel"] * 4)
+    with pytest.raises(DataError, match=r"'mood' \(2 different values\), 'town' \(3 different values\)"):
+        choose_label_column([data], "label", True)
+
+
+def test_a_row_in_the_place_of_the_header():
+    data = split(**{"I loved it": REVIEWS, "positive": ["positive", "negative"] * 6})
+    with pytest.raises(DataError, match="seems to be a row and no header"):
+        choose_label_column([data], "label", True)
+
+
+def test_names_in_any_case():
+    data = split(Text=REVIEWS, Category=["a", "b"] * 6)
+    assert choose_label_column([data], "label", True)[0] == "Category"
+    assert choose_text_columns(data, None, "Category", None)[0] == ("Text",)
+
+
+def test_a_short_title_is_not_the_other_half_of_a_pair():
+    data = split(heading=[f"short {index}" for index in range(12)], story=REVIEWS, label=["a", "b"] * 6)
+    chosen, notes = choose_text_columns(data, None, "label", None)
+    assert chosen == ("story",)
+    assert "whose texts are the longest" in notes[0]
