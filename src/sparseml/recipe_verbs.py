@@ -127,7 +127,7 @@ def _find(name: str) -> type[Modifier]:
 
 def _described(info: FieldInfo) -> str:
     """A property's meaning, kind of value and default, in words."""
-    kind = _kind(info.annotation)
+    kind = kind_in_words(info.annotation)
     if info.is_required():
         return f"{info.description or ''} [{kind}, required]".strip()
     default = info.get_default(call_default_factory=True)
@@ -144,17 +144,17 @@ _KINDS: dict[Any, str] = {
 }
 
 
-def _kind(annotation: Any) -> str:
+def kind_in_words(annotation: Any) -> str:
     """A type as a person would say it."""
     origin, members = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _kind(members[0])
+        return kind_in_words(members[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(word for word in map(_kind, members) if word))
+        return " or ".join(dict.fromkeys(word for word in map(kind_in_words, members) if word))
     if origin is Literal:
         return " or ".join(str(member) for member in members)
     if origin in (list, tuple):
-        return f"list of {_kind(members[0])}"
+        return f"list of {kind_in_words(members[0])}"
     if annotation is dict or origin is dict or hasattr(annotation, "model_fields"):
         return "mapping"
     return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -86,9 +86,9 @@ def _value(node: ast.expr, lookup: Lookup, nesting: int) -> Number:
 
 
 def _function(name: str, given: int) -> Callable[..., Number]:
-    if name not in _FUNCTIONS:
-        raise ExpressionError(f"there is no function {name!r}; allowed are {' '.join(_FUNCTIONS)}")
-    function = _FUNCTIONS[name]
+    if name not in FUNCTIONS:
+        raise ExpressionError(f"there is no function {name!r}; allowed are {' '.join(FUNCTIONS)}")
+    function = FUNCTIONS[name]
     if not function.least <= given <= function.most:
         wanted = "1 number" if function.most == 1 else f"{function.least} to {function.most} numbers"
         raise ExpressionError(f"{name}() takes {wanted}, not {given}")
@@ -154,7 +154,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: _power,
 }
 
-_FUNCTIONS = {
+FUNCTIONS = {
     "abs": _Function(abs, 1, 1),
     "float": _Function(float, 1, 1),
     "int": _Function(int, 1, 1),
@@ -163,4 +163,4 @@ _FUNCTIONS = {
     "round": _Function(_round, 1, 2),
 }
 
-_ALLOWED = f"numbers, variable names, + - * / // ** %, parentheses and {' '.join(_FUNCTIONS)}"
+_ALLOWED = f"numbers, variable names, + - * / // ** %, parentheses and {' '.join(FUNCTIONS)}"

@@ -1,0 +1,116 @@
+"""Writes the parts of the pages that follow from the code: `python docs/generate.py`.
+
+A page marks such a part with `<!-- generated: NAME -->` and `<!-- end -->`; what stands between is made anew. The tests
+compare the committed pages with what this program makes, so that a page cannot fall behind the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from former import TABLES
+
+from deepsparse.server.config import EndpointConfig, ServerConfig
+from deepsparse.server.metrics import Metrics
+from sparseml.modifiers import MODIFIERS, Modifier
+from sparseml.recipe.expression import FUNCTIONS
+from sparseml.recipe_verbs import kind_in_words
+
+FOLDER = Path(__file__).parent
+PAGES = ("migration.md", "recipes.md", "serving.md")
+_PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Make every generated part anew, in place."""
+    for name in PAGES:
+        page = FOLDER / name
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def rendered(page: str) -> str:
+    """A page's text with its generated parts as they should be."""
+    return _PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n\n{part[3]}", page)
+
+
+def modifiers() -> str:
+    """Every modifier with its fields, from the classes themselves; what all have in common once."""
+    parts = ["### What every modifier takes\n\n" + _fields(Modifier)]
+    for tag, modifier in MODIFIERS.items():
+        text = inspect.cleandoc(modifier.__doc__ or "")
+        parts.append(f"### !{tag}\n\n{text}\n\n{_fields(modifier, besides=Modifier)}")
+    return "\n\n".join(parts)
+
+
+def functions() -> str:
+    """The functions that an expression may call."""
+    return ", ".join(f"`{name}`" for name in sorted(FUNCTIONS))
+
+
+def server_config() -> str:
+    """The fields of the server's configuration, with the sentences of its classes."""
+    rows = []
+    for prefix, model in (("", ServerConfig), ("endpoints[].", EndpointConfig)):
+        said = _attributes(model)
+        for name, field in model.model_fields.items():
+            if name in said:
+                default = (
+                    "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+                )
+                rows.append((f"`{prefix}{name}`", default, said[name]))
+    return table(("field", "default", "meaning"), rows)
+
+
+def metrics() -> str:
+    """What the server counts."""
+    registry = Metrics()._registry
+    rows = [(f"`{family.name}`", family.type, family.documentation) for family in registry.collect()]
+    return table(("metric", "kind", "meaning"), rows)
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _fields(modifier: type[Modifier], besides: type[Modifier] | None = None) -> str:
+    rows = []
+    for name, field in modifier.model_fields.items():
+        inherited = besides is not None and name in besides.model_fields
+        if inherited and field == besides.model_fields[name]:
+            continue
+        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
+        rows.append((f"`{name}`", kind_in_words(field.annotation), default, field.description or ""))
+    return table(("field", "kind", "default", "meaning"), rows) if rows else "It has no fields of its own."
+
+
+def _value(value: object) -> str:
+    if value is None or value in ({}, []):
+        return "-"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _attributes(model: type) -> dict[str, str]:
+    """The sentences of a docstring's `Attributes:`, by name."""
+    listed = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^ {4}(\w[\w, ]*): (.+(?:\n {8}.+)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "modifiers": modifiers,
+    "functions": functions,
+    "server-config": server_config,
+    "metrics": metrics,
+    **{name: (lambda make=make: table(("there", "here", "note"), make())) for name, make in TABLES.items()},
+}
+
+if __name__ == "__main__":
+    main()
