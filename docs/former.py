@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import tomllib
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,9 @@ import deepsparse.benchmark
 import deepsparse.pipeline
 import deepsparse.server.cli
 import sparseml.transformers.eval_downstream
+import sparsezoo.cli
+from deepsparse import Engine
+from deepsparse.server.app import Server, create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
 from sparseml.modifiers import MODIFIERS
 from sparseml.transformers import arguments, export, renamed
@@ -127,7 +130,7 @@ def option(parser: ArgumentParser, name: str) -> tuple[str, str]:
     action = parser._option_string_actions.get(name.replace("_", "-"))
     if action is None:
         return GONE, ""
-    hidden = action.help is None or action.help == "==SUPPRESS=="
+    hidden = action.help is None or action.help == SUPPRESS
     without = hidden or "accepted" in str(action.help) or "not for" in str(action.help)
     return (WITHOUT_EFFECT if without else SAME), ""
 
@@ -151,6 +154,23 @@ def configured(name: str) -> tuple[str, str]:
 _TRIED: dict[str, Any] = {"engine_thread_pinning": "core", "pytorch_num_threads": 2}
 
 
+def routes() -> set[str]:
+    """The paths that a server answers at; no model is loaded for that."""
+    asked: Any = None
+    settings = {"max_request_bytes": 1, "integration": "sagemaker"}
+    found = {getattr(route, "path", "") for route in create_app(Server(asked, settings, None)).routes}
+    return {path.replace(":path}", "}") for path in found}
+
+
+def zoo(verb: str, name: str) -> tuple[str, str]:
+    """An option of one of sparsezoo's verbs."""
+    verbs = next(action.choices for action in sparsezoo.cli._parser()._actions if action.choices)
+    parser: ArgumentParser = dict(verbs)[verb]
+    found = parser._option_string_actions.get(name.replace("_", "-"))
+    # An option without help is as plain as its name; only what is hidden does nothing.
+    return (GONE if found is None or found.help == SUPPRESS else SAME), ""
+
+
 def variable(name: str) -> tuple[str, str]:
     """A variable of the environment: ours to read, or nobody's."""
     sources = (_ROOT / "src").rglob("*.py")
@@ -169,6 +189,12 @@ TABLES: Mapping[str, Callable[[], list[Row]]] = {
     "recipe-modifiers": partial(rows, "modifiers", partial(_known, MODIFIERS), "`!{}`"),
     "python": partial(rows, "python", python),
     "zoo-model": partial(rows, "zoo_model", partial(_known, {*dir(Model), "source"}), "`Model(...).{}`"),
+    "zoo-search": partial(rows, "zoo_search", partial(zoo, "search")),
+    "zoo-download": partial(rows, "zoo_download", partial(zoo, "download")),
+    "engine": partial(
+        rows, "engine", partial(_known, {*inspect.signature(Engine).parameters, *dir(Engine), "model_path"})
+    ),
+    "routes": lambda: rows("routes", partial(_known, routes())),
     "pipeline": partial(rows, "pipeline", pipeline),
     "server": lambda: rows("server", partial(option, deepsparse.server.cli._parser())),
     "server-fields": partial(rows, "server_config", configured),

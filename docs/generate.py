@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from former import TABLES
+from pydantic.fields import FieldInfo
 
 from deepsparse.server.config import EndpointConfig, ServerConfig
 from deepsparse.server.metrics import Metrics
@@ -43,7 +44,7 @@ def modifiers() -> str:
     """Every modifier with its fields, from the classes themselves; what all have in common once."""
     parts = ["### What every modifier takes\n\n" + _fields(Modifier)]
     for tag, modifier in MODIFIERS.items():
-        text = inspect.cleandoc(modifier.__doc__ or "")
+        text = _marked(inspect.cleandoc(modifier.__doc__ or ""))
         parts.append(f"### !{tag}\n\n{text}\n\n{_fields(modifier, besides=Modifier)}")
     return "\n\n".join(parts)
 
@@ -60,17 +61,17 @@ def server_config() -> str:
         said = _attributes(model)
         for name, field in model.model_fields.items():
             if name in said:
-                default = (
-                    "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
-                )
-                rows.append((f"`{prefix}{name}`", default, said[name]))
+                rows.append((f"`{prefix}{name}`", _default(field), said[name].rstrip(".")))
     return table(("field", "default", "meaning"), rows)
 
 
 def metrics() -> str:
     """What the server counts."""
-    registry = Metrics()._registry
-    rows = [(f"`{family.name}`", family.type, family.documentation) for family in registry.collect()]
+    families = Metrics()._registry.collect()
+    named = (
+        (f"{family.name}_total" if family.type == "counter" else family.name, family) for family in families
+    )
+    rows = [(f"`{name}`", family.type, family.documentation) for name, family in named]
     return table(("metric", "kind", "meaning"), rows)
 
 
@@ -81,17 +82,37 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _fields(modifier: type[Modifier], besides: type[Modifier] | None = None) -> str:
+    """A table of a modifier's fields, without those that it has unchanged from `besides`."""
+    inherited = besides.model_fields if besides else {}
     rows = []
     for name, field in modifier.model_fields.items():
-        inherited = besides is not None and name in besides.model_fields
-        if inherited and field == besides.model_fields[name]:
-            continue
-        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
-        rows.append((f"`{name}`", kind_in_words(field.annotation), default, field.description or ""))
+        row = (f"`{name}`", _kind(field), _default(field), _marked(field.description or ""))
+        if name not in inherited or inherited[name].description != field.description:
+            rows.append(row)
     return table(("field", "kind", "default", "meaning"), rows) if rows else "It has no fields of its own."
 
 
-def _value(value: object) -> str:
+def _kind(field: FieldInfo) -> str:
+    """Kind of value, with its bounds."""
+    bounds = {
+        name: getattr(constraint, name)
+        for constraint in field.metadata
+        for name in ("ge", "gt", "le")
+        if getattr(constraint, name, None) is not None
+    }
+    words = {"ge": "from {}", "gt": "above {}", "le": "to {}"}
+    return " ".join([kind_in_words(field.annotation), *(words[name].format(bounds[name]) for name in bounds)])
+
+
+def _marked(text: str) -> str:
+    """Words of the language set as code: Markdown would print `__ALL__` bold."""
+    return re.sub(r"(?<![`\w])__\w+__", r"`\g<0>`", text)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
     if value is None or value in ({}, []):
         return "-"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
