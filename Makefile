@@ -15,7 +15,8 @@ READY  := $(VENV)/.ready
 
 install: $(READY)
 
-$(READY): pyproject.toml
+# The native engine is built along with the installation.
+$(READY): pyproject.toml setup.py $(wildcard src/deepsparse/native/csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"

@@ -1,0 +1,43 @@
+"""The one part of the build that `pyproject.toml` cannot say: the native engine, a library that may be missing.
+
+It is loaded by ctypes and uses nothing of Python, so one file serves all versions. Without a C++ compiler the
+installation goes on without it, and the runtime takes another engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("src/deepsparse/native/csrc")
+GCC = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fopenmp-simd", "-pthread"]
+MSVC = ["/std:c++17", "/O2", "/EHsc", "/openmp:experimental"]
+
+
+class BuildEngine(build_ext):
+    """Flags by the compiler that is found."""
+
+    def build_extensions(self) -> None:
+        is_msvc = self.compiler.compiler_type == "msvc"
+        for extension in self.extensions:
+            extension.extra_compile_args = MSVC if is_msvc else GCC
+            extension.extra_link_args = [] if is_msvc else ["-pthread"]
+        super().build_extensions()
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "deepsparse.native._engine",
+            sorted(map(str, SOURCES.glob("*.cpp"))),
+            depends=sorted(str(path) for path in SOURCES.iterdir() if path.suffix != ".cpp"),
+            language="c++",
+            optional=True,
+            py_limited_api=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildEngine},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
