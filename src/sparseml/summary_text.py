@@ -151,12 +151,13 @@ def _classes(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
 def _confused(answers: Mapping[str, Any]) -> list[str]:
     """The pairs that are confused most; of few classes the matrix says it all."""
     classes = len(answers["confusion"])
-    if classes <= 5 or not answers["confused"]:
+    repeated = [pair for pair in answers["confused"] if pair["rows"] > 1 or classes > _MOST_IN_MATRIX]
+    if classes <= 5 or not repeated:
         return []
     most = 5 if classes <= _MOST_IN_MATRIX else 10
     rows = [
         (f"{_short(pair['label'])} taken for {_short(pair['predicted'])}", str(pair["rows"]), "")
-        for pair in answers["confused"][:most]
+        for pair in repeated[:most]
     ]
     return ["most confused:", *_table(rows, indent="  ")]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from resparse.console import say
-from sparseml.data.labels import REGRESSION
+from sparseml.data.labels import REGRESSION, Labels
 from sparseml.recipe import sizing
 from sparseml.recipe.overrides import parse_overrides
 from sparseml.transformers import machine, run_folder
@@ -117,31 +117,29 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
         prepared: data, labels, model and tokenizer.
     """
     rows = len(prepared.data.train)
+    chosen = "recipe" not in guided.given
+    given = parse_overrides(training.recipe_args) if chosen else {}
     sized = sizing.fit(
         rows,
         prepared.labels.num_labels,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
         batch=_batch(guided, training),
-        epochs=training.num_train_epochs if "num_train_epochs" in guided.given else None,
-        rate=training.learning_rate if "learning_rate" in guided.given else None,
+        epochs=given.get(
+            "num_epochs", training.num_train_epochs if "num_train_epochs" in guided.given else None
+        ),
+        rate=given.get("init_lr", training.learning_rate if "learning_rate" in guided.given else None),
     )
     if "per_device_train_batch_size" not in guided.given:
         training.per_device_train_batch_size = max(1, sized.batch // training.gradient_accumulation_steps)
-    if "recipe" not in guided.given:
-        variables = {**sized.variables, **parse_overrides(training.recipe_args)}
+    if chosen:
+        variables = {**sized.variables, **given}
         training.recipe_args = json.dumps(variables)
-        classes = "a score" if prepared.labels.kind == REGRESSION else f"{prepared.labels.num_labels} classes"
-        shown = ", ".join(
-            f"{name}={value:g}" if isinstance(value, float | int) else f"{name}={value}"
-            for name, value in variables.items()
-        )
-        say(
-            f"recipe for {rows:,} rows and {classes}: {shown}; about {sized.steps:,} steps of {sized.batch} rows"
-        )
+        _say_variables(variables, sized, rows, prepared.labels)
     if "save_steps" not in guided.given:
         an_epoch = -(-rows // sized.batch)
         training.save_steps = max(an_epoch, _FEWEST_STEPS_TO_SAVE)
     if "max_seq_length" not in guided.given:
+        data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
         _say_cut(data, prepared)
 
 
@@ -149,6 +147,15 @@ def _batch(guided: Guided, training: Any) -> int | None:
     if "per_device_train_batch_size" not in guided.given:
         return None
     return int(training.train_batch_size) * int(training.gradient_accumulation_steps)
+
+
+def _say_variables(variables: Mapping[str, Any], sized: sizing.Sizing, rows: int, labels: Labels) -> None:
+    what = "a score" if labels.kind == REGRESSION else f"{labels.num_labels} classes"
+    shown = ", ".join(
+        f"{name}={value:g}" if isinstance(value, float | int) else f"{name}={value}"
+        for name, value in variables.items()
+    )
+    say(f"recipe for {rows:,} rows and {what}: {shown}; about {sized.steps:,} steps of {sized.batch} rows")
 
 
 def _say_cut(data: Any, prepared: Any) -> None:
