@@ -12,6 +12,7 @@ import pytest
 from sparseml.data import DataError, DataOptions, Labels, TextData, load_text_data
 from sparseml.data.labels import SINGLE
 from sparseml.data.tasks import find_task
+from support.hub_data import parquet
 
 MOODS = ("anger", "joy", "fear")
 
@@ -232,6 +233,28 @@ def test_folder_of_data_files(tmp_path: Path):
     assert data.train is not None and data.validation is not None
     assert (len(data.train), len(data.validation)) == (9, 3)
     assert "validation split of 3 rows" in refused(dataset_name=str(folder), validation_ratio=0.1)
+
+
+def test_folder_of_a_download(tmp_path: Path):
+    """As `hf download` leaves datasets of several configurations, and the Hub's conversions of one."""
+    for config in ("emoji", "emotion"):
+        for split, count in (("train", 9), ("validation", 3)):
+            file = tmp_path / "tweets" / config / f"{split}-00000-of-00001.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file, moods(count))
+    (tmp_path / "tweets" / "README.md").write_text("---\nconfigs:\n---\n")
+    said = refused(dataset_name=str(tmp_path / "tweets"))
+    assert "several configurations: emoji, emotion. Choose one with --dataset_config_name" in said
+    chosen = load(dataset_name=str(tmp_path / "tweets"), dataset_config_name="emotion")
+    assert chosen.rows == {"train": 9, "validation": 3}
+    for split in ("train", "validation", "test"):
+        (tmp_path / "sick" / "default" / split).mkdir(parents=True)
+        (tmp_path / "sick" / "default" / split / "0000.parquet").write_bytes(
+            parquet({"text": ["a", "b"], "label": [1, 0]})
+        )
+    converted = load(dataset_name=str(tmp_path / "sick"))
+    assert converted.rows == {"train": 2, "validation": 2}
+    assert converted.labels is not None and converted.labels.names == ("no", "yes")
 
 
 def test_folder_that_save_to_disk_wrote(tmp_path: Path):

@@ -216,7 +216,7 @@ def _roberta(folder: Path) -> dict[str, bytes]:
             loss = model(**encoded, labels=wanted).loss
             loss.backward()
             optimizer.step()
-    assert float(loss) < 0.1, "this teacher is to know its classes"
+    assert loss.item() < 0.1, "this teacher is to know its classes"
     return _saved(model.eval(), folder, pickled=True)
 
 

@@ -41,7 +41,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
         config: a subfolder to read instead.
 
     Raises:
-        DataError: there is no such folder, or it holds no data.
+        DataError: there is no such folder, it holds no data, or several configurations.
     """
     if config is not None:
         folder = folder / config
@@ -52,6 +52,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     files = _data_files(folder)
     if not files:
         raise DataError(f"{folder}: the folder holds no data files ({', '.join(READERS)}).")
+    _refuse_mixture(folder, [file.relative_to(folder) for file in files])
     grouped: dict[str, list[Path]] = {}
     for file in files:
         grouped.setdefault(_split_of(file.relative_to(folder)) or "", []).append(file)
@@ -74,6 +75,19 @@ def _data_files(folder: Path) -> list[Path]:
         and path.name not in names
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def _refuse_mixture(folder: Path, files: list[Path]) -> None:
+    """Refuse subfolders that each have training rows: the configurations of a downloaded dataset are no one dataset."""
+    configs = {
+        file.parts[0]
+        for file in files
+        if len(file.parts) > 1 and _split_of(Path(file.parts[0])) is None and _split_of(file) == "train"
+    }
+    if len(configs) > 1:
+        raise DataError(
+            f"{folder} has several configurations: {', '.join(sorted(configs))}. Choose one with --dataset_config_name."
+        )
 
 
 def _split_of(path: Path) -> str | None:
