@@ -130,9 +130,10 @@ def option(parser: ArgumentParser, name: str) -> tuple[str, str]:
     action = parser._option_string_actions.get(name.replace("_", "-"))
     if action is None:
         return GONE, ""
-    hidden = action.help is None or action.help == SUPPRESS
-    without = hidden or "accepted" in str(action.help) or "not for" in str(action.help)
-    return (WITHOUT_EFFECT if without else SAME), ""
+    said = action.help or SUPPRESS
+    if "not for" in said:
+        return GONE, ""
+    return (WITHOUT_EFFECT if said == SUPPRESS or "accepted" in said else SAME), ""
 
 
 def configured(name: str) -> tuple[str, str]:

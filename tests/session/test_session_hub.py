@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sparseml.cli import main
 from sparseml.session.models import load_classifier, load_config, load_tokenizer, resolve
 from sparsezoo import ZooError
 from sparsezoo.hub_errors import UnreachableError
@@ -108,3 +109,43 @@ def test_no_network_and_no_copy(filled: LoopbackHub, monkeypatch: pytest.MonkeyP
     with pytest.raises(UnreachableError, match=f"{MODEL}.*cannot be reached") as caught:
         resolve(MODEL)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("owner/missing", "owner/missing"),
+        (
+            "zoo:nlp/sentiment_analysis/obert-base/pytorch/huggingface/sst2/pruned90_quant-none",
+            "Train them with",
+        ),
+        (
+            "zoo:nlp/masked_language_modeling/obert/pytorch/huggingface/wiki/pruned90-none",
+            "Nearest: zoo:nlp/",
+        ),
+    ],
+)
+def test_the_command_ends_with_that_line(
+    filled: LoopbackHub,
+    rows_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    model: str,
+    said: str,
+) -> None:
+    data = ["--train_file", f"{rows_folder}/train.csv", "--validation_file", f"{rows_folder}/validation.csv"]
+    words = [
+        "train",
+        "--do_train",
+        "--model_name_or_path",
+        model,
+        *data,
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert model in last
+    assert said in last
+    assert not (tmp_path / "out").exists()
