@@ -212,7 +212,7 @@ def quantize_as_saved(model: Any, made: Saved) -> None:
             return
 
 
-def load_trained(folder: Path) -> Any:
+def load_trained(folder: str | Path) -> Any:
     """A finished classifier as its training left it, quantized where its recipe quantized it; evaluation mode."""
     source = resolve(str(folder))
     model = load_classifier(source).model

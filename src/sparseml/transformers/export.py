@@ -100,8 +100,12 @@ def cli() -> int:
     return run_command(lambda: _ignore(main()))
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
     """Export as the flags say; a first word that is no flag is the model's folder.
+
+    Args:
+        argv: words; by default those of the process, unless keywords are given.
+        kwargs: arguments by name, from Python; None means "not given".
 
     Returns:
         The report, as in the deployment folder's `report.json`.
@@ -110,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         UserError: something that the user can mend.
         SystemExit: help was asked for, and printed.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
+    for name, value in kwargs.items():
+        if value is not None:
+            words += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
     options = options_of(ExportArguments)
     if not {"-h", "--help", "--help-all", "--help_all"}.isdisjoint(words):
         print(f"{_INTRO}\n\n{section('arguments', options, options)}")

@@ -1,0 +1,98 @@
+"""SparseML's `SparseAuto...`: models, configurations and tokenizers from folders, `zoo:` stubs and Hub ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from sparseml.session.models import (
+    Source,
+    load_classifier,
+    load_config,
+    load_tokenizer,
+    resolve,
+    restore_quantization,
+)
+from sparseml.session.teacher import DISABLED, SELF
+
+# Of `from_pretrained`, what says where a model is; two of them had other names.
+_PLACES: Final = {
+    "revision": "revision",
+    "token": "token",
+    "use_auth_token": "token",
+    "cache_dir": "cache_dir",
+}
+
+
+class SparseAutoModel:
+    """Loads classifiers."""
+
+    @staticmethod
+    def text_classification_from_pretrained(
+        model_name_or_path: str | Path, model_type: str = "model", **kwargs: Any
+    ) -> Any:
+        """A classifier.
+
+        Args:
+            model_name_or_path: a folder, a `zoo:` stub or a Hub id.
+            model_type: "model" and "teacher" come as their training left them, quantized where it quantized them;
+                "student" in floating point, for a `Trainer` whose `model_state_path` says how it was made.
+            kwargs: `config`; where to find it: `revision`, `token`, `cache_dir`; or changes to its configuration, such
+                as `num_labels`.
+
+        Raises:
+            ModelError, ZooError: there is none, or it cannot be loaded.
+        """
+        source, config = _source(model_name_or_path, kwargs)
+        if config is None:
+            config = load_config(source, **kwargs)
+        model = load_classifier(source, config).model
+        if model_type != "student":
+            restore_quantization(model, source.folder)
+        return model.eval() if model_type == "teacher" else model
+
+    @staticmethod
+    def text_classification_from_pretrained_distil(
+        model_name_or_path: str | Path,
+        teacher_name_or_path: str | Path | None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        teacher_kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, Any]:
+        """A student and its teacher; where the teacher is None, "self" or "disable", that is given back as it is."""
+        load = SparseAutoModel.text_classification_from_pretrained
+        student = load(model_name_or_path, "student", **(model_kwargs or {}))
+        if teacher_name_or_path in (None, SELF, DISABLED):
+            return student, teacher_name_or_path
+        assert teacher_name_or_path is not None
+        return student, load(teacher_name_or_path, "teacher", **(teacher_kwargs or {}))
+
+
+class SparseAutoConfig:
+    """Loads configurations."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+        """As `transformers.AutoConfig`; takes stubs, too."""
+        source, _ = _source(pretrained_model_name_or_path, kwargs, weights=False)
+        return load_config(source, **kwargs)
+
+
+class SparseAutoTokenizer:
+    """Loads tokenizers."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
+        """As `transformers.AutoTokenizer`; takes stubs, too."""
+        use_fast = bool(kwargs.pop("use_fast", True))
+        source, _ = _source(pretrained_model_name_or_path, kwargs, weights=False)
+        return load_tokenizer(source, use_fast)
+
+
+def _source(called: str | Path, kwargs: dict[str, Any], weights: bool = True) -> tuple[Source, Any]:
+    """Where a model is, and the configuration that was given; takes both out of the keywords."""
+    config = kwargs.pop("config", None)
+    places = {new: kwargs.pop(old) for old, new in _PLACES.items() if kwargs.get(old) is not None}
+    for old in _PLACES:
+        kwargs.pop(old, None)
+    return resolve(str(called), **places, weights=weights), config
