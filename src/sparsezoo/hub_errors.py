@@ -90,7 +90,9 @@ def _not_found(error: Exception) -> str:
 
 
 def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:
-    when = f"in {retry_after} seconds" if retry_after else "later"
+    # It may be a date too.
+    after = f"after {retry_after}" if retry_after else "later"
+    when = f"in {retry_after} seconds" if retry_after and retry_after.isdigit() else after
     if status == 429:
         return UnreachableError(f"{place} was asked for too often from here (429). Try again {when}.")
     if status >= 500:

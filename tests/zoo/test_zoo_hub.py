@@ -219,11 +219,20 @@ def test_a_file_is_asked_for_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(429, "too often.*in 900 seconds"), (503, "out of order"), (418, "answered 418")]
+    ("status", "after", "said"),
+    [
+        (429, "900", "too often.*in 900 seconds"),
+        (429, "Fri, 01 Jan 2100 00:00:00 GMT", "too often.*after Fri, 01 Jan 2100"),
+        (503, "900", "out of order"),
+        (418, "900", "answered 418"),
+    ],
 )
-def test_a_hub_that_stays_busy(hub: LoopbackHub, status: int, said: str) -> None:
+def test_a_hub_that_stays_busy(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int, after: str, said: str
+) -> None:
+    monkeypatch.setattr("sparsezoo.hub_errors.time.sleep", lambda seconds: None)
     hub.add(REPO, FILES)
-    hub.faults.append(Fault("/api/", status=status, headers={"Retry-After": "900"}))
+    hub.faults.append(Fault("/api/", status=status, headers={"Retry-After": after}))
     with pytest.raises(ZooError, match=f"{REPO}.*{said}"):
         local_path(STUB)
 
