@@ -13,6 +13,18 @@ class ModelError(DeepsparseError):
     """A model, or a file that belongs to it, is missing, damaged, or does not fit the others."""
 
 
+class UnsupportedError(ModelError):
+    """A sound model that an engine cannot run, and others can.
+
+    Attributes:
+        reason: why, as the end of a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The native engine cannot run this model: {reason}.")
+        self.reason = reason
+
+
 class EngineError(DeepsparseError):
     """An engine that is not there, or a setting that it cannot follow."""
 
