@@ -105,7 +105,7 @@ class Reader:
         elif block.language == "bash":
             for words in block.commands():
                 self._run(words, block.place)
-        else:
+        elif block.file is None:
             raise AssertionError(f"{block.place}: nobody knows how to follow a block of {block.language!r}")
 
     def _run(self, words: list[str], place: str) -> None:
