@@ -36,3 +36,8 @@ def rows() -> list[Row]:
 def lines_before() -> dict[str, str]:
     """The shell lines that datasets need, by the dataset's old name."""
     return {match[1]: match[0] for match in _LINE.finditer(FILE.read_text(encoding="utf-8"))}
+
+
+def calls() -> list[str]:
+    """The calls of `load_dataset` that need no line before, by datasets' names of today."""
+    return re.findall(r'`(load_dataset\("\w+/[^`]*\))`', FILE.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from sparseml.recipe import load_plan
-from support import tutorial, tutorial_hub
+from support import tutorial, tutorial_docs, tutorial_hub
 from support.hub import LoopbackHub
 from support.tutorial import Block, Ran, Walk
 from support.tutorial_hub import DUPLICATE, EMOTIONS, ENTAILMENT, REVIEWS
@@ -238,6 +238,15 @@ def test_dataset_snippet(walk: Walk, block: Block) -> None:
         assert {row["label"] for row in rows} == {
             str(i) for i in range(len(CLASSES[str(tutorial.loaded(block))]))
         }
+
+
+def test_calls_by_the_names_of_today(walk: Walk) -> None:
+    """What the docs give in place of the two that the clients refuse."""
+    calls = tutorial_docs.calls()
+    assert len(calls) == 2
+    text = "\n".join(["from datasets import load_dataset", *(f"print({call})" for call in calls)])
+    ran = walk.run(Block(0, 0, "docs/tutorial.md", "python", text))
+    assert ran.status == 0 and ran.output.count("train: Dataset") == 2, str(ran)
 
 
 @pytest.mark.parametrize("block", of("shell"), ids=str)
