@@ -218,9 +218,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _CdnHandler(_Handler):
-    """The second host, to which large files are redirected: `/cdn/SHA256`."""
+    """The second host, to which large files are redirected: `/cdn/SHA256`.
+
+    As the Hub's storage does, it refuses who shows it a token: that is not for other hosts to see.
+    """
 
     def answer(self, path: str) -> None:
+        if "Authorization" in self.headers:
+            self.send(400, b"", {})
+            return
         sha256 = path.removeprefix("/cdn/")
         content = self.hub.blobs.get(sha256)
         if content is None:
