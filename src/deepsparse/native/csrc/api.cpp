@@ -1,0 +1,129 @@
+// The functions of engine.h: arguments checked, exceptions turned into words.
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "encoder.h"
+#include "engine.h"
+#include "error.h"
+#include "isa.h"
+#include "kernels.h"
+#include "model.h"
+
+namespace resparse {
+namespace {
+
+thread_local std::string last_error;
+
+// `body`, or `otherwise` with the words of what it threw.
+template <typename Result, typename Body>
+Result guarded(Result otherwise, const Body& body) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  }
+  return otherwise;
+}
+
+struct Product {
+  const Kernels& kernels;
+  Packed weights;
+  const uint8_t* x;
+  size_t stride;
+  uint32_t tokens;
+
+  // Calls take(group, first token, tokens, sums) for every tile.
+  template <typename Take>
+  void run(const Take& take) const {
+    Sums sums;
+    for (uint32_t group = 0; group < round_up(weights.rows, kLanes) / kLanes; ++group)
+      for (uint32_t token = 0; token < tokens; token += kTile) {
+        const uint32_t count = std::min(kTile, tokens - token);
+        kernels.multiply(weights, group, x + token * stride, stride, count, nullptr, sums);
+        take(group, token, count, sums);
+      }
+  }
+};
+
+constexpr int kTimings = 5;
+
+}  // namespace
+}  // namespace resparse
+
+using namespace resparse;
+
+RESPARSE_EXPORT const char* resparse_error() { return last_error.c_str(); }
+
+RESPARSE_EXPORT uint32_t resparse_isas() { return usable_isas(); }
+
+RESPARSE_EXPORT int64_t resparse_pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns,
+                                      uint8_t* out, int64_t capacity) {
+  return guarded(int64_t{-1}, [&] {
+    const auto size = static_cast<int64_t>(packed_size(form, weights, rows, columns));
+    if (out == nullptr) return size;
+    if (capacity < size) throw Error("no room for the packed weights");
+    pack(form, weights, rows, columns, out);
+    return size;
+  });
+}
+
+RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t form, const uint8_t* packed, int64_t size, uint32_t rows,
+                                      uint32_t columns, const uint8_t* x, uint32_t tokens, int32_t* out) {
+  return guarded(-1, [&] {
+    const Packed weights = view(form, packed, static_cast<size_t>(size), rows, columns);
+    const size_t stride = round_up(columns, kColumnPad), padded = round_up(rows, kLanes);
+    Buffer<uint8_t> input(stride * tokens);
+    for (uint32_t token = 0; token < tokens; ++token)
+      std::copy_n(x + size_t{token} * columns, columns, &input[token * stride]);
+    Product{kernels_of(isa), weights, input.data(), stride, tokens}.run(
+        [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+          for (uint32_t i = 0; i < count; ++i)
+            std::copy_n(sums.values[i], kLanes, out + (token + i) * padded + size_t{group} * kLanes);
+        });
+    return 0;
+  });
+}
+
+RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t form, const uint8_t* packed, int64_t size, uint32_t rows,
+                                     uint32_t columns, uint32_t tokens) {
+  return guarded(-1.0, [&] {
+    const Packed weights = view(form, packed, static_cast<size_t>(size), rows, columns);
+    const size_t stride = round_up(columns, kColumnPad);
+    Buffer<uint8_t> input(stride * tokens);
+    const Product product{kernels_of(isa), weights, input.data(), stride, tokens};
+    double best = 1e9;
+    int32_t kept = 0;
+    for (int i = 0; i < kTimings; ++i) {
+      const auto began = std::chrono::steady_clock::now();
+      product.run([&](uint32_t, uint32_t, uint32_t, const Sums& sums) { kept += sums.values[0][0]; });
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    }
+    // The sums must be seen to be used, or none would be computed.
+    return kept == 1 ? best * (1 + 1e-12) : best;
+  });
+}
+
+RESPARSE_EXPORT void* resparse_open(const void* block, uint64_t size) {
+  return guarded(static_cast<void*>(nullptr), [&]() -> void* {
+    return new OpenModel(open_model(static_cast<const uint8_t*>(block), size));
+  });
+}
+
+RESPARSE_EXPORT void resparse_close(void* model) { delete static_cast<OpenModel*>(model); }
+
+RESPARSE_EXPORT int resparse_run(void* model, const int32_t* ids, const int32_t* types, const int32_t* positions,
+                                 const int64_t* starts, int32_t texts, int32_t threads, float* logits) {
+  return guarded(-1, [&] {
+    if (texts < 0) throw Error("a count of texts below 0");
+    if (texts == 0) return 0;
+    classify(*static_cast<const OpenModel*>(model), Texts{ids, types, positions, starts, static_cast<uint32_t>(texts)},
+             static_cast<uint32_t>(std::max(threads, 1)), logits);
+    return 0;
+  });
+}

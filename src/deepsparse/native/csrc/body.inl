@@ -1,0 +1,238 @@
+// The kernels that are the same for all instruction sets but for the vectors they are compiled to. Included within a
+// namespace that defines `Lanes`, sixteen integer sums:
+//
+//   Lanes::begin(offsets)    start from sixteen int32, or from 0 where null
+//   add(quad, weights)       add the products of four uint8 with four int8 for each lane: weights[16][4]
+//   store(sums)              write sixteen int32
+//
+// and kRowsAtOnce, how many of them fit the registers.
+
+// --- dense products ---
+
+template <uint32_t kRows>
+RESPARSE_INLINE void quads(const uint8_t* weights, uint32_t blocks, const uint8_t* x, size_t stride,
+                           const int32_t* offsets, int32_t* sums, size_t sums_stride) {
+  Lanes lanes[kRows];
+  for (uint32_t row = 0; row < kRows; ++row) lanes[row].begin(offsets);
+  for (uint32_t block = 0; block < blocks; ++block) {
+    const typename Lanes::Weights loaded = Lanes::read(weights + size_t{block} * kLanes * 4);
+#pragma GCC unroll 16
+    for (uint32_t row = 0; row < kRows; ++row) {
+      int32_t quad;
+      __builtin_memcpy(&quad, x + row * stride + size_t{block} * 4, 4);
+      lanes[row].add(quad, loaded);
+    }
+  }
+  for (uint32_t row = 0; row < kRows; ++row) lanes[row].store(sums + row * sums_stride);
+}
+
+// Products of rows of uint8 with weights [blocks][16][4]: sums[rows][16].
+RESPARSE_INLINE void all_quads(const uint8_t* weights, uint32_t blocks, const uint8_t* x, size_t stride, uint32_t rows,
+                               const int32_t* offsets, int32_t* sums, size_t sums_stride) {
+  uint32_t row = 0;
+  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
+    quads<kRowsAtOnce>(weights, blocks, x + row * stride, stride, offsets, sums + row * sums_stride, sums_stride);
+  for (; row < rows; ++row)
+    quads<1>(weights, blocks, x + row * stride, stride, offsets, sums + row * sums_stride, sums_stride);
+}
+
+void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
+                    const int32_t* offsets, Sums& sums) {
+  all_quads(weights.data + size_t{group} * weights.blocks * kLanes * 4, weights.blocks, x, stride, tokens, offsets,
+            sums.values[0], kLanes);
+}
+
+// --- what follows a product ---
+
+void finish_float(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, const float* residual,
+                  float* out, size_t stride) {
+  const Floats scale = load(scales), bias = load(biases);
+  for (uint32_t token = 0; token < tokens; ++token) {
+    Floats value = to_floats(load(sums.values[token])) * scale + bias;
+    if (residual != nullptr) value += load(residual + token * stride);
+    store(out + token * stride, value);
+  }
+}
+
+template <uint32_t kActivation>
+RESPARSE_INLINE void finish_integer_of(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
+                                       const Rounding& rounding, uint8_t* out, size_t stride) {
+  const Floats scale = load(scales), bias = load(biases);
+  for (uint32_t token = 0; token < tokens; ++token) {
+    const Floats value = to_floats(load(sums.values[token])) * scale + bias;
+    store(out + token * stride, narrowed(on_grid(activated(value, kActivation), rounding)));
+  }
+}
+
+void finish_integer(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, uint32_t activation,
+                    Grid grid, bool is_signed, uint8_t* out, size_t stride) {
+  const Rounding rounding = rounding_of(grid, is_signed);
+  switch (activation) {
+    case kNone:
+      return finish_integer_of<kNone>(sums, tokens, scales, biases, rounding, out, stride);
+    case kGelu:
+      return finish_integer_of<kGelu>(sums, tokens, scales, biases, rounding, out, stride);
+    case kGeluTanh:
+      return finish_integer_of<kGeluTanh>(sums, tokens, scales, biases, rounding, out, stride);
+    case kRelu:
+      return finish_integer_of<kRelu>(sums, tokens, scales, biases, rounding, out, stride);
+    case kTanh:
+      return finish_integer_of<kTanh>(sums, tokens, scales, biases, rounding, out, stride);
+    default:
+      return finish_integer_of<kSilu>(sums, tokens, scales, biases, rounding, out, stride);
+  }
+}
+
+// --- rows ---
+
+RESPARSE_INLINE Floats load_part(const float* from, uint32_t count, float rest) {
+  float lanes[kLanes];
+  for (uint32_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? from[i] : rest;
+  return load(lanes);
+}
+
+void normalize(float* row, uint32_t width, const float* weight, const float* bias, float epsilon) {
+  const uint32_t whole = width / kLanes * kLanes;
+  Floats total{};
+  for (uint32_t i = 0; i < whole; i += kLanes) total += load(row + i);
+  if (whole < width) total += load_part(row + whole, width - whole, 0.0f);
+  const float mean = sum(total) / static_cast<float>(width);
+  Floats squares{};
+  for (uint32_t i = 0; i < whole; i += kLanes) {
+    const Floats away = load(row + i) - mean;
+    squares += away * away;
+  }
+  if (whole < width) {
+    const Floats away = load_part(row + whole, width - whole, mean) - mean;
+    squares += away * away;
+  }
+  const float inverse = 1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + epsilon);
+  for (uint32_t i = 0; i < whole; i += kLanes)
+    store(row + i, (load(row + i) - mean) * inverse * load(weight + i) + load(bias + i));
+  for (uint32_t i = whole; i < width; ++i) row[i] = (row[i] - mean) * inverse * weight[i] + bias[i];
+}
+
+void quantize(const float* row, uint32_t width, Grid grid, uint8_t* out) {
+  const Rounding rounding = rounding_of(grid, false);
+  for (uint32_t i = 0; i < width; i += kLanes) store(out + i, narrowed(on_grid(load(row + i), rounding)));
+}
+
+void activate(float* row, uint32_t width, uint32_t activation) {
+  for (uint32_t i = 0; i < width; i += kLanes) store(row + i, activated(load(row + i), activation));
+}
+
+// --- attention ---
+
+// For 16 columns of weights, what the zero point of the other factor adds to their sums.
+RESPARSE_INLINE void zero_point_offsets(const uint8_t* weights, uint32_t blocks, int32_t zero_point, int32_t* offsets) {
+  Lanes lanes;
+  lanes.begin(nullptr);
+  for (uint32_t block = 0; block < blocks; ++block) lanes.add(0x01010101, Lanes::read(weights + size_t{block} * kLanes * 4));
+  lanes.store(offsets);
+  store(offsets, load(offsets) * -zero_point);
+}
+
+// Keys of one head as weights: [blocks of 16 keys][head size / 4][16][4].
+RESPARSE_INLINE void pack_keys(const AttentionTask& task, uint8_t* packed, int32_t* offsets) {
+  const uint32_t quads_of_key = task.head_size / 4;
+  for (uint32_t first = 0; first < task.tokens; first += kLanes, packed += size_t{quads_of_key} * kLanes * 4) {
+    const uint32_t count = task.tokens - first < kLanes ? task.tokens - first : kLanes;
+    if (count < kLanes) std::memset(packed, 0, size_t{quads_of_key} * kLanes * 4);
+    for (uint32_t key = 0; key < count; ++key) {
+      const uint8_t* from = task.keys + (first + key) * task.stride;
+      for (uint32_t quad = 0; quad < quads_of_key; ++quad)
+        std::memcpy(packed + (size_t{quad} * kLanes + key) * 4, from + size_t{quad} * 4, 4);
+    }
+    zero_point_offsets(packed, quads_of_key, task.query_grid.zero_point, offsets + first);
+  }
+}
+
+// Values of one head as weights: [blocks of 16 columns][tokens / 4][16 columns][4 tokens].
+RESPARSE_INLINE void pack_values(const AttentionTask& task, uint8_t* packed, int32_t* offsets) {
+  const uint32_t token_quads = (task.tokens + 3) / 4;
+  for (uint32_t column = 0; column < task.head_size; column += kLanes, packed += size_t{token_quads} * kLanes * 4) {
+    const uint32_t width = task.head_size - column < kLanes ? task.head_size - column : kLanes;
+    for (uint32_t quad = 0; quad < token_quads; ++quad) {
+      uint8_t four[4][kLanes] = {};
+      for (uint32_t i = 0; i < 4 && quad * 4 + i < task.tokens; ++i) {
+        const uint8_t* from = task.values + (size_t{quad} * 4 + i) * task.stride + column;
+        if (width == kLanes)
+          std::memcpy(four[i], from, kLanes);
+        else
+          std::memcpy(four[i], from, width);
+      }
+      const Ints lanes = interleaved(four);
+      std::memcpy(packed + size_t{quad} * kLanes * 4, &lanes, sizeof lanes);
+    }
+    zero_point_offsets(packed, token_quads, task.probabilities_grid.zero_point, offsets + column);
+  }
+}
+
+// Softmax of scores, on the grid of the probabilities; the scores are overwritten.
+RESPARSE_INLINE void softmax(int32_t* scores, uint32_t tokens, float scale, const Rounding& rounding, uint8_t* out) {
+  const uint32_t padded = static_cast<uint32_t>(round_up(tokens, kLanes));
+  constexpr float kNever = -3.0e38f;
+  float* values = reinterpret_cast<float*>(scores);
+  Floats most = all(kNever);
+  for (uint32_t i = 0; i < padded; i += kLanes) {
+    Floats value = to_floats(load(scores + i)) * scale;
+    if (tokens - i < kLanes) {
+      Ints lane;
+      for (int32_t j = 0; j < static_cast<int32_t>(kLanes); ++j) lane[j] = j;
+      value = lane < static_cast<int32_t>(tokens - i) ? value : all(kNever);
+    }
+    most = larger(most, value);
+    store(values + i, value);
+  }
+  const float top = greatest(most);
+  Floats total{};
+  for (uint32_t i = 0; i < padded; i += kLanes) {
+    Floats value = load(values + i) - top;
+    value = value < -87.0f ? Floats{} : exponential(value);
+    total += value;
+    store(values + i, value);
+  }
+  const float inverse = 1.0f / sum(total);
+  for (uint32_t i = 0; i < padded; i += kLanes)
+    store(out + i, narrowed(on_grid(load(values + i) * inverse, rounding)));
+}
+
+// Queries whose scores are held at a time.
+constexpr uint32_t kQueries = 8;
+
+void attend(const AttentionTask& task, uint8_t* scratch) {
+  const size_t padded = round_up(task.tokens, kLanes);
+  const uint32_t token_quads = (task.tokens + 3) / 4;
+  const size_t head = round_up(task.head_size, kLanes);
+  uint8_t* keys = scratch;
+  uint8_t* values = keys + round_up(padded * task.head_size, kAlignment);
+  uint8_t* probabilities = values + round_up(size_t{token_quads} * 4 * head, kAlignment);
+  auto* scores = reinterpret_cast<int32_t*>(probabilities + round_up(padded * kQueries, kAlignment));
+  int32_t* key_offsets = scores + padded * kQueries;
+  int32_t* value_offsets = key_offsets + padded;
+  pack_keys(task, keys, key_offsets);
+  pack_values(task, values, value_offsets);
+
+  const Rounding probability = rounding_of(task.probabilities_grid, false);
+  const Rounding context = rounding_of(task.context_grid, false);
+  for (uint32_t first = 0; first < task.query_count; first += kQueries) {
+    const uint32_t rows = task.query_count - first < kQueries ? task.query_count - first : kQueries;
+    const uint8_t* queries = task.queries + first * task.query_stride;
+    for (size_t key = 0; key < padded; key += kLanes)
+      all_quads(keys + key * task.head_size, task.head_size / 4, queries, task.query_stride, rows, key_offsets + key,
+                scores + key, padded);
+    for (uint32_t row = 0; row < rows; ++row)
+      softmax(scores + row * padded, task.tokens, task.score_scale, probability, probabilities + row * padded);
+    for (size_t column = 0; column < task.head_size; column += kLanes) {
+      int32_t sums[kQueries * kLanes];
+      all_quads(values + column * token_quads * 4, token_quads, probabilities, padded, rows, value_offsets + column,
+                sums, kLanes);
+      const size_t width = task.head_size - column < kLanes ? task.head_size - column : kLanes;
+      for (uint32_t row = 0; row < rows; ++row) {
+        uint8_t bytes[kLanes];
+        store(bytes, narrowed(on_grid(to_floats(load(sums + row * kLanes)) * task.context_scale, context)));
+        std::memcpy(task.context + (first + row) * task.context_stride + column, bytes, width);
+      }
+    }
+  }
+}

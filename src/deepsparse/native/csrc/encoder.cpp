@@ -1,0 +1,312 @@
+#include "encoder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "error.h"
+#include "pool.h"
+
+namespace resparse {
+namespace {
+
+// Tokens computed together: enough to read the weights seldom, few enough to stay in the caches.
+constexpr int64_t kTokensAtOnce = 512;
+
+// Groups of 16 rows in a piece of work; and tokens of a piece.
+constexpr uint32_t kGroupsOfPiece = 4;
+constexpr uint32_t kTokensOfPiece = 128;
+
+uint32_t pieces(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
+
+// Some tokens on their way through the layers.
+struct Rows {
+  uint32_t count;
+  size_t hidden_stride, bytes_stride;
+  Buffer<float> hidden;   // [count][hidden]: what enters a layer, and the residual
+  Buffer<float> sums;     // [count][hidden]: before a norm
+  Buffer<uint8_t> input;  // [count][hidden], on the grid of the next linear
+
+  Rows(uint32_t count, uint32_t width)
+      : count(count),
+        hidden_stride(round_up(width, kLanes)),
+        bytes_stride(round_up(width, kColumnPad)),
+        hidden(count * hidden_stride),
+        sums(count * hidden_stride),
+        input(count * bytes_stride) {}
+};
+
+class Pass {
+ public:
+  Pass(const OpenModel& model, const Texts& texts, uint32_t first, uint32_t count, uint32_t threads, float* logits)
+      : model_(model),
+        record_(*model.record),
+        kernels_(*model.kernels),
+        texts_(texts),
+        first_text_(first),
+        text_count_(count),
+        first_token_(texts.starts[first]),
+        threads_(threads),
+        logits_(logits),
+        all_(static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]), record_.hidden),
+        leading_(count, record_.hidden),
+        queries_(all_.count * all_.bytes_stride),
+        keys_(all_.count * all_.bytes_stride),
+        values_(all_.count * all_.bytes_stride),
+        context_(all_.count * all_.bytes_stride),
+        intermediate_stride_(round_up(record_.intermediate, kColumnPad)),
+        intermediate_(all_.count * intermediate_stride_) {
+    uint32_t longest = 0;
+    for (uint32_t text = 0; text < count; ++text) longest = std::max(longest, length_of(text));
+    scratch_size_ = round_up(attention_scratch(longest, record_.hidden / record_.heads), kAlignment);
+    scratch_ = Buffer<uint8_t>(scratch_size_ * threads);
+    size_t widest = round_up(std::max(record_.hidden, record_.embedding), kColumnPad);
+    for (const OpenLinear& linear : model.head) widest = std::max(widest, round_up(linear.weights.rows, kColumnPad));
+    head_stride_ = widest;
+    head_ = Buffer<float>(2 * head_stride_ * count);
+    head_input_ = Buffer<uint8_t>(head_stride_ * count);
+    embedded_stride_ = round_up(record_.embedding, kColumnPad);
+    if (model.projection.weights.rows != 0) {
+      embedded_ = Buffer<float>(embedded_stride_ * all_.count);
+      embedded_input_ = Buffer<uint8_t>(embedded_stride_ * all_.count);
+    }
+  }
+
+  void run() {
+    Pool::instance().run(threads_, [this](Team& team, uint32_t thread) {
+      embed(team);
+      for (uint32_t i = 0; i < record_.layers; ++i) encode(team, thread, i);
+      classify(team);
+    });
+  }
+
+ private:
+  uint32_t length_of(uint32_t text) const {
+    return static_cast<uint32_t>(texts_.starts[first_text_ + text + 1] - texts_.starts[first_text_ + text]);
+  }
+  uint32_t start_of(uint32_t text) const {
+    return static_cast<uint32_t>(texts_.starts[first_text_ + text] - first_token_);
+  }
+
+  // --- embeddings ---
+
+  void embed(Team& team) {
+    const bool projected = model_.projection.weights.rows != 0;
+    const Layer& first = *model_.layers[0].record;
+    team.step(all_.count, [&](uint32_t token) {
+      float* row = projected ? &embedded_[token * embedded_stride_] : &all_.hidden[token * all_.hidden_stride];
+      const int64_t at = first_token_ + token;
+      std::fill_n(row, record_.embedding, 0.0f);
+      add_row(model_.words, texts_.ids[at], row);
+      if (model_.types.count != 0) add_row(model_.types, texts_.types == nullptr ? 0 : texts_.types[at], row);
+      add_row(model_.positions, texts_.positions[at], row);
+      kernels_.normalize(row, record_.embedding, model_.embedding_norm.weight, model_.embedding_norm.bias,
+                         record_.epsilon);
+      if (projected)
+        kernels_.quantize(row, record_.embedding, record_.projection_input, &embedded_input_[token * embedded_stride_]);
+      else
+        kernels_.quantize(row, record_.hidden, first.input, &all_.input[token * all_.bytes_stride]);
+    });
+    if (!projected) return;
+    to_float(team, model_.projection, embedded_input_.data(), embedded_stride_, all_.count, nullptr,
+             all_.hidden.data(), all_.hidden_stride);
+    team.step(all_.count, [&](uint32_t token) {
+      kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, first.input,
+                        &all_.input[token * all_.bytes_stride]);
+    });
+  }
+
+  void add_row(const OpenTable& table, int32_t index, float* row) const {
+    const size_t at = static_cast<size_t>(index) * record_.embedding;
+    if (table.scale == 0) {
+      const auto* values = reinterpret_cast<const float*>(table.rows) + at;
+      for (uint32_t i = 0; i < record_.embedding; ++i) row[i] += values[i];
+    } else {
+      const auto* values = reinterpret_cast<const int8_t*>(table.rows) + at;
+      for (uint32_t i = 0; i < record_.embedding; ++i) row[i] += static_cast<float>(values[i]) * table.scale;
+    }
+  }
+
+  // --- linears ---
+
+  // Calls finish(group, first token, tokens, sums) for every tile of a product.
+  template <typename Finish>
+  void product(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+               const Finish& finish) {
+    const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
+    const uint32_t across = pieces(groups, kGroupsOfPiece);
+    team.step(across * pieces(tokens, kTokensOfPiece), [&](uint32_t piece) {
+      const uint32_t first_group = piece % across * kGroupsOfPiece;
+      const uint32_t last_group = std::min(first_group + kGroupsOfPiece, groups);
+      const uint32_t first = piece / across * kTokensOfPiece;
+      const uint32_t last = std::min(first + kTokensOfPiece, tokens);
+      Sums sums;
+      // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
+      for (uint32_t pair = first; pair < last; pair += 2 * kTile)
+        for (uint32_t group = first_group; group < last_group; ++group)
+          for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
+            const uint32_t count = std::min(kTile, last - token);
+            kernels_.multiply(linear.weights, group, x + token * stride, stride, count,
+                              linear.offsets + group * kLanes, sums);
+            finish(group, token, count, sums);
+          }
+    });
+  }
+
+  void to_float(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+                const float* residual, float* out, size_t out_stride) {
+    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+      const size_t at = token * out_stride + size_t{group} * kLanes;
+      kernels_.finish_float(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes,
+                            residual == nullptr ? nullptr : residual + at, out + at, out_stride);
+    });
+  }
+
+  void to_integer(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+                  uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t out_stride) {
+    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+      kernels_.finish_integer(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, activation,
+                              grid, is_signed, out + token * out_stride + size_t{group} * kLanes, out_stride);
+    });
+  }
+
+  // --- a layer ---
+
+  void encode(Team& team, uint32_t thread, uint32_t index) {
+    const OpenLayer& layer = model_.layers[index];
+    const Layer& record = *layer.record;
+    const bool is_last = index + 1 == record_.layers;
+    // Only each text's first token is classified: of the last layer, all else is needed for keys and values alone.
+    if (is_last) keep_first(team);
+    Rows& rows = is_last ? leading_ : all_;
+    to_integer(team, layer.query, rows.input.data(), rows.bytes_stride, rows.count, kNone, record.query_grid, false,
+               queries_.data(), rows.bytes_stride);
+    to_integer(team, layer.key, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.key_grid, true,
+               keys_.data(), all_.bytes_stride);
+    to_integer(team, layer.value, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.value_grid, true,
+               values_.data(), all_.bytes_stride);
+    attend(team, thread, record, is_last);
+    to_float(team, layer.attention_output, context_.data(), rows.bytes_stride, rows.count, rows.hidden.data(),
+             rows.sums.data(), rows.hidden_stride);
+    normalize(team, rows, layer.attention_norm, record.intermediate_input);
+    to_integer(team, layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count, record_.activation,
+               record.output_input, false, intermediate_.data(), intermediate_stride_);
+    to_float(team, layer.output, intermediate_.data(), intermediate_stride_, rows.count, rows.hidden.data(),
+             rows.sums.data(), rows.hidden_stride);
+    normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
+  }
+
+  void keep_first(Team& team) {
+    team.step(text_count_, [&](uint32_t text) {
+      std::memcpy(&leading_.hidden[text * leading_.hidden_stride], &all_.hidden[start_of(text) * all_.hidden_stride],
+                  sizeof(float) * record_.hidden);
+      std::memcpy(&leading_.input[text * leading_.bytes_stride], &all_.input[start_of(text) * all_.bytes_stride],
+                  record_.hidden);
+    });
+  }
+
+  void attend(Team& team, uint32_t thread, const Layer& record, bool only_first) {
+    const uint32_t head_size = record_.hidden / record_.heads;
+    team.step(text_count_ * record_.heads, [&](uint32_t piece) {
+      const uint32_t text = piece / record_.heads, start = start_of(text);
+      const size_t column = size_t{piece % record_.heads} * head_size, stride = all_.bytes_stride;
+      const uint32_t row = only_first ? text : start;
+      AttentionTask task{};
+      task.queries = &queries_[row * stride + column];
+      task.keys = &keys_[start * stride + column];
+      task.values = &values_[start * stride + column];
+      task.context = &context_[row * stride + column];
+      task.query_stride = task.stride = task.context_stride = stride;
+      task.tokens = length_of(text);
+      task.query_count = only_first ? 1 : task.tokens;
+      task.head_size = head_size;
+      task.query_grid = record.query_grid;
+      task.probabilities_grid = record.probabilities_grid;
+      task.context_grid = record.attention_output_input;
+      task.score_scale = record.query_grid.scale * record_.score_scale * record.key_grid.scale;
+      task.context_scale = record.probabilities_grid.scale * record.value_grid.scale;
+      kernels_.attend(task, &scratch_[thread * scratch_size_]);
+    });
+  }
+
+  // rows.hidden = norm(rows.sums), and rows.input the same on a grid.
+  void normalize(Team& team, Rows& rows, const OpenNorm& norm, Grid grid) {
+    team.step(rows.count, [&](uint32_t row) {
+      float* values = &rows.sums[row * rows.hidden_stride];
+      kernels_.normalize(values, record_.hidden, norm.weight, norm.bias, record_.epsilon);
+      std::memcpy(&rows.hidden[row * rows.hidden_stride], values, sizeof(float) * record_.hidden);
+      kernels_.quantize(values, record_.hidden, grid, &rows.input[row * rows.bytes_stride]);
+    });
+  }
+
+  // --- the head ---
+
+  void classify(Team& team) {
+    const uint8_t* x = leading_.input.data();
+    size_t stride = leading_.bytes_stride;
+    float* out = head_.data();
+    for (uint32_t i = 0; i < record_.head_linears; ++i) {
+      const HeadLinear& head = record_.head[i];
+      to_float(team, model_.head[i], x, stride, text_count_, nullptr, out, head_stride_);
+      const bool is_last = i + 1 == record_.head_linears;
+      team.step(text_count_, [&](uint32_t text) {
+        float* row = out + text * head_stride_;
+        kernels_.activate(row, head.linear.rows, head.activation);
+        if (is_last)
+          std::memcpy(logits_ + size_t{first_text_ + text} * record_.labels, row, sizeof(float) * record_.labels);
+        else
+          kernels_.quantize(row, head.linear.rows, record_.head[i + 1].input, &head_input_[text * head_stride_]);
+      });
+      x = head_input_.data();
+      stride = head_stride_;
+    }
+  }
+
+  const OpenModel& model_;
+  const Model& record_;
+  const Kernels& kernels_;
+  const Texts& texts_;
+  const uint32_t first_text_, text_count_;
+  const int64_t first_token_;
+  const uint32_t threads_;
+  float* const logits_;
+  Rows all_, leading_;
+  Buffer<uint8_t> queries_, keys_, values_, context_;
+  size_t intermediate_stride_;
+  Buffer<uint8_t> intermediate_;
+  size_t scratch_size_ = 0, head_stride_ = 0, embedded_stride_ = 0;
+  Buffer<uint8_t> scratch_, head_input_, embedded_input_;
+  Buffer<float> head_, embedded_;
+};
+
+void check_index(int32_t index, const OpenTable& table, const char* what) {
+  if (index < 0 || static_cast<uint32_t>(index) >= table.count)
+    throw Error(std::string("a token's ") + what + " is " + std::to_string(index) + "; the model has " +
+                std::to_string(table.count));
+}
+
+void check(const OpenModel& model, const Texts& texts) {
+  for (uint32_t text = 0; text < texts.count; ++text)
+    if (texts.starts[text + 1] <= texts.starts[text]) throw Error("a text has no tokens");
+  for (int64_t token = texts.starts[0]; token < texts.starts[texts.count]; ++token) {
+    check_index(texts.ids[token], model.words, "id");
+    check_index(texts.positions[token], model.positions, "position");
+    if (model.types.count != 0 && texts.types != nullptr) check_index(texts.types[token], model.types, "type");
+  }
+}
+
+}  // namespace
+
+void classify(const OpenModel& model, const Texts& texts, uint32_t threads, float* logits) {
+  check(model, texts);
+  for (uint32_t first = 0; first < texts.count;) {
+    uint32_t last = first + 1;
+    while (last < texts.count && texts.starts[last + 1] - texts.starts[first] <= kTokensAtOnce) ++last;
+    Pass(model, texts, first, last - first, threads, logits).run();
+    first = last;
+  }
+}
+
+}  // namespace resparse

@@ -1,0 +1,18 @@
+// The instruction sets of this processor.
+
+#pragma once
+
+#include <cstdint>
+
+#include "engine.h"
+
+#if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
+#define RESPARSE_X86 1
+#endif
+
+namespace resparse {
+
+// Bits of Isa that the processor has, its operating system allows, and this library has kernels for.
+uint32_t usable_isas();
+
+}  // namespace resparse

@@ -1,0 +1,129 @@
+// Kernels for AVX2: Intel from Haswell on, AMD from Zen on.
+//
+// AVX2 has no product of uint8 with int8 that is exact: vpmaddubsw adds pairs in 16 bits and saturates. So bytes are
+// widened to 16 bits and multiplied by vpmaddwd, whose sums are 32 bits wide.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "isa.h"
+#include "kernels.h"
+
+#ifdef RESPARSE_X86
+
+// As in kernels_avx512.cpp: no headers below.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+#include <immintrin.h>
+
+namespace resparse {
+namespace avx2 {
+
+#include "vectors.inl"
+
+constexpr uint32_t kRowsAtOnce = 2;
+
+// Two partial sums a lane: four vectors of four lanes.
+struct Lanes {
+  struct Weights {
+    __m256i parts[4];
+  };
+  __m256i sums[4];
+  const int32_t* offsets_;
+
+  RESPARSE_INLINE Weights read(const uint8_t* from) {
+    Weights weights;
+    for (int part = 0; part < 4; ++part)
+      weights.parts[part] =
+          _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 16 * part)));
+    return weights;
+  }
+  inline __attribute__((always_inline)) void begin(const int32_t* offsets) {
+    for (__m256i& part : sums) part = _mm256_setzero_si256();
+    offsets_ = offsets;
+  }
+  inline __attribute__((always_inline)) void add(int32_t quad, const Weights& weights) {
+    const __m256i bytes = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
+    for (int part = 0; part < 4; ++part)
+      sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(bytes, weights.parts[part]));
+  }
+  inline __attribute__((always_inline)) void store(int32_t* to) const {
+    for (int half = 0; half < 2; ++half) {
+      const __m256i mixed = _mm256_hadd_epi32(sums[2 * half], sums[2 * half + 1]);
+      __m256i ordered = _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
+      if (offsets_ != nullptr)
+        ordered = _mm256_add_epi32(
+            ordered, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offsets_ + 8 * half)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8 * half), ordered);
+    }
+  }
+};
+
+#include "body.inl"
+
+// A group of 8 rows with `kTokens` tokens: a slot's places become a shuffle that puts a zero byte after each.
+template <uint32_t kTokens>
+void slots(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, const int32_t* offsets,
+           int32_t* sums) {
+  __m256i lanes[kTokens];
+  for (uint32_t token = 0; token < kTokens; ++token)
+    lanes[token] = offsets == nullptr ? _mm256_setzero_si256()
+                                      : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offsets));
+  const __m256i zeros = _mm256_set1_epi16(static_cast<int16_t>(0x8000));
+  const uint8_t* slot = weights.data + size_t{weights.starts[group]} * 32;
+  const uint8_t* counts = weights.counts + size_t{group} * weights.blocks;
+  for (uint32_t block = 0; block < weights.blocks; ++block, x += 16)
+    for (uint32_t left = counts[block]; left > 0; --left, slot += 32) {
+      const __m256i places =
+          _mm256_or_si256(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot))), zeros);
+      const __m256i values =
+          _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot + 16)));
+#pragma GCC unroll 8
+      for (uint32_t token = 0; token < kTokens; ++token) {
+        const __m256i bytes = _mm256_broadcastsi128_si256(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + token * stride)));
+        lanes[token] =
+            _mm256_add_epi32(lanes[token], _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, places), values));
+      }
+    }
+  for (uint32_t token = 0; token < kTokens; ++token)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + token * kLanes), lanes[token]);
+}
+
+using SlotsOf = void (*)(const Packed&, uint32_t, const uint8_t*, size_t, const int32_t*, int32_t*);
+constexpr uint32_t kMost = 8;
+constexpr SlotsOf kSlotsOf[kMost + 1] = {nullptr,  slots<1>, slots<2>, slots<3>, slots<4>,
+                                         slots<5>, slots<6>, slots<7>, slots<8>};
+
+void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
+              const int32_t* offsets, Sums& sums) {
+  if (weights.form == kDense) return multiply_dense(weights, group, x, stride, tokens, offsets, sums);
+  for (uint32_t half = 0; half < 2; ++half)
+    for (uint32_t first = 0; first < tokens; first += kMost)
+      kSlotsOf[tokens - first < kMost ? tokens - first : kMost](weights, 2 * group + half, x + first * stride, stride,
+                                                                offsets == nullptr ? nullptr : offsets + 8 * half,
+                                                                sums.values[first] + 8 * half);
+}
+
+}  // namespace avx2
+
+extern const Kernels kAvx2Kernels;
+const Kernels kAvx2Kernels{kAvx2,           avx2::multiply, avx2::finish_float, avx2::finish_integer,
+                           avx2::normalize, avx2::quantize, avx2::activate,     avx2::attend};
+
+}  // namespace resparse
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

@@ -1,0 +1,71 @@
+// Kernels in plain C++: for processors without better, and as the reference of the tests.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+namespace resparse {
+namespace portable {
+
+#include "vectors.inl"
+
+constexpr uint32_t kRowsAtOnce = 4;
+
+struct Lanes {
+  using Weights = const uint8_t*;
+  int32_t sums[kLanes];
+
+  static Weights read(const uint8_t* from) { return from; }
+  void begin(const int32_t* offsets) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) sums[lane] = offsets == nullptr ? 0 : offsets[lane];
+  }
+  void add(int32_t quad, Weights weights) {
+    uint8_t bytes[4];
+    std::memcpy(bytes, &quad, 4);
+    for (uint32_t lane = 0; lane < kLanes; ++lane)
+      for (uint32_t i = 0; i < 4; ++i)
+        sums[lane] += int32_t{bytes[i]} * int32_t{static_cast<int8_t>(weights[lane * 4 + i])};
+  }
+  void store(int32_t* to) const { std::memcpy(to, sums, sizeof sums); }
+};
+
+#include "body.inl"
+
+void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
+              const int32_t* offsets, Sums& sums) {
+  if (weights.form == kDense) return multiply_dense(weights, group, x, stride, tokens, offsets, sums);
+  const Shape shape = shape_of(weights.form);
+  const uint32_t lanes = shape.group_rows * shape.per_slot;
+  for (uint32_t token = 0; token < tokens; ++token)
+    for (uint32_t lane = 0; lane < kLanes; ++lane)
+      sums.values[token][lane] = offsets == nullptr ? 0 : offsets[lane];
+  for (uint32_t part = 0; part < kLanes / shape.group_rows; ++part) {
+    const uint32_t at = group * (kLanes / shape.group_rows) + part;
+    const uint8_t* slot = weights.data + size_t{weights.starts[at]} * shape.slot_bytes();
+    for (uint32_t block = 0; block < weights.blocks; ++block)
+      for (uint32_t left = weights.counts[size_t{at} * weights.blocks + block]; left > 0; --left) {
+        for (uint32_t i = 0; i < lanes; ++i) {
+          const int32_t weight = static_cast<int8_t>(slot[lanes + i]);
+          const size_t column = size_t{block} * shape.block_columns + slot[i] % shape.block_columns;
+          for (uint32_t token = 0; token < tokens; ++token)
+            sums.values[token][part * shape.group_rows + i / shape.per_slot] +=
+                weight * int32_t{x[token * stride + column]};
+        }
+        slot += shape.slot_bytes();
+      }
+  }
+}
+
+}  // namespace portable
+
+extern const Kernels kPortableKernels;
+const Kernels kPortableKernels{kPortable,           portable::multiply, portable::finish_float, portable::finish_integer,
+                               portable::normalize, portable::quantize, portable::activate,     portable::attend};
+
+}  // namespace resparse

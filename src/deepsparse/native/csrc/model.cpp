@@ -1,0 +1,124 @@
+#include "model.h"
+
+#include <cmath>
+#include <string>
+
+#include "error.h"
+
+namespace resparse {
+namespace {
+
+[[noreturn]] void damaged(const char* what) { throw Error(std::string("the packed model is damaged: ") + what); }
+
+class Opener {
+ public:
+  Opener(const uint8_t* block, uint64_t size) : block_(block), size_(size) {}
+
+  template <typename T>
+  const T* array(uint64_t offset, uint64_t count) const {
+    if (offset == 0 || offset % kAlignment != 0) damaged("an offset");
+    if (offset > size_ || count > (size_ - offset) / sizeof(T)) damaged("an array reaches out of it");
+    return reinterpret_cast<const T*>(block_ + offset);
+  }
+
+  OpenLinear linear(const Linear& record, uint32_t rows, uint32_t columns) const {
+    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
+    OpenLinear opened;
+    opened.weights =
+        view(record.form, array<uint8_t>(record.weights, record.weights_size), record.weights_size, rows, columns);
+    const uint64_t padded = round_up(rows, kLanes);
+    opened.scales = array<float>(record.scales, padded);
+    opened.biases = array<float>(record.biases, padded);
+    opened.offsets = array<int32_t>(record.offsets, padded);
+    return opened;
+  }
+
+  OpenNorm norm(const Norm& record, uint32_t width) const {
+    return {array<float>(record.weight, width), array<float>(record.bias, width)};
+  }
+
+  OpenTable table(const Table& record, uint32_t width) const {
+    if (record.count == 0) return {};
+    const uint64_t bytes = uint64_t{record.count} * width * (record.scale == 0 ? sizeof(float) : 1);
+    return {array<uint8_t>(record.rows, bytes), record.count, record.scale};
+  }
+
+ private:
+  const uint8_t* block_;
+  uint64_t size_;
+};
+
+void check(const Grid& grid, bool is_signed) {
+  if (!(grid.scale > 0) || !std::isfinite(grid.scale)) damaged("a scale that is not above 0");
+  const bool fits = is_signed ? grid.zero_point == 0 : grid.zero_point >= 0 && grid.zero_point <= 255;
+  if (!fits) damaged("a zero point");
+}
+
+void check_sizes(const Model& model) {
+  const auto within = [](uint32_t value, uint32_t most) { return value >= 1 && value <= most; };
+  if (!within(model.layers, kMaxLayers) || !within(model.hidden, 1 << 16) || !within(model.intermediate, 1 << 18) ||
+      !within(model.embedding, 1 << 16) || !within(model.labels, 1 << 20) ||
+      !within(model.head_linears, kMaxHeadLinears) || !within(model.heads, model.hidden))
+    damaged("its sizes");
+  if (model.hidden % model.heads != 0 || model.hidden / model.heads % 4 != 0) damaged("the size of its heads");
+  if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
+  if (!std::isfinite(model.epsilon) || !std::isfinite(model.score_scale)) damaged("its numbers");
+}
+
+OpenLayer open_layer(const Opener& opener, const Model& model, const Layer& record) {
+  const uint32_t hidden = model.hidden, intermediate = model.intermediate;
+  for (const Grid* grid : {&record.input, &record.query_grid, &record.probabilities_grid,
+                           &record.attention_output_input, &record.intermediate_input, &record.output_input})
+    check(*grid, false);
+  check(record.key_grid, true);
+  check(record.value_grid, true);
+  OpenLayer layer;
+  layer.query = opener.linear(record.query, hidden, hidden);
+  layer.key = opener.linear(record.key, hidden, hidden);
+  layer.value = opener.linear(record.value, hidden, hidden);
+  layer.attention_output = opener.linear(record.attention_output, hidden, hidden);
+  layer.intermediate = opener.linear(record.intermediate, intermediate, hidden);
+  layer.output = opener.linear(record.output, hidden, intermediate);
+  layer.attention_norm = opener.norm(record.attention_norm, hidden);
+  layer.output_norm = opener.norm(record.output_norm, hidden);
+  layer.record = &record;
+  return layer;
+}
+
+}  // namespace
+
+OpenModel open_model(const uint8_t* block, uint64_t size) {
+  if (reinterpret_cast<uintptr_t>(block) % kAlignment != 0) throw Error("the packed model must lie at a multiple of 64");
+  if (size < sizeof(Model)) damaged("it is cut short");
+  const auto* record = reinterpret_cast<const Model*>(block);
+  if (record->magic != kMagic || record->version != kVersion) throw Error("this is no packed model of this version");
+  if (record->size != size) damaged("it is cut short");
+  check_sizes(*record);
+
+  const Opener opener(block, size);
+  OpenModel model;
+  model.record = record;
+  model.kernels = &kernels_of(record->isa);
+  model.words = opener.table(record->words, record->embedding);
+  model.positions = opener.table(record->positions, record->embedding);
+  model.types = opener.table(record->types, record->embedding);
+  if (model.words.count == 0 || model.positions.count == 0) damaged("its embeddings");
+  model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
+  if (record->projection.rows != 0) {
+    check(record->projection_input, false);
+    model.projection = opener.linear(record->projection, record->hidden, record->embedding);
+  }
+  const Layer* layers = opener.array<Layer>(record->layer_records, record->layers);
+  for (uint32_t i = 0; i < record->layers; ++i) model.layers.push_back(open_layer(opener, *record, layers[i]));
+  uint32_t width = record->hidden;
+  for (uint32_t i = 0; i < record->head_linears; ++i) {
+    const HeadLinear& head = record->head[i];
+    check(head.input, false);
+    model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
+    width = head.linear.rows;
+  }
+  if (width != record->labels) damaged("its labels");
+  return model;
+}
+
+}  // namespace resparse

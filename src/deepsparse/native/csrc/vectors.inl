@@ -1,0 +1,140 @@
+// Sixteen lanes of float and int32, by the vector extension of GCC and Clang; and the functions of them that a
+// transformer needs. Included by the kernels of each instruction set, within their own namespace.
+
+#define RESPARSE_INLINE static inline __attribute__((always_inline))
+
+using Floats = float __attribute__((vector_size(64)));
+using Ints = int32_t __attribute__((vector_size(64)));
+using Bytes = uint8_t __attribute__((vector_size(16)));
+
+RESPARSE_INLINE Floats load(const float* from) {
+  Floats value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+RESPARSE_INLINE Ints load(const int32_t* from) {
+  Ints value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+RESPARSE_INLINE void store(float* to, Floats value) { __builtin_memcpy(to, &value, sizeof value); }
+RESPARSE_INLINE void store(int32_t* to, Ints value) { __builtin_memcpy(to, &value, sizeof value); }
+RESPARSE_INLINE void store(uint8_t* to, Bytes value) { __builtin_memcpy(to, &value, sizeof value); }
+
+RESPARSE_INLINE Floats all(float value) { return Floats{} + value; }
+RESPARSE_INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+RESPARSE_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+RESPARSE_INLINE Floats magnitude(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & 0x7fffffff); }
+
+RESPARSE_INLINE float sum(Floats x) {
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+RESPARSE_INLINE float greatest(Floats x) {
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+  return lanes[0];
+}
+
+// Adding this rounds half to even to a whole number, which is then found in the low bits; for values below 2^22.
+constexpr float kRounder = 12582912.0f;
+constexpr int32_t kRounderBits = 0x4b400000;
+
+// exp, relative error about 1e-7: Cody and Waite's reduction, and the polynomial of Cephes' expf.
+RESPARSE_INLINE Floats exponential(Floats x) {
+  x = smaller(larger(x, all(-87.0f)), all(88.0f));
+  const Floats shifted = x * 1.44269504088896341f + kRounder;
+  const Floats n = shifted - kRounder;
+  const Floats r = x - n * 0.693359375f - n * -2.12194440e-4f;
+  Floats p = all(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const Ints power = (reinterpret_cast<Ints>(shifted) - kRounderBits + 127) << 23;
+  return p * reinterpret_cast<Floats>(power);
+}
+
+// erf, absolute error 4e-7: the rational approximation that Eigen and XLA use, which is 1 within rounding beyond 4.
+RESPARSE_INLINE Floats error_function(Floats x) {
+  x = smaller(larger(x, all(-4.0f)), all(4.0f));
+  const Floats square = x * x;
+  Floats p = all(-2.72614225801306e-10f);
+  p = p * square + 2.77068142495902e-08f;
+  p = p * square - 2.10102402082508e-06f;
+  p = p * square - 5.69250639462346e-05f;
+  p = p * square - 7.34990630326855e-04f;
+  p = p * square - 2.95459980854025e-03f;
+  p = p * square - 1.60960333262415e-02f;
+  Floats q = all(-1.45660718464996e-05f);
+  q = q * square - 2.13374055278905e-04f;
+  q = q * square - 1.68282697438203e-03f;
+  q = q * square - 7.37332916720468e-03f;
+  q = q * square - 1.42647390514189e-02f;
+  return x * p / q;
+}
+
+RESPARSE_INLINE Floats hyperbolic_tangent(Floats x) {
+  const Floats a = magnitude(x);
+  const Floats value = 1.0f - 2.0f / (exponential(2.0f * a) + 1.0f);
+  // Near zero the difference above has no digits left; there the series has.
+  const Floats square = x * x;
+  const Floats series = x * (1.0f + square * (-1.0f / 3.0f + square * (2.0f / 15.0f)));
+  return a < 0.05f ? series : (x < 0.0f ? -value : value);
+}
+
+RESPARSE_INLINE Floats activated(Floats x, uint32_t activation) {
+  switch (activation) {
+    case kGelu:  // Hendrycks and Gimpel 2016, arXiv:1606.08415
+      return 0.5f * x * (1.0f + error_function(x * 0.70710678118654752f));
+    case kGeluTanh:
+      return 0.5f * x * (1.0f + hyperbolic_tangent(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case kRelu:
+      return larger(x, Floats{});
+    case kTanh:
+      return hyperbolic_tangent(x);
+    case kSilu:
+      return x / (1.0f + exponential(-x));
+    default:
+      return x;
+  }
+}
+
+// A grid, spread for use on vectors.
+struct Rounding {
+  Floats inverse, low, high;
+  int32_t shift;
+};
+
+RESPARSE_INLINE Rounding rounding_of(Grid grid, bool is_signed) {
+  const float least = is_signed ? -128.0f : 0.0f;
+  const float zero = static_cast<float>(grid.zero_point);
+  return {all(1.0f / grid.scale), all(least - zero), all(least + 255.0f - zero), grid.zero_point - kRounderBits};
+}
+
+// Integers of a grid, in the low byte of each lane. Saturated first, which comes to the same since the ends are whole.
+RESPARSE_INLINE Ints on_grid(Floats x, const Rounding& to) {
+  const Floats limited = smaller(larger(x * to.inverse, to.low), to.high);
+  return reinterpret_cast<Ints>(limited + kRounder) + to.shift;
+}
+
+// Four rows of bytes, made into 16 lanes of four.
+RESPARSE_INLINE Ints interleaved(const uint8_t (&rows)[4][kLanes]) {
+  Ints lanes{};
+  for (int i = 0; i < 4; ++i) {
+    Bytes bytes;
+    __builtin_memcpy(&bytes, rows[i], sizeof bytes);
+    lanes |= __builtin_convertvector(bytes, Ints) << (8 * i);
+  }
+  return lanes;
+}
+
+RESPARSE_INLINE Bytes narrowed(Ints x) { return __builtin_convertvector(x, Bytes); }
+RESPARSE_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }

@@ -1,0 +1,341 @@
+// The engine under the sanitizers: made-up models run from many threads, and damaged models opened.
+//
+//   stress answers      small models of all instruction sets: the same answers in batches, alone and from many threads
+//   stress damage       damaged models and impossible tokens
+//   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
+//
+// tests/native/test_native_sanitizers.py builds it together with the engine's sources.
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine.h"
+#include "pack.h"
+
+using namespace resparse;
+
+namespace {
+
+struct Sizes {
+  uint32_t layers, hidden, intermediate, heads, embedding, labels;
+  double zeros;
+};
+
+// Writes a model of random weights, as Python writes those of real ones.
+class Builder {
+ public:
+  Builder(const Sizes& sizes, uint32_t isa, uint32_t form, uint32_t seed) : sizes_(sizes), form_(form), random_(seed) {
+    take(sizeof(Model));
+    Model model{};
+    model.magic = kMagic;
+    model.version = kVersion;
+    model.isa = isa;
+    model.layers = sizes.layers;
+    model.hidden = sizes.hidden;
+    model.intermediate = sizes.intermediate;
+    model.heads = sizes.heads;
+    model.embedding = sizes.embedding;
+    model.labels = sizes.labels;
+    model.activation = kGelu;
+    model.head_linears = 2;
+    model.epsilon = 1e-12f;
+    model.score_scale = 1 / std::sqrt(static_cast<float>(sizes.hidden) / static_cast<float>(sizes.heads));
+    model.words = table(500);
+    model.positions = table(512);
+    model.types = table(2);
+    model.embedding_norm = norm(sizes.embedding);
+    if (sizes.embedding != sizes.hidden) {
+      model.projection = linear(sizes.hidden, sizes.embedding, 0.03f);
+      model.projection_input = {0.03f, 120};
+    }
+    model.head[0] = {linear(sizes.hidden, sizes.hidden, 0.03f), {0.03f, 128}, kTanh, 0};
+    model.head[1] = {linear(sizes.labels, sizes.hidden, 0.008f), {0.008f, 128}, kNone, 0};
+    std::vector<Layer> layers(sizes.layers);
+    for (Layer& layer : layers) {
+      const uint32_t h = sizes.hidden;
+      layer.query = linear(h, h, 0.03f);
+      layer.key = linear(h, h, 0.03f);
+      layer.value = linear(h, h, 0.03f);
+      layer.attention_output = linear(h, h, 0.02f);
+      layer.intermediate = linear(sizes.intermediate, h, 0.03f);
+      layer.output = linear(h, sizes.intermediate, 0.02f);
+      layer.input = layer.intermediate_input = {0.03f, 128};
+      layer.query_grid = {0.02f, 128};
+      layer.key_grid = layer.value_grid = {0.02f, 0};
+      layer.probabilities_grid = {1 / 255.0f, 0};
+      layer.attention_output_input = {0.02f, 128};
+      layer.output_input = {0.02f, 10};
+      layer.attention_norm = norm(h);
+      layer.output_norm = norm(h);
+    }
+    model.layer_records = put(layers.data(), layers.size() * sizeof(Layer));
+    model.size = bytes_.size();
+    std::memcpy(bytes_.data(), &model, sizeof model);
+  }
+
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+
+ private:
+  uint64_t take(size_t size) {
+    const uint64_t at = bytes_.size();
+    bytes_.resize(round_up(at + size, kAlignment));
+    return at;
+  }
+
+  uint64_t put(const void* data, size_t size) {
+    const uint64_t at = take(size);
+    std::memcpy(bytes_.data() + at, data, size);
+    return at;
+  }
+
+  uint64_t floats(uint32_t count, float around, float spread) {
+    std::vector<float> values(count);
+    for (float& value : values)
+      value = around + spread * static_cast<float>(static_cast<int>(random_() % 200) - 100) / 100;
+    return put(values.data(), sizeof(float) * count);
+  }
+
+  std::vector<int8_t> weights(size_t count, double zeros) {
+    std::vector<int8_t> values(count);
+    for (int8_t& value : values)
+      if (random_() % 1000 >= zeros * 1000) value = static_cast<int8_t>(static_cast<int>(random_() % 255) - 127);
+    return values;
+  }
+
+  Linear linear(uint32_t rows, uint32_t columns, float input_scale) {
+    const std::vector<int8_t> values = weights(size_t{rows} * columns, sizes_.zeros);
+    Linear record{};
+    record.rows = rows;
+    record.columns = columns;
+    record.form = form_;
+    const int64_t size = resparse_pack(form_, values.data(), rows, columns, nullptr, 0);
+    std::vector<uint8_t> packed(static_cast<size_t>(size));
+    resparse_pack(form_, values.data(), rows, columns, packed.data(), size);
+    record.weights = put(packed.data(), packed.size());
+    record.weights_size = packed.size();
+    const auto padded = static_cast<uint32_t>(round_up(rows, kLanes));
+    const float weight_scale = 0.02f / std::sqrt(static_cast<float>(columns) * (1.02f - static_cast<float>(sizes_.zeros)));
+    record.scales = floats(padded, input_scale * weight_scale, 0);
+    record.biases = floats(padded, 0, 0.1f);
+    std::vector<int32_t> offsets(padded, 0);
+    for (uint32_t row = 0; row < rows; ++row)
+      for (uint32_t column = 0; column < columns; ++column)
+        offsets[row] -= 128 * values[size_t{row} * columns + column];
+    record.offsets = put(offsets.data(), sizeof(int32_t) * padded);
+    return record;
+  }
+
+  Norm norm(uint32_t width) { return {floats(width, 1, 0.2f), floats(width, 0, 0.2f)}; }
+
+  Table table(uint32_t count) {
+    const std::vector<int8_t> values = weights(size_t{count} * sizes_.embedding, 0);
+    return {put(values.data(), values.size()), count, 0.001f};
+  }
+
+  Sizes sizes_;
+  uint32_t form_;
+  std::mt19937 random_;
+  std::vector<uint8_t> bytes_;
+};
+
+// A copy of a block at a multiple of 64, without a byte to spare behind it.
+struct Aligned {
+  explicit Aligned(const std::vector<uint8_t>& bytes) : size(bytes.size()) {
+    if (posix_memalign(&memory, kAlignment, size) != 0) std::abort();
+    std::memcpy(memory, bytes.data(), size);
+  }
+  ~Aligned() { std::free(memory); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  void* memory = nullptr;
+  size_t size;
+};
+
+struct Batch {
+  std::vector<int32_t> ids, types, positions;
+  std::vector<int64_t> starts{0};
+
+  void add(uint32_t length, std::mt19937& random) {
+    for (uint32_t i = 0; i < length; ++i) {
+      ids.push_back(static_cast<int32_t>(random() % 500));
+      types.push_back(static_cast<int32_t>(random() % 2));
+      positions.push_back(static_cast<int32_t>(i));
+    }
+    starts.push_back(static_cast<int64_t>(ids.size()));
+  }
+  int32_t texts() const { return static_cast<int32_t>(starts.size()) - 1; }
+};
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "FAILED: %s (%s)\n", what, resparse_error());
+  std::exit(1);
+}
+
+std::vector<float> run(void* model, const Batch& batch, uint32_t labels, int threads) {
+  std::vector<float> logits(static_cast<size_t>(batch.texts()) * labels);
+  if (resparse_run(model, batch.ids.data(), batch.types.data(), batch.positions.data(), batch.starts.data(),
+                   batch.texts(), threads, logits.data()) != 0)
+    fail("a run");
+  return logits;
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), sizeof(float) * a.size()) == 0;
+}
+
+Batch some_texts(uint32_t count, uint32_t longest, uint32_t seed) {
+  std::mt19937 random(seed);
+  Batch batch;
+  for (uint32_t i = 0; i < count; ++i) batch.add(1 + static_cast<uint32_t>(random()) % longest, random);
+  return batch;
+}
+
+// The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit.
+void check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
+  const Builder builder(sizes, isa, form, 7);
+  const Aligned block(builder.bytes());
+  void* const model = resparse_open(block.memory, block.size);
+  if (model == nullptr) fail("opening a model");
+  const Batch batch = some_texts(40, 70, 3);
+  const std::vector<float> alone = run(model, batch, sizes.labels, 1);
+  for (const float value : alone)
+    if (!std::isfinite(value)) fail("a logit that is not finite");
+  if (!same(alone, run(model, batch, sizes.labels, 3))) fail("three threads answer otherwise");
+  std::mt19937 random(3);
+  for (int32_t i = 0; i < batch.texts(); i += 7) {
+    Batch one;
+    const auto from = static_cast<size_t>(batch.starts[i]), to = static_cast<size_t>(batch.starts[i + 1]);
+    one.ids.assign(batch.ids.begin() + from, batch.ids.begin() + to);
+    one.types.assign(batch.types.begin() + from, batch.types.begin() + to);
+    one.positions.assign(batch.positions.begin() + from, batch.positions.begin() + to);
+    one.starts.push_back(static_cast<int64_t>(one.ids.size()));
+    const std::vector<float> expected(alone.begin() + i * sizes.labels, alone.begin() + (i + 1) * sizes.labels);
+    if (!same(expected, run(model, one, sizes.labels, 2))) fail("a text alone is answered otherwise");
+  }
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&] {
+      for (int i = 0; i < 3; ++i)
+        if (!same(alone, run(model, batch, sizes.labels, 2))) fail("callers at once are answered otherwise");
+    });
+  for (std::thread& caller : callers) caller.join();
+  resparse_close(model);
+}
+
+// Blocks cut short or with changed bytes either open, and then run, or are refused.
+void check_damage(const Sizes& sizes, uint32_t isa, uint32_t form, int rounds) {
+  const Builder builder(sizes, isa, form, 11);
+  const Batch batch = some_texts(3, 9, 5);
+  std::mt19937 random(13);
+  int refused = 0;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<uint8_t> bytes = builder.bytes();
+    if (round % 4 == 0) {
+      bytes.resize(random() % bytes.size());
+    } else {
+      // Records are where damage can lead astray; the weights between them only change the answer.
+      const bool in_header = round % 4 == 1;
+      const size_t records = sizeof(Layer) * sizes.layers;
+      const size_t from = in_header ? 0 : round % 4 == 2 ? bytes.size() - round_up(records, kAlignment) : 0;
+      const size_t width = in_header ? sizeof(Model) : round % 4 == 2 ? records : bytes.size();
+      for (uint32_t i = 0; i <= random() % 3; ++i) bytes[from + random() % width] = static_cast<uint8_t>(random());
+    }
+    const Aligned block(bytes);
+    void* const model = resparse_open(block.memory, block.size);
+    if (model == nullptr) {
+      if (resparse_error()[0] == '\0') fail("a refusal without a reason");
+      ++refused;
+      continue;
+    }
+    std::vector<float> logits(3 * (size_t{1} << 20));
+    resparse_run(model, batch.ids.data(), batch.types.data(), batch.positions.data(), batch.starts.data(),
+                 batch.texts(), 1, logits.data());
+    resparse_close(model);
+  }
+  std::printf("%d of %d damaged models refused\n", refused, rounds);
+}
+
+void check_bad_tokens(void* model) {
+  const int32_t id = 500, position = 512, zero = 0;
+  const int64_t starts[] = {0, 1}, none[] = {0, 0};
+  float logits[8];
+  if (resparse_run(model, &id, nullptr, &zero, starts, 1, 1, logits) == 0) fail("an id out of the vocabulary is taken");
+  if (resparse_run(model, &zero, nullptr, &position, starts, 1, 1, logits) == 0) fail("a position too far is taken");
+  if (resparse_run(model, &zero, nullptr, &zero, none, 1, 1, logits) == 0) fail("a text without tokens is taken");
+}
+
+const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8}, kRagged{2, 72, 100, 6, 40, 5, 0.3};
+
+// Calls body(instruction set, its form of non-zeros).
+template <typename Body>
+int for_each_isa(const Body& body) {
+  for (const uint32_t isa : {kPortable, kAvx2, kAvx512}) {
+    if ((resparse_isas() & isa) == 0) continue;
+    body(isa, isa == kAvx2 ? kSlots16 : kSlots64);
+    std::printf("instruction set %u: ok\n", isa);
+  }
+  return 0;
+}
+
+int answers() {
+  return for_each_isa([](uint32_t isa, uint32_t slots) {
+    for (const uint32_t form : {uint32_t{kDense}, slots})
+      for (const Sizes& sizes : {kEven, kRagged}) check_runs(sizes, isa, form);
+  });
+}
+
+int damage() {
+  const Builder builder(kEven, kPortable, kSlots64, 1);
+  const Aligned block(builder.bytes());
+  void* const model = resparse_open(block.memory, block.size);
+  if (model == nullptr) fail("opening a model");
+  check_bad_tokens(model);
+  resparse_close(model);
+  return for_each_isa([](uint32_t isa, uint32_t slots) { check_damage(kRagged, isa, slots, 400); });
+}
+
+double best_seconds(void* model, const Batch& batch, uint32_t labels, int threads) {
+  double best = 1e9;
+  for (int i = 0; i < 15; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    run(model, batch, labels, threads);
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  }
+  return best;
+}
+
+int time(int count, char** lengths) {
+  const Sizes base{12, 768, 3072, 12, 768, 4, 0.9};
+  const uint32_t isa = (resparse_isas() & kAvx512) != 0 ? kAvx512 : kAvx2;
+  const Builder builder(base, isa, isa == kAvx2 ? kSlots16 : kSlots64, 1);
+  const Aligned block(builder.bytes());
+  void* const model = resparse_open(block.memory, block.size);
+  if (model == nullptr) fail("opening a model");
+  std::mt19937 random(1);
+  for (int i = 0; i < count; ++i) {
+    Batch batch;
+    batch.add(static_cast<uint32_t>(std::atoi(lengths[i])), random);
+    std::printf("%s tokens: %.2f ms on 1 thread, %.2f ms on 2\n", lengths[i],
+                1e3 * best_seconds(model, batch, 4, 1), 1e3 * best_seconds(model, batch, 4, 2));
+  }
+  resparse_close(model);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "answers") == 0) return answers();
+  if (argc == 2 && std::strcmp(argv[1], "damage") == 0) return damage();
+  if (argc > 2 && std::strcmp(argv[1], "time") == 0) return time(argc - 2, argv + 2);
+  std::fprintf(stderr, "usage: stress answers | stress damage | stress time LENGTH ...\n");
+  return 2;
+}

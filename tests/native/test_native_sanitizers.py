@@ -1,0 +1,35 @@
+"""The engine's C++ under the sanitizers of the compiler, and its loader under damaged models; see stress.cpp."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deepsparse import native
+
+SOURCES = Path(native.__file__).parent / "csrc"
+STRESS = Path(__file__).parent / "stress.cpp"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to build the engine with"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sanitizers", "commands"),
+    [("address,undefined", ["answers", "damage"]), ("thread", ["answers"])],
+    ids=["address", "thread"],
+)
+def test_clean(sanitizers: str, commands: list[str], tmp_path: Path):
+    program = tmp_path / "stress"
+    flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    sources = [str(STRESS), *map(str, sorted(SOURCES.glob("*.cpp")))]
+    subprocess.run(["g++", *flags, f"-I{SOURCES}", *sources, "-o", str(program)], check=True)
+    for command in commands:
+        done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "ok" in done.stdout
