@@ -8,7 +8,7 @@ from typing import Final
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import Encoder, Layer, Linear
 
-_LARGEST: Final = 2**20
+_LARGEST: Final = 2**16
 """Rows or columns of a matrix."""
 
 
@@ -51,6 +51,8 @@ def linears(encoder: Encoder) -> list[Linear]:
 
 def _check_layers(encoder: Encoder) -> None:
     hidden, first = encoder.hidden, encoder.layers[0]
+    if hidden % (4 * first.heads):
+        raise UnsupportedError(f"its heads are {hidden / first.heads:g} wide, which is no multiple of 4")
     epsilons = {encoder.embedding_norm.epsilon}
     for layer in encoder.layers:
         _check_layer(layer, hidden)
