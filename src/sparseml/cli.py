@@ -14,7 +14,7 @@ Verb = Callable[[list[str]], int | None]
 _HELP = """\
 usage: sparseml VERB ...
 
-  train      fine-tune a pruned checkpoint on a dataset by a recipe (train --help lists the arguments)
+  train      fine-tune a pruned checkpoint by a recipe; of a --train_file alone make all that serves it
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
   recipe     show a recipe, check it, or list the modifiers that one may use

@@ -118,7 +118,9 @@ def table(report: Mapping[str, Any]) -> Table:
     from resparse.console import aligned
 
     sums = report["totals"]
-    rows = [(name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()]
+    rows = [
+        (name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()
+    ]
     rows += [
         ("sparsity of Linear weights", f"{sums['prunable_sparsity']:.1%}"),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ EXAMPLES: Final = 3
 """Wrong answers that are shown."""
 
 _CONFUSED: Final = 10
+_LITTLE: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,19 @@ class Answers:
 
 def facts(answers: Answers) -> dict[str, Any]:
     """Scores, confusions and examples, ready for JSON."""
-    made: dict[str, Any] = {"kind": answers.labels.kind, "rows": len(answers.texts)}
-    if answers.labels.kind == REGRESSION:
-        return made | _regression(answers)
-    return made | (_several(answers) if answers.labels.kind == MULTI else _single(answers))
+    kind = answers.labels.kind
+    find = _regression if kind == REGRESSION else _several if kind == MULTI else _single
+    made = {"kind": kind, "rows": len(answers.texts), **find(answers)}
+    return {**made, "learned": _learned(made)}
+
+
+def _learned(made: Mapping[str, Any]) -> bool:
+    """Whether the model does better than one that always says the same, by more than a little."""
+    if made["kind"] == REGRESSION:
+        return bool(made["mae"] < (1 - _LITTLE) * made["mae_of_median"])
+    if made["kind"] == MULTI:
+        return bool(made["f1_micro"] > _LITTLE)
+    return bool(made["accuracy"] > made["commonest"]["share"] + _LITTLE)
 
 
 def _single(answers: Answers) -> dict[str, Any]:

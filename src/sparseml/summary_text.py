@@ -14,20 +14,19 @@ _MOST_IN_MATRIX: Final = 30
 _MOST_LABELS: Final = 40
 _LONGEST_NAME: Final = 24
 _LONGEST_TEXT: Final = 300
-_MIND_BELOW: Final = 0.02
 
 
 def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
     """The whole summary, a line each.
 
     Args:
-        facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check"
-            and "next" as `transformers.conclusion` makes them.
+        facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check",
+            "next" and, for one that has learned nothing, "hint", as `transformers.conclusion` makes them.
         width: characters in a line, where texts are wrapped and a matrix has to fit.
     """
     answers = facts["answers"]
     title = f"{facts['name']}: {_what(answers)}, learned from {_rows(facts['train_rows'])}"
-    parts = [[title], _scores(answers, facts["rows_called"])]
+    parts = [[title], _scores(answers, facts["rows_called"]), _mind(facts)]
     if answers["kind"] == MULTI:
         parts.append(_label_table(answers))
     elif answers["kind"] != REGRESSION:
@@ -49,7 +48,7 @@ def _what(answers: Mapping[str, Any]) -> str:
 def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
     on = f"of {_rows(answers['rows'])} ({called})"
     if answers["kind"] == REGRESSION:
-        found = _table(
+        return _table(
             [
                 (
                     "mean error",
@@ -61,19 +60,17 @@ def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
                 ("Spearman", f"{answers['spearmanr']:.3f}", ""),
             ]
         )
-        return found + _mind(answers["mae"] > (1 - _MIND_BELOW) * answers["mae_of_median"])
     if answers["kind"] == MULTI:
         above = f"a label counts where its probability is above {answers['threshold']:g}"
-        found = _table(
+        return _table(
             [
                 ("F1, all decisions", f"{answers['f1_micro']:.1%}", above),
                 ("F1, mean of labels", f"{answers['f1_macro']:.1%}", ""),
                 ("all labels right", f"{answers['exact']:.1%}", on),
             ]
         )
-        return found + _mind(answers["f1_micro"] < _MIND_BELOW)
     common = answers["commonest"]
-    found = _table(
+    return _table(
         [
             (
                 "accuracy",
@@ -84,15 +81,14 @@ def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
             ("F1, mean of classes", f"{answers['f1_macro']:.1%}", ""),
         ]
     )
-    return found + _mind(answers["accuracy"] < common["share"] + _MIND_BELOW)
 
 
-def _mind(poor: bool) -> list[str]:
-    if not poor:
+def _mind(facts: Mapping[str, Any]) -> list[str]:
+    """What to do where nothing was learned."""
+    if facts["answers"]["learned"]:
         return []
-    return [
-        "It has learned next to nothing. More rows help most; look whether text and label columns are the right ones.",
-    ]
+    advice = "More rows help most; look whether text and label columns are the right ones."
+    return textwrap.wrap(f"It has learned next to nothing. {facts.get('hint') or advice}", _WIDTH)
 
 
 def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> list[str]:

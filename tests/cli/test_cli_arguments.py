@@ -345,7 +345,7 @@ def test_mistakes_get_one_clear_line(words: list[str], parts: list[str]) -> None
     [
         (["--task_name", "ssst2", "--do_train", "--output_dir", "o"], "'sst2'"),
         (["mnli"], "Did not expect 'mnli'"),
-        (["--task_name", "sst2", "--output_dir", "o"], "Nothing to do"),
+        (["--validation_file", "a.csv", "--output_dir", "o"], "Nothing to do"),
         (["--task_name", "sst2", "--do_train"], "--output_dir is missing"),
         (["--do_train", "--output_dir", "o"], "No data"),
         (["--do_train", "--output_dir", "o", "--validation_file", "a.csv"], "--train_file"),

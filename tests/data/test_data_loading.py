@@ -288,3 +288,15 @@ def test_nothing_is_written(train: str, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("name", "key"), [("SST-2", "sst2"), ("sts_b", "stsb"), (" CoLA ", "cola")])
 def test_task_names_in_any_spelling(name: str, key: str):
     assert find_task(name)[0] == key
+
+
+@pytest.mark.parametrize("more", [{}, {"validation": True}, {"ratio": 0.5}])
+def test_rows_are_held_out_where_there_are_no_others(more: dict[str, Any], tmp_path: Path):
+    rows = [{"text": f"text {index}", "label": index % 2} for index in range(50)]
+    for name in ("train", "validation") if more.get("validation") else ("train",):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = DataOptions(dataset_name=str(tmp_path), hold_out=True, validation_ratio=more.get("ratio"))
+    data = load_text_data(options)
+    assert data.train is not None and data.validation is not None
+    expected = (50, 50) if more.get("validation") else (25, 25) if more else (40, 10)
+    assert (len(data.train), len(data.validation)) == expected

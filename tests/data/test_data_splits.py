@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparseml.data.splits import choose, hold_out
+from sparseml.data.splits import choose, hold_out, share_to_hold_out
 
 GROUPS = st.lists(st.integers(0, 5), min_size=2, max_size=200)
 RATIOS = st.floats(0.01, 0.99)
@@ -54,3 +54,11 @@ def test_seeds_differ(groups: list[int] | None):
 @pytest.mark.parametrize("groups", [None, [0] * 10])
 def test_all_rows_where_more_are_wanted(groups: list[int] | None):
     assert choose(groups, 10, 99, seed=0).tolist() == list(range(10))
+
+
+@given(st.integers(1, 10**8))
+def test_share_to_hold_out(rows: int):
+    held = share_to_hold_out(rows) * rows
+    assert 0.1 * rows <= held <= 0.2 * rows or held == pytest.approx(5000)
+    assert held <= 5000.001
+    assert held >= min(100, 0.2 * rows) - 1e-9

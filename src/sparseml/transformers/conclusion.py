@@ -20,11 +20,15 @@ from sparseml.data.labels import Labels
 from sparseml.layout import width
 from sparseml.transformers import run_folder
 from sparseml.transformers.arguments import Arguments
+from sparseml.transformers.groups import DEFAULT_MODEL
 from sparseml.transformers.guided import LENGTH
 from sparseml.transformers.preparation import Prepared
 
 DEPLOYMENT: Final = "deployment"
 
+_UPSTREAM: Final = (
+    "zoo:nlp/masked_language_modeling/obert-base/pytorch/huggingface/wikipedia_bookcorpus/pruned90-none"
+)
 _WINDOW: Final = 256
 _MOST_TIMED: Final = 1000
 _SECONDS: Final = 2.0
@@ -63,6 +67,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
         **_asked(folder / DEPLOYMENT, rows, truth, prepared.labels, arguments.data.max_seq_length),
         "size": exported["export"]["size"],
         "check": exported["export"]["verification"],
+        "hint": _hint(arguments, prepared.data),
         "next": _next(arguments, prepared.data),
     }
     text = "\n".join(summary_text.lines(facts, width())) + "\n"
@@ -121,6 +126,16 @@ def _asked(
     }
     pipeline.close()
     return {"answers": summary.facts(summary.Answers(rows, truth, logits, labels)), "speed": speed}
+
+
+def _hint(arguments: Arguments, data: TextData) -> str | None:
+    """What helps where nothing was learned: pairs of texts are what the embedded model is bad at."""
+    if len(data.columns.texts) == 1 or arguments.model.model_name_or_path != DEFAULT_MODEL:
+        return None
+    return (
+        "The embedded model was pruned in one shot, and is poor at comparing two texts where rows are few. One "
+        f"pruned with care does better: --model_name_or_path {_UPSTREAM} (from the Hub)."
+    )
 
 
 def _next(arguments: Arguments, data: TextData) -> dict[str, list[str]]:

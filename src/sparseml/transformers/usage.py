@@ -16,10 +16,13 @@ usage: sparseml train --train_file rows.csv
        sparseml.transformers.text_classification arguments.json
 
 Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a sparse,
-quantized classifier with its report comes out. Without --do_train, --do_eval and --do_predict
-all of it is done (trained, exported, checked, timed, summed up), and whatever is not given is
-chosen: columns, validation rows, recipe, precision, folder. Instead of flags, one file of JSON or YAML
-may hold all arguments. A switch takes no value, or true or false; --no_NAME turns it off.
+quantized classifier with its report comes out.
+
+Without --do_train, --do_eval and --do_predict, all is done (the model is trained, exported, checked,
+timed and summed up) and whatever is not given is chosen: columns, validation rows, recipe, folder.
+
+Instead of flags, one file of JSON or YAML may hold all arguments. A switch takes no value, or true or
+false; --no_NAME turns it off.
 
 for example:
   sparseml.transformers.text_classification --do_train --do_eval --output_dir emotion \\
