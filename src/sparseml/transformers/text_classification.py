@@ -49,10 +49,10 @@ def main(argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Carry out parsed arguments; returns the report."""
     guided = arguments.guided
-    for note in arguments.notes:
-        say(note)
     if guided is not None and (done := finished(guided)) is not None:
         return done
+    for note in arguments.notes:
+        say(note)
     with resumable(guided):
         return _run(arguments)
 
