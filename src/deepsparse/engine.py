@@ -86,6 +86,12 @@ class Engine:
         return self._backend.length_step
 
     @property
+    def pads(self) -> bool:
+        """Whether padding costs time; else any rows may share a run."""
+        # Engines of other packages may be older than this attribute.
+        return getattr(self._backend, "pads", True)
+
+    @property
     def input_names(self) -> list[str]:
         """The names of the inputs, in the model's order."""
         return [spec.name for spec in self.inputs]

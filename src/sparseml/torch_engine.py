@@ -37,6 +37,7 @@ class TorchEngine:
     name = "pytorch"
     version = torch.__version__
     length_step = 1
+    pads = True
 
     def __init__(self, model: Path, resources: Resources) -> None:
         torch.set_num_threads(resources.cores)

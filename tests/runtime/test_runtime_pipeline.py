@@ -153,7 +153,6 @@ def test_zoo_stub(zoo_home: Path):
         ({"num_cores": -1}, "num_cores"),
         ({"sequence_length": 3}, "sequence_length"),
         ({"scheduler": "asink"}, "async"),
-        ({"engine_type": "native"}, "native"),
         ({"engine_type": "onnxrutime"}, "onnxruntime"),
     ],
 )

@@ -9,13 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deepsparse.backends.base import Backend, Resources, TensorSpec
-from deepsparse.errors import EngineError
+from deepsparse.errors import EngineError, UnsupportedError
+from deepsparse.native import library
+from resparse.console import say_once
 from resparse.errors import did_you_mean
 
 AUTOMATIC = "deepsparse"
 """The name under which the best engine that is installed is chosen."""
 
-NAMES = ("native", "onnxruntime", "openvino")
+NATIVE = "native"
+NAMES = (NATIVE, "onnxruntime", "openvino")
 _MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 _EXTRAS = {"onnxruntime": "runtime", "openvino": "openvino"}
 _PLUGINS = "deepsparse.engines"
@@ -26,6 +29,8 @@ CHECKPOINT = "RESPARSE_CHECKPOINT"
 
 def is_installed(name: str) -> bool:
     """Whether the engine can be used here."""
+    if name == NATIVE:
+        return library.file() is not None
     return name in _MODULES and find_spec(_MODULES[name]) is not None
 
 
@@ -47,7 +52,31 @@ def load(name: str, model: Path, resources: Resources) -> Backend:
         EngineError: there is no such engine, or it is not installed.
         ModelError: the engine cannot read the model.
     """
-    chosen = _automatic() if name == AUTOMATIC else name
+    if name == AUTOMATIC:
+        return _best(model, resources)
+    return _named(name, model, resources)
+
+
+def _best(model: Path, resources: Resources) -> Backend:
+    """The native engine where it can run the model; else the best that is installed, and a line that says why."""
+    other = next((name for name in ("onnxruntime", "openvino") if is_installed(name)), "onnxruntime")
+    try:
+        library.load()
+    except EngineError as error:
+        say_once(f"{error} Until then {other} runs the models.")
+        return _named(other, model, resources)
+    try:
+        return _named(NATIVE, model, resources)
+    except UnsupportedError as error:
+        say_once(f"{model}: the native engine cannot run it, since {error.reason}; {other} does.")
+        return _named(other, model, resources)
+
+
+def _named(chosen: str, model: Path, resources: Resources) -> Backend:
+    if chosen == NATIVE:
+        from deepsparse.backends.native import NativeBackend
+
+        return NativeBackend(model, resources)
     if chosen == "onnxruntime" and is_installed(chosen):
         from deepsparse.backends.onnxruntime import OnnxRuntimeBackend
 
@@ -56,8 +85,6 @@ def load(name: str, model: Path, resources: Resources) -> Backend:
         from deepsparse.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(model, resources)
-    if chosen == "native":
-        raise EngineError("This version has no native engine yet: take engine_type='onnxruntime'.")
     if chosen in _MODULES:
         raise EngineError(
             f"The engine {chosen!r} is not installed: pip install 'resparse[{_EXTRAS[chosen]}]'."
@@ -96,11 +123,6 @@ def _from_file(path: Path, attribute: str) -> Callable[[Path, Resources], Backen
 
 def _plugins() -> list[EntryPoint]:
     return sorted(entry_points(group=_PLUGINS), key=lambda plugin: plugin.name)
-
-
-def _automatic() -> str:
-    """The best engine that is installed: the portable file runs well on each, so speed decides."""
-    return next((name for name in ("onnxruntime", "openvino") if is_installed(name)), "onnxruntime")
 
 
 __all__ = [

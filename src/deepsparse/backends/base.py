@@ -44,11 +44,13 @@ class Backend(Protocol):
 
     `run` is called from as many threads at once as there are streams. Engines that compile a kernel for every
     shape state a `length_step` above 1: sequences are then padded to multiples of it, so that shapes are few.
+    Engines that compute no padding state `pads = False`: any rows may then share a run, which by itself has all cores.
     """
 
     name: str
     version: str
     length_step: int
+    pads: bool
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

@@ -94,8 +94,10 @@ def _positions(ids: Array, mask: Array, numbering: Positions) -> Array:
     """The position of every token, [rows, columns]."""
     if numbering.padding is not None:
         counted = ids != numbering.padding
-        return np.cumsum(counted, axis=1) * counted + numbering.offset
-    return np.arange(ids.shape[1]) - mask.argmax(axis=1, keepdims=True)
+        numbers: Array = np.cumsum(counted, axis=1) * counted + numbering.offset
+    else:
+        numbers = np.arange(ids.shape[1]) - mask.argmax(axis=1, keepdims=True)
+    return numbers
 
 
 def _check(what: str, values: Array, count: int) -> None:

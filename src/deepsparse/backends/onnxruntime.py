@@ -31,6 +31,7 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     version: str = ort.__version__
     length_step = 1
+    pads = True
 
     def __init__(self, model: Path, resources: Resources) -> None:
         try:

@@ -20,6 +20,7 @@ class OpenVinoBackend:
     name = "openvino"
     version: str = openvino.__version__.partition("-")[0]
     length_step = 16
+    pads = True
 
     def __init__(self, model: Path, resources: Resources) -> None:
         core = openvino.Core()

@@ -77,8 +77,8 @@ def cached(key: bytes, make: Callable[[], Array]) -> Array:
     block = make()
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
-            file.write(block)
-            file.write(hashlib.blake2b(block, digest_size=_DIGEST).digest() + key)
+            file.write(block.data)
+            file.write(hashlib.blake2b(block.data, digest_size=_DIGEST).digest() + key)
     except WriteError:
         # No room, or no permission: the model runs all the same.
         return block

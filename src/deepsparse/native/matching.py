@@ -132,14 +132,16 @@ class Matcher:
         pending, found = [value], []
         for _ in range(_MOST_TERMS):
             if not pending:
-                return found
+                break
             first, *pending = pending
             node = self.producer(first, "Add", "Sum")
             if node is None or (first != value and self._uses[first] > 1):
                 found.append(first)
             else:
                 pending = [*node.inputs, *pending]
-        self.refuse(value, "a sum of a few terms")
+        if pending:
+            self.refuse(value, "a sum of a few terms")
+        return found
 
     def norm(self, value: str) -> tuple[Norm, str]:
         """A layer normalization over the last axis, and what it normalizes."""

@@ -182,7 +182,7 @@ def _grid(grid: Grid) -> GridRecord:
 
 
 def _padded(values: Array, dtype: type) -> Array:
-    whole = np.zeros(library.padded(len(values)), dtype)
+    whole: Array = np.zeros(library.padded(len(values)), dtype)
     whole[: len(values)] = values
     return whole
 
