@@ -11,6 +11,14 @@ import pytest
 from support.hub import LoopbackHub
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache() -> Iterator[None]:
+    """Models that tests make are not kept in the user's own cache of packed models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPSPARSE_CACHE", "")
+        yield
+
+
 @pytest.fixture
 def zoo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home for the zoo, and caches of this test's own."""
