@@ -239,3 +239,11 @@ def test_lists_beside_single_labels():
 def test_class_names_differ():
     with pytest.raises(DataError, match="'a' stands more than once"):
         Labels(SINGLE, ("a", "a"))
+
+
+@pytest.mark.parametrize("sign", ["|", ";", ","])
+def test_joined_names_are_said_to_be_one_class(sign: str):
+    values = ["joy", "anger", f"joy{sign} anger"] * 4
+    _, notes = choose_labels(split(values), [], "label")
+    assert any("taken as one class" in note and "['joy', 'anger']" in note for note in notes)
+    assert not any("one class" in note for note in choose_labels(split(["a,b", "c,d"] * 4), [], "label")[1])

@@ -58,6 +58,8 @@ def choose_labels(
     _refuse_degenerate(primary, column, read)
     names, index, named_by = _names(primary, others, column, read, task)
     notes.append(f"labels: {len(names)} classes from column {column!r}{named_by}: {_listed(names)}")
+    if kind == SINGLE:
+        notes += _joined(names)
     return LabelEncoder(Labels(kind, names), column, index, "the training data"), notes
 
 
@@ -164,6 +166,18 @@ def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues) -> Non
             f"rows, such as {class_name(values[0])[:60]!r}. Is it the label column? Choose it with "
             "--label_column_name" + (", or say --do_regression." if read.family == "int" else ".")
         )
+
+
+def _joined(names: Sequence[str]) -> list[str]:
+    """A note where class names seem to be several names joined by a sign."""
+    for sign in "|;,":
+        joined = [name for name in names if sign in name and set(name.split(sign)) & set(names)]
+        if joined:
+            parts = [part.strip() for part in joined[0].split(sign)]
+            return [
+                f"labels: {joined[0]!r} is taken as one class; for several classes a row, write lists, such as {parts}"
+            ]
+    return []
 
 
 def _kinds(read: LabelValues) -> str:
