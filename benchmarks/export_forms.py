@@ -2,31 +2,26 @@
 
 The same weights, five files: float32, ONNX Runtime's own `quantize_dynamic` of it, our portable int8 form, our form for
 DeepSparse, and SparseML's own export. Every pair of engine and file is a process of its own, which runs when it is told
-to: bursts of all alternate in random order, so that a noisy machine is noisy for all alike. Ratios are taken within
-each round, and their median is reported.
+to; see lanes.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import random
-import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from process import SPARSE_MODEL, RunFailedError
+from lanes import OPPONENTS, Lane, copy_for, measure, ratio, start
+from process import SPARSE_MODEL
 from record import keep, table
 from resparse.console import run, say
 
-OPPONENTS = Path(__file__).parent / "opponents"
 SPARSITY = 0.9
-WARM_UP = 2
 
 MODELS = ("minilm", "bert-base", "distilbert-base", "roberta-base")
 _ARCHITECTURES = {"bert-base": "bert", "distilbert-base": "distilbert", "roberta-base": "roberta"}
@@ -48,37 +43,6 @@ BARS = (
     Bar("deepsparse int8", "deepsparse SparseML's export", 1.1),
 )
 SIZE_BAR = 0.12
-
-
-@dataclass
-class Lane:
-    """An engine with a file, in a process of its own."""
-
-    name: str
-    process: subprocess.Popen[str]
-    facts: dict[str, Any] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-
-    def burst(self) -> None:
-        """Let it run some times."""
-        assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
-        self.seconds.append(self.answer()["seconds"])
-
-    def answer(self) -> dict[str, Any]:
-        """Its next line.
-
-        Raises:
-            RunFailedError: it has died.
-        """
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RunFailedError(
-                f"{self.name} left with code {self.process.wait()}; see the log in the folder"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 # --- the files ---
@@ -184,60 +148,27 @@ def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
         ("deepsparse int8", "deepsparse", "deepsparse.onnx", "", arguments.deepsparse_python),
         ("deepsparse SparseML's export", "deepsparse", "sparseml.onnx", "", arguments.deepsparse_python),
     ]
+    shape = ("--threads", str(arguments.threads), "--batch", str(arguments.batch))
     return [
-        _start(arguments, name, engine, folder / file, precision, python)
+        start(
+            name,
+            "engine_worker.py",
+            [
+                *(engine, str(copy_for(name, folder / file)), *shape, "--length", str(arguments.length)),
+                *("--precision", precision, "--clock", arguments.clock),
+            ],
+            folder / f"{engine}.{Path(file).stem}{precision}.log",
+            python=python,
+            threads=arguments.threads,
+        )
         for name, engine, file, precision, python in wanted
         if python is not None and (folder / file).exists()
     ]
 
 
-def _start(
-    arguments: argparse.Namespace, name: str, engine: str, file: Path, precision: str, python: str | Path
-) -> Lane:
-    # DeepSparse writes into the files that it reads: each lane gets a copy of its own.
-    copy = file.with_name(f"{name.replace(' ', '_').replace(chr(39), '')}.lane.onnx")
-    shutil.copy(file, copy)
-    with copy.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(str(python), str(OPPONENTS / "engine_worker.py"), engine, str(copy)),
-                *("--threads", str(arguments.threads), "--batch", str(arguments.batch)),
-                *("--length", str(arguments.length), "--precision", precision, "--clock", arguments.clock),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={
-                "OMP_NUM_THREADS": str(arguments.threads),
-                "NM_DISABLE_ANALYTICS": "1",
-                "PATH": "/usr/bin:/bin",
-            },
-        )
-    lane = Lane(name, process)
-    lane.facts = lane.answer()
-    return lane
-
-
-def measure(lanes: list[Lane], rounds: int) -> None:
-    """Bursts of all lanes, alternating."""
-    order = random.Random(0)
-    for _ in range(WARM_UP + rounds):
-        for lane in order.sample(lanes, len(lanes)):
-            lane.burst()
-    for lane in lanes:
-        lane.seconds = lane.seconds[WARM_UP:]
-        assert lane.process.stdin is not None
-        lane.process.stdin.close()
-        lane.process.wait()
-
-
-def ratio(lanes: dict[str, Lane], bar: Bar) -> float | None:
+def ratio_of(lanes: dict[str, Lane], bar: Bar) -> float | None:
     """Median over the rounds of ours by theirs, or None where one of them is not here."""
-    if bar.ours not in lanes or bar.theirs not in lanes:
-        return None
-    pairs = zip(lanes[bar.ours].seconds, lanes[bar.theirs].seconds, strict=True)
-    return statistics.median(ours / theirs for ours, theirs in pairs)
+    return ratio(lanes[bar.ours], lanes[bar.theirs]) if {bar.ours, bar.theirs} <= lanes.keys() else None
 
 
 def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -266,7 +197,7 @@ def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             }
             for lane in lanes.values()
         },
-        "ratios": {f"{bar.ours} / {bar.theirs}": ratio(lanes, bar) for bar in BARS},
+        "ratios": {f"{bar.ours} / {bar.theirs}": ratio_of(lanes, bar) for bar in BARS},
     }
 
 

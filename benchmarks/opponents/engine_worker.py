@@ -9,6 +9,7 @@ operators that it runs itself.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -50,6 +51,14 @@ def openvino_engine(path, threads, batch, length, precision):
     return lambda feed: next(iter(request.infer({name: feed[name] for name in names}).values())), {}
 
 
+def native_engine(path, threads, batch, length, precision):
+    from deepsparse import Engine
+
+    engine = Engine(path, num_cores=threads, engine_type="native")
+    names = engine.input_names
+    return lambda feed: engine.run({name: feed[name] for name in names})[0], {}
+
+
 def deepsparse_engine(path, threads, batch, length, precision):
     from deepsparse import Engine
 
@@ -68,7 +77,22 @@ def _inputs(path):
     return [value.name for value in model.graph.input]
 
 
-ENGINES = {"onnxruntime": onnxruntime_engine, "openvino": openvino_engine, "deepsparse": deepsparse_engine}
+def resident_mib():
+    """What the process holds in memory now; None where that cannot be told."""
+    try:
+        with open("/proc/self/status") as lines:
+            return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    except OSError:
+        return None
+
+
+ENGINES = {
+    "native": native_engine,
+    "onnxruntime": onnxruntime_engine,
+    "openvino": openvino_engine,
+    "deepsparse": deepsparse_engine,
+}
+MODULES = {"native": ("tokenizers", "deepsparse.engine"), "deepsparse": ("deepsparse",)}
 
 
 def main():
@@ -86,12 +110,20 @@ def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     clock = time.process_time if asked.clock == "cpu" else time.perf_counter
+    # Memory is counted from where the engine is there and the model is not.
+    for module in MODULES.get(asked.engine, (asked.engine,)):
+        importlib.import_module(module)
+    before = resident_mib()
+    started = time.perf_counter()
     run, facts = ENGINES[asked.engine](asked.model, asked.threads, asked.batch, asked.length, asked.precision)
+    facts["load_seconds"] = time.perf_counter() - started
     labels = [
         int(label)
         for probe in range(PROBES)
         for label in np.asarray(run(feed_of(asked.batch, asked.length, probe))).argmax(axis=1)
     ]
+    if before is not None:
+        facts["resident_mib"] = resident_mib() - before
     print(json.dumps({"labels": labels, **facts}), file=answers)
     feed = feed_of(asked.batch, asked.length, 0)
     for _ in sys.stdin:

@@ -1,0 +1,132 @@
+"""Contestants that take turns: each is a process of its own, with its own environment, and runs when it is told to.
+
+Bursts of all alternate in random order, so that a noisy machine is noisy for all alike. Ratios are taken within each
+round, and their median is reported.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from process import RunFailedError
+
+OPPONENTS = Path(__file__).parent / "opponents"
+WARM_UP = 2
+
+
+@dataclass
+class Lane:
+    """An engine with a file, in a process of its own.
+
+    Attributes:
+        name: in tables.
+        process: reads a line for every burst, and answers with a line.
+        facts: what it told when it had started.
+        seconds: of each burst: the median of its runs.
+    """
+
+    name: str
+    process: subprocess.Popen[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def burst(self) -> None:
+        """Let it run some times."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        self.seconds.append(self.answer()["seconds"])
+
+    def answer(self) -> dict[str, Any]:
+        """Its next line.
+
+        Raises:
+            RunFailedError: it has died.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RunFailedError(
+                f"{self.name} left with code {self.process.wait()}; see the log in the folder"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """Let the process go."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def start(
+    name: str,
+    worker: str,
+    words: Sequence[str],
+    log: Path,
+    *,
+    python: str | Path | None = None,
+    threads: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Lane:
+    """Start a contestant and wait until it is ready.
+
+    Args:
+        name: in tables.
+        worker: a program in opponents/.
+        words: its arguments.
+        log: gets what it prints besides its answers.
+        python: the Python of its environment; ours by default.
+        threads: of OpenMP.
+        environment: more variables.
+    """
+    with log.open("wb") as printed:
+        process = subprocess.Popen(
+            [str(python or sys.executable), str(OPPONENTS / worker), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            text=True,
+            env={
+                "OMP_NUM_THREADS": str(threads),
+                "NM_DISABLE_ANALYTICS": "1",
+                "HF_HUB_OFFLINE": "1",
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(log.parent),
+                **(environment or {}),
+            },
+        )
+    lane = Lane(name, process)
+    lane.facts = lane.answer()
+    return lane
+
+
+def copy_for(lane: str, file: Path) -> Path:
+    """A copy of a model for one lane alone: DeepSparse writes into the files that it reads."""
+    copy = file.with_name(f"{lane.replace(' ', '_').replace(chr(39), '')}.lane.onnx")
+    shutil.copy(file, copy)
+    return copy
+
+
+def measure(lanes: Sequence[Lane], rounds: int) -> None:
+    """Bursts of all lanes, alternating; then the processes end."""
+    order = random.Random(0)
+    for _ in range(WARM_UP + rounds):
+        for lane in order.sample(list(lanes), len(lanes)):
+            lane.burst()
+    for lane in lanes:
+        lane.seconds = lane.seconds[WARM_UP:]
+        lane.end()
+
+
+def ratio(ours: Lane, theirs: Lane) -> float:
+    """Median over the rounds of our time by theirs."""
+    return statistics.median(a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True))
