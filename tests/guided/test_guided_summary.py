@@ -56,6 +56,14 @@ def test_single_labels() -> None:
     assert "3.21 ms" in text and "1,234/s" in text and "11.0 MB" in text
 
 
+@pytest.mark.parametrize("truth", [[0, 0, 1, 1], [0, 1, 0, 1]])
+def test_a_hint_is_for_a_model_that_has_learned_nothing(truth: list[int]) -> None:
+    found = facts(answers(SINGLE, ("no", "yes"), truth, [[9, 0], [0, 9], [9, 0], [0, 9]]))
+    text = "\n".join(summary_text.lines({**whole(found), "hint": "Take another model."}))
+    assert ("Take another model." in text) == (truth == [0, 0, 1, 1])
+    assert found["learned"] == (truth == [0, 1, 0, 1])
+
+
 def test_all_right() -> None:
     found = facts(answers(SINGLE, ("no", "yes"), [0, 1], [[9, 0], [0, 9]]))
     assert "All 2 rows are right" in said(found)
