@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from resparse.console import say
 from sparseml.data.labels import REGRESSION, Labels
 from sparseml.recipe import sizing
 from sparseml.recipe.overrides import parse_overrides
+from sparseml.session.head import average_answer, begin_at
 from sparseml.transformers import machine, run_folder
 from sparseml.transformers.run_folder import RunFolder
 
@@ -109,7 +112,7 @@ def _place(folder: RunFolder, given: frozenset[str]) -> list[str]:
 
 
 def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
-    """Choose, in place, what the data decide: the recipe's variables, the batch, how often to save.
+    """Choose, in place, what the data decide: the recipe's variables, the batch, how often to save, the first answers.
 
     Args:
         guided: what was decided before.
@@ -138,6 +141,9 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     if "save_steps" not in guided.given:
         an_epoch = -(-rows // sized.batch)
         training.save_steps = max(an_epoch, _FEWEST_STEPS_TO_SAVE)
+    truth = np.asarray(list(prepared.data.train["labels"]))
+    average = average_answer(truth, prepared.labels.kind, prepared.labels.num_labels)
+    begin_at(prepared.loaded.model, prepared.loaded.new, average)
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
         _say_cut(data, prepared)
