@@ -162,11 +162,10 @@ def _label_table(answers: Mapping[str, Any]) -> list[str]:
     ranked = sorted(answers["labels"], key=lambda entry: -int(entry["rows"]))
     left = max(len(_short(entry["label"])) for entry in ranked)
     made = [f"{'label':{left}}  {'rows':>6}  precision  recall     F1"]
-    made += [
-        f"{_short(entry['label']):{left}}  {entry['rows']:>6,}  {entry['precision']:>9.0%}  {entry['recall']:>6.0%}  "
-        f"{entry['f1']:>5.0%}"
-        for entry in ranked[:_MOST_LABELS]
-    ]
+    for entry in ranked[:_MOST_LABELS]:
+        scores = [f"{entry[name]:.0%}" if entry["rows"] else "-" for name in ("precision", "recall", "f1")]
+        cells = "  ".join(f"{score:>{size}}" for score, size in zip(scores, (9, 6, 5), strict=True))
+        made.append(f"{_short(entry['label']):{left}}  {entry['rows']:>6,}  {cells}")
     rest = len(ranked) - _MOST_LABELS
     return made + ([f"and {rest} rarer ones, in report.json"] if rest > 0 else [])
 
