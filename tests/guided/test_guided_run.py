@@ -111,7 +111,7 @@ def test_other_kinds(
     main(
         train_file=write(rows(), "rows.jsonl"),
         model_name_or_path=str(pruned_model),
-        recipe_args="num_epochs=2",
+        recipe_args="num_epochs=2,final_lr=eval(1e-6*2)",
     )
     text = capsys.readouterr().out
     assert [part for part in told if part not in text] == []

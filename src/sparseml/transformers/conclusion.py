@@ -145,13 +145,15 @@ def _next(arguments: Arguments, data: TextData) -> dict[str, list[str]]:
     assert guided is not None
     deployment = str(guided.folder.path / DEPLOYMENT)
     serve = ["deepsparse.server", "--task", "text_classification", "--model_path", deployment]
-    if arguments.data.max_seq_length != LENGTH:
+    length = arguments.data.max_seq_length
+    other = "max_seq_length" in guided.given and length != LENGTH
+    if other:
         serve = ["deepsparse.server", "--config_file", str(_server_config(arguments, guided.folder.path))]
     predict = ["sparseml", "predict", deployment, "--input", _input(arguments), "--output", "labelled.csv"]
     if data.columns.texts != ("text",):
         predict += ["--input-column-names", ",".join(data.columns.texts)]
-    if arguments.data.max_seq_length != LENGTH:
-        predict += ["--sequence-length", str(arguments.data.max_seq_length)]
+    if other:
+        predict += ["--sequence-length", str(length)]
     missing = (
         "" if find_spec("fastapi") and find_spec("uvicorn") else " (after pip install 'resparse[server]')"
     )

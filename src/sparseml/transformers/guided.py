@@ -127,16 +127,14 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
         prepared.labels.num_labels,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
         batch=_batch(guided, training),
-        epochs=given.get(
-            "num_epochs", training.num_train_epochs if "num_train_epochs" in guided.given else None
-        ),
-        rate=given.get("init_lr", training.learning_rate if "learning_rate" in guided.given else None),
+        epochs=_number(given, "num_epochs", guided, training, "num_train_epochs"),
+        rate=_number(given, "init_lr", guided, training, "learning_rate"),
     )
     if "per_device_train_batch_size" not in guided.given:
         training.per_device_train_batch_size = max(1, sized.batch // training.gradient_accumulation_steps)
     if chosen:
         variables = {**sized.variables, **given}
-        training.recipe_args = json.dumps(variables)
+        training.recipe_args = variables
         _say_variables(variables, sized, rows, prepared.labels)
     if "save_steps" not in guided.given:
         an_epoch = -(-rows // sized.batch)
@@ -147,6 +145,14 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
         _say_cut(data, prepared)
+
+
+def _number(
+    given: Mapping[str, Any], variable: str, guided: Guided, training: Any, argument: str
+) -> float | None:
+    """What the user said, by the recipe's variable or by the Trainer's argument; None for neither, or an expression."""
+    value = given.get(variable, getattr(training, argument) if argument in guided.given else None)
+    return value if isinstance(value, float | int) else None
 
 
 def _batch(guided: Guided, training: Any) -> int | None:
