@@ -37,13 +37,24 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def classifier(architecture: str, *, sparsity: float = 0.8, quantized: bool = True) -> Any:
+def classifier(
+    architecture: str,
+    *,
+    sparsity: float = 0.8,
+    quantized: bool = True,
+    scheme: Any = None,
+    spread: bool = False,
+    **settings: Any,
+) -> Any:
     """A classifier in evaluation mode.
 
     Args:
         architecture: a key of ARCHITECTURES.
         sparsity: share of zeros among the encoder's Linear weights.
-        quantized: by the default scheme, with ranges taken from random tokens.
+        quantized: with ranges taken from random tokens.
+        scheme: how, a `ModelScheme`; by default the usual one.
+        spread: give biases and norms random values, where new models have zeros and ones.
+        settings: more for the configuration.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -51,18 +62,29 @@ def classifier(architecture: str, *, sparsity: float = 0.8, quantized: bool = Tr
     from sparseml.quantization.scheme import ModelScheme
     from sparseml.quantization.structure import calibrating, enable, quantize_structure
 
-    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture]})
+    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture], **settings})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config).eval()
         prune(model, sparsity)
+        if spread:
+            _spread(model)
         if quantized:
-            quantize_structure(model, {"": model}, ModelScheme())
+            quantize_structure(model, {"": model}, scheme or ModelScheme())
             enable(model)
             with calibrating(model), torch.no_grad():
                 for _ in range(4):
                     model(**batch(8, 12))
     return model
+
+
+def _spread(model: Any) -> None:
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
 
 
 def batch(rows: int, tokens: int, *, padded: bool = True) -> dict[str, Any]:

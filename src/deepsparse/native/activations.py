@@ -16,7 +16,7 @@ from deepsparse.native.onnx_file import Node
 
 _PLACES: Final = np.linspace(-9, 9, 181)
 _TOLERANCE: Final = 1e-5
-_MOST_NODES: Final = 16
+_DEEPEST: Final = 12
 _erf: Final = np.vectorize(math.erf, otypes=[float])
 
 _OPERATORS: Final[dict[str, Callable[..., Array]]] = {
@@ -58,20 +58,24 @@ def activation(matcher: Matcher, value: str) -> tuple[Activation, str]:
     raise UnsupportedError(f"the activation function that makes {value!r} is unknown")
 
 
-def _evaluate(matcher: Matcher, value: str, known: dict[str, Array], sources: set[str]) -> Array:
+def _evaluate(
+    matcher: Matcher, value: str, known: dict[str, Array], sources: set[str], steps: int = _DEEPEST
+) -> Array:
     """What a value is where its one source is `_PLACES`."""
     if value in known:
         return known[value]
-    if len(known) > _MOST_NODES:
+    # Steps are counted, for a value may depend on itself in a damaged file.
+    if steps == 0:
         raise UnsupportedError(f"the activation function around {value!r} is unknown")
-    # A value that depends on itself, in a damaged file, ends here.
-    known[value] = _PLACES
     node = matcher.producers.get(value)
     inputs = _inputs(matcher, node) if node is not None else None
     if node is None or inputs is None:
         sources.add(value)
         return _PLACES
-    parts = [part if isinstance(part, float) else _evaluate(matcher, part, known, sources) for part in inputs]
+    parts = [
+        part if isinstance(part, float) else _evaluate(matcher, part, known, sources, steps - 1)
+        for part in inputs
+    ]
     known[value] = _OPERATORS[node.kind](*parts)
     return known[value]
 

@@ -47,10 +47,10 @@ def folder() -> Path | None:
 
 def key_of(files: Mapping[Path, memoryview], isa: Isa) -> bytes:
     """What a packed model depends on: the model's bytes, the instruction set, the processor and this version."""
-    digest = hashlib.blake2b(digest_size=_DIGEST)
+    digest = hashlib.sha256()
     digest.update(f"{VERSION} {__version__} {isa.name} {cpu_model()}".encode())
     for data in files.values():
-        digest.update(hashlib.blake2b(data).digest())
+        digest.update(hashlib.sha256(data).digest())
     return digest.digest()
 
 
@@ -78,7 +78,7 @@ def cached(key: bytes, make: Callable[[], Array]) -> Array:
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
             file.write(block.data)
-            file.write(hashlib.blake2b(block.data, digest_size=_DIGEST).digest() + key)
+            file.write(hashlib.sha256(block.data).digest() + key)
     except WriteError:
         # No room, or no permission: the model runs all the same.
         return block
@@ -94,7 +94,7 @@ def _mapped(path: Path, key: bytes) -> Array | None:
             size = os.fstat(file.fileno()).st_size - _DIGEST - len(key)
             if size <= 0:
                 return None
-            digest = hashlib.blake2b(digest_size=_DIGEST)
+            digest = hashlib.sha256()
             # Read, not mapped: what is only checked should not count as this process's memory.
             for place in range(0, size, _CHUNK):
                 digest.update(file.read(min(_CHUNK, size - place)))

@@ -75,7 +75,7 @@ class Pass {
   }
 
   void run() {
-    Pool::instance().run(threads_, [this](Team& team, uint32_t thread) {
+    Pool::instance().run(threads_, [this](Team::Member& team, uint32_t thread) {
       embed(team);
       for (uint32_t i = 0; i < record_.layers; ++i) encode(team, thread, i);
       classify(team);
@@ -92,7 +92,7 @@ class Pass {
 
   // --- embeddings ---
 
-  void embed(Team& team) {
+  void embed(Team::Member& team) {
     const bool projected = model_.projection.weights.rows != 0;
     const Layer& first = *model_.layers[0].record;
     team.step(all_.count, [&](uint32_t token) {
@@ -133,7 +133,7 @@ class Pass {
 
   // Calls finish(group, first token, tokens, sums) for every tile of a product.
   template <typename Finish>
-  void product(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+  void product(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
                const Finish& finish) {
     const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
     const uint32_t across = pieces(groups, kGroupsOfPiece);
@@ -155,7 +155,7 @@ class Pass {
     });
   }
 
-  void to_float(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+  void to_float(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
                 const float* residual, float* out, size_t out_stride) {
     product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
       const size_t at = token * out_stride + size_t{group} * kLanes;
@@ -164,7 +164,7 @@ class Pass {
     });
   }
 
-  void to_integer(Team& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
+  void to_integer(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
                   uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t out_stride) {
     product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
       kernels_.finish_integer(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, activation,
@@ -174,7 +174,7 @@ class Pass {
 
   // --- a layer ---
 
-  void encode(Team& team, uint32_t thread, uint32_t index) {
+  void encode(Team::Member& team, uint32_t thread, uint32_t index) {
     const OpenLayer& layer = model_.layers[index];
     const Layer& record = *layer.record;
     const bool is_last = index + 1 == record_.layers;
@@ -198,7 +198,7 @@ class Pass {
     normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
   }
 
-  void keep_first(Team& team) {
+  void keep_first(Team::Member& team) {
     team.step(text_count_, [&](uint32_t text) {
       std::memcpy(&leading_.hidden[text * leading_.hidden_stride], &all_.hidden[start_of(text) * all_.hidden_stride],
                   sizeof(float) * record_.hidden);
@@ -207,7 +207,7 @@ class Pass {
     });
   }
 
-  void attend(Team& team, uint32_t thread, const Layer& record, bool only_first) {
+  void attend(Team::Member& team, uint32_t thread, const Layer& record, bool only_first) {
     const uint32_t head_size = record_.hidden / record_.heads;
     team.step(text_count_ * record_.heads, [&](uint32_t piece) {
       const uint32_t text = piece / record_.heads, start = start_of(text);
@@ -232,7 +232,7 @@ class Pass {
   }
 
   // rows.hidden = norm(rows.sums), and rows.input the same on a grid.
-  void normalize(Team& team, Rows& rows, const OpenNorm& norm, Grid grid) {
+  void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
       float* values = &rows.sums[row * rows.hidden_stride];
       kernels_.normalize(values, record_.hidden, norm.weight, norm.bias, record_.epsilon);
@@ -243,7 +243,7 @@ class Pass {
 
   // --- the head ---
 
-  void classify(Team& team) {
+  void classify(Team::Member& team) {
     const uint8_t* x = leading_.input.data();
     size_t stride = leading_.bytes_stride;
     float* out = head_.data();

@@ -1,5 +1,8 @@
 #include "pool.h"
 
+#include <condition_variable>
+#include <thread>
+
 #include "isa.h"
 
 namespace resparse {
@@ -8,50 +11,70 @@ namespace {
 // Waiting threads look again this many times before they offer the processor to others, some microseconds.
 constexpr int kLooks = 2000;
 
-inline void pause() {
+template <typename Condition>
+void wait_until(const Condition& condition) {
+  for (int looks = 0; !condition(); ++looks) {
+    if (looks >= kLooks) {
+      std::this_thread::yield();
+      continue;
+    }
 #ifdef RESPARSE_X86
-  __builtin_ia32_pause();
+    __builtin_ia32_pause();
 #endif
+  }
 }
+
+uint32_t step_of(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+uint32_t members_of(uint64_t state) { return static_cast<uint32_t>(state >> 16 & 0xffff); }
+uint32_t through_of(uint64_t state) { return static_cast<uint32_t>(state & 0xffff); }
 
 }  // namespace
 
-void Team::meet() {
-  if (size_ == 1) {
-    next_.store(0, std::memory_order_relaxed);
-    return;
-  }
-  const uint32_t step = steps_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    // Nobody takes pieces now: all have come here.
-    arrived_.store(0, std::memory_order_relaxed);
-    next_.store(0, std::memory_order_relaxed);
-    steps_.store(step + 1, std::memory_order_release);
-    return;
-  }
-  for (int looks = 0; steps_.load(std::memory_order_acquire) == step; ++looks) {
-    if (looks < kLooks) {
-      pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+// Whether the thread takes part from this step on; not if the step is over, or all but over.
+bool Team::join(uint32_t step) {
+  // Having passed by a step that was all but over, the thread may be ahead of the others for a moment.
+  wait_until([&] { return step_of(state_.load(std::memory_order_acquire)) >= step; });
+  uint64_t state = state_.load(std::memory_order_acquire);
+  while (step_of(state) == step && through_of(state) < members_of(state))
+    if (state_.compare_exchange_weak(state, state + (1 << 16), std::memory_order_acq_rel)) return true;
+  return false;
 }
 
-// A thread that sleeps until it is given a body.
+void Team::meet(uint32_t step) {
+  const uint64_t state = state_.fetch_add(1, std::memory_order_acq_rel) + 1;
+  if (through_of(state) == members_of(state)) {
+    // Nobody takes pieces now, and nobody can join until the next step is proclaimed.
+    next_.store(0, std::memory_order_relaxed);
+    state_.store(uint64_t{step + 1} << 32 | uint64_t{members_of(state)} << 16, std::memory_order_release);
+    return;
+  }
+  wait_until([&] { return step_of(state_.load(std::memory_order_acquire)) != step; });
+}
+
+// A thread that sleeps until it is given a job.
 struct Pool::Worker {
   std::mutex mutex;
   std::condition_variable wake;
   std::function<void()> job;
+  const Team* team = nullptr;  // that the job is for
   bool stopping = false;
   std::thread thread{[this] { work(); }};
 
-  void give(std::function<void()> what) {
+  void give(const Team* whose, std::function<void()> what) {
     {
       const std::lock_guard<std::mutex> lock(mutex);
       job = std::move(what);
+      team = whose;
     }
     wake.notify_one();
+  }
+
+  // Take a team's job back; false where it has begun. The job may be another team's by now.
+  bool revoke(const Team* whose) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!job || team != whose) return false;
+    job = nullptr;
+    return true;
   }
 
   void stop() {
@@ -77,13 +100,15 @@ struct Pool::Worker {
   }
 };
 
-Pool& Pool::instance() {
-  static Pool pool;
-  return pool;
-}
+Pool::Pool() = default;
 
 Pool::~Pool() {
   for (auto& worker : workers_) worker->stop();
+}
+
+Pool& Pool::instance() {
+  static Pool pool;
+  return pool;
 }
 
 std::vector<Pool::Worker*> Pool::take(uint32_t count) {
@@ -100,30 +125,31 @@ std::vector<Pool::Worker*> Pool::take(uint32_t count) {
   return taken;
 }
 
+void Pool::give_back(Worker* worker) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(worker);
+}
+
 void Pool::run(uint32_t threads, const Body& body) {
   const std::vector<Worker*> taken = threads > 1 ? take(threads - 1) : std::vector<Worker*>{};
-  Team team(static_cast<uint32_t>(taken.size()) + 1);
-  std::atomic<uint32_t> left{static_cast<uint32_t>(taken.size())};
-  for (uint32_t i = 0; i < taken.size(); ++i) {
-    Worker* const worker = taken[i];
-    worker->give([this, worker, i, &team, &body, &left] {
-      body(team, i + 1);
-      {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        idle_.push_back(worker);
-      }
+  Team team;
+  std::atomic<uint32_t> at_work{static_cast<uint32_t>(taken.size())};
+  for (uint32_t i = 0; i < taken.size(); ++i)
+    taken[i]->give(&team, [this, worker = taken[i], i, &team, &body, &at_work] {
+      Team::Member member(team, false);
+      body(member, i + 1);
+      give_back(worker);
       // The last touch of what lives in the caller's frame.
-      left.fetch_sub(1, std::memory_order_release);
+      at_work.fetch_sub(1, std::memory_order_release);
     });
-  }
-  body(team, 0);
-  for (int looks = 0; left.load(std::memory_order_acquire) != 0; ++looks) {
-    if (looks < kLooks) {
-      pause();
-    } else {
-      std::this_thread::yield();
+  Team::Member first(team, true);
+  body(first, 0);
+  for (Worker* const worker : taken)
+    if (worker->revoke(&team)) {
+      give_back(worker);
+      at_work.fetch_sub(1, std::memory_order_relaxed);
     }
-  }
+  wait_until([&] { return at_work.load(std::memory_order_acquire) == 0; });
 }
 
 }  // namespace resparse

@@ -1,64 +1,74 @@
 // The threads that all models of a process share.
 //
-// A run is done by a team: the caller's thread and whichever workers are idle then. The team goes through the run
-// together; its threads take small pieces of each step as they get free, and wait for each other between steps. So a
-// lone run has all cores, runs side by side have one each, and a thread that a busy neighbour holds up is waited for
-// with a piece, not with its share.
+// A run is done by a team: the caller's thread, and workers that were idle when it began. The team goes through the
+// run's steps together; its threads take small pieces of each step as they get free. Nobody is waited for who has not
+// come yet: a worker that wakes up late joins at the step that the others have reached, and one that never does is sent
+// back. So a lone run has all cores, runs side by side have one each, and on a busy machine a run takes no longer than
+// it would alone.
 
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 namespace resparse {
 
 class Team {
  public:
-  explicit Team(uint32_t size) : size_(size) {}
+  // One thread's way through the steps; every thread has its own, and calls the same steps in the same order.
+  class Member {
+   public:
+    explicit Member(Team& team, bool is_first) : team_(team), joined_(is_first) {}
 
-  uint32_t size() const { return size_; }
+    // piece(i) for every i below `count`, by whichever thread; returns when all are done. Steps that were over when this
+    // thread came are passed by.
+    template <typename Piece>
+    void step(uint32_t count, const Piece& piece) {
+      const uint32_t step = step_++;
+      if (!joined_ && !(joined_ = team_.join(step))) return;
+      for (uint32_t i = team_.take(); i < count; i = team_.take()) piece(i);
+      team_.meet(step);
+    }
 
-  // One step: piece(i) for every i below `count`, by whichever thread; returns when all are done, in all threads.
-  template <typename Piece>
-  void step(uint32_t count, const Piece& piece) {
-    for (uint32_t i = next_.fetch_add(1, std::memory_order_relaxed); i < count;
-         i = next_.fetch_add(1, std::memory_order_relaxed))
-      piece(i);
-    meet();
-  }
+   private:
+    Team& team_;
+    uint32_t step_ = 0;
+    bool joined_;
+  };
 
  private:
-  void meet();
+  uint32_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+  bool join(uint32_t step);
+  void meet(uint32_t step);
 
-  const uint32_t size_;
+  // The step under way (32 bits), the threads that take part, and those that are through with it (16 bits each).
+  alignas(64) std::atomic<uint64_t> state_{1 << 16};
   alignas(64) std::atomic<uint32_t> next_{0};
-  alignas(64) std::atomic<uint32_t> arrived_{0};
-  alignas(64) std::atomic<uint32_t> steps_{0};
 };
 
 class Pool {
  public:
-  using Body = std::function<void(Team&, uint32_t thread)>;
+  using Body = std::function<void(Team::Member&, uint32_t thread)>;
 
   // The process's own.
   static Pool& instance();
 
-  // Call body(team, thread) in the caller's thread and in up to `threads` - 1 idle workers; returns when all are done.
-  // The body must not throw.
+  // Call body(member, thread) in the caller's thread and in up to `threads` - 1 idle workers; returns when all steps
+  // are done. The body does nothing outside of steps that others rely on, and does not throw.
   void run(uint32_t threads, const Body& body);
 
+  Pool();
   ~Pool();
 
  private:
   struct Worker;
 
   std::vector<Worker*> take(uint32_t count);
+  void give_back(Worker* worker);
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<Worker>> workers_;
