@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def _inputs(path):
 def resident_mib():
     """What the process holds in memory now; None where that cannot be told."""
     try:
-        with open("/proc/self/status") as lines:
+        with Path("/proc/self/status").open() as lines:
             return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
     except OSError:
         return None

@@ -30,6 +30,8 @@ def test_clean(sanitizers: str, commands: list[str], tmp_path: Path):
     sources = [str(STRESS), *map(str, sorted(SOURCES.glob("*.cpp")))]
     subprocess.run(["g++", *flags, f"-I{SOURCES}", *sources, "-o", str(program)], check=True)
     for command in commands:
-        done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            [str(program), command], capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "ok" in done.stdout
