@@ -204,14 +204,15 @@ class Matcher:
             self.refuse(value, "a linear layer")
         node = self.needed(products[0], "MatMul", "Gemm")
         weights, scales = self._weights(node)
-        constants = [term for term in [*node.inputs[2:], *terms] if self.constant(term) is not None]
+        added = [*filter(None, node.inputs[2:]), *(term for term in terms if term != products[0])]
+        constants = [term for term in added if self.constant(term) is not None]
         if len(constants) > 1:
             self.refuse(value, "a linear layer with one bias")
         biases = self.vector(constants[0], len(weights)) if constants else np.zeros(len(weights), np.float32)
         x = self.quantized(node.inputs[0])
         if x.permutation or x.read_scale != x.grid.scale:
             self.refuse(products[0], "a product of a tensor on one grid")
-        others = [term for term in terms if term != products[0] and term not in constants]
+        others = [term for term in added if term not in constants]
         return Linear(weights, scales, biases, x.unsigned()), x.source, others
 
     def _weights(self, node: Node) -> tuple[Array, Array]:

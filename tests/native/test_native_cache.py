@@ -1,0 +1,152 @@
+"""Packed models on disk: shared by processes, made again when damaged, never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepsparse.native import cache
+from deepsparse.native.library import Isa
+
+KEY = b"k" * 32
+BLOCK = np.arange(4096, dtype=np.uint8)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEEPSPARSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Maker:
+    """Makes the block, and counts how often."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> np.ndarray:
+        self.times += 1
+        return BLOCK
+
+
+def test_made_once_then_mapped_and_only_read(place: Path):
+    make = Maker()
+    for _ in range(3):
+        block = cache.cached(KEY, make)
+        np.testing.assert_array_equal(block, BLOCK)
+        assert not block.flags.writeable and block.ctypes.data % 64 == 0
+    assert make.times == 1
+    assert len(list(place.iterdir())) == 1, "nothing is left beside the file"
+
+
+@pytest.mark.parametrize("damage", ["block", "seal", "short", "long", "empty", "text"])
+def test_damaged_files_are_made_again(place: Path, damage: str):
+    make = Maker()
+    cache.cached(KEY, make)
+    (path,) = place.iterdir()
+    whole = path.read_bytes()
+    spoiled = {
+        "block": b"x" + whole[1:],
+        "seal": whole[:-1] + b"x",
+        "short": whole[:-100],
+        "long": whole + b"x" * 100,
+        "empty": b"",
+        "text": b"hello",
+    }
+    path.write_bytes(spoiled[damage])
+    np.testing.assert_array_equal(cache.cached(KEY, make), BLOCK)
+    assert make.times == 2 and path.read_bytes() == whole
+
+
+def test_another_models_file_under_this_name_is_made_again(place: Path):
+    cache.cached(KEY, Maker())
+    (path,) = place.iterdir()
+    other = KEY[:16] + b"another model's."
+    make = Maker()
+    cache.cached(other, make)
+    assert make.times == 1 and len(list(place.iterdir())) == 1 and path.exists()
+
+
+def test_a_file_replaced_or_removed_while_it_is_mapped(place: Path):
+    block = cache.cached(KEY, Maker())
+    (path,) = place.iterdir()
+    path.unlink()
+    np.testing.assert_array_equal(block, BLOCK)
+    np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DEEPSPARSE_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
+
+
+def test_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("DEEPSPARSE_CACHE", "")
+    assert cache.folder() is None
+    monkeypatch.delenv("DEEPSPARSE_CACHE")
+    assert cache.folder() == tmp_path / "resparse" / "native"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache.folder() == Path.home() / ".cache" / "resparse" / "native"
+
+
+def test_the_files_used_last_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "KEPT", 2)
+    keys = [bytes([index]) * 32 for index in range(3)]
+    for age, key in enumerate(keys[:2]):
+        cache.cached(key, Maker())
+        os.utime(place / f"{key.hex()[:32]}.packed", (age, age))
+    cache.cached(keys[0], Maker())  # used again: the other one is older now
+    cache.cached(keys[2], Maker())
+    assert {path.stem for path in place.iterdir()} == {keys[0].hex()[:32], keys[2].hex()[:32]}
+
+
+def test_the_key_changes_with_all_that_matters(tmp_path: Path):
+    model, data = tmp_path / "model.onnx", tmp_path / "model.data"
+    files = {model: memoryview(b"ab"), data: memoryview(b"c")}
+    keys = {
+        cache.key_of(files, Isa.AVX2),
+        cache.key_of(files, Isa.AVX512),
+        cache.key_of({**files, data: memoryview(b"d")}, Isa.AVX2),
+        cache.key_of({model: memoryview(b"a"), data: memoryview(b"bc")}, Isa.AVX2),
+    }
+    assert len(keys) == 4
+    assert cache.key_of(dict(files), Isa.AVX2) in keys
+
+
+PROCESS = """
+import sys, numpy as np
+from deepsparse.native import cache
+def make():
+    print("made", flush=True)
+    sys.stdin.readline()
+    return np.arange(4096, dtype=np.uint8)
+block = cache.cached(b"k" * 32, make)
+print(int(block.sum()), block.flags.writeable)
+"""
+
+
+def test_two_processes_that_pack_the_same_model_at_the_same_time(place: Path):
+    environment = {**os.environ, "DEEPSPARSE_CACHE": str(place)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    for process in running:
+        assert process.stdout is not None and process.stdout.readline() == "made\n"
+    for process in running:
+        output, _ = process.communicate("\n")
+        assert output.split() == [str(int(BLOCK.sum())), "False"]
+    assert len(list(place.iterdir())) == 1

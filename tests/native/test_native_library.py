@@ -1,0 +1,148 @@
+"""Packing and the integer product on every instruction set of this machine, against NumPy; and the records' layout."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepsparse.errors import EngineError, ModelError
+from deepsparse.native import layout, library
+from deepsparse.native.library import FORMS, Form, Isa
+from deepsparse.native.packing import fastest
+
+SOURCES = Path(library.__file__).parent / "csrc"
+
+pytestmark = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
+
+
+def sparse(rows: int, columns: int, zeros: float, seed: int) -> np.ndarray:
+    """Random int8 weights, -128 and 127 among them, a share of them zero."""
+    source = np.random.default_rng(seed)
+    weights = source.integers(-128, 128, (rows, columns), dtype=np.int8)
+    weights[source.random((rows, columns)) < zeros] = 0
+    return weights
+
+
+def packed(form: Form, weights: np.ndarray) -> np.ndarray:
+    out = library.aligned(library.packed_size(form, weights))
+    library.pack(form, weights, out)
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 70),
+    st.integers(1, 200),
+    st.integers(1, 40),
+    st.sampled_from([0, 0.5, 0.8, 0.9, 0.99, 1]),
+    st.integers(0, 2**32 - 1),
+)
+def test_products_are_exact(rows: int, columns: int, tokens: int, zeros: float, seed: int):
+    weights = sparse(rows, columns, zeros, seed)
+    x = np.random.default_rng(seed + 1).integers(0, 256, (tokens, columns), dtype=np.uint8)
+    wanted = x.astype(np.int32) @ weights.T.astype(np.int32)
+    for isa in library.isas():
+        for form in FORMS[isa]:
+            found = library.multiply(isa, form, packed(form, weights), rows, columns, x)
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{isa.name} {form.name}")
+
+
+@pytest.mark.parametrize("sign", [-128, 127])
+def test_the_largest_sums_do_not_saturate(sign: int):
+    """255 times -128, over and over: pairs of these overflow 16 bits, where `vpmaddubsw` would saturate."""
+    weights = np.full((16, 3072), sign, np.int8)
+    x = np.full((17, 3072), 255, np.uint8)
+    for isa in library.isas():
+        for form in FORMS[isa]:
+            found = library.multiply(isa, form, packed(form, weights), 16, 3072, x)
+            assert (found == 255 * sign * 3072).all(), f"{isa.name} {form.name}"
+
+
+def test_zeros_take_no_room():
+    for isa in library.isas():
+        sizes = {zeros: packed(FORMS[isa][1], sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
+        assert sizes[1] < sizes[0.9] < sizes[0.5]
+        assert sizes[1] <= 64 * 512 / 16
+
+
+def test_forms_are_chosen_by_measuring():
+    for isa in library.isas():
+        assert fastest(isa, sparse(256, 768, 0.0, 0)) == Form.DENSE
+        assert fastest(isa, sparse(256, 768, 1.0, 0)) != Form.DENSE
+
+
+def test_damaged_packed_weights_are_refused():
+    weights = sparse(32, 128, 0.8, 0)
+    x = np.zeros((1, 128), np.uint8)
+    for isa in library.isas():
+        for form in FORMS[isa]:
+            whole = packed(form, weights)
+            with pytest.raises(ModelError, match="packed weights"):
+                library.multiply(isa, form, whole[: whole.size // 2 // 64 * 64], 32, 128, x)
+
+
+def test_a_forced_instruction_set(monkeypatch: pytest.MonkeyPatch):
+    assert library.chosen_isa() == library.isas()[0]
+    for isa in library.isas():
+        monkeypatch.setenv("DEEPSPARSE_ISA", isa.name.lower() if isa.name else "")
+        assert library.chosen_isa() == isa
+    monkeypatch.setenv("DEEPSPARSE_ISA", "avx3")
+    with pytest.raises(EngineError, match="avx2"):
+        library.chosen_isa()
+    monkeypatch.setattr(library, "isas", lambda: [Isa.PORTABLE])
+    monkeypatch.setenv("DEEPSPARSE_ISA", "avx512")
+    with pytest.raises(EngineError, match="to be had here: portable"):
+        library.chosen_isa()
+
+
+def test_what_is_no_model_is_refused():
+    for size in (8, 64, 4096):
+        with pytest.raises(ModelError, match="refuses"):
+            library.Model(library.aligned(size), 3)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
+def test_records_lie_as_the_library_reads_them(tmp_path: Path):
+    """Sizes and offsets of every field, as the compiler says and as ctypes says."""
+    records = {
+        "Grid": layout.GridRecord,
+        "Linear": layout.LinearRecord,
+        "Norm": layout.NormRecord,
+        "Table": layout.TableRecord,
+        "Layer": layout.LayerRecord,
+        "HeadLinear": layout.HeadRecord,
+        "Model": layout.ModelRecord,
+    }
+    lines = [
+        '#include "engine.h"',
+        "#include <cstddef>",
+        "#include <cstdio>",
+        "using namespace resparse;",
+        "int main() {",
+    ]
+    wanted = []
+    for name, record in records.items():
+        lines.append(f'std::printf("%zu\\n", sizeof({name}));')
+        wanted.append(ctypes.sizeof(record))
+        for field, *_ in record._fields_:
+            lines.append(f'std::printf("%zu\\n", offsetof({name}, {field}));')
+            wanted.append(getattr(record, field).offset)
+    lines += [
+        'std::printf("%llu\\n%u\\n%u\\n%u\\n", (unsigned long long)kMagic, kVersion, kMaxHeadLinears, kMaxLayers);',
+        "}",
+    ]
+    (tmp_path / "sizes.cpp").write_text("\n".join(lines))
+    subprocess.run(
+        ["g++", "-std=c++17", f"-I{SOURCES}", str(tmp_path / "sizes.cpp"), "-o", str(tmp_path / "sizes")],
+        check=True,
+    )
+    printed = subprocess.run([tmp_path / "sizes"], check=True, capture_output=True, text=True).stdout
+    wanted += [layout.MAGIC, layout.VERSION, layout.MOST_HEAD_LINEARS, 128]
+    assert [int(line) for line in printed.split()] == wanted
