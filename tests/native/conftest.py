@@ -1,4 +1,4 @@
-"""Tiny exports, made once, and what the tests of the compiled library need."""
+"""Tiny exports, made once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepsparse.native import library
 from support import exports
-
-SETTINGS = {
-    "bert": {},
-    "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
-    "distilbert": {},
-    "electra": {},
-}
-"""The architectures of the native engine, and what is unusual about these models."""
-
-POSITIONS = 520
-
-needs_library = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +20,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         path = folder / architecture / "model.onnx"
         if not path.exists():
             path.parent.mkdir()
+            settings = exports.SETTINGS[architecture]
             exports.portable(
-                architecture, path, spread=True, max_position_embeddings=POSITIONS, **SETTINGS[architecture]
+                architecture, path, spread=True, max_position_embeddings=exports.POSITIONS, **settings
             )
         return path
 

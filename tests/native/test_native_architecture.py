@@ -24,6 +24,7 @@ HEADS = {
     "roberta": [Activation.TANH, Activation.NONE],
     "distilbert": [Activation.RELU, Activation.NONE],
     "electra": [Activation.GELU, Activation.NONE],
+    "albert": [Activation.TANH, Activation.NONE],
 }
 
 
@@ -37,22 +38,18 @@ def reason(path: Path) -> str:
     return caught.value.reason
 
 
-EVERY = [
-    "bert",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("roberta", "distilbert", "electra")),
-]
-
-
-@pytest.mark.parametrize("architecture", EVERY)
+@pytest.mark.parametrize("architecture", exports.EVERY)
 def test_every_architecture(exported: Callable[[str], Path], architecture: str):
     encoder = recognize(read(exported(architecture)))
     assert [len(encoder.layers), encoder.hidden, encoder.labels] == [2, 16, 3]
     assert {layer.heads for layer in encoder.layers} == {2}
-    assert {layer.activation for layer in encoder.layers} == {Activation.GELU}
+    usual = Activation.GELU_TANH if architecture == "albert" else Activation.GELU
+    assert {layer.activation for layer in encoder.layers} == {usual}
     assert [head.activation for head in encoder.head] == HEADS[architecture]
-    assert encoder.words.rows.shape == (40, 8 if architecture == "electra" else 16)
+    narrow = architecture in ("electra", "albert")
+    assert encoder.words.rows.shape == (40, 8 if narrow else 16)
     assert encoder.words.rows.dtype == np.int8
-    assert (encoder.projection is not None) == (architecture == "electra")
+    assert (encoder.projection is not None) == narrow
     assert (encoder.types is None) == (architecture == "distilbert")
     assert encoder.numbering == (Positions(1, 1) if architecture == "roberta" else Positions())
 

@@ -6,9 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import encoders
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
+    "distilbert": {},
+    "electra": {},
+    "albert": {},
+}
+"""The architectures of the native engine, and what is unusual about these models."""
+
+EVERY = ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS if name != "bert")]
+"""For tests of every architecture: an export takes seconds, so all but one are slow."""
+
+POSITIONS = 520
+"""Tokens that these models have positions for."""
 
 
 def portable(

@@ -1,0 +1,185 @@
+"""The native engine against ONNX Runtime on the same exports: every architecture, instruction set, length and batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepsparse import Engine, InputError
+from deepsparse.backends import Resources
+from deepsparse.native import library
+from support.encoders import VOCABULARY
+from support.exports import EVERY, POSITIONS
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
+
+CLOSE = 1e-3
+LIMIT = POSITIONS - 8
+SHAPES = [
+    (1, 1),
+    (1, 2),
+    (2, 15),
+    (16, 16),
+    (3, 17),
+    (64, 12),
+    (5, 63),
+    (4, 64),
+    (7, 65),
+    (2, 128),
+    (1, 511),
+    (2, LIMIT),
+]
+
+Feeds = dict[str, np.ndarray]
+
+
+def feeds(engine: Engine, rows: int, columns: int, padding: int, seed: int = 0, left: bool = False) -> Feeds:
+    """Random tokens, every row but the first of another length."""
+    source = np.random.default_rng(seed)
+    lengths = source.integers(1, columns + 1, rows)
+    lengths[0] = columns
+    mask = np.arange(columns) < lengths[:, None]
+    if left:
+        mask = mask[:, ::-1]
+    made = {
+        "input_ids": np.where(mask, source.integers(2, VOCABULARY, (rows, columns)), padding),
+        "attention_mask": mask.astype(np.int64),
+        "token_type_ids": np.where(mask, source.integers(0, 2, (rows, columns)), 0),
+    }
+    if "roberta" in str(engine.model_path):
+        made["token_type_ids"][:] = 0
+    return {name: made[name] for name in engine.input_names}
+
+
+def padding_of(architecture: str) -> int:
+    return 1 if architecture == "roberta" else 0
+
+
+def engines(path: Path) -> tuple[Engine, Engine]:
+    return (
+        Engine(path, num_cores=2, engine_type="native"),
+        Engine(path, num_cores=1, engine_type="onnxruntime"),
+    )
+
+
+def same(native: Engine, reference: Engine, given: Feeds) -> None:
+    (found,), (wanted,) = native.run(given), reference.run(given)
+    assert found.dtype == wanted.dtype and found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, atol=CLOSE)
+    np.testing.assert_array_equal(found.argmax(1), wanted.argmax(1))
+
+
+@pytest.mark.parametrize("isa", library.isas() if library.file() else [], ids=lambda isa: isa.name.lower())
+@pytest.mark.parametrize("architecture", EVERY)
+def test_answers_are_those_of_onnxruntime(
+    exported: Callable[[str], Path], architecture: str, isa: library.Isa, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEEPSPARSE_ISA", isa.name.lower() if isa.name else "")
+    native, reference = engines(exported(architecture))
+    assert native.engine_type == "native"
+    assert native.inputs == reference.inputs and native.outputs == reference.outputs
+    for seed, (rows, columns) in enumerate(SHAPES):
+        same(native, reference, feeds(native, rows, columns, padding_of(architecture), seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_every_length(exported: Callable[[str], Path], architecture: str):
+    native, reference = engines(exported(architecture))
+    for length in range(1, LIMIT + 1, 3):
+        same(native, reference, feeds(native, 1, length, padding_of(architecture), length))
+
+
+@pytest.mark.parametrize("architecture", EVERY)
+def test_an_answer_does_not_depend_on_its_padding(exported: Callable[[str], Path], architecture: str):
+    native, reference = engines(exported(architecture))
+    given = feeds(native, 6, 20, padding_of(architecture), left=True)
+    (found,) = native.run(given)
+    for row, kept in enumerate(given["attention_mask"].astype(bool)):
+        (wanted,) = reference.run({name: array[row : row + 1, kept] for name, array in given.items()})
+        np.testing.assert_allclose(found[row : row + 1], wanted, atol=CLOSE)
+
+
+@pytest.mark.parametrize("architecture", EVERY)
+def test_a_row_without_tokens(exported: Callable[[str], Path], architecture: str):
+    """Its scores all are lowered alike, and by so much that they are rounded: about what every token gives."""
+    native, reference = engines(exported(architecture))
+    given = feeds(native, 3, 9, padding_of(architecture))
+    given["attention_mask"][1] = 0
+    (found,), (wanted,) = native.run(given), reference.run(given)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+
+
+def test_no_rows(exported: Callable[[str], Path]):
+    native, _ = engines(exported("bert"))
+    empty = {name: np.empty((0, 5), np.int64) for name in native.input_names}
+    assert native.run(empty)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("input_ids", VOCABULARY, f"token id {VOCABULARY}"),
+        ("input_ids", -1, "token id -1"),
+        ("input_ids", 2**40, "token id"),
+        ("token_type_ids", 2, "token type 2"),
+    ],
+)
+def test_tokens_that_the_model_does_not_have(
+    exported: Callable[[str], Path], name: str, value: int, part: str
+):
+    native, _ = engines(exported("bert"))
+    given = feeds(native, 2, 8, 0)
+    given[name][0, 3] = value
+    with pytest.raises(InputError, match=part):
+        native.run(given)
+    given[name][0, 3] = 1
+    given["attention_mask"][0, 4:] = 0
+    given[name][0, 5] = value  # padding is not looked at
+    native.run(given)
+
+
+def test_more_tokens_than_the_model_takes(exported: Callable[[str], Path]):
+    native, _ = engines(exported("bert"))
+    with pytest.raises(InputError, match=f"position {POSITIONS} "):
+        native.run(feeds(native, 1, POSITIONS + 1, 0))
+
+
+def test_several_threads_and_engines_at_once(exported: Callable[[str], Path]):
+    path = exported("bert")
+    shared, _ = engines(path)
+    batches = [feeds(shared, 1 + seed % 5, 5 + 7 * seed, 0, seed) for seed in range(8)]
+    wanted = [shared.run(batch)[0] for batch in batches]
+    failed: list[str] = []
+
+    def work(number: int) -> None:
+        engine = shared if number % 2 else engines(path)[0]
+        for turn in range(20):
+            index = (number + turn) % len(batches)
+            if not np.array_equal(engine.run(batches[index])[0], wanted[index]):
+                failed.append(f"thread {number}, turn {turn}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_the_same_bits_whatever_the_threads_and_the_batch(exported: Callable[[str], Path]):
+    from deepsparse.backends.native import NativeBackend
+
+    path = exported("bert")
+    alone, many = NativeBackend(path, Resources(1, 1)), NativeBackend(path, Resources(4, 2))
+    given = feeds(Engine(path, engine_type="native"), 40, 60, 0)
+    (together,) = many.run(given)
+    for row in range(40):
+        (single,) = alone.run({name: array[row : row + 1] for name, array in given.items()})
+        np.testing.assert_array_equal(single[0], together[row])
