@@ -13,7 +13,7 @@ from sparseml.quantization.modules import QuantizedLinear
 from sparseml.quantization.scheme import INT8_ACTIVATIONS, INT8_WEIGHTS, UINT8_ACTIVATIONS, TensorScheme
 from sparseml.quantization.structure import is_quantized, quantization_state, quantizers_of
 from sparseml.recipe import ModifierSpec, Plan, RecipeError
-from support.architectures import OFF_INTERFACE, batch, classifier
+from support.encoders import OFF_INTERFACE, dense, labelled
 
 CLOCK = Clock(steps_per_epoch=2, total_steps=8)
 TUTORIAL = ["bert.embeddings", "bert.encoder", "bert.pooler", "classifier"]
@@ -26,7 +26,7 @@ def modifier_of(**fields: Any) -> QuantizationModifier:
 
 
 def structured(architecture: str = "bert", **fields: Any) -> tuple[Any, list[str]]:
-    model = classifier(architecture)
+    model = dense(architecture)
     run = Run(model, CLOCK)
     modifier_of(**fields).structure(run)
     return model, run.notes
@@ -164,7 +164,7 @@ def test_what_will_not_do_is_refused_on_one_readable_line(fields: dict[str, Any]
 
 
 def test_a_model_is_quantized_only_once() -> None:
-    run = Run(classifier(), CLOCK)
+    run = Run(dense(), CLOCK)
     modifier_of().structure(run)
     with pytest.raises(ModifierError, match="quantized already"):
         modifier_of().structure(run)
@@ -172,7 +172,7 @@ def test_a_model_is_quantized_only_once() -> None:
 
 def test_ranges_of_another_model_are_refused() -> None:
     modifier = modifier_of()
-    run = Run(classifier(), CLOCK)
+    run = Run(dense(), CLOCK)
     modifier.structure(run)
     state = modifier.state(run)
     for wrong in ({}, {key: value for key, value in state.items() if "pooler" not in key}):
@@ -213,7 +213,7 @@ def test_nothing_is_said_where_all_is_as_meant() -> None:
 )
 def test_ranges_move_from_the_start_until_they_are_held(held_from: dict[str, Any]) -> None:
     modifier = modifier_of(submodules=TUTORIAL, start_epoch=1, **held_from)
-    model = classifier().train()
+    model = dense().train()
     run = Run(model, CLOCK)
     modifier.structure(run)
     moved = []
@@ -225,7 +225,7 @@ def test_ranges_move_from_the_start_until_they_are_held(held_from: dict[str, Any
         if modifier.active(step, CLOCK):
             modifier.before_step(run)
         with torch.no_grad():
-            model(**batch(seed=step))
+            model(**labelled(seed=step))
         following = quantization_state(model)
         moved.append(any(not torch.equal(following[key], state[key]) for key in state if "input" in key))
         if step < 2:

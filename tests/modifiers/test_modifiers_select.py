@@ -10,7 +10,7 @@ from torch import nn
 
 from sparseml.modifiers import ModifierError
 from sparseml.modifiers.select import select_modules, select_parameters
-from support.architectures import ARCHITECTURES, classifier
+from support.encoders import ARCHITECTURES, dense
 
 WHO = "ConstantPruningModifier"
 TUTORIAL = ["bert.embeddings", "bert.encoder", "bert.pooler", "classifier"]
@@ -18,7 +18,7 @@ TUTORIAL = ["bert.embeddings", "bert.encoder", "bert.pooler", "classifier"]
 
 @functools.cache
 def model_of(architecture: str) -> Any:
-    return classifier(architecture)
+    return dense(architecture)
 
 
 def chosen(model: nn.Module, *params: str) -> set[str]:

@@ -16,7 +16,8 @@ from resparse.errors import UserError
 from sparseml.modifiers import MODIFIERS, Clock, ModifierError, build
 from sparseml.recipe import ModifierSpec, Plan, RecipeError, load_plan
 from sparseml.session.session import Session
-from support.architectures import batch, classifier, prune
+from support.encoders import dense, labelled
+from support.tiny import prune
 
 CLOCK = Clock(steps_per_epoch=3, total_steps=6)
 LINE = 7
@@ -111,7 +112,7 @@ def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | Non
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] if rate is None else rate
         optimizer.zero_grad()
-        model(**batch(seed=step)).loss.backward()
+        model(**labelled(seed=step)).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         session.after_step()
@@ -119,7 +120,7 @@ def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | Non
 
 def pruned_model() -> Any:
     # No dropout, so that two runs need not share a random stream.
-    model = classifier(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = dense(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     prune(model)
     return model
 

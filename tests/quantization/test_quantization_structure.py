@@ -29,7 +29,7 @@ from sparseml.quantization.structure import (
     quantizers_of,
     set_observing,
 )
-from support.architectures import ARCHITECTURES, OFF_INTERFACE, ON_INTERFACE, batch, classifier
+from support.encoders import ARCHITECTURES, OFF_INTERFACE, ON_INTERFACE, dense, labelled
 
 TUTORIAL = ["bert.embeddings", "bert.encoder", "bert.pooler", "classifier"]
 # The tutorial leaves the outputs of Linear layers alone.
@@ -40,12 +40,12 @@ on_the_interface = pytest.mark.parametrize("architecture", ON_INTERFACE)
 
 
 def inputs(rows: int = 4, tokens: int = 7, seed: int = 0) -> dict[str, Tensor]:
-    return {key: value for key, value in batch(rows, tokens, seed).items() if key != "labels"}
+    return {key: value for key, value in labelled(rows, tokens, seed).items() if key != "labels"}
 
 
 def quantized(architecture: str, scheme: ModelScheme = SCHEME) -> tuple[Any, Structure]:
     """With the tutorial's submodules, not yet enabled."""
-    model = classifier(architecture)
+    model = dense(architecture)
     roots, _ = select_modules(model, TUTORIAL, "the test")
     return model, quantize_structure(model, roots, scheme)
 
@@ -62,7 +62,7 @@ def calibrated(architecture: str, scheme: ModelScheme = SCHEME, seed: int = 0) -
 @every_architecture
 def test_all_linears_and_embeddings_are_quantized(architecture: str) -> None:
     model, structure = quantized(architecture)
-    layers = dict(classifier(architecture).named_modules())
+    layers = dict(dense(architecture).named_modules())
     assert structure.linears == [path for path, layer in layers.items() if type(layer) is nn.Linear]
     assert structure.embeddings == [path for path, layer in layers.items() if type(layer) is nn.Embedding]
     for path in structure.linears:
@@ -106,7 +106,7 @@ def test_query_key_and_value_share_their_input(architecture: str) -> None:
 
 @every_architecture
 def test_until_enabled_the_model_computes_what_it_did(architecture: str) -> None:
-    free = classifier(architecture)
+    free = dense(architecture)
     model, _ = quantized(architecture)
     assert torch.equal(model(**inputs()).logits, free(**inputs()).logits)
     assert list(model.state_dict()) == list(free.state_dict())
@@ -117,7 +117,7 @@ def test_until_enabled_the_model_computes_what_it_did(architecture: str) -> None
 
 @every_architecture
 def test_looking_at_the_wiring_leaves_mode_and_random_stream(architecture: str) -> None:
-    model = classifier(architecture).train()
+    model = dense(architecture).train()
     before = torch.get_rng_state()
     quantize_structure(model, {"": model}, SCHEME)
     assert model.training and all(module.training for module in model.modules())
@@ -126,7 +126,7 @@ def test_looking_at_the_wiring_leaves_mode_and_random_stream(architecture: str) 
 
 @every_architecture
 def test_enabled_it_computes_nearly_what_it_did(architecture: str) -> None:
-    free, model = classifier(architecture), calibrated(architecture)
+    free, model = dense(architecture), calibrated(architecture)
     states = [
         each(**inputs(rows=8), output_hidden_states=True).hidden_states[-1].detach() for each in (free, model)
     ]
@@ -136,7 +136,7 @@ def test_enabled_it_computes_nearly_what_it_did(architecture: str) -> None:
 
 @on_the_interface
 def test_it_is_the_attention_alone_that_is_quantized_where_all_else_is_ignored(architecture: str) -> None:
-    free = classifier(architecture)
+    free = dense(architecture)
     without = ModelScheme(linear=LayerScheme(None, None), embedding=None)
     model = calibrated(architecture, without)
     far, near = free(**inputs(rows=8)).logits, model(**inputs(rows=8)).logits
@@ -146,12 +146,12 @@ def test_it_is_the_attention_alone_that_is_quantized_where_all_else_is_ignored(a
 
 @every_architecture
 def test_gradients_reach_every_parameter_that_they_reached_before(architecture: str) -> None:
-    free, (model, _) = classifier(architecture).train(), quantized(architecture)
+    free, (model, _) = dense(architecture).train(), quantized(architecture)
     enable(model)
     model.train()
     reached = []
     for each in (free, model):
-        each(**batch()).loss.backward()
+        each(**labelled()).loss.backward()
         reached.append({name for name, p in each.named_parameters() if p.grad is not None and p.grad.any()})
         assert all(p.grad is None or p.grad.isfinite().all() for p in each.parameters())
     assert reached[1] == reached[0]
@@ -193,7 +193,7 @@ def test_a_saved_model_is_a_plain_one(architecture: str, tmp_path: Path) -> None
     assert NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert not is_quantized(plain)
-    free = classifier(architecture)
+    free = dense(architecture)
     assert list(plain.state_dict()) == list(free.state_dict())
     assert torch.equal(plain(**inputs()).logits, free(**inputs()).logits)
 
@@ -268,7 +268,7 @@ def test_under_autocast_fake_quantization_is_in_float32(
 
     monkeypatch.setattr(FakeQuantize, "round", watch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = model(**batch())
+        output = model(**labelled())
     output.loss.backward()
     assert {kinds[1:] for kinds in seen} == {(torch.float32, torch.float32)}
     assert torch.bfloat16 in {kinds[0] for kinds in seen}  # or autocast was not at work
@@ -283,7 +283,7 @@ def test_under_autocast_a_shared_input_moves_its_range_once(monkeypatch: pytest.
     calls, real = [], FakeQuantize.observe
     monkeypatch.setattr(FakeQuantize, "observe", lambda self, x: calls.append(self) or real(self, x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        model.train()(**batch())
+        model.train()(**labelled())
     assert sum(each is quantizer for each in calls) == 1
 
 
@@ -303,7 +303,7 @@ def scheme_of(weight_bits: int, activation_bits: int) -> ModelScheme:
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
 def test_fewer_bits_lie_further_from_the_original(architecture: str) -> None:
-    free = classifier(architecture)(**inputs(rows=8), output_hidden_states=True).hidden_states[-1]
+    free = dense(architecture)(**inputs(rows=8), output_hidden_states=True).hidden_states[-1]
     errors = [
         (
             calibrated(architecture, scheme_of(bits, bits))(
@@ -390,6 +390,6 @@ def test_one_scale_a_channel() -> None:
     table = model.bert.embeddings.word_embeddings
     assert table.weight_quantizer.scale.shape == ()  # a table has one scale: its rows are not its channels
     layer = model.bert.encoder.layer[0].intermediate.dense
-    assert layer.weight_quantizer.scale.shape == (24, 1)
+    assert layer.weight_quantizer.scale.shape == (32, 1)
     error = (layer.weight_quantizer(layer.weight) - layer.weight).abs()
     assert (error <= layer.weight_quantizer.scale * 0.501).all()

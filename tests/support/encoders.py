@@ -1,4 +1,4 @@
-"""Tiny classifiers of every architecture that training supports, with random weights, pruned and quantized at will."""
+"""Tiny classifiers of every architecture that the project names, with random weights; pruned and quantized at will."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from support.tiny import prune
 
 VOCABULARY = 40
 POSITIONS = 66
+LABELS = 3
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -17,24 +18,52 @@ _COMMON: dict[str, Any] = {
     "intermediate_size": 32,
     "max_position_embeddings": POSITIONS,
     "pad_token_id": 0,
-    "num_labels": 3,
+    "num_labels": LABELS,
     "initializer_range": 0.2,
 }
-ARCHITECTURES: dict[str, dict[str, Any]] = {
+_MODERNBERT = {
+    "local_attention": 8,
+    "global_attn_every_n_layers": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
+
+ON_INTERFACE: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
     "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
     "electra": {"embedding_size": 8},
     "albert": {"embedding_size": 8},
-    "modernbert": {
-        "local_attention": 8,
-        "global_attn_every_n_layers": 2,
-        "cls_token_id": 1,
-        "sep_token_id": 2,
-    },
+    "modernbert": _MODERNBERT,
+}
+"""Architectures whose attention goes through Transformers' attention interface: model type to its own settings."""
+
+OFF_INTERFACE: dict[str, dict[str, Any]] = {
     "mpnet": {},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
 }
+"""Architectures with attention of their own."""
+
+ARCHITECTURES = {**ON_INTERFACE, **OFF_INTERFACE}
+
+
+def dense(architecture: str = "bert", seed: int = 0, **settings: Any) -> Any:
+    """A classifier of float weights without zeros, in evaluation mode; seeds PyTorch.
+
+    Args:
+        architecture: a key of ARCHITECTURES.
+        seed: of the weights.
+        settings: more for the configuration.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture], **settings})
+    return AutoModelForSequenceClassification.from_config(config).eval()
 
 
 def classifier(
@@ -46,7 +75,7 @@ def classifier(
     spread: bool = False,
     **settings: Any,
 ) -> Any:
-    """A classifier in evaluation mode.
+    """A classifier as a training leaves it, in evaluation mode.
 
     Args:
         architecture: a key of ARCHITECTURES.
@@ -57,15 +86,12 @@ def classifier(
         settings: more for the configuration.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     from sparseml.quantization.scheme import ModelScheme
     from sparseml.quantization.structure import calibrating, enable, quantize_structure
 
-    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture], **settings})
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_config(config).eval()
+        model = dense(architecture, **settings)
         prune(model, sparsity)
         if spread:
             _spread(model)
@@ -96,3 +122,15 @@ def batch(rows: int, tokens: int, *, padded: bool = True) -> dict[str, Any]:
     if padded:
         mask[::2, (tokens + 1) // 2 :] = 0
     return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def labelled(rows: int = 4, tokens: int = 7, seed: int = 0) -> dict[str, Any]:
+    """Random tokens (no special ones), all attended to, with labels; leaves PyTorch's own seed alone."""
+    import torch
+
+    source = torch.Generator().manual_seed(seed)
+    return {
+        "input_ids": torch.randint(5, VOCABULARY, (rows, tokens), generator=source),
+        "attention_mask": torch.ones(rows, tokens, dtype=torch.long),
+        "labels": torch.randint(0, LABELS, (rows,), generator=source),
+    }
