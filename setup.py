@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("src/deepsparse/native/csrc")
-GCC = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fopenmp-simd", "-pthread"]
+GCC = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-fopenmp-simd", "-pthread"]
 MSVC = ["/std:c++17", "/O2", "/EHsc", "/openmp:experimental"]
 
 
