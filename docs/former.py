@@ -22,8 +22,9 @@ from deepsparse import Engine
 from deepsparse.server.app import Server, create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
 from sparseml.modifiers import MODIFIERS
-from sparseml.transformers import arguments, export, renamed
-from sparseml.transformers.options import BARE
+from sparseml.transformers import arguments, export
+from sparseml.transformers.options import renamed
+from sparseml.transformers.options.table import BARE
 from sparsezoo import Model
 
 SAME, WITHOUT_EFFECT, GONE = "same", "taken, without effect", "gone"

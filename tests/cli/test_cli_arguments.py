@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resparse.errors import UserError
-from sparseml.transformers import machine
 from sparseml.transformers.arguments import Arguments, all_options, parse
-from sparseml.transformers.groups import DEFAULT_MODEL, TrainingArguments
-from sparseml.transformers.options import ArgumentError, options_of
+from sparseml.transformers.options import machine
+from sparseml.transformers.options.groups import DEFAULT_MODEL, TrainingArguments
+from sparseml.transformers.options.table import ArgumentError, options_of
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 FILES = ["--do_train", "--output_dir", "out", "--train_file", "a.csv"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparseml.transformers import arguments
-from sparseml.transformers.options import ArgumentError
+from sparseml.transformers.options.table import ArgumentError
 from support import tiny
 
 FLAGS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from sparseml.transformers import conclusion
+from sparseml.transformers.guided import conclusion
 from sparsezoo.index import entries
 from support import tiny
 from support.pages import ROOT, Reader, blocks

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from resparse.errors import UserError
-from sparseml.recipe import sizing
-from sparseml.transformers import machine
 from sparseml.transformers.arguments import Arguments, parse
+from sparseml.transformers.guided import sizing
+from sparseml.transformers.options import machine
 
 
 @pytest.fixture(autouse=True)

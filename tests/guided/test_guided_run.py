@@ -12,7 +12,7 @@ from transformers import Trainer
 
 from deepsparse import Pipeline
 from resparse.errors import UserError
-from sparseml.transformers import conclusion, guided
+from sparseml.transformers.guided import choices, conclusion
 from sparseml.transformers.text_classification import main
 from support import tiny
 
@@ -157,7 +157,7 @@ def test_stopped_runs_go_on(
         "--num_train_epochs",
         "12",
     ]
-    monkeypatch.setattr(guided, "_FEWEST_STEPS_TO_SAVE", 7)
+    monkeypatch.setattr(choices, "_FEWEST_STEPS_TO_SAVE", 7)
     step = Trainer.training_step
     done = 0
 

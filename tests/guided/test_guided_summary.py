@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparseml import summary_text
 from sparseml.data import Labels
 from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Kind
-from sparseml.summary import Answers, facts
+from sparseml.transformers.guided import summary_text
+from sparseml.transformers.guided.summary import Answers, facts
 
 
 def answers(kind: Kind, names: tuple[str, ...], truth: Any, logits: Any) -> Answers:

@@ -13,15 +13,16 @@ from typing import Any, Final
 import transformers
 import yaml
 
-from sparseml.transformers import caps, checks, guided, machine, renamed, usage
-from sparseml.transformers.groups import (
+from sparseml.transformers.guided import choices
+from sparseml.transformers.guided.choices import Guided
+from sparseml.transformers.options import caps, checks, machine, renamed, usage
+from sparseml.transformers.options.groups import (
     DEFAULT_MODEL,
     DataTrainingArguments,
     ModelArguments,
     TrainingArguments,
 )
-from sparseml.transformers.guided import Guided
-from sparseml.transformers.options import ArgumentError, Option, check_names, options_of, scan
+from sparseml.transformers.options.table import ArgumentError, Option, check_names, options_of, scan
 
 PROGRAM: Final = "sparseml.transformers.text_classification"
 _SECRETS: Final = frozenset({"token", "use_auth_token", "hub_token", "push_to_hub_token"})
@@ -80,8 +81,8 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
     guide = None
-    if guided.is_asked_for(typed):
-        guide, chosen = guided.choose(typed)
+    if choices.is_asked_for(typed):
+        guide, chosen = choices.choose(typed)
         notes = chosen + notes
     checks.check(typed, options, holds_out=guide is not None and guide.hold_out)
     notes += machine.fit(typed)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import did_you_mean
-from sparseml.transformers.option_help import section
-from sparseml.transformers.options import ArgumentError, Option, options_of, scan
+from sparseml.transformers.options.help import section
+from sparseml.transformers.options.table import ArgumentError, Option, options_of, scan
 
 if TYPE_CHECKING:
     from sparseml.export.verify import Row

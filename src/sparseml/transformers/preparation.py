@@ -10,7 +10,7 @@ from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokeniz
 from sparseml.data.labels import Kind
 from sparseml.session.models import Loaded, Source, load_classifier, load_config, load_tokenizer, resolve
 from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
+from sparseml.transformers.options.groups import DataTrainingArguments, ModelArguments
 
 
 @dataclass

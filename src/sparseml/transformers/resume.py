@@ -11,7 +11,7 @@ from resparse.errors import UserError
 from resparse.files import WriteError
 from sparseml.session import checkpoint
 from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.groups import TrainingArguments
+from sparseml.transformers.options.groups import TrainingArguments
 
 
 class OutputFolderError(UserError):

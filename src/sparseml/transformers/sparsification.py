@@ -15,8 +15,8 @@ from sparseml.recipe import Plan, load_plan
 from sparseml.session.models import resolve, starting_point
 from sparseml.session.teacher import DISABLED, SELF, copy_of
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.transformers import groups, machine, renamed
-from sparseml.transformers.options import check_names, options_of
+from sparseml.transformers.options import groups, machine, renamed
+from sparseml.transformers.options.table import check_names, options_of
 from sparseml.transformers.sparse_auto import SparseAutoModel
 
 __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]

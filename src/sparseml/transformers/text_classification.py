@@ -19,8 +19,8 @@ from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers import outputs, teaching
 from sparseml.transformers.arguments import Arguments, parse
-from sparseml.transformers.conclusion import conclude
-from sparseml.transformers.guided import finished, fit, resumable
+from sparseml.transformers.guided.choices import finished, fit, resumable
+from sparseml.transformers.guided.conclusion import conclude
 from sparseml.transformers.preparation import Prepared, prepare, tokenized
 from sparseml.transformers.resume import checkpoint_to_resume, finished_by_another, set_aside
 

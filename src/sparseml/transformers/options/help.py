@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from sparseml.layout import entry
-from sparseml.transformers.options import Option
+from sparseml.transformers.options.table import Option
 
 
 def section(title: str, names: Iterable[str], options: Mapping[str, Option]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Final
 
-from sparseml.transformers.groups import DataTrainingArguments, ModelArguments
-from sparseml.transformers.option_help import section
-from sparseml.transformers.options import Option
+from sparseml.transformers.options.groups import DataTrainingArguments, ModelArguments
+from sparseml.transformers.options.help import section
+from sparseml.transformers.options.table import Option
 
 _INTRO: Final = """\
 usage: sparseml train --train_file rows.csv

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from sparseml.transformers.groups import DataTrainingArguments, TrainingArguments
-from sparseml.transformers.options import ArgumentError
+from sparseml.transformers.options.groups import DataTrainingArguments, TrainingArguments
+from sparseml.transformers.options.table import ArgumentError
 
 ROWS: Final = "RESPARSE_MAX_ROWS"
 """Variable of the environment: rows of each split, at most."""

@@ -21,7 +21,7 @@ def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
 
     Args:
         facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check",
-            "next" and, for one that has learned nothing, "hint", as `transformers.conclusion` makes them.
+            "next" and, for one that has learned nothing, "hint", as `conclusion` makes them.
         width: characters in a line, where texts are wrapped and a matrix has to fit.
     """
     answers = facts["answers"]

@@ -17,11 +17,12 @@ import numpy as np
 
 from resparse.console import say
 from sparseml.data.labels import REGRESSION, Labels
-from sparseml.recipe import sizing
 from sparseml.recipe.overrides import parse_overrides
 from sparseml.session.head import average_answer, begin_at
-from sparseml.transformers import machine, run_folder
-from sparseml.transformers.run_folder import RunFolder
+from sparseml.transformers.guided import folder as folders
+from sparseml.transformers.guided import sizing
+from sparseml.transformers.guided.folder import RunFolder
+from sparseml.transformers.options import machine
 
 WORK: Final = ("do_train", "do_eval", "do_predict", "one_shot")
 SOURCES: Final = ("train_file", "dataset_name", "task_name")
@@ -68,7 +69,7 @@ def choose(values: dict[str, Any]) -> tuple[Guided, list[str]]:
     Raises:
         RunFolderError: the folder that was named holds another run.
     """
-    folder = run_folder.choose(values)
+    folder = folders.choose(values)
     given = frozenset(values)
     # Of a task or dataset that has validation rows, those are taken; `Guided.hold_out` is for where there are none.
     hold_out = all(
@@ -204,7 +205,7 @@ def finished(guided: Guided) -> dict[str, Any] | None:
     if guided.folder.state != "done":
         return None
     folder = guided.folder.path
-    report: dict[str, Any] = json.loads((folder / run_folder.REPORT).read_text(encoding="utf-8"))
+    report: dict[str, Any] = json.loads((folder / folders.REPORT).read_text(encoding="utf-8"))
     say(f"{folder} holds this very run, finished (--overwrite_output_dir trains anew).")
-    print(Path(folder / run_folder.SUMMARY).read_text(encoding="utf-8"), end="")
+    print(Path(folder / folders.SUMMARY).read_text(encoding="utf-8"), end="")
     return report

@@ -15,14 +15,14 @@ import yaml
 from resparse.console import output, say
 from resparse.files import write_json, write_text
 from resparse.progress import track, waiting
-from sparseml import summary, summary_text
 from sparseml.data import TextData
 from sparseml.data.labels import Labels
 from sparseml.layout import width
-from sparseml.transformers import run_folder
 from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.groups import DEFAULT_MODEL
-from sparseml.transformers.guided import LENGTH
+from sparseml.transformers.guided import folder as folders
+from sparseml.transformers.guided import summary, summary_text
+from sparseml.transformers.guided.choices import LENGTH
+from sparseml.transformers.options.groups import DEFAULT_MODEL
 from sparseml.transformers.preparation import Prepared
 
 DEPLOYMENT: Final = "deployment"
@@ -73,8 +73,8 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     }
     text = "\n".join(summary_text.lines(facts, width())) + "\n"
     report = {**report, "export": exported["export"], "summary": facts}
-    write_json(folder / run_folder.REPORT, report)
-    write_text(folder / run_folder.SUMMARY, text)
+    write_json(folder / folders.REPORT, report)
+    write_text(folder / folders.SUMMARY, text)
     if not guided.keeps_checkpoints():
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)
