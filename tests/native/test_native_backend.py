@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepsparse import Engine, InputError
+from deepsparse import DeepsparseError, Engine, InputError
 from deepsparse.backends import Resources
 from deepsparse.native import library
 from support.encoders import VOCABULARY
@@ -196,3 +197,22 @@ def test_the_same_bits_whatever_the_threads_and_the_batch(exported: Callable[[st
     for row in range(40):
         (single,) = alone.run({name: array[row : row + 1] for name, array in given.items()})
         np.testing.assert_array_equal(single[0], together[row])
+
+
+def test_damaged_exports_never_crash(exported: Callable[[str], Path], tmp_path: Path):
+    """Flipped bytes anywhere: one clear error, or a model that runs."""
+    whole, path = exported("bert").read_bytes(), tmp_path / "model.onnx"
+    source = random.Random(0)
+    ran = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(source.randint(1, 6)):
+            damaged[source.randrange(len(damaged))] = source.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            engine = Engine(path, num_cores=1, engine_type="native")
+            engine.run(feeds(engine, 3, 9, 0))
+            ran += 1
+        except DeepsparseError as error:
+            assert "\n" not in str(error)
+    assert 0 < ran < 150
