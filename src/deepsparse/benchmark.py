@@ -187,7 +187,12 @@ def _parser() -> Parser:
     add("-s", "--scenario", choices=_SCENARIOS, default="sync", help="one run at a time, or several [sync]")
     add("-t", "--time", type=parser.seconds, default=10.0, help="seconds to measure [%(default)g]")
     add("-w", "--warmup-time", type=parser.seconds, default=2.0, help="seconds before that [%(default)g]")
-    add("-e", "--engine", default=backends.AUTOMATIC, help="onnxruntime, openvino, pytorch, or path.py:Class")
+    add(
+        "-e",
+        "--engine",
+        default=backends.AUTOMATIC,
+        help="native, onnxruntime, openvino, pytorch, or path.py:Class",
+    )
     add("-q", "--quiet", action="store_true", help="print no results")
     add("-x", "--export-path", help="write the results to a JSON file")
     add("--compare", action="store_true", help="every engine that is installed, side by side")

@@ -31,7 +31,7 @@ class Engine:
         scheduler: "sync" (one run has all cores: the least latency), "async" or "elastic" (runs side by
             side: the most throughput).
         input_shapes: only remembered, as `batch_size`.
-        engine_type: "deepsparse" (the best that is installed), "onnxruntime", "openvino", ...
+        engine_type: "deepsparse" (the best that can run the model here), "native", "onnxruntime", "openvino", ...
 
     Attributes:
         inputs, outputs: what the model takes and gives.

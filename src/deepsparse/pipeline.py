@@ -93,7 +93,7 @@ class TextClassificationPipeline(Pipeline):
 
     Args:
         model_path: see `Pipeline.create`.
-        engine_type: "deepsparse" (the best engine that is installed), "onnxruntime", "openvino", ...
+        engine_type: "deepsparse" (the best that can run the model here), "native", "onnxruntime", "openvino", ...
         batch_size: rows computed at a time, at most; None lets the number of tokens decide.
         num_cores: threads that compute; by default all that this process may use.
         num_streams, scheduler: see `Engine`; by default as many batches side by side as there are cores.

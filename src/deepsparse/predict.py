@@ -288,7 +288,7 @@ def _parser() -> Parser:
     add(
         "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
     )
-    add("--engine", default=AUTOMATIC, help="onnxruntime, openvino, ... [the best that is installed]")
+    add("--engine", default=AUTOMATIC, help="native, onnxruntime, openvino, ... [the best here]")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")
     add("--overwrite", action="store_true", help="replace an output that is there already")
     return parser

@@ -15,7 +15,7 @@ from resparse.console import say_once
 from resparse.errors import did_you_mean
 
 AUTOMATIC = "deepsparse"
-"""The name under which the best engine that is installed is chosen."""
+"""The name under which the best engine that can run the model here is chosen."""
 
 NATIVE = "native"
 NAMES = (NATIVE, "onnxruntime", "openvino")
@@ -43,8 +43,8 @@ def load(name: str, model: Path, resources: Resources) -> Backend:
     """Make a model ready to run.
 
     Args:
-        name: "deepsparse" (the best that is installed), one of `NAMES`, or the name of an engine that
-            another package provides under the entry point group "deepsparse.engines".
+        name: "deepsparse" (the native engine, or the best that is installed), one of `NAMES`, or the name of an
+            engine that another package provides under the entry point group "deepsparse.engines".
         model: the ONNX file; it is only read.
         resources: threads and streams.
 
