@@ -71,7 +71,7 @@ ROWS = (
         "TweetEval, dense teacher (MPNet base)",
         "tweeteval_emotion",
         DENSE_RECIPE,
-        '{"init_lr":0.00003,"num_epochs":3}',
+        '{"init_lr":0.00003,"num_epochs":2}',
         dense=True,
     ),
     # The tutorial leaves the recipe's 13 epochs as they are where the teacher comes from the Hub.
