@@ -29,6 +29,7 @@ from deepsparse.server.requests import (
     parse_infer,
     parse_object,
 )
+from deepsparse.server.shortcut import InferShortcut
 from resparse import __version__
 from resparse.errors import UserError
 
@@ -149,6 +150,7 @@ def create_app(server: Server) -> FastAPI:
     most = server.config["max_request_bytes"]
     app = FastAPI(title="deepsparse", version=__version__, lifespan=server.lifespan, redoc_url=None)
     app.state.server = server
+    app.add_middleware(InferShortcut, infer=server.infer, refuse=_refuse)
     app.add_middleware(BodyLimit, most=most)
     app.add_exception_handler(UserError, _refuse)
     _add_information(app, server)
