@@ -22,7 +22,9 @@ from process import (
     PAIR_RECIPE,
     SINGLE_RECIPE,
     SPARSE_MODEL,
+    TUTORIAL_ARGUMENTS,
     RunFailedError,
+    flags,
 )
 from record import RESULTS, keep, table
 from resparse.console import run
@@ -97,18 +99,12 @@ def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: P
         "test_file": task.file("test"),
         "input_column_names": ",".join(task.columns),
         "label_column_name": task.label,
-        "max_seq_length": 128,
-        "evaluation_strategy": "epoch",
-        "logging_steps": 1000,
-        "save_steps": 1000,
-        "per_device_train_batch_size": 32,
-        "per_device_eval_batch_size": 32,
+        **TUTORIAL_ARGUMENTS,
         "seed": seed,
     }
     if configuration.teacher is not None:
         arguments["distill_teacher"] = run_folder(root, task.name, configuration.teacher, seed) / "model"
-    flags = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
-    return [*flags, "--do_train", "--do_eval", "--do_predict"]
+    return [*flags(arguments), "--do_train", "--do_eval", "--do_predict"]
 
 
 def run_folder(root: Path, task: str, configuration: str, seed: int) -> Path:

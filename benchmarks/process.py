@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from resparse.errors import UserError
 
@@ -23,6 +24,17 @@ SPARSE_MODEL = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentenc
 SINGLE_RECIPE = "zoo:nlp/sentiment_analysis/obert-base/pytorch/huggingface/sst2/pruned90_quant-none"
 PAIR_RECIPE = "zoo:nlp/text_classification/obert-base/pytorch/huggingface/mnli/pruned90_quant-none"
 DENSE_RECIPE = "zoo:nlp/sentiment_analysis/bert-base/pytorch/huggingface/sst2/base-none"
+
+
+# What the tutorial's commands all say.
+TUTORIAL_ARGUMENTS: Final = {
+    "max_seq_length": 128,
+    "evaluation_strategy": "epoch",
+    "logging_steps": 1000,
+    "save_steps": 1000,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 32,
+}
 
 
 class RunFailedError(UserError):
@@ -54,6 +66,11 @@ def our_command() -> list[str]:
             f"{script} does not exist: install resparse in this environment (pip install -e .[torch])."
         )
     return [str(script)]
+
+
+def flags(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments as words of a command line."""
+    return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 
 
 def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Cost:

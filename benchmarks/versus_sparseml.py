@@ -17,7 +17,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data import DATASETS
-from process import SINGLE_RECIPE, SPARSE_MODEL, Cost, RunFailedError, our_command, timed
+from process import (
+    SINGLE_RECIPE,
+    SPARSE_MODEL,
+    TUTORIAL_ARGUMENTS,
+    Cost,
+    RunFailedError,
+    flags,
+    our_command,
+    timed,
+)
 from record import keep, table
 from resparse.console import run, say
 
@@ -51,18 +60,12 @@ def shared_arguments(folder: Path, epochs: int, rows: int | None) -> list[str]:
         "validation_file": dataset.write_csv("validation", folder / "data"),
         "input_column_names": ",".join(dataset.columns),
         "label_column_name": dataset.label,
-        "max_seq_length": 128,
-        "evaluation_strategy": "epoch",
-        "logging_steps": 1000,
-        "save_steps": 1000,
-        "per_device_train_batch_size": 32,
-        "per_device_eval_batch_size": 32,
+        **TUTORIAL_ARGUMENTS,
         "seed": 5114,
     }
     if rows is not None:
         arguments |= {"max_train_samples": rows, "max_eval_samples": rows}
-    flags = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
-    return [*flags, "--do_train", "--do_eval", "--overwrite_output_dir"]
+    return [*flags(arguments), "--do_train", "--do_eval", "--overwrite_output_dir"]
 
 
 def measure(contender: str, command: list[str], folder: Path) -> Run:

@@ -1,0 +1,156 @@
+"""From text to label, tokenization included: whole test splits through our engine, ONNX Runtime's and DeepSparse 1.8.
+
+DeepSparse runs as its users run it, every text padded to 128 tokens, and with buckets of lengths made for it here.
+Every contestant runs at several sizes of batch, and counts at its best.
+
+    python benchmarks/engine_texts.py --folder runs/accuracy --deepsparse-python OPPONENT/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accuracy import TASKS, run_folder
+from data import DATASETS
+from lanes import Lane, measure, start
+from record import keep, table
+from resparse.console import run, say
+from sparseml.transformers import export
+
+BUCKETS = (16, 32, 64, 128)
+# Our throughput by theirs, at least.
+BARS = {"deepsparse, padded to 128": 2.5, "deepsparse, in buckets": 1.2, "onnxruntime": 4.0}
+
+
+def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str, list[Lane]]:
+    """All contestants, each at its sizes of batch."""
+    dataset = DATASETS[task]
+    rows = [[row[column] for column in dataset.columns] for row in dataset.rows("test")]
+    texts = place / "texts.json"
+    texts.write_text(json.dumps([row if len(row) > 1 else row[0] for row in rows][: arguments.rows]))
+    threads = ("--threads", str(arguments.threads))
+
+    def lane(name: str, words: Sequence[str], python: Path | None = None) -> Lane:
+        say(f"{task}: {name}")
+        log = place / f"{name.replace(' ', '_').replace(',', '')}.log"
+        environment = {"DEEPSPARSE_CACHE": str(place / "packed")}
+        return start(
+            name,
+            "text_worker.py",
+            [*words, *threads],
+            log,
+            python=python,
+            threads=arguments.threads,
+            environment=environment if python is None else None,
+        )
+
+    portable, for_deepsparse = str(place / "deployment"), str(place / "deployment-deepsparse")
+    lanes = {"native": [lane("native", ["ours", portable, str(texts), "--engine", "native"])]}
+    lanes["onnxruntime"] = [
+        lane(
+            f"onnxruntime, batch {size or 'by tokens'}",
+            [
+                "ours",
+                portable,
+                str(texts),
+                "--engine",
+                "onnxruntime",
+                *(("--batch", str(size)) if size else ()),
+            ],
+        )
+        for size in (None, 1, 16)
+    ]
+    if arguments.deepsparse_python is not None:
+        for name, lengths in (("deepsparse, padded to 128", (128,)), ("deepsparse, in buckets", BUCKETS)):
+            lanes[name] = [
+                lane(
+                    f"{name}, batch {size}",
+                    [
+                        *("deepsparse", for_deepsparse, str(texts), "--batch", str(size)),
+                        *("--lengths", *map(str, lengths)),
+                    ],
+                    arguments.deepsparse_python,
+                )
+                for size in (1, 16)
+            ]
+    return lanes
+
+
+def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All contestants on one test split."""
+    place = run_folder(arguments.folder, task, "sparse_int8", arguments.seed)
+    words = [str(place / "model"), "--task", "text_classification"]
+    export.main(words)
+    export.main([*words, "--runtime", "deepsparse", "--deployment_directory_name", "deployment-deepsparse"])
+    lanes = lanes_of(task, place, arguments)
+    measure([lane for group in lanes.values() for lane in group], arguments.rounds)
+    (ours,) = lanes["native"]
+    count = len(ours.facts["labels"])
+    best = {
+        name: min(group, key=lambda lane: statistics.median(lane.seconds)) for name, group in lanes.items()
+    }
+    return {
+        "task": task,
+        "rows": count,
+        "contestants": {
+            name: {
+                "lane": lane.name,
+                "items_per_second": count / statistics.median(lane.seconds),
+                "ours_by_theirs": statistics.median(
+                    theirs / mine for theirs, mine in zip(lane.seconds, ours.seconds, strict=True)
+                ),
+                "labels_as_ours": sum(map(str.__eq__, lane.facts["labels"], ours.facts["labels"])) / count,
+            }
+            for name, lane in best.items()
+        },
+    }
+
+
+def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
+    """The table's lines."""
+    return [
+        [
+            f"{outcome['task']} ({outcome['rows']:,} rows)",
+            found["lane"],
+            f"{found['items_per_second']:.0f}",
+            f"{found['ours_by_theirs']:.2f}",
+            f"≥ {BARS[name]}" if name in BARS else "",
+            f"{found['labels_as_ours']:.1%}",
+        ]
+        for outcome in outcomes
+        for name, found in outcome["contestants"].items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"), help="of accuracy.py")
+    parser.add_argument("--seed", type=int, default=5114)
+    parser.add_argument("--rows", type=int, help="only so many of each split")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse[transformers] 1.8.0"
+    )
+    arguments = parser.parse_args()
+    if arguments.deepsparse_python is not None:
+        # Not resolved: the Python of an environment is a link.
+        arguments.deepsparse_python = Path.cwd() / arguments.deepsparse_python
+    outcomes = [measured(task, arguments) for task in arguments.tasks]
+    header = ["test split", "contestant at its best", "items/s", "native by it", "wanted", "labels as native"]
+    keep(
+        "engine_texts",
+        f"From text to label: {arguments.threads} threads, tokenization included",
+        [table(header, lines_of(outcomes))],
+        {"outcomes": outcomes},
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
