@@ -4,8 +4,8 @@ how long that took.
     python text_worker.py ours DEPLOYMENT TEXTS.json --engine native
     python text_worker.py deepsparse DEPLOYMENT TEXTS.json --lengths 16 32 64 128 --batch 16
 
-`ours` is our pipeline on one of its engines. `deepsparse` is DeepSparse 1.8's, which pads every text to a length: to the
-only one given, as its users run it, or to the shortest of several that holds it. There texts of a length fill batches,
+`ours` is our pipeline on one of its engines. `deepsparse` is DeepSparse 1.8's, which pads every text to a length: the
+only one given, as its users run it, or the shortest of several that holds it. There texts of a length fill batches,
 and the last one is filled up. The first line out tells the labels.
 """
 
