@@ -10,23 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TextIO
 
 from deepsparse.errors import DeepsparseError
+from resparse.column_names import PAIRS, TEXTS, by_name
 from resparse.errors import did_you_mean
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv")
-
-_SINGLES = ("text", "sentence", "content", "tweet", "review", "comment", "message", "question")
-_PAIRS = (
-    ("sentence1", "sentence2"),
-    ("sentence_A", "sentence_B"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-)
 
 
 class TableError(DeepsparseError):
@@ -292,13 +282,13 @@ def text_columns(table: Table, asked: str | None, path: Path) -> list[str]:
         if len(names) > 2:
             raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
         return names
-    by_folded = {name.lower(): name for name in table.columns}
-    for pair in _PAIRS:
-        if all(name.lower() in by_folded for name in pair):
-            return [by_folded[name.lower()] for name in pair]
-    for name in _SINGLES:
-        if name in by_folded:
-            return [by_folded[name]]
+    for pair in PAIRS:
+        found = [column for usual in pair if (column := by_name((usual,), table.columns)) is not None]
+        if len(found) == len(pair):
+            return found
+    single = by_name(TEXTS, table.columns)
+    if single is not None:
+        return [single]
     if len(table.columns) == 1:
         return table.columns
     raise TableError(f"Which column of {path} holds the text? Choose with --input_column_names: {listed}.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from resparse.column_names import PAIRS, TEXTS, by_name
 from resparse.errors import did_you_mean
 from sparseml.data.errors import DataError
 from sparseml.data.label_values import companion_columns
@@ -13,33 +14,6 @@ from sparseml.data.looks import is_identifier, look_at
 from sparseml.data.rows import RawSplit
 from sparseml.data.tasks import Task
 
-# Pairs that datasets use, the most specific first; the first text of each is also what a model reads first.
-PAIRS = (
-    ("sentence1", "sentence2"),
-    ("sentence_A", "sentence_B"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("text", "text_pair"),
-)
-TEXTS = (
-    "text",
-    "sentence",
-    "content",
-    "review",
-    "tweet",
-    "comment",
-    "document",
-    "message",
-    "question",
-    "query",
-    "utterance",
-    "review_text",
-    "reviewtext",
-    "tweet_text",
-)
 LABELS = (
     "label",
     "labels",
@@ -100,7 +74,7 @@ def choose_label_column(
     if wanted in available:
         return wanted, []
     if wanted in (None, "label"):
-        chosen = _by_name(LABELS, available)
+        chosen = by_name(LABELS, available)
         if chosen is not None:
             return chosen, [] if chosen == "label" else [f"label column: {chosen!r} (there is no 'label')"]
     if not required:
@@ -127,10 +101,10 @@ def choose_text_columns(
     if task is not None and set(task.columns) <= set(available):
         return task.columns, []
     for usual in PAIRS:
-        pair = tuple(name for text in usual if (name := _by_name((text,), available)) not in (None, label))
+        pair = tuple(name for text in usual if (name := by_name((text,), available)) not in (None, label))
         if len(pair) == 2:
             return pair, [f"input columns: {pair[0]!r} and {pair[1]!r}, a pair"]
-    single = _by_name(TEXTS, [name for name in available if name != label and _holds_strings(split, name)])
+    single = by_name(TEXTS, [name for name in available if name != label and _holds_strings(split, name)])
     if single is not None:
         return (single,), [f"input column: {single!r}" + ("" if single == "text" else ", by its name")]
     chosen, why = _texts_by_content(split, label)
@@ -166,12 +140,6 @@ def _named(split: RawSplit, wanted: str) -> tuple[str, ...]:
         raise DataError(f"--input_column_names {wanted!r}: the two columns are the same.")
     require_columns(split, names, "--input_column_names")
     return names
-
-
-def _by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
-    """The first usual name that a column has, its case apart."""
-    by_folded = {name.strip().lower(): name for name in reversed(available)}
-    return next((by_folded[name.lower()] for name in usual if name.lower() in by_folded), None)
 
 
 def _holds_strings(split: RawSplit, name: str) -> bool:
