@@ -6,15 +6,13 @@ prints what came out, and each test looks at its own.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.child import answer
 from support.hub import LoopbackHub
 from support.hub_data import convert, parquet, repository
 
@@ -128,19 +126,7 @@ def fill_tasks(hub: LoopbackHub) -> None:
 
 
 def run_child(environment: dict[str, str], cases: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD],
-        input=json.dumps(cases),
-        env={**environment, "PYTHONPATH": SOURCE},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return dict(json.loads(done.stdout))
+    return answer(CHILD, cases, {**environment, "PYTHONPATH": SOURCE}, folder)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,6 @@ with everything in order again, reads those that were refused; a third has the H
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from support.child import answer
 from support.hub import Fault, LoopbackHub
 from support.hub_data import convert, parquet
 
@@ -88,18 +86,8 @@ def faults() -> list[Fault]:
 
 
 def read(environment: Mapping[str, str], names: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD],
-        input=json.dumps([f"owner/{name}" for name in names]),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return {name.removeprefix("owner/"): found for name, found in json.loads(done.stdout).items()}
+    found = answer(CHILD, [f"owner/{name}" for name in names], environment)
+    return {name.removeprefix("owner/"): value for name, value in found.items()}
 
 
 @pytest.fixture(scope="module")

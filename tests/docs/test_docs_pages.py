@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sparsezoo.index import entries
 from support import tiny
 from support.hub import LoopbackHub
-from support.pages import ROOT, Reader, blocks
+from support.pages import ROOT, Reader, blocks, furnish
 
 PAGES = ("README.md", "docs/architecture.md", "docs/migration.md", "docs/recipes.md", "docs/serving.md")
 # Pages that have a test of their own.
@@ -28,7 +27,6 @@ SKIPPED = {
     "pip install": "needs a package index; its extras are looked up below",
     "pip uninstall": "would change the environment that runs the tests",
 }
-EMBEDDED = "nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
 UPSTREAM = "neuralmagic/oBERT-12-upstream-pruned-unstructured-90-v2"
 
 
@@ -56,12 +54,7 @@ def desk(
 ) -> Iterator[Path]:
     """The folder in which a reader sits: rows of their own; and what the zoo has, at hand."""
     hub.add(UPSTREAM, {path.name: path.read_bytes() for path in pruned_model.iterdir()})
-    shutil.copytree(pruned_model, zoo_home / EMBEDDED)
-    for recipe, path in entries()[EMBEDDED].recipes.items():
-        shutil.copy(path, zoo_home / EMBEDDED / recipe)
-    folder = tmp_path / "desk"
-    shutil.copytree(rows_folder, folder)
-    shutil.copy(folder / "train.csv", folder / "messages.csv")
+    folder = furnish(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RESPARSE_MAX_ROWS", "48")
     monkeypatch.setenv("RESPARSE_MAX_STEPS", "2")

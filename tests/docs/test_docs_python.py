@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
 from sparseml.transformers.guided import conclusion
-from sparsezoo.index import entries
 from support import tiny
-from support.pages import ROOT, Reader, blocks
+from support.pages import ROOT, Reader, blocks, furnish
 
 PAGE = ROOT / "docs" / "python.md"
-EMBEDDED = "nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
 
 
 @pytest.fixture
@@ -22,12 +19,7 @@ def desk(
     zoo_home: Path, pruned_model: Path, rows_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The folder in which a reader sits, with the files that the page speaks of; a tiny model is the embedded one."""
-    shutil.copytree(pruned_model, zoo_home / EMBEDDED)
-    for recipe, path in entries()[EMBEDDED].recipes.items():
-        shutil.copy(path, zoo_home / EMBEDDED / recipe)
-    folder = tmp_path / "desk"
-    shutil.copytree(rows_folder, folder)
-    shutil.copy(folder / "train.csv", folder / "messages.csv")
+    folder = furnish(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RESPARSE_MAX_STEPS", "3")
     monkeypatch.setattr(conclusion, "_SECONDS", 0.02)

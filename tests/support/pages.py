@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +21,13 @@ from pathlib import Path
 from sparseml.modifiers import build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
+from sparsezoo.index import entries
 from support.serving import Running, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"(?:<!-- file: (\S+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = "5543"
+_EMBEDDED = "nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,23 @@ class Block:
         for line in self.text.replace("\\\n", " ").splitlines():
             if words := shlex.split(line, comments=True):
                 yield words
+
+
+def furnish(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Path:
+    """Make the folder in which a reader sits, and return it.
+
+    Args:
+        zoo_home: where the model is put as the embedded one, beside that one's recipes.
+        model: a folder.
+        rows: a folder with train.csv and validation.csv, which the reader has, and messages.csv beside them.
+        folder: to make.
+    """
+    shutil.copytree(model, zoo_home / _EMBEDDED)
+    for recipe, path in entries()[_EMBEDDED].recipes.items():
+        shutil.copy(path, zoo_home / _EMBEDDED / recipe)
+    shutil.copytree(rows, folder)
+    shutil.copy(folder / "train.csv", folder / "messages.csv")
+    return folder
 
 
 def blocks(page: Path) -> list[Block]:

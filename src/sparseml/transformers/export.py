@@ -97,7 +97,11 @@ class ExportArguments:
 
 def cli() -> int:
     """The console command; exit code 2 after a mistake of the user's."""
-    return run_command(lambda: _ignore(main()))
+
+    def work() -> None:
+        main()
+
+    return run_command(work)
 
 
 def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -301,10 +305,6 @@ def _tell(report: dict[str, Any], folder: Path) -> None:
     ]
     output.print(aligned(rows, ("export", "")))
     say(f"deployment: {folder}")
-
-
-def _ignore(_: Any) -> None:
-    return None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ from sparseml.transformers.resume import checkpoint_to_resume, finished_by_anoth
 
 def cli() -> int:
     """The console command; exit code 2 after a mistake of the user's."""
-    return run_command(lambda: _ignore(main()))
+
+    def work() -> None:
+        main()
+
+    return run_command(work)
 
 
 def main(argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -125,10 +129,6 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         ):
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 if __name__ == "__main__":
