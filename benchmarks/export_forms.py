@@ -48,8 +48,12 @@ SIZE_BAR = 0.12
 # --- the files ---
 
 
-def make_model(name: str, folder: Path) -> Any:
-    """The pruned model in float32, saved in `folder`; real weights for MiniLM, random ones for the others."""
+def make_model(name: str, folder: Path, sparsity: float = SPARSITY) -> Any:
+    """The pruned model in float32, saved in `folder`; real weights for MiniLM, random ones for the others.
+
+    Args:
+        sparsity: of random weights.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, logging
 
@@ -65,10 +69,10 @@ def make_model(name: str, folder: Path) -> Any:
         config = AutoConfig.for_model(_ARCHITECTURES[name], num_labels=4)
         model = AutoModelForSequenceClassification.from_config(config)
         for path, module in model.named_modules():
-            if isinstance(module, torch.nn.Linear) and "layer" in path:
+            if sparsity and isinstance(module, torch.nn.Linear) and "layer" in path:
                 magnitude = module.weight.data.abs()
                 module.weight.data[
-                    magnitude < magnitude.flatten().kthvalue(int(SPARSITY * magnitude.numel()))[0]
+                    magnitude < magnitude.flatten().kthvalue(int(sparsity * magnitude.numel()))[0]
                 ] = 0
     # Random heads answer one label to everything; larger weights let the engines disagree if they can.
     for parameter in model.classifier.parameters() if hasattr(model, "classifier") else ():

@@ -1,0 +1,165 @@
+"""The native engine's time against the share of zeros and against the length of the text, beside ONNX Runtime's.
+
+A BERT base whose int8 weights are set to zero by magnitude in the exported file, as far as each point asks; one text.
+
+    python benchmarks/engine_sweep.py --deepsparse-python OPPONENT/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export_forms import make_model, write_files
+from lanes import Lane, copy_for, measure, start
+from record import RESULTS, keep, table
+from resparse.console import run, say
+
+ZEROS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
+LENGTHS = (16, 32, 64, 128, 256, 512)
+USUAL_ZEROS, USUAL_LENGTH = 0.9, 128
+_SMALLEST = 10_000  # elements of a matrix that is pruned: the classifier is not
+
+
+def pruned(source: Path, target: Path, zeros: float) -> None:
+    """Copy an export with the smallest weights of every Linear set to the zero point."""
+    import onnx_ir as ir
+
+    model = ir.load(source)
+    chance = np.random.default_rng(0)
+    for value in model.graph.initializers.values():
+        weights = None if value.const_value is None else value.const_value.numpy()
+        is_linear = weights is not None and weights.ndim == 2 and "embeddings" not in str(value.name)
+        if not is_linear or weights.dtype not in (np.int8, np.uint8) or weights.size < _SMALLEST:
+            continue
+        zero_point = 128 if weights.dtype == np.uint8 else 0
+        # Equal magnitudes are many in 8 bits: chance decides between them.
+        order = np.abs(weights.astype(np.float32) - zero_point) + chance.random(weights.shape)
+        kept = np.where(order < np.quantile(order, zeros), weights.dtype.type(zero_point), weights)
+        value.const_value = ir.tensor(kept, name=value.name)
+    ir.save(model, target)
+
+
+def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namespace) -> dict[str, Lane]:
+    """The engines at one point."""
+    words = ("--threads", str(arguments.threads), "--batch", "1", "--length", str(length))
+    lanes = {}
+    for engine, form, python in (
+        ("native", "portable", None),
+        ("onnxruntime", "portable", None),
+        ("deepsparse", "deepsparse", arguments.deepsparse_python),
+    ):
+        if engine == "deepsparse" and python is None:
+            continue
+        file = folder / f"{form}-{zeros}.onnx"
+        if not file.is_file():
+            pruned(folder / f"{form}.onnx", file, zeros)
+        lanes[engine] = start(
+            engine,
+            "engine_worker.py",
+            [engine, str(copy_for(engine, file)), *words],
+            folder / f"{engine}.log",
+            python=python,
+            threads=arguments.threads,
+            environment={"DEEPSPARSE_CACHE": ""} if engine == "native" else None,
+        )
+    return lanes
+
+
+def points(
+    folder: Path, places: Sequence[tuple[float, int]], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Median milliseconds of every engine at every point."""
+    found = []
+    for zeros, length in places:
+        say(f"{zeros:.0%} zeros, {length} tokens")
+        lanes = lanes_at(folder, zeros, length, arguments)
+        measure(list(lanes.values()), arguments.rounds)
+        for path in folder.glob("*.lane.*"):
+            path.unlink()
+        times = {engine: 1e3 * statistics.median(lane.seconds) for engine, lane in lanes.items()}
+        found.append({"zeros": zeros, "length": length, "ms": times})
+    return found
+
+
+def lines_of(found: list[dict[str, Any]], key: str) -> str:
+    """A table of one of the two sweeps."""
+    engines = list(found[0]["ms"])
+    header = [key, *(f"{engine}, ms" for engine in engines), "native by onnxruntime"]
+    rows = [
+        [
+            f"{point['zeros']:.0%}" if key == "zeros" else str(point["length"]),
+            *(f"{point['ms'][engine]:.2f}" for engine in engines),
+            f"{point['ms']['native'] / point['ms']['onnxruntime']:.2f}",
+        ]
+        for point in found
+    ]
+    return table(header, rows)
+
+
+def plot(by_zeros: list[dict[str, Any]], by_length: list[dict[str, Any]], path: Path) -> None:
+    """Both sweeps side by side."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for axis, found, key in zip(axes, (by_zeros, by_length), ("zeros", "length"), strict=True):
+        for engine in found[0]["ms"]:
+            axis.plot(
+                [point[key] for point in found],
+                [point["ms"][engine] for point in found],
+                marker="o",
+                label=engine,
+            )
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel("ms a text")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axes[0].set_xlabel(f"share of zeros ({USUAL_LENGTH} tokens)")
+    axes[1].set_xlabel(f"tokens ({USUAL_ZEROS:.0%} zeros)")
+    axes[1].set_xscale("log", base=2)
+    axes[1].set_yscale("log")
+    axes[1].set_ylim(auto=True)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=6, help="counted bursts of five runs each")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse 1.8.0"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/engine_sweep"), help="for models and logs")
+    arguments = parser.parse_args()
+    if arguments.deepsparse_python is not None:
+        # Not resolved: the Python of an environment is a link.
+        arguments.deepsparse_python = Path.cwd() / arguments.deepsparse_python
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if not (arguments.folder / "portable.onnx").is_file():
+        say("writing a BERT base")
+        write_files(make_model("bert-base", arguments.folder, 0.0), arguments.folder, USUAL_LENGTH)
+    by_zeros = points(arguments.folder, [(zeros, USUAL_LENGTH) for zeros in ZEROS], arguments)
+    by_length = points(arguments.folder, [(USUAL_ZEROS, length) for length in LENGTHS], arguments)
+    plot(by_zeros, by_length, RESULTS / "engine_sweep.png")
+    keep(
+        "engine_sweep",
+        f"The native engine against zeros and length: BERT base, one text, {arguments.threads} threads",
+        [
+            lines_of(by_zeros, "zeros"),
+            lines_of(by_length, "length"),
+            "![time against zeros and length](engine_sweep.png)",
+        ],
+        {"by_zeros": by_zeros, "by_length": by_length},
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
