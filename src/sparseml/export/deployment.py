@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from resparse.files import WriteError, whole_file, write_json, write_text
 from resparse.progress import waiting
@@ -20,11 +19,10 @@ from sparseml.export import stored, verify
 from sparseml.export import tokenizer as tokenizers
 from sparseml.export.forms import FORMS, OPSETS, PORTABLE, give_form
 from sparseml.export.onnx import ExportError, input_names, to_onnx
+from sparseml.export.trained import Trained, load
 from sparseml.export.verify import Answers, Row
-from sparseml.recipe import Plan
 from sparseml.report import build, versions
 from sparseml.session import checkpoint
-from sparseml.session.models import load_classifier, load_tokenizer, resolve, restore_quantization
 
 REPORT: Final = "report.json"
 _OTHERS: Final = (
@@ -72,16 +70,6 @@ class Wanted:
     command: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Trained:
-    """What a training left."""
-
-    model: Any
-    tokenizer: Any
-    plan: Plan | None
-    limit: int
-
-
 def export(wanted: Wanted) -> dict[str, Any]:
     """Export a trained classifier into a deployment folder.
 
@@ -96,7 +84,7 @@ def export(wanted: Wanted) -> dict[str, Any]:
     """
     mine = _mine(wanted.folder)
     _refuse_foreign(wanted, mine)
-    trained = load(wanted)
+    trained = load(wanted.source, wanted.sequence_length)
     rows = texts.some(wanted.rows) or texts.made_up(trained.tokenizer, trained.limit)
     if wanted.recipe is not None:
         from sparseml.export.one_shot import apply_once
@@ -113,56 +101,6 @@ def export(wanted: Wanted) -> dict[str, Any]:
         (wanted.folder / name).unlink(missing_ok=True)
     _write_samples(trained, wanted, answers)
     return report
-
-
-def load(wanted: Wanted) -> Trained:
-    """Load what a training left, and check that it can be exported.
-
-    Raises:
-        UserError: no model, no tokenizer, a classifier that was never trained, or weights that are not finite.
-    """
-    if not wanted.source.is_dir():
-        raise ExportError(
-            f"--model_path {str(wanted.source)!r} is not a folder: give the output_dir of a training."
-        )
-    source = resolve(str(wanted.source))
-    loaded = load_classifier(source)
-    if loaded.new:
-        raise ExportError(
-            f"{source.called} has no trained classifier for the {loaded.model.config.num_labels} labels of its "
-            f"config.json: {', '.join(loaded.new[:3])} are missing or of another shape. Train it first."
-        )
-    restore_quantization(loaded.model, source.folder)
-    made = checkpoint.saved(source.folder)
-    model = loaded.model.eval()
-    spoiled = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
-    if spoiled:
-        raise ExportError(
-            f"{len(spoiled)} weights of {source.called} are not finite ({spoiled[0]}, ...): its training diverged, or "
-            "the file is damaged."
-        )
-    tokenizer = load_tokenizer(source)
-    # Transformers makes an empty tokenizer where there is none.
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise ExportError(
-            f"{source.called} has no tokenizer: copy tokenizer.json there from where its training began."
-        )
-    return Trained(model, tokenizer, made.plan if made else None, _limit(model, tokenizer, wanted))
-
-
-def _limit(model: Any, tokenizer: Any, wanted: Wanted) -> int:
-    """Tokens that the deployed model takes."""
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    # RoBERTa and its kin count positions from behind the padding token's.
-    embeddings = getattr(model.base_model, "embeddings", None)
-    if getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None) is not None:
-        positions -= model.config.pad_token_id + 1
-    most = min(positions, tokenizer.model_max_length)
-    if wanted.sequence_length is None:
-        return int(most)
-    if wanted.sequence_length > most or wanted.sequence_length < 1:
-        raise ExportError(f"--sequence_length {wanted.sequence_length}: the model takes 1 to {most} tokens.")
-    return wanted.sequence_length
 
 
 def _write_model(

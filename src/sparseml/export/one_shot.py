@@ -11,7 +11,7 @@ from sparseml.recipe import compose, load_plan
 from sparseml.session.session import Session
 
 if TYPE_CHECKING:
-    from sparseml.export.deployment import Trained
+    from sparseml.export.trained import Trained
     from sparseml.export.verify import Row
 
 _BATCH = 16
