@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from resparse.errors import UserError
-from sparseml.export import deployment
+from sparseml.export import deployment, verify
 from sparseml.export.onnx import ExportError
 from sparseml.quantization.structure import quantizers_of
 from sparseml.transformers import export
