@@ -1,234 +1,25 @@
-"""The trainer under a recipe: loss, rate, decay, accumulation, zeros, the best model."""
+"""The trainer under a recipe: rate, decay, zeros, the best model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from datasets import Dataset
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    PrinterCallback,
     TrainerCallback,
-    TrainingArguments,
 )
 
 from sparseml.modifiers import Clock
 from sparseml.recipe import load_plan
-from sparseml.session.collate import Collate
 from sparseml.session.session import Session
-from sparseml.session.trainer import RecipeTrainer
 from support import tiny
-from support.tiny import train
+from support.trainers import classifier, dataset, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROWS, CLASSES = 32, 3
-HARDNESS, TEMPERATURE = 0.6, 3.0
-
-
-def distilling(hardness: float = HARDNESS, temperature: float = TEMPERATURE) -> str:
-    return f"modifiers:\n  - !DistillationModifier\n      hardness: {hardness}\n      temperature: {temperature}\n"
-
-
-def model(kind: str = "single_label_classification", dropout: float = 0.0, sparsity: float = 0.8) -> Any:
-    torch.manual_seed(0)
-    made = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=40,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=32,
-            num_labels=1 if kind == "regression" else CLASSES,
-            problem_type=kind,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            initializer_range=0.3,
-        )
-    )
-    tiny.prune(made, sparsity)
-    return made
-
-
-def dataset(kind: str = "single_label_classification", teacher: bool = False, rows: int = ROWS) -> Dataset:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(3, 12, rows)
-    columns: dict[str, Any] = {
-        "input_ids": [generator.integers(5, 40, length).tolist() for length in lengths],
-        "attention_mask": [[1] * int(length) for length in lengths],
-        "length": lengths.tolist(),
-    }
-    outputs = 1 if kind == "regression" else CLASSES
-    if kind == "single_label_classification":
-        columns["labels"] = generator.integers(0, CLASSES, rows).tolist()
-    elif kind == "regression":
-        columns["labels"] = generator.normal(size=rows).tolist()
-    else:
-        columns["labels"] = generator.integers(0, 2, (rows, CLASSES)).astype(float).tolist()
-    if teacher:
-        columns["teacher_logits"] = generator.normal(0, 2, (rows, outputs)).astype(np.float32).tolist()
-    return Dataset.from_dict(columns)
-
-
-def trainer(
-    folder: Path, recipe: str | None, kind: str = "single_label_classification", **more: Any
-) -> RecipeTrainer:
-    keywords = {"model", "train_dataset", "eval_dataset", "teacher", "compute_metrics", "callbacks"}
-    given = {name: more.pop(name) for name in list(more) if name in keywords}
-    settings: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 1,
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "learning_rate": 1e-3,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "remove_unused_columns": False,
-        **more,
-    }
-    given.setdefault("model", model(kind))
-    given.setdefault("train_dataset", dataset(kind))
-    made = RecipeTrainer(
-        args=TrainingArguments(output_dir=str(folder), **settings),
-        recipe=recipe,
-        data_collator=Collate(tiny.tokenizer(), kind != "single_label_classification"),
-        **given,
-    )
-    made.remove_callback(PrinterCallback)
-    return made
-
-
-def first_batch(made: RecipeTrainer) -> dict[str, Tensor]:
-    return made.data_collator([made.train_dataset[index] for index in range(8)])
-
-
-def reference_task_loss(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
-    if kind == "regression":
-        return ((logits[:, 0] - labels) ** 2).mean()
-    if kind == "multi_label_classification":
-        return F.binary_cross_entropy_with_logits(logits, labels)
-    return F.cross_entropy(logits, labels)
-
-
-def reference_distance(kind: str, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """From the definitions, with probabilities in float64."""
-    student, teacher = student.double(), teacher.double()
-    if kind == "regression":
-        return ((student - teacher) ** 2).mean()
-    if kind == "multi_label_classification":
-        p, q = (teacher / temperature).sigmoid(), (student / temperature).sigmoid()
-        each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    else:
-        p, q = (teacher / temperature).softmax(-1), (student / temperature).softmax(-1)
-        each = p * (p / q).log()
-    return temperature**2 * each.sum(-1).mean()
-
-
-KINDS = ["single_label_classification", "multi_label_classification", "regression"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("hardness", [0.0, 0.3, 1.0])
-def test_loss_is_the_mixture(tmp_path: Path, kind: str, hardness: float) -> None:
-    made = trainer(tmp_path, distilling(hardness), kind, train_dataset=dataset(kind, teacher=True))
-    assert made.session is not None
-    made.session.begin(made.clock(), 0, None)
-    batch = first_batch(made)
-    made.model.train()
-    with torch.no_grad():
-        logits = made.model(**{key: batch[key] for key in ("input_ids", "attention_mask")}).logits
-    task = reference_task_loss(kind, logits, batch["labels"])
-    distance = reference_distance(kind, logits, batch["teacher_logits"], TEMPERATURE)
-    loss = made.compute_loss(made.model, dict(batch))
-    assert float(loss.detach()) == pytest.approx(float((1 - hardness) * task + hardness * distance), rel=1e-5)
-
-
-def test_full_hardness_ignores_labels(tmp_path: Path) -> None:
-    """Random labels in place of the right ones: the same weights come out."""
-    rows = dataset(teacher=True)
-    other = rows.remove_columns("labels").add_column("labels", [0] * ROWS)
-    ends = []
-    for number, given in enumerate((rows, other)):
-        made = trainer(tmp_path / str(number), distilling(1.0), train_dataset=given)
-        made.train()
-        ends.append(made.model.state_dict())
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-
-
-def test_evaluation_loss_is_the_task_loss(tmp_path: Path) -> None:
-    """Scores compare models that were trained with and without a teacher."""
-    rows = dataset(teacher=True)
-    made = trainer(tmp_path, distilling(), eval_dataset=rows)
-    assert made.session is not None
-    made.session.begin(made.clock(), 0, None)
-    plain = trainer(tmp_path, None, eval_dataset=rows.remove_columns("teacher_logits"))
-    assert made.evaluate()["eval_loss"] == pytest.approx(plain.evaluate()["eval_loss"], rel=1e-6)
-
-
-def test_live_teacher_and_its_logits_beforehand_train_alike(tmp_path: Path) -> None:
-    torch.manual_seed(7)
-    teacher = model().eval()
-    rows = dataset()
-    batch = Collate(tiny.tokenizer())([rows[index] for index in range(ROWS)])
-    with torch.no_grad():
-        logits = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    beforehand = trainer(
-        tmp_path / "beforehand",
-        distilling(),
-        train_dataset=rows.add_column("teacher_logits", logits.tolist()),
-        train_sampling_strategy="sequential",
-    )
-    live = trainer(tmp_path / "live", distilling(), teacher=teacher, train_sampling_strategy="sequential")
-    beforehand.train()
-    live.train()
-    for (name, ours), theirs in zip(
-        beforehand.model.named_parameters(), live.model.parameters(), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4, msg=name)
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of each optimizer step, before clipping could be told from them."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, Tensor]] = []
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.steps.append(
-            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, kind: str) -> None:
-    kept = []
-    for size, accumulate in ((32, 1), (8, 4)):
-        gradients = Gradients()
-        trainer(
-            tmp_path / str(size),
-            distilling(),
-            kind,
-            train_dataset=dataset(kind, teacher=True),
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulate,
-            train_sampling_strategy="sequential",
-            max_grad_norm=0.0,
-            callbacks=[gradients],
-        ).train()
-        kept.append(gradients.steps)
-    assert [len(steps) for steps in kept] == [1, 1]
-    for name, whole in kept[0][0].items():
-        torch.testing.assert_close(kept[1][0][name], whole, rtol=1e-4, atol=1e-6)
 
 
 RATES = """
@@ -305,7 +96,7 @@ modifiers:
       start_step: 2
 """
     )
-    student = model()
+    student = classifier()
     optimizer = torch.optim.AdamW(student.parameters(), weight_decay=0.0)
     decayed = frozenset(id(parameter) for parameter in student.parameters())
     for step in (0, 4, 5, 9):
@@ -343,7 +134,7 @@ class Zeros(TrainerCallback):
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 def test_zeros_are_zero_after_every_step(tmp_path: Path, bf16: bool) -> None:
-    start = model(dropout=0.1)
+    start = classifier(dropout=0.1)
     watch = Zeros(start)
     before = start.bert.encoder.layer[0].output.dense.weight.detach().clone()
     made = trainer(
@@ -389,7 +180,7 @@ def test_fake_quantization_is_computed_in_float32(
 def test_looking_more_often_does_not_change_the_end(tmp_path: Path) -> None:
     ends = []
     for name, strategy in (("never", "no"), ("often", "steps")):
-        given = model(dropout=0.2)
+        given = classifier(dropout=0.2)
         settings = {"eval_strategy": strategy, "eval_steps": 2, "seed": 3}
         trainer(tmp_path / name, tiny.RECIPE, model=given, eval_dataset=dataset(rows=8), **settings).train()
         ends.append(given.state_dict())
@@ -444,14 +235,14 @@ def test_recipe_s_epochs_win(tmp_path: Path) -> None:
 
 def test_recipe_without_epochs_or_rate_leaves_both_to_the_arguments(tmp_path: Path) -> None:
     watch = Watch()
-    made = trainer(tmp_path, distilling(), num_train_epochs=2, learning_rate=1e-3, callbacks=[watch])
+    made = trainer(tmp_path, tiny.DISTILLATION, num_train_epochs=2, learning_rate=1e-3, callbacks=[watch])
     assert made.train().global_step == 8
     assert watch.rates == pytest.approx([1e-3 * (1 - step / 8) for step in range(8)])
 
 
 def test_second_call_of_train_starts_over(tmp_path: Path) -> None:
     """A notebook calls train() twice: hooks are not set twice, and zeros stay."""
-    given = model()
+    given = classifier()
     made = trainer(tmp_path, tiny.RECIPE, model=given)
     before = given.bert.encoder.layer[0].output.dense.weight == 0
     made.train()
@@ -459,24 +250,3 @@ def test_second_call_of_train_starts_over(tmp_path: Path) -> None:
     weight = given.bert.encoder.layer[0].output.dense.weight
     assert torch.equal(weight == 0, before)
     assert not weight._backward_hooks
-
-
-def test_distillation_of_the_whole_command_uses_the_teacher(
-    pruned_model: Path, rows_folder: Path, tmp_path: Path
-) -> None:
-    train(
-        pruned_model,
-        rows_folder,
-        tmp_path / "self",
-        recipe=tiny.RECIPE + tiny.DISTILLATION,
-        distill_teacher="self",
-    )
-    train(
-        pruned_model,
-        rows_folder,
-        tmp_path / "none",
-        recipe=tiny.RECIPE + tiny.DISTILLATION,
-        distill_teacher="disable",
-    )
-    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("self", "none"))
-    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
