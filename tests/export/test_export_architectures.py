@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 ir = pytest.importorskip("onnx_ir")
 
 SHAPES = ((1, 1), (4, 16), (3, 40))
-ON_THE_INTERFACE = ("bert", "roberta", "distilbert", "electra", "albert")
+ON_THE_INTERFACE = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert")
 """Architectures whose attention products are quantized and whose every product is of quantized tensors."""
 
 TOLERANCE = 0.02
