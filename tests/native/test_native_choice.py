@@ -86,6 +86,18 @@ def test_without_the_library(toy: Path, said: list[str], monkeypatch: pytest.Mon
         Engine(toy, engine_type="native")
 
 
+@needs_library
+def test_a_processor_that_there_are_no_kernels_for(
+    toy: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(library, "isas", lambda: [library.Isa.PORTABLE])
+    assert Engine(toy).engine_type == "onnxruntime"
+    assert len(said) == 1 and "no kernels for this processor" in said[0]
+    monkeypatch.setenv("DEEPSPARSE_ISA", "portable")
+    assert Engine(toy).engine_type == "onnxruntime"  # since the toy is no encoder
+    assert "native engine cannot run it" in said[1]
+
+
 def test_a_library_that_does_not_load(
     toy: Path, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -111,6 +111,15 @@ def isas() -> list[Isa]:
     return [isa for isa in reversed(Isa) if isa & found]
 
 
+def is_forced() -> bool:
+    """Whether `DEEPSPARSE_ISA` names an instruction set."""
+    return bool(_forced())
+
+
+def _forced() -> str:
+    return os.environ.get(ISA_VARIABLE, "").strip()
+
+
 def chosen_isa() -> Isa:
     """The best instruction set, or the one that `DEEPSPARSE_ISA` names.
 
@@ -118,7 +127,7 @@ def chosen_isa() -> Isa:
         EngineError: that one is unknown, or not to be had here.
     """
     usable = isas()
-    wanted = os.environ.get(ISA_VARIABLE, "").strip()
+    wanted = _forced()
     if not wanted:
         return usable[0]
     names = {isa.name.lower(): isa for isa in Isa if isa.name}
