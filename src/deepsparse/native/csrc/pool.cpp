@@ -111,27 +111,28 @@ Pool& Pool::instance() {
   return pool;
 }
 
-std::vector<Pool::Worker*> Pool::take(uint32_t count) {
+// Workers for a run that may have so many threads; the run's own thread is counted as busy with them.
+std::vector<Pool::Worker*> Pool::take(uint32_t threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  while (workers_.size() < count) {
+  const uint32_t count = threads > busy_ + 1 ? threads - busy_ - 1 : 0;
+  while (idle_.size() < count) {
     workers_.push_back(std::make_unique<Worker>());
     idle_.push_back(workers_.back().get());
   }
-  std::vector<Worker*> taken;
-  while (taken.size() < count && !idle_.empty()) {
-    taken.push_back(idle_.back());
-    idle_.pop_back();
-  }
+  const std::vector<Worker*> taken(idle_.end() - count, idle_.end());
+  idle_.resize(idle_.size() - count);
+  busy_ += count + 1;
   return taken;
 }
 
 void Pool::give_back(Worker* worker) {
   const std::lock_guard<std::mutex> lock(mutex_);
   idle_.push_back(worker);
+  --busy_;
 }
 
 void Pool::run(uint32_t threads, const Body& body) {
-  const std::vector<Worker*> taken = threads > 1 ? take(threads - 1) : std::vector<Worker*>{};
+  const std::vector<Worker*> taken = take(threads);
   Team team;
   std::atomic<uint32_t> at_work{static_cast<uint32_t>(taken.size())};
   for (uint32_t i = 0; i < taken.size(); ++i)
@@ -150,6 +151,8 @@ void Pool::run(uint32_t threads, const Body& body) {
       at_work.fetch_sub(1, std::memory_order_relaxed);
     }
   wait_until([&] { return at_work.load(std::memory_order_acquire) == 0; });
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --busy_;
 }
 
 }  // namespace resparse

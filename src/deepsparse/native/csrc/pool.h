@@ -57,8 +57,9 @@ class Pool {
   // The process's own.
   static Pool& instance();
 
-  // Call body(member, thread) in the caller's thread and in up to `threads` - 1 idle workers; returns when all steps
-  // are done. The body does nothing outside of steps that others rely on, and does not throw.
+  // Call body(member, thread) in the caller's thread and in up to `threads` - 1 idle workers, fewer by as many threads as
+  // other runs have; returns when all steps are done. The body does nothing outside of steps that others rely on, and
+  // does not throw.
   void run(uint32_t threads, const Body& body);
 
   Pool();
@@ -67,12 +68,13 @@ class Pool {
  private:
   struct Worker;
 
-  std::vector<Worker*> take(uint32_t count);
+  std::vector<Worker*> take(uint32_t threads);
   void give_back(Worker* worker);
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
+  uint32_t busy_ = 0;  // threads of all runs under way, their callers' included
 };
 
 }  // namespace resparse
