@@ -110,7 +110,7 @@ def prune(model: Any, sparsity: float = SPARSITY) -> None:
     import torch
 
     for path, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and ("encoder" in path or "layer" in path):
+        if isinstance(module, torch.nn.Linear) and "encoder" in path:
             with torch.no_grad():
                 module.weight.mul_(torch.rand_like(module.weight) >= sparsity)
 
