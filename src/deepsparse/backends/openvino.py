@@ -32,8 +32,8 @@ class OpenVinoBackend:
                 {
                     "INFERENCE_NUM_THREADS": resources.cores,
                     "NUM_STREAMS": resources.streams,
-                    # Left alone it computes what is not int8 in bfloat16 where the processor can: one label in
-                    # eighty was another.
+                    # Left alone it computes what is not int8 in bfloat16 where the processor can; float32 is no
+                    # slower and a little nearer to the other engines.
                     "INFERENCE_PRECISION_HINT": "f32",
                 },
             )
