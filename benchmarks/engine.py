@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from export_forms import make_model, write_files
-from lanes import Lane, copy_for, measure, ratio, start
+from lanes import Lane, add_python, engine_lane, measure, ratio
 from record import keep, table
 from resparse.console import run, say
 
@@ -35,20 +35,19 @@ def lanes_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[st
         ("openvino", "portable.onnx", arguments.openvino_python),
         ("deepsparse", "deepsparse.onnx", arguments.deepsparse_python),
     ]
-    words = ("--threads", str(arguments.threads), "--batch", str(batch), "--length", str(LENGTH))
     lanes = {}
     for engine, file, python in wanted:
         if python is None and engine in ("openvino", "deepsparse"):
             continue
         environment = {"DEEPSPARSE_CACHE": str(folder / "packed"), "DEEPSPARSE_ISA": arguments.isa or ""}
-        model = copy_for(engine, folder / file)
-        lanes[engine] = start(
+        lanes[engine] = engine_lane(
             engine,
-            "engine_worker.py",
-            [engine, str(model), *words],
-            folder / f"{engine}.log",
-            python=python,
+            engine,
+            folder / file,
             threads=arguments.threads,
+            batch=batch,
+            length=LENGTH,
+            python=python,
             environment=environment if engine == "native" else None,
         )
     return lanes
@@ -64,8 +63,6 @@ def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, 
     say(f"{name}: {batch} x {LENGTH} tokens")
     lanes = lanes_of(arguments, folder, batch)
     measure(list(lanes.values()), arguments.rounds if batch == 1 else max(3, arguments.rounds // 4))
-    for path in folder.glob("*.lane.*"):
-        path.unlink()
     labels = lanes["onnxruntime"].facts["labels"]
     return {
         "model": name,
@@ -130,16 +127,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24, help="counted bursts of five runs each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", choices=["avx2", "avx512", "amx"], help="hold the native engine to this one")
-    parser.add_argument("--openvino-python", type=Path, help="Python of an environment with openvino")
-    parser.add_argument(
-        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse 1.8.0"
-    )
+    add_python(parser, "--openvino-python", "openvino")
+    add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")
     parser.add_argument("--folder", type=Path, default=Path("runs/export_forms"), help="for models and logs")
     arguments = parser.parse_args()
-    for name in ("openvino_python", "deepsparse_python"):
-        if getattr(arguments, name) is not None:
-            # Not resolved: the Python of an environment is a link.
-            setattr(arguments, name, Path.cwd() / getattr(arguments, name))
     results = [measured(name, batch, arguments) for name in arguments.models for batch in arguments.batches]
     name = f"engine_{arguments.isa}" if arguments.isa else "engine"
     title = f"The native engine{f', held to {arguments.isa}' if arguments.isa else ''}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export_forms import make_model, write_files
-from lanes import Lane, copy_for, measure, start
+from lanes import Lane, add_python, engine_lane, measure
 from record import RESULTS, keep, table
 from resparse.console import run, say
 
@@ -47,7 +47,6 @@ def pruned(source: Path, target: Path, zeros: float) -> None:
 
 def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namespace) -> dict[str, Lane]:
     """The engines at one point."""
-    words = ("--threads", str(arguments.threads), "--batch", "1", "--length", str(length))
     lanes = {}
     for engine, form, python in (
         ("native", "portable", None),
@@ -59,13 +58,14 @@ def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namesp
         file = folder / f"{form}-{zeros}.onnx"
         if not file.is_file():
             pruned(folder / f"{form}.onnx", file, zeros)
-        lanes[engine] = start(
+        lanes[engine] = engine_lane(
             engine,
-            "engine_worker.py",
-            [engine, str(copy_for(engine, file)), *words],
-            folder / f"{engine}.log",
-            python=python,
+            engine,
+            file,
             threads=arguments.threads,
+            batch=1,
+            length=length,
+            python=python,
             environment={"DEEPSPARSE_CACHE": ""} if engine == "native" else None,
         )
     return lanes
@@ -80,8 +80,6 @@ def points(
         say(f"{zeros:.0%} zeros, {length} tokens")
         lanes = lanes_at(folder, zeros, length, arguments)
         measure(list(lanes.values()), arguments.rounds)
-        for path in folder.glob("*.lane.*"):
-            path.unlink()
         times = {engine: 1e3 * statistics.median(lane.seconds) for engine, lane in lanes.items()}
         found.append({"zeros": zeros, "length": length, "ms": times})
     return found
@@ -134,14 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=6, help="counted bursts of five runs each")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse 1.8.0"
-    )
+    add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")
     parser.add_argument("--folder", type=Path, default=Path("runs/engine_sweep"), help="for models and logs")
     arguments = parser.parse_args()
-    if arguments.deepsparse_python is not None:
-        # Not resolved: the Python of an environment is a link.
-        arguments.deepsparse_python = Path.cwd() / arguments.deepsparse_python
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not (arguments.folder / "portable.onnx").is_file():
         say("writing a BERT base")

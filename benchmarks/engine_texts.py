@@ -17,7 +17,7 @@ from typing import Any
 
 from accuracy import TASKS, run_folder
 from data import DATASETS
-from lanes import Lane, measure, start
+from lanes import Lane, add_python, measure, start
 from record import keep, table
 from resparse.console import run, say
 from sparseml.transformers import export
@@ -135,13 +135,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="only so many of each split")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse[transformers] 1.8.0"
-    )
+    add_python(parser, "--deepsparse-python", "deepsparse[transformers] 1.8.0")
     arguments = parser.parse_args()
-    if arguments.deepsparse_python is not None:
-        # Not resolved: the Python of an environment is a link.
-        arguments.deepsparse_python = Path.cwd() / arguments.deepsparse_python
     outcomes = [measured(task, arguments) for task in arguments.tasks]
     header = ["test split", "contestant at its best", "items/s", "native by it", "wanted", "labels as native"]
     keep(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lanes import OPPONENTS, Lane, copy_for, measure, ratio, start
+from lanes import OPPONENTS, Lane, add_python, engine_lane, measure, ratio
 from process import SPARSE_MODEL
 from record import keep, table
 from resparse.console import run, say
@@ -152,18 +152,16 @@ def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
         ("deepsparse int8", "deepsparse", "deepsparse.onnx", "", arguments.deepsparse_python),
         ("deepsparse SparseML's export", "deepsparse", "sparseml.onnx", "", arguments.deepsparse_python),
     ]
-    shape = ("--threads", str(arguments.threads), "--batch", str(arguments.batch))
     return [
-        start(
+        engine_lane(
             name,
-            "engine_worker.py",
-            [
-                *(engine, str(copy_for(name, folder / file)), *shape, "--length", str(arguments.length)),
-                *("--precision", precision, "--clock", arguments.clock),
-            ],
-            folder / f"{engine}.{Path(file).stem}{precision}.log",
-            python=python,
+            engine,
+            folder / file,
             threads=arguments.threads,
+            batch=arguments.batch,
+            length=arguments.length,
+            more=("--precision", precision, "--clock", arguments.clock),
+            python=python,
         )
         for name, engine, file, precision, python in wanted
         if python is not None and (folder / file).exists()
@@ -186,8 +184,6 @@ def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     say(f"{name}: measuring")
     lanes = {lane.name: lane for lane in lanes_of(arguments, folder)}
     measure(list(lanes.values()), arguments.rounds)
-    for path in folder.glob("*.lane.*"):
-        path.unlink()
     ours = lanes["onnxruntime int8"].facts["labels"]
     return {
         "model": name,
@@ -252,11 +248,9 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine that others use too"
     )
-    parser.add_argument("--openvino-python", type=Path, help="Python of an environment with openvino")
-    parser.add_argument(
-        "--deepsparse-python", type=Path, help="Python of an environment with deepsparse 1.8.0"
-    )
-    parser.add_argument("--sparseml-python", type=Path, help="Python of an environment with sparseml 1.8.0")
+    add_python(parser, "--openvino-python", "openvino")
+    add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")
+    add_python(parser, "--sparseml-python", "sparseml 1.8.0")
     parser.add_argument("--folder", type=Path, default=Path("runs/export_forms"), help="for models and logs")
     parser.add_argument("--name", default="export_forms", help="of the results")
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ round, and their median is reported.
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import shutil
@@ -32,12 +33,14 @@ class Lane:
         process: reads a line for every burst, and answers with a line.
         facts: what it told when it had started.
         seconds: of each burst: the median of its runs.
+        model: a copy of its own, removed at the end.
     """
 
     name: str
     process: subprocess.Popen[str]
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    model: Path | None = None
 
     def burst(self) -> None:
         """Let it run some times."""
@@ -65,6 +68,8 @@ class Lane:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        if self.model is not None:
+            self.model.unlink()
 
 
 def start(
@@ -109,11 +114,55 @@ def start(
     return lane
 
 
-def copy_for(lane: str, file: Path) -> Path:
-    """A copy of a model for one lane alone: DeepSparse writes into the files that it reads."""
-    copy = file.with_name(f"{lane.replace(' ', '_').replace(chr(39), '')}.lane.onnx")
+def engine_lane(
+    name: str,
+    engine: str,
+    file: Path,
+    *,
+    threads: int,
+    batch: int,
+    length: int,
+    more: Sequence[str] = (),
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Lane:
+    """Start an engine on a model, with a copy of the file: DeepSparse writes into the files that it reads.
+
+    Args:
+        name: in tables, and of copy and log.
+        engine: as engine_worker.py calls it.
+        file: the model.
+        threads, batch, length: what it runs.
+        more: further words for engine_worker.py.
+        python, environment: as for `start`.
+    """
+    plain = name.replace(" ", "_").replace("'", "")
+    copy = file.with_name(f"{plain}.lane.onnx")
     shutil.copy(file, copy)
-    return copy
+    words = [
+        engine,
+        str(copy),
+        "--threads",
+        str(threads),
+        "--batch",
+        str(batch),
+        "--length",
+        str(length),
+        *more,
+    ]
+    log = file.with_name(f"{plain}.log")
+    lane = start(
+        name, "engine_worker.py", words, log, python=python, threads=threads, environment=environment
+    )
+    lane.model = copy
+    return lane
+
+
+def add_python(parser: argparse.ArgumentParser, flag: str, has: str) -> None:
+    """An argument that names the Python of another environment. It is not resolved: that Python is a link."""
+    parser.add_argument(
+        flag, type=lambda path: Path.cwd() / path, help=f"Python of an environment with {has}"
+    )
 
 
 def measure(lanes: Sequence[Lane], rounds: int) -> None:

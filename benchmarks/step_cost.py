@@ -85,7 +85,7 @@ def work(name: str, steps: int) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    class Turns(TrainerCallback):  # type: ignore[misc]
+    class Turns(TrainerCallback):
         """Holds the loop still between steps."""
 
         resumed = 0.0

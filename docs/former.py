@@ -6,7 +6,7 @@ import importlib
 import inspect
 import tomllib
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,8 @@ def variable(name: str) -> tuple[str, str]:
     return (SAME if any(name in path.read_text(encoding="utf-8") for path in sources) else GONE), ""
 
 
-def _known(names: object, name: str) -> tuple[str, str]:
-    return (SAME if name in names else GONE), ""  # type: ignore[operator]
+def _known(names: Container[str], name: str) -> tuple[str, str]:
+    return (SAME if name in names else GONE), ""
 
 
 TABLES: Mapping[str, Callable[[], list[Row]]] = {

@@ -13,6 +13,7 @@ from resparse.distribution import refuse_foreign
 
 refuse_foreign("deepsparse")
 
+# Only now (E402): with a foreign distribution beside ours, these would be a mixture of both.
 from deepsparse.engine import Engine, compile_model  # noqa: E402
 from deepsparse.errors import DeepsparseError, EngineError, InputError, ModelError  # noqa: E402
 from deepsparse.labels import Prediction  # noqa: E402

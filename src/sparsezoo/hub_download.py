@@ -105,6 +105,7 @@ def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     What an interrupted run has left is gone on from. Under a lock that the file system does not honour, two
     processes would write one part: its checksum is then wrong, and it is fetched anew.
     """
+    # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     if file.lfs is None:
@@ -133,6 +134,8 @@ def _append(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
     """Download what a partial file lacks."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
+
+    # Public there, though its types do not say so.
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     url = hf_hub_url(repo.name, file.rfilename, repo_type=repo.kind, revision=commit, endpoint=repo.endpoint)

@@ -25,7 +25,7 @@ LANES: Final = 16
 
 
 class Isa(IntFlag):
-    """Instruction sets, the better ones later."""
+    """Instruction sets, the better ones later; AMX has no kernels yet, and is known by name only."""
 
     PORTABLE = 1
     AVX2 = 2
@@ -45,7 +45,6 @@ FORMS: Final = {
     Isa.PORTABLE: (Form.DENSE, Form.SLOTS64),
     Isa.AVX2: (Form.DENSE, Form.SLOTS16),
     Isa.AVX512: (Form.DENSE, Form.SLOTS64),
-    Isa.AMX: (Form.DENSE, Form.SLOTS64),
 }
 """The forms that the kernels of an instruction set read."""
 

@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(normal_options(words))
     config = _config(arguments)
-    # Only now, since the mistakes above should show at once.
+    # Only now, since the mistakes above should show at once; fastapi to learn whether it is there (F401).
     try:
         import fastapi  # noqa: F401
         import uvicorn

@@ -12,6 +12,8 @@ def client_settings() -> Iterator[None]:
     """Keep the clients' bars and log lines off the screen, and have no downloads counted."""
     import datasets
     from huggingface_hub import logging
+
+    # Public there, though its types do not say so.
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -47,8 +47,9 @@ def multiply_integers(model: ir.Model) -> None:
         if grids[0] is None or grids[1] is None:
             continue
         factor = right.inputs[0]
+        assert factor is not None, "it has a grid"
         if node.op_type == "Gemm":
-            factor = store(model, f"{right.inputs[0].name}{TRANSPOSED}", array_of(right.inputs[0]).T)  # type: ignore[union-attr]
+            factor = store(model, f"{factor.name}{TRANSPOSED}", array_of(factor).T)
         points = left.inputs[2], right.inputs[2]
         whole = before(node, "MatMulInteger", left.inputs[0], factor, *points, dtype=ir.DataType.INT32)
         number = before(node, "Cast", whole, to=int(ir.DataType.FLOAT))

@@ -11,7 +11,7 @@ import torch
 from sparseml.export.onnx import ExportError
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
-from sparseml.session.models import load_classifier, load_tokenizer, resolve, restore_quantization
+from sparseml.session.models import load_classifier, load_tokenizer, quantize_as_saved, resolve
 
 
 @dataclass
@@ -50,8 +50,9 @@ def load(folder: Path, length: int | None = None) -> Trained:
             f"{source.called} has no trained classifier for the {loaded.model.config.num_labels} labels of its "
             f"config.json: {', '.join(loaded.new[:3])} are missing or of another shape. Train it first."
         )
-    restore_quantization(loaded.model, source.folder)
     made = checkpoint.saved(source.folder)
+    if made is not None:
+        quantize_as_saved(loaded.model, made)
     model = loaded.model.eval()
     spoiled = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if spoiled:

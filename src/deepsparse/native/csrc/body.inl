@@ -1,5 +1,5 @@
 // The kernels that are the same for all instruction sets but for the vectors they are compiled to. Included within a
-// namespace that defines `Lanes`, sixteen integer sums:
+// namespace that defines `multiply`, as in Kernels, and `Lanes`, sixteen integer sums:
 //
 //   Lanes::begin(offsets)    start from sixteen int32, or from 0 where null
 //   add(quad, weights)       add the products of four uint8 with four int8 for each lane: weights[16][4]
@@ -44,12 +44,12 @@ void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, siz
 
 // --- what follows a product ---
 
-void finish_float(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, const float* residual,
-                  float* out, size_t stride) {
+void finish_float(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
+                  size_t stride) {
   const Floats scale = load(scales), bias = load(biases);
   for (uint32_t token = 0; token < tokens; ++token) {
     Floats value = to_floats(load(sums.values[token])) * scale + bias;
-    if (residual != nullptr) value += load(residual + token * stride);
+    if (add) value += load(out + token * stride);
     store(out + token * stride, value);
   }
 }
@@ -197,19 +197,16 @@ RESPARSE_INLINE void softmax(int32_t* scores, uint32_t tokens, float scale, cons
     store(out + i, narrowed(on_grid(load(values + i) * inverse, rounding)));
 }
 
-// Queries whose scores are held at a time.
-constexpr uint32_t kQueries = 8;
-
 void attend(const AttentionTask& task, uint8_t* scratch) {
   const size_t padded = round_up(task.tokens, kLanes);
   const uint32_t token_quads = (task.tokens + 3) / 4;
-  const size_t head = round_up(task.head_size, kLanes);
-  uint8_t* keys = scratch;
-  uint8_t* values = keys + round_up(padded * task.head_size, kAlignment);
-  uint8_t* probabilities = values + round_up(size_t{token_quads} * 4 * head, kAlignment);
-  auto* scores = reinterpret_cast<int32_t*>(probabilities + round_up(padded * kQueries, kAlignment));
-  int32_t* key_offsets = scores + padded * kQueries;
-  int32_t* value_offsets = key_offsets + padded;
+  const AttentionScratch places(task.tokens, task.head_size);
+  uint8_t* const keys = scratch;
+  uint8_t* const values = scratch + places.values;
+  uint8_t* const probabilities = scratch + places.probabilities;
+  auto* const scores = reinterpret_cast<int32_t*>(scratch + places.scores);
+  auto* const key_offsets = reinterpret_cast<int32_t*>(scratch + places.key_offsets);
+  auto* const value_offsets = reinterpret_cast<int32_t*>(scratch + places.value_offsets);
   pack_keys(task, keys, key_offsets);
   pack_values(task, values, value_offsets);
 
@@ -235,4 +232,14 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
       }
     }
   }
+}
+
+// --- the table ---
+
+void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
+              const int32_t* offsets, Sums& sums);
+
+// A constant expression: it is there when the library is loaded, and no code for these instructions runs for it.
+constexpr Kernels table(uint32_t isa) {
+  return {isa, multiply, finish_float, finish_integer, normalize, quantize, activate, attend};
 }

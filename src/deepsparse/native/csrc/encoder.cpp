@@ -25,8 +25,7 @@ uint32_t pieces(uint32_t count, uint32_t of_piece) { return (count + of_piece - 
 struct Rows {
   uint32_t count;
   size_t hidden_stride, bytes_stride;
-  Buffer<float> hidden;   // [count][hidden]: what enters a layer, and the residual
-  Buffer<float> sums;     // [count][hidden]: before a norm
+  Buffer<float> hidden;   // [count][hidden]: what enters a layer; residuals are added to it where it lies
   Buffer<uint8_t> input;  // [count][hidden], on the grid of the next linear
 
   Rows(uint32_t count, uint32_t width)
@@ -34,7 +33,6 @@ struct Rows {
         hidden_stride(round_up(width, kLanes)),
         bytes_stride(round_up(width, kColumnPad)),
         hidden(count * hidden_stride),
-        sums(count * hidden_stride),
         input(count * bytes_stride) {}
 };
 
@@ -60,7 +58,7 @@ class Pass {
         intermediate_(all_.count * intermediate_stride_) {
     uint32_t longest = 0;
     for (uint32_t text = 0; text < count; ++text) longest = std::max(longest, length_of(text));
-    scratch_size_ = round_up(attention_scratch(longest, record_.hidden / record_.heads), kAlignment);
+    scratch_size_ = AttentionScratch(longest, record_.hidden / record_.heads).size;
     scratch_ = Buffer<uint8_t>(scratch_size_ * threads);
     size_t widest = round_up(std::max(record_.hidden, record_.embedding), kColumnPad);
     for (const OpenLinear& linear : model.head) widest = std::max(widest, round_up(linear.weights.rows, kColumnPad));
@@ -110,7 +108,7 @@ class Pass {
         kernels_.quantize(row, record_.hidden, first.input, &all_.input[token * all_.bytes_stride]);
     });
     if (!projected) return;
-    to_float(team, model_.projection, embedded_input_.data(), embedded_stride_, all_.count, nullptr,
+    to_float(team, model_.projection, embedded_input_.data(), embedded_stride_, all_.count, false,
              all_.hidden.data(), all_.hidden_stride);
     team.step(all_.count, [&](uint32_t token) {
       kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, first.input,
@@ -155,12 +153,12 @@ class Pass {
     });
   }
 
+  // Into `out`, or added to what is there.
   void to_float(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-                const float* residual, float* out, size_t out_stride) {
+                bool add, float* out, size_t out_stride) {
     product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-      const size_t at = token * out_stride + size_t{group} * kLanes;
-      kernels_.finish_float(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes,
-                            residual == nullptr ? nullptr : residual + at, out + at, out_stride);
+      kernels_.finish_float(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, add,
+                            out + token * out_stride + size_t{group} * kLanes, out_stride);
     });
   }
 
@@ -188,13 +186,13 @@ class Pass {
     to_integer(team, layer.value, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.value_grid, true,
                values_.data(), all_.bytes_stride);
     attend(team, thread, record, is_last);
-    to_float(team, layer.attention_output, context_.data(), rows.bytes_stride, rows.count, rows.hidden.data(),
-             rows.sums.data(), rows.hidden_stride);
+    to_float(team, layer.attention_output, context_.data(), rows.bytes_stride, rows.count, true, rows.hidden.data(),
+             rows.hidden_stride);
     normalize(team, rows, layer.attention_norm, record.intermediate_input);
     to_integer(team, layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count, record_.activation,
                record.output_input, false, intermediate_.data(), intermediate_stride_);
-    to_float(team, layer.output, intermediate_.data(), intermediate_stride_, rows.count, rows.hidden.data(),
-             rows.sums.data(), rows.hidden_stride);
+    to_float(team, layer.output, intermediate_.data(), intermediate_stride_, rows.count, true, rows.hidden.data(),
+             rows.hidden_stride);
     normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
   }
 
@@ -231,12 +229,11 @@ class Pass {
     });
   }
 
-  // rows.hidden = norm(rows.sums), and rows.input the same on a grid.
+  // rows.hidden = norm(rows.hidden), and rows.input the same on a grid.
   void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
-      float* values = &rows.sums[row * rows.hidden_stride];
+      float* values = &rows.hidden[row * rows.hidden_stride];
       kernels_.normalize(values, record_.hidden, norm.weight, norm.bias, record_.epsilon);
-      std::memcpy(&rows.hidden[row * rows.hidden_stride], values, sizeof(float) * record_.hidden);
       kernels_.quantize(values, record_.hidden, grid, &rows.input[row * rows.bytes_stride]);
     });
   }
@@ -249,7 +246,7 @@ class Pass {
     float* out = head_.data();
     for (uint32_t i = 0; i < record_.head_linears; ++i) {
       const HeadLinear& head = record_.head[i];
-      to_float(team, model_.head[i], x, stride, text_count_, nullptr, out, head_stride_);
+      to_float(team, model_.head[i], x, stride, text_count_, false, out, head_stride_);
       const bool is_last = i + 1 == record_.head_linears;
       team.step(text_count_, [&](uint32_t text) {
         float* row = out + text * head_stride_;

@@ -24,11 +24,4 @@ const Kernels& kernels_of(uint32_t isa) {
   throw Error("this processor, or this build, has no instruction set number " + std::to_string(isa));
 }
 
-size_t attention_scratch(uint32_t tokens, uint32_t head_size) {
-  const size_t padded = round_up(tokens, kLanes), head = round_up(head_size, kLanes);
-  constexpr size_t kQueriesAtOnce = 8;
-  return 2 * round_up(padded * head, kAlignment) + round_up(padded * kQueriesAtOnce, kAlignment) +
-         sizeof(int32_t) * (padded * kQueriesAtOnce + padded + head) + 4 * kAlignment;
-}
-
 }  // namespace resparse

@@ -10,7 +10,8 @@
 
 namespace resparse {
 
-constexpr uint32_t kTile = 16;  // tokens that a kernel takes at most
+constexpr uint32_t kTile = 16;     // tokens that a kernel takes at most
+constexpr uint32_t kQueries = 8;  // queries whose scores attention holds at a time
 
 // Integer sums of one tile: [tokens][16 rows].
 struct alignas(64) Sums {
@@ -35,9 +36,9 @@ struct Kernels {
   // Sums of the tile's tokens and of the rows from 16 * `group` on, begun with `offsets` (16 of them, or null for 0).
   void (*multiply)(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);
-  // sums * scales + biases (+ residual, where given), as float.
-  void (*finish_float)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
-                       const float* residual, float* out, size_t stride);
+  // sums * scales + biases, as float: into `out`, or added to what is there.
+  void (*finish_float)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add,
+                       float* out, size_t stride);
   // activation(sums * scales + biases) on a grid of uint8, or of int8 where `is_signed`.
   void (*finish_integer)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
                          uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t stride);
@@ -47,11 +48,24 @@ struct Kernels {
   void (*quantize)(const float* row, uint32_t width, Grid grid, uint8_t* out);
   // row = activation(row)
   void (*activate)(float* row, uint32_t width, uint32_t activation);
-  // One head of one text. `scratch` has attention_scratch() bytes.
+  // One head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.
   void (*attend)(const AttentionTask& task, uint8_t* scratch);
 };
 
-size_t attention_scratch(uint32_t tokens, uint32_t head_size);
+// Where attention keeps what it needs for a head, in bytes from the beginning of its scratch memory; keys come first.
+struct AttentionScratch {
+  size_t values, probabilities, scores, key_offsets, value_offsets, size;
+
+  AttentionScratch(uint32_t tokens, uint32_t head_size) {
+    const size_t padded = round_up(tokens, kLanes), head = round_up(head_size, kLanes);
+    values = round_up(padded * head_size, kAlignment);
+    probabilities = values + round_up(round_up(tokens, 4) * head, kAlignment);
+    scores = probabilities + round_up(padded * kQueries, kAlignment);
+    key_offsets = scores + sizeof(int32_t) * padded * kQueries;
+    value_offsets = key_offsets + sizeof(int32_t) * padded;
+    size = round_up(value_offsets + sizeof(int32_t) * head, kAlignment);
+  }
+};
 
 // The table of an instruction set, which must be usable. Throws Error where there is none.
 const Kernels& kernels_of(uint32_t isa);

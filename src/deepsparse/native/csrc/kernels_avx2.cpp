@@ -115,8 +115,7 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
 }  // namespace avx2
 
 extern const Kernels kAvx2Kernels;
-const Kernels kAvx2Kernels{kAvx2,           avx2::multiply, avx2::finish_float, avx2::finish_integer,
-                           avx2::normalize, avx2::quantize, avx2::activate,     avx2::attend};
+constexpr Kernels kAvx2Kernels = avx2::table(kAvx2);
 
 }  // namespace resparse
 

@@ -80,8 +80,7 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
 }  // namespace avx512
 
 extern const Kernels kAvx512Kernels;
-const Kernels kAvx512Kernels{kAvx512,           avx512::multiply, avx512::finish_float, avx512::finish_integer,
-                             avx512::normalize, avx512::quantize, avx512::activate,     avx512::attend};
+constexpr Kernels kAvx512Kernels = avx512::table(kAvx512);
 
 }  // namespace resparse
 

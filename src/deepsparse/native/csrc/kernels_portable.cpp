@@ -65,7 +65,6 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
 }  // namespace portable
 
 extern const Kernels kPortableKernels;
-const Kernels kPortableKernels{kPortable,           portable::multiply, portable::finish_float, portable::finish_integer,
-                               portable::normalize, portable::quantize, portable::activate,     portable::attend};
+constexpr Kernels kPortableKernels = portable::table(kPortable);
 
 }  // namespace resparse
