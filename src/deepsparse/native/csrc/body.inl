@@ -2,7 +2,7 @@
 // namespace that defines `multiply`, as in Kernels, and `Lanes`, sixteen integer sums:
 //
 //   Lanes::begin(offsets)    start from sixteen int32, or from 0 where null
-//   add(quad, weights)       add the products of four uint8 with four int8 for each lane: weights[16][4]
+//   add(quad, weights)       add the products of four uint8, from memory, with four int8 for each lane: weights[16][4]
 //   store(sums)              write sixteen int32
 //
 // and kRowsAtOnce, how many of them fit the registers.
@@ -12,18 +12,15 @@
 template <uint32_t kRows>
 RESPARSE_INLINE void quads(const uint8_t* weights, uint32_t blocks, const uint8_t* x, size_t stride,
                            const int32_t* offsets, int32_t* sums, size_t sums_stride) {
-  Lanes lanes[kRows];
-  for (uint32_t row = 0; row < kRows; ++row) lanes[row].begin(offsets);
+  Several<Lanes, kRows> rows;
+  rows.each([&](Lanes& lanes, uint32_t) RESPARSE_INLINED { lanes.begin(offsets); });
   for (uint32_t block = 0; block < blocks; ++block) {
     const typename Lanes::Weights loaded = Lanes::read(weights + size_t{block} * kLanes * 4);
-#pragma GCC unroll 16
-    for (uint32_t row = 0; row < kRows; ++row) {
-      int32_t quad;
-      __builtin_memcpy(&quad, x + row * stride + size_t{block} * 4, 4);
-      lanes[row].add(quad, loaded);
-    }
+    rows.each([&](Lanes& lanes, uint32_t row) RESPARSE_INLINED {
+      lanes.add(x + row * stride + size_t{block} * 4, loaded);
+    });
   }
-  for (uint32_t row = 0; row < kRows; ++row) lanes[row].store(sums + row * sums_stride);
+  rows.each([&](Lanes& lanes, uint32_t row) RESPARSE_INLINED { lanes.store(sums + row * sums_stride); });
 }
 
 // Products of rows of uint8 with weights [blocks][16][4]: sums[rows][16].
@@ -38,8 +35,9 @@ RESPARSE_INLINE void all_quads(const uint8_t* weights, uint32_t blocks, const ui
 
 void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                     const int32_t* offsets, Sums& sums) {
-  all_quads(weights.data + size_t{group} * weights.blocks * kLanes * 4, weights.blocks, x, stride, tokens, offsets,
-            sums.values[0], kLanes);
+  const uint32_t blocks = (weights.columns + 3) / 4;
+  all_quads(weights.data + size_t{group} * blocks * kLanes * 4, blocks, x, stride, tokens, offsets, sums.values[0],
+            kLanes);
 }
 
 // --- what follows a product ---
@@ -91,25 +89,43 @@ RESPARSE_INLINE Floats load_part(const float* from, uint32_t count, float rest) 
   return load(lanes);
 }
 
-void normalize(float* row, uint32_t width, const float* weight, const float* bias, float epsilon) {
-  const uint32_t whole = width / kLanes * kLanes;
-  Floats total{};
-  for (uint32_t i = 0; i < whole; i += kLanes) total += load(row + i);
-  if (whole < width) total += load_part(row + whole, width - whole, 0.0f);
-  const float mean = sum(total) / static_cast<float>(width);
-  Floats squares{};
-  for (uint32_t i = 0; i < whole; i += kLanes) {
-    const Floats away = load(row + i) - mean;
-    squares += away * away;
+template <uint32_t kPower>
+RESPARSE_INLINE Floats deviation(Floats x, float mean) {
+  return kPower == 1 ? x - mean : (x - mean) * (x - mean);
+}
+
+// Sum of the powers of the deviations from a mean; four run side by side, since an addition takes longer than a load.
+template <uint32_t kPower>
+RESPARSE_INLINE float sum_of(const float* row, uint32_t width, float mean) {
+  Floats a{}, b{}, c{}, d{};
+  uint32_t i = 0;
+  for (; i + 4 * kLanes <= width; i += 4 * kLanes) {
+    a += deviation<kPower>(load(row + i), mean);
+    b += deviation<kPower>(load(row + i + kLanes), mean);
+    c += deviation<kPower>(load(row + i + 2 * kLanes), mean);
+    d += deviation<kPower>(load(row + i + 3 * kLanes), mean);
   }
-  if (whole < width) {
-    const Floats away = load_part(row + whole, width - whole, mean) - mean;
-    squares += away * away;
+  for (; i + kLanes <= width; i += kLanes) a += deviation<kPower>(load(row + i), mean);
+  if (i < width) b += deviation<kPower>(load_part(row + i, width - i, mean), mean);
+  return sum((a + b) + (c + d));
+}
+
+void normalize(float* row, uint32_t width, const float* weight, const float* bias, float epsilon, Grid grid,
+               uint8_t* out) {
+  const float count = static_cast<float>(width);
+  const float mean = sum_of<1>(row, width, 0.0f) / count;
+  const float variance = sum_of<2>(row, width, mean) / count;
+  const float inverse = 1.0f / std::sqrt(variance + epsilon);
+  const Rounding rounding = rounding_of(grid, false);
+  uint32_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) {
+    const Floats value = (load(row + i) - mean) * inverse * load(weight + i) + load(bias + i);
+    store(row + i, value);
+    store(out + i, narrowed(on_grid(value, rounding)));
   }
-  const float inverse = 1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + epsilon);
-  for (uint32_t i = 0; i < whole; i += kLanes)
-    store(row + i, (load(row + i) - mean) * inverse * load(weight + i) + load(bias + i));
-  for (uint32_t i = whole; i < width; ++i) row[i] = (row[i] - mean) * inverse * weight[i] + bias[i];
+  if (i == width) return;
+  for (uint32_t j = i; j < width; ++j) row[j] = (row[j] - mean) * inverse * weight[j] + bias[j];
+  store(out + i, narrowed(on_grid(load(row + i), rounding)));
 }
 
 void quantize(const float* row, uint32_t width, Grid grid, uint8_t* out) {
@@ -125,9 +141,10 @@ void activate(float* row, uint32_t width, uint32_t activation) {
 
 // For 16 columns of weights, what the zero point of the other factor adds to their sums.
 RESPARSE_INLINE void zero_point_offsets(const uint8_t* weights, uint32_t blocks, int32_t zero_point, int32_t* offsets) {
+  constexpr uint8_t kOnes[4] = {1, 1, 1, 1};
   Lanes lanes;
   lanes.begin(nullptr);
-  for (uint32_t block = 0; block < blocks; ++block) lanes.add(0x01010101, Lanes::read(weights + size_t{block} * kLanes * 4));
+  for (uint32_t block = 0; block < blocks; ++block) lanes.add(kOnes, Lanes::read(weights + size_t{block} * kLanes * 4));
   lanes.store(offsets);
   store(offsets, load(offsets) * -zero_point);
 }
@@ -168,33 +185,40 @@ RESPARSE_INLINE void pack_values(const AttentionTask& task, uint8_t* packed, int
   }
 }
 
-// Softmax of scores, on the grid of the probabilities; the scores are overwritten.
-RESPARSE_INLINE void softmax(int32_t* scores, uint32_t tokens, float scale, const Rounding& rounding, uint8_t* out) {
-  const uint32_t padded = static_cast<uint32_t>(round_up(tokens, kLanes));
-  constexpr float kNever = -3.0e38f;
+// Softmax of rows of scores times `scale`, on the grid of the probabilities; the scores are overwritten. Each step is done
+// for all rows before the next, since its end takes long to arrive. Not inlined, so that the registers are its own.
+__attribute__((noinline)) void softmax(int32_t* scores, uint32_t rows, uint32_t tokens, float scale, Grid grid,
+                                       uint8_t* out) {
+  const size_t padded = round_up(tokens, kLanes);
+  constexpr int32_t kNever = -(1 << 30);
+  const float in_twos = scale * 1.44269504088896341f;
+  const Rounding rounding = rounding_of(grid, false);
   float* values = reinterpret_cast<float*>(scores);
-  Floats most = all(kNever);
-  for (uint32_t i = 0; i < padded; i += kLanes) {
-    Floats value = to_floats(load(scores + i)) * scale;
-    if (tokens - i < kLanes) {
-      Ints lane;
-      for (int32_t j = 0; j < static_cast<int32_t>(kLanes); ++j) lane[j] = j;
-      value = lane < static_cast<int32_t>(tokens - i) ? value : all(kNever);
+  int32_t tops[kQueries];
+  float totals[kQueries];
+  for (uint32_t row = 0; row < rows; ++row) {
+    int32_t* of_row = scores + row * padded;
+    for (size_t i = tokens; i < padded; ++i) of_row[i] = kNever;
+    Ints most = all(kNever);
+    for (size_t i = 0; i < padded; i += kLanes) most = larger(most, load(of_row + i));
+    tops[row] = greatest(most);
+  }
+  for (uint32_t row = 0; row < rows; ++row) {
+    Floats total{};
+    for (size_t i = row * padded; i < (row + 1) * padded; i += kLanes) {
+      const Floats power = larger(to_floats(load(scores + i) - tops[row]) * in_twos, all(-126.0f));
+      const Floats shifted = power + kRounder;
+      const Floats value = power_of_two(shifted, power - (shifted - kRounder));
+      total += value;
+      store(values + i, value);
     }
-    most = larger(most, value);
-    store(values + i, value);
+    totals[row] = sum(total);
   }
-  const float top = greatest(most);
-  Floats total{};
-  for (uint32_t i = 0; i < padded; i += kLanes) {
-    Floats value = load(values + i) - top;
-    value = value < -87.0f ? Floats{} : exponential(value);
-    total += value;
-    store(values + i, value);
+  for (uint32_t row = 0; row < rows; ++row) {
+    const Floats factor = rounding.inverse * (1.0f / totals[row]);
+    for (size_t i = row * padded; i < (row + 1) * padded; i += kLanes)
+      store(out + i, narrowed(on_grid(load(values + i), factor, rounding)));
   }
-  const float inverse = 1.0f / sum(total);
-  for (uint32_t i = 0; i < padded; i += kLanes)
-    store(out + i, narrowed(on_grid(load(values + i) * inverse, rounding)));
 }
 
 void attend(const AttentionTask& task, uint8_t* scratch) {
@@ -210,7 +234,6 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
   pack_keys(task, keys, key_offsets);
   pack_values(task, values, value_offsets);
 
-  const Rounding probability = rounding_of(task.probabilities_grid, false);
   const Rounding context = rounding_of(task.context_grid, false);
   for (uint32_t first = 0; first < task.query_count; first += kQueries) {
     const uint32_t rows = task.query_count - first < kQueries ? task.query_count - first : kQueries;
@@ -218,8 +241,7 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
     for (size_t key = 0; key < padded; key += kLanes)
       all_quads(keys + key * task.head_size, task.head_size / 4, queries, task.query_stride, rows, key_offsets + key,
                 scores + key, padded);
-    for (uint32_t row = 0; row < rows; ++row)
-      softmax(scores + row * padded, task.tokens, task.score_scale, probability, probabilities + row * padded);
+    softmax(scores, rows, task.tokens, task.score_scale, task.probabilities_grid, probabilities);
     for (size_t column = 0; column < task.head_size; column += kLanes) {
       int32_t sums[kQueries * kLanes];
       all_quads(values + column * token_quads * 4, token_quads, probabilities, padded, rows, value_offsets + column,

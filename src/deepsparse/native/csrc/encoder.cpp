@@ -101,11 +101,9 @@ class Pass {
       if (model_.types.count != 0) add_row(model_.types, texts_.types == nullptr ? 0 : texts_.types[at], row);
       add_row(model_.positions, texts_.positions[at], row);
       kernels_.normalize(row, record_.embedding, model_.embedding_norm.weight, model_.embedding_norm.bias,
-                         record_.epsilon);
-      if (projected)
-        kernels_.quantize(row, record_.embedding, record_.projection_input, &embedded_input_[token * embedded_stride_]);
-      else
-        kernels_.quantize(row, record_.hidden, first.input, &all_.input[token * all_.bytes_stride]);
+                         record_.epsilon, projected ? record_.projection_input : first.input,
+                         projected ? &embedded_input_[token * embedded_stride_]
+                                   : &all_.input[token * all_.bytes_stride]);
     });
     if (!projected) return;
     to_float(team, model_.projection, embedded_input_.data(), embedded_stride_, all_.count, false,
@@ -134,11 +132,11 @@ class Pass {
   void product(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
                const Finish& finish) {
     const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
-    const uint32_t across = pieces(groups, kGroupsOfPiece);
-    team.step(across * pieces(tokens, kTokensOfPiece), [&](uint32_t piece) {
-      const uint32_t first_group = piece % across * kGroupsOfPiece;
+    const uint32_t across = pieces(tokens, kTokensOfPiece);
+    team.step(across * pieces(groups, kGroupsOfPiece), [&](uint32_t piece) {
+      const uint32_t first_group = piece / across * kGroupsOfPiece;
       const uint32_t last_group = std::min(first_group + kGroupsOfPiece, groups);
-      const uint32_t first = piece / across * kTokensOfPiece;
+      const uint32_t first = piece % across * kTokensOfPiece;
       const uint32_t last = std::min(first + kTokensOfPiece, tokens);
       Sums sums;
       // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
@@ -232,9 +230,8 @@ class Pass {
   // rows.hidden = norm(rows.hidden), and rows.input the same on a grid.
   void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
-      float* values = &rows.hidden[row * rows.hidden_stride];
-      kernels_.normalize(values, record_.hidden, norm.weight, norm.bias, record_.epsilon);
-      kernels_.quantize(values, record_.hidden, grid, &rows.input[row * rows.bytes_stride]);
+      kernels_.normalize(&rows.hidden[row * rows.hidden_stride], record_.hidden, norm.weight, norm.bias,
+                         record_.epsilon, grid, &rows.input[row * rows.bytes_stride]);
     });
   }
 

@@ -19,7 +19,7 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
 
@@ -29,8 +29,8 @@ enum Isa : uint32_t { kPortable = 1, kAvx2 = 2, kAvx512 = 4 };
 // How the weights of a matrix are packed; see pack.h.
 enum Form : uint32_t {
   kDense = 1,    // groups of 16 rows, all weights
-  kSlots64 = 2,  // groups of 16 rows, non-zeros with their place in a block of 64 columns
-  kSlots16 = 3,  // groups of 8 rows, non-zeros with their place in a block of 16 columns
+  kSlots64 = 2,  // groups of 16 rows, non-zeros with their place in a window of 64 columns
+  kSlots16 = 3,  // groups of 8 rows, non-zeros with their place in a window of 16 columns
 };
 
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };

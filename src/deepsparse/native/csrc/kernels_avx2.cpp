@@ -28,6 +28,8 @@ namespace avx2 {
 
 #include "vectors.inl"
 
+RESPARSE_INLINE Floats quotient(Floats a, Floats b) { return a / b; }
+
 constexpr uint32_t kRowsAtOnce = 2;
 
 // Two partial sums a lane: four vectors of four lanes.
@@ -45,16 +47,18 @@ struct Lanes {
           _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 16 * part)));
     return weights;
   }
-  inline __attribute__((always_inline)) void begin(const int32_t* offsets) {
+  inline RESPARSE_INLINED void begin(const int32_t* offsets) {
     for (__m256i& part : sums) part = _mm256_setzero_si256();
     offsets_ = offsets;
   }
-  inline __attribute__((always_inline)) void add(int32_t quad, const Weights& weights) {
-    const __m256i bytes = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
+  inline RESPARSE_INLINED void add(const uint8_t* quad, const Weights& weights) {
+    int32_t four;
+    __builtin_memcpy(&four, quad, sizeof four);
+    const __m256i bytes = _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
     for (int part = 0; part < 4; ++part)
       sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(bytes, weights.parts[part]));
   }
-  inline __attribute__((always_inline)) void store(int32_t* to) const {
+  inline RESPARSE_INLINED void store(int32_t* to) const {
     for (int half = 0; half < 2; ++half) {
       const __m256i mixed = _mm256_hadd_epi32(sums[2 * half], sums[2 * half + 1]);
       __m256i ordered = _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
@@ -77,22 +81,21 @@ void slots(const Packed& weights, uint32_t group, const uint8_t* x, size_t strid
     lanes[token] = offsets == nullptr ? _mm256_setzero_si256()
                                       : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(offsets));
   const __m256i zeros = _mm256_set1_epi16(static_cast<int16_t>(0x8000));
-  const uint8_t* slot = weights.data + size_t{weights.starts[group]} * 32;
-  const uint8_t* counts = weights.counts + size_t{group} * weights.blocks;
-  for (uint32_t block = 0; block < weights.blocks; ++block, x += 16)
-    for (uint32_t left = counts[block]; left > 0; --left, slot += 32) {
-      const __m256i places =
-          _mm256_or_si256(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot))), zeros);
-      const __m256i values =
-          _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot + 16)));
+  constexpr Shape kShape = shape_of(kSlots16);
+  const uint32_t first = weights.starts[group], end = weights.starts[group + 1];
+  const uint8_t* slot = weights.data + size_t{first} * kShape.slot_bytes();
+  for (uint32_t i = first; i < end; ++i, slot += kShape.slot_bytes()) {
+    const __m256i places =
+        _mm256_or_si256(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot))), zeros);
+    const __m256i values = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(slot + 16)));
+    const uint8_t* from = x + size_t{weights.windows[i]} * kShape.step;
 #pragma GCC unroll 8
-      for (uint32_t token = 0; token < kTokens; ++token) {
-        const __m256i bytes = _mm256_broadcastsi128_si256(
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + token * stride)));
-        lanes[token] =
-            _mm256_add_epi32(lanes[token], _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, places), values));
-      }
+    for (uint32_t token = 0; token < kTokens; ++token) {
+      const __m256i bytes =
+          _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + token * stride)));
+      lanes[token] = _mm256_add_epi32(lanes[token], _mm256_madd_epi16(_mm256_shuffle_epi8(bytes, places), values));
     }
+  }
   for (uint32_t token = 0; token < kTokens; ++token)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + token * kLanes), lanes[token]);
 }

@@ -15,6 +15,8 @@ namespace portable {
 
 #include "vectors.inl"
 
+RESPARSE_INLINE Floats quotient(Floats a, Floats b) { return a / b; }
+
 constexpr uint32_t kRowsAtOnce = 4;
 
 struct Lanes {
@@ -25,12 +27,10 @@ struct Lanes {
   void begin(const int32_t* offsets) {
     for (uint32_t lane = 0; lane < kLanes; ++lane) sums[lane] = offsets == nullptr ? 0 : offsets[lane];
   }
-  void add(int32_t quad, Weights weights) {
-    uint8_t bytes[4];
-    std::memcpy(bytes, &quad, 4);
+  void add(const uint8_t* quad, Weights weights) {
     for (uint32_t lane = 0; lane < kLanes; ++lane)
       for (uint32_t i = 0; i < 4; ++i)
-        sums[lane] += int32_t{bytes[i]} * int32_t{static_cast<int8_t>(weights[lane * 4 + i])};
+        sums[lane] += int32_t{quad[i]} * int32_t{static_cast<int8_t>(weights[lane * 4 + i])};
   }
   void store(int32_t* to) const { std::memcpy(to, sums, sizeof sums); }
 };
@@ -48,16 +48,13 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
   for (uint32_t part = 0; part < kLanes / shape.group_rows; ++part) {
     const uint32_t at = group * (kLanes / shape.group_rows) + part;
     const uint8_t* slot = weights.data + size_t{weights.starts[at]} * shape.slot_bytes();
-    for (uint32_t block = 0; block < weights.blocks; ++block)
-      for (uint32_t left = weights.counts[size_t{at} * weights.blocks + block]; left > 0; --left) {
-        for (uint32_t i = 0; i < lanes; ++i) {
-          const int32_t weight = static_cast<int8_t>(slot[lanes + i]);
-          const size_t column = size_t{block} * shape.block_columns + slot[i] % shape.block_columns;
-          for (uint32_t token = 0; token < tokens; ++token)
-            sums.values[token][part * shape.group_rows + i / shape.per_slot] +=
-                weight * int32_t{x[token * stride + column]};
-        }
-        slot += shape.slot_bytes();
+    for (uint32_t j = weights.starts[at]; j < weights.starts[at + 1]; ++j, slot += shape.slot_bytes())
+      for (uint32_t i = 0; i < lanes; ++i) {
+        const int32_t weight = static_cast<int8_t>(slot[lanes + i]);
+        const size_t column = size_t{weights.windows[j]} * shape.step + slot[i] % shape.window;
+        for (uint32_t token = 0; token < tokens; ++token)
+          sums.values[token][part * shape.group_rows + i / shape.per_slot] +=
+              weight * int32_t{x[token * stride + column]};
       }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,128 +11,167 @@
 namespace resparse {
 namespace {
 
-struct Layout {
-  Shape shape;
-  uint32_t groups, blocks;
-  size_t counts_at, slots_at;
-};
-
-Layout layout_of(uint32_t form, uint32_t rows, uint32_t columns) {
+void check(uint32_t form, uint32_t rows, uint32_t columns) {
   if (form != kDense && form != kSlots64 && form != kSlots16)
     throw Error("no such form of weights: " + std::to_string(form));
   if (rows == 0 || columns == 0 || rows > kMaxSide || columns > kMaxSide)
     throw Error("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) + " cannot be packed");
-  Layout layout{};
-  layout.shape = shape_of(form);
-  // Rows are padded to whole vectors, whatever the group.
-  layout.groups = static_cast<uint32_t>(round_up(rows, kLanes)) / layout.shape.group_rows;
-  layout.blocks = (columns + layout.shape.block_columns - 1) / layout.shape.block_columns;
-  if (form != kDense) {
-    layout.counts_at = round_up(sizeof(uint32_t) * (layout.groups + 1), kAlignment);
-    layout.slots_at = layout.counts_at + round_up(size_t{layout.groups} * layout.blocks, kAlignment);
+}
+
+// Rows are padded to whole vectors, whatever the group.
+uint32_t groups_of(const Shape& shape, uint32_t rows) {
+  return static_cast<uint32_t>(round_up(rows, kLanes)) / shape.group_rows;
+}
+
+// Where the parts of a matrix in slots begin.
+struct Layout {
+  size_t slots, windows, size;
+
+  Layout(const Shape& shape, uint32_t groups, size_t slot_count)
+      : slots(round_up(sizeof(uint32_t) * (size_t{groups} + 1), kAlignment)),
+        windows(slots + round_up(slot_count * shape.slot_bytes(), kAlignment)),
+        size(windows + round_up(sizeof(uint16_t) * slot_count, kAlignment)) {}
+};
+
+// The last window that begins within the columns that inputs are readable to.
+uint32_t last_window(const Shape& shape, uint32_t columns) {
+  return (static_cast<uint32_t>(round_up(columns, kColumnPad)) - shape.window) / shape.step;
+}
+
+// The rows of a group, whose non-zeros are taken from the left.
+class Group {
+ public:
+  Group(const Shape& shape, const int8_t* weights, uint32_t rows, uint32_t columns, uint32_t group)
+      : shape_(shape), last_(last_window(shape, columns)) {
+    const uint32_t first = group * shape.group_rows, end = std::min(first + shape.group_rows, rows);
+    rows_.reserve(shape.group_rows);
+    for (uint32_t row = first; row < end; ++row) rows_.emplace_back(weights + size_t{row} * columns, columns);
   }
-  return layout;
-}
 
-uint32_t non_zeros(const int8_t* weights, uint32_t count) {
-  return static_cast<uint32_t>(count - std::count(weights, weights + count, 0));
-}
+  // The window of the next slot: the leftmost that is needed. None where all has been taken.
+  std::optional<uint32_t> window() const {
+    uint32_t column = kNoColumn;
+    for (const Row& row : rows_) column = std::min(column, *row.next);
+    if (column == kNoColumn) return std::nullopt;
+    return std::min(column / shape_.step, last_);
+  }
 
-// Slots that a group needs for each of its blocks.
-std::vector<uint8_t> count_slots(const Layout& layout, const int8_t* weights, uint32_t rows, uint32_t columns) {
-  const Shape& shape = layout.shape;
-  std::vector<uint8_t> counts(size_t{layout.groups} * layout.blocks, 0);
-  for (uint32_t row = 0; row < rows; ++row) {
-    uint8_t* of_group = counts.data() + size_t{row / shape.group_rows} * layout.blocks;
-    for (uint32_t block = 0; block < layout.blocks; ++block) {
-      const uint32_t column = block * shape.block_columns;
-      const uint32_t found =
-          non_zeros(weights + size_t{row} * columns + column, std::min(shape.block_columns, columns - column));
-      const auto slots = static_cast<uint8_t>((found + shape.per_slot - 1) / shape.per_slot);
-      of_group[block] = std::max(of_group[block], slots);
+  // Take what every row has next in that window: take(lane, place in the window, weight).
+  template <typename Take>
+  void take(uint32_t window, const Take& take) {
+    const uint32_t start = window * shape_.step, end = start + shape_.window;
+    for (uint32_t row = 0; row < rows_.size(); ++row)
+      for (uint32_t i = 0; i < shape_.per_slot && *rows_[row].next < end; ++i, ++rows_[row].next)
+        take(row * shape_.per_slot + i, *rows_[row].next - start, rows_[row].weights[*rows_[row].next]);
+  }
+
+ private:
+  static constexpr uint32_t kNoColumn = ~0u;
+
+  struct Row {
+    const int8_t* weights;
+    std::vector<uint32_t> columns;  // of the non-zeros, and kNoColumn
+    const uint32_t* next;
+
+    Row(const int8_t* weights, uint32_t width) : weights(weights), columns(width + 1) {
+      size_t count = 0;
+      for (uint32_t column = 0; column < width; ++column) {
+        columns[count] = column;
+        count += weights[column] != 0;
+      }
+      columns[count] = kNoColumn;
+      next = columns.data();
     }
-  }
-  return counts;
-}
+  };
 
-void fill_block(const Layout& layout, const int8_t* weights, uint32_t rows, uint32_t columns, uint32_t group,
-                uint32_t block, uint8_t* slots) {
-  const Shape& shape = layout.shape;
-  const uint32_t lanes = shape.group_rows * shape.per_slot;
-  const uint32_t column = block * shape.block_columns;
-  const uint32_t width = std::min(shape.block_columns, columns - column);
-  for (uint32_t lane = 0; lane < shape.group_rows; ++lane) {
-    const uint32_t row = group * shape.group_rows + lane;
-    if (row >= rows) break;
-    const int8_t* values = weights + size_t{row} * columns + column;
-    uint32_t found = 0;
-    for (uint32_t place = 0; place < width; ++place) {
-      if (values[place] == 0) continue;
-      uint8_t* slot = slots + size_t{found / shape.per_slot} * shape.slot_bytes();
-      const uint32_t at = lane * shape.per_slot + found % shape.per_slot;
-      slot[at] = static_cast<uint8_t>(place);
-      std::memcpy(slot + lanes + at, values + place, 1);
-      ++found;
-    }
-  }
-}
+  Shape shape_;
+  uint32_t last_;
+  std::vector<Row> rows_;
+};
 
-void pack_dense(const Layout& layout, const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
+size_t dense_size(uint32_t rows, uint32_t columns) { return round_up(rows, kLanes) * round_up(columns, 4); }
+
+void pack_dense(const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
+  const size_t blocks = (columns + 3) / 4;
+  std::memset(out, 0, dense_size(rows, columns));
   for (uint32_t row = 0; row < rows; ++row) {
-    uint8_t* group = out + size_t{row / kLanes} * layout.blocks * kLanes * 4;
+    uint8_t* group = out + size_t{row / kLanes} * blocks * kLanes * 4;
     for (uint32_t column = 0; column < columns; ++column)
       std::memcpy(group + (size_t{column / 4} * kLanes + row % kLanes) * 4 + column % 4,
                   weights + size_t{row} * columns + column, 1);
   }
 }
 
+size_t count_slots(const Shape& shape, const int8_t* weights, uint32_t rows, uint32_t columns) {
+  size_t count = 0;
+  for (uint32_t i = 0; i < groups_of(shape, rows); ++i) {
+    Group group(shape, weights, rows, columns, i);
+    for (auto window = group.window(); window; window = group.window(), ++count)
+      group.take(*window, [](uint32_t, uint32_t, int8_t) {});
+  }
+  return count;
+}
+
+void pack_slots(const Shape& shape, const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
+  const uint32_t lanes = shape.group_rows * shape.per_slot, groups = groups_of(shape, rows);
+  auto* const starts = reinterpret_cast<uint32_t*>(out);
+  uint8_t* slot = out + Layout(shape, groups, 0).slots;
+  std::vector<uint16_t> windows;
+  std::memset(out, 0, slot - out);
+  for (uint32_t i = 0; i < groups; ++i) {
+    Group group(shape, weights, rows, columns, i);
+    for (auto window = group.window(); window; window = group.window(), slot += shape.slot_bytes()) {
+      std::memset(slot, 0, shape.slot_bytes());
+      group.take(*window, [&](uint32_t lane, uint32_t place, int8_t weight) {
+        slot[lane] = static_cast<uint8_t>(place);
+        slot[lanes + lane] = static_cast<uint8_t>(weight);
+      });
+      windows.push_back(static_cast<uint16_t>(*window));
+    }
+    starts[i + 1] = static_cast<uint32_t>(windows.size());
+  }
+  const Layout layout(shape, groups, windows.size());
+  std::memset(slot, 0, out + layout.size - slot);
+  std::copy(windows.begin(), windows.end(), reinterpret_cast<uint16_t*>(out + layout.windows));
+}
+
 }  // namespace
 
 size_t packed_size(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns) {
-  const Layout layout = layout_of(form, rows, columns);
-  if (form == kDense) return size_t{layout.groups} * layout.blocks * kLanes * 4;
-  size_t slots = 0;
-  for (const uint8_t count : count_slots(layout, weights, rows, columns)) slots += count;
-  return layout.slots_at + round_up(slots * layout.shape.slot_bytes(), kAlignment);
+  check(form, rows, columns);
+  if (form == kDense) return dense_size(rows, columns);
+  const Shape shape = shape_of(form);
+  return Layout(shape, groups_of(shape, rows), count_slots(shape, weights, rows, columns)).size;
 }
 
 void pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
-  const Layout layout = layout_of(form, rows, columns);
-  std::memset(out, 0, packed_size(form, weights, rows, columns));
-  if (form == kDense) return pack_dense(layout, weights, rows, columns, out);
-  const std::vector<uint8_t> counts = count_slots(layout, weights, rows, columns);
-  std::copy(counts.begin(), counts.end(), out + layout.counts_at);
-  uint32_t slot = 0;
-  for (uint32_t group = 0; group < layout.groups; ++group) {
-    std::memcpy(out + sizeof(uint32_t) * group, &slot, sizeof slot);
-    for (uint32_t block = 0; block < layout.blocks; ++block) {
-      fill_block(layout, weights, rows, columns, group, block,
-                 out + layout.slots_at + size_t{slot} * layout.shape.slot_bytes());
-      slot += counts[size_t{group} * layout.blocks + block];
-    }
-  }
-  std::memcpy(out + sizeof(uint32_t) * layout.groups, &slot, sizeof slot);
+  check(form, rows, columns);
+  if (form == kDense)
+    pack_dense(weights, rows, columns, out);
+  else
+    pack_slots(shape_of(form), weights, rows, columns, out);
 }
 
 Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
-  const Layout layout = layout_of(form, rows, columns);
-  Packed result{form, rows, columns, layout.groups, layout.blocks, nullptr, nullptr, packed};
+  check(form, rows, columns);
+  const Shape shape = shape_of(form);
+  Packed result{form, rows, columns, groups_of(shape, rows), nullptr, nullptr, packed};
   if (form == kDense) {
-    if (size < size_t{layout.groups} * layout.blocks * kLanes * 4) throw Error("packed weights are cut short");
+    if (size < dense_size(rows, columns)) throw Error("packed weights are cut short");
     return result;
   }
-  if (size < layout.slots_at) throw Error("packed weights are cut short");
+  if (size < Layout(shape, result.groups, 0).size) throw Error("packed weights are cut short");
   result.starts = reinterpret_cast<const uint32_t*>(packed);
-  result.counts = packed + layout.counts_at;
-  result.data = packed + layout.slots_at;
-  const size_t most = (size - layout.slots_at) / layout.shape.slot_bytes();
-  size_t slot = 0;
-  for (uint32_t group = 0; group < layout.groups; ++group) {
-    if (result.starts[group] != slot) throw Error("packed weights are damaged");
-    for (uint32_t block = 0; block < layout.blocks; ++block)
-      slot += result.counts[size_t{group} * layout.blocks + block];
-  }
-  if (result.starts[layout.groups] != slot || slot > most) throw Error("packed weights are damaged");
+  for (uint32_t group = 0; group < result.groups; ++group)
+    if (result.starts[group] > result.starts[group + 1]) throw Error("packed weights are damaged");
+  const size_t slots = result.starts[result.groups];
+  const Layout layout(shape, result.groups, slots);
+  if (result.starts[0] != 0 || size < layout.size) throw Error("packed weights are damaged");
+  result.windows = reinterpret_cast<const uint16_t*>(packed + layout.windows);
+  result.data = packed + layout.slots;
+  const uint32_t last = last_window(shape, columns);
+  for (size_t slot = 0; slot < slots; ++slot)
+    if (result.windows[slot] > last) throw Error("packed weights are damaged");
   return result;
 }
 

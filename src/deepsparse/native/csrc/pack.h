@@ -1,16 +1,18 @@
 // Weights as the kernels read them.
 //
 // Lanes of a vector are rows of the matrix. A slot gives every row of a group a few of its non-zeros that lie in the
-// same block of columns: their places in the block, by which the input's bytes are shuffled into the rows' lanes, and
-// their values, by which these are multiplied. A group has as many slots for a block as its fullest row needs; shorter
-// rows are filled up with zero weights.
+// same window of columns: their places in the window, by which the input's bytes are shuffled into the rows' lanes, and
+// their values, by which these are multiplied. Where a row has fewer left, zero weights fill its lanes.
 //
-//   form      rows of a group   columns of a block   non-zeros of a row in a slot   bytes of a slot
-//   kSlots64  16                64                   4                              64 places + 64 weights
-//   kSlots16  8                 16                   2                              16 places + 16 weights
+// Windows overlap, so that a row with few non-zeros in one goes on to its next ones while the others catch up; with
+// blocks that do not overlap, every block would take as many slots as its fullest row (at 90 % zeros a third more).
 //
-// Packed: uint32 starts[groups + 1], counted in slots; uint8 counts[groups][blocks]; the slots. Each part begins at a
-// multiple of 64 bytes.
+//   form      rows of a group   columns of a window   windows begin every   non-zeros of a row in a slot
+//   kSlots64  16                64                    32 columns            4
+//   kSlots16  8                 16                    8 columns             2
+//
+// Packed: uint32 starts[groups + 1], counted in slots; the slots, each its places (a byte each) and then its weights;
+// uint16 windows[slots]. Each part begins at a multiple of 64 bytes.
 //
 // kDense has no slots: int8 weights[groups of 16][columns / 4][16 rows][4 columns].
 
@@ -26,24 +28,24 @@ namespace resparse {
 constexpr size_t kAlignment = 64;
 constexpr uint32_t kLanes = 16;         // rows are padded to a multiple of these
 constexpr uint32_t kColumnPad = 64;     // rows of inputs are readable up to a multiple of these
-constexpr uint32_t kMaxSide = 1 << 20;  // of a matrix
+constexpr uint32_t kMaxSide = 1 << 19;  // of a matrix: its windows can be counted in 16 bits
 
-inline size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+constexpr size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
 struct Shape {
-  uint32_t group_rows, block_columns, per_slot;
-  uint32_t slot_bytes() const { return 2 * group_rows * per_slot; }
+  uint32_t group_rows, window, step, per_slot;
+  constexpr uint32_t slot_bytes() const { return 2 * group_rows * per_slot; }
 };
 
-inline Shape shape_of(uint32_t form) {
-  return form == kSlots64 ? Shape{16, 64, 4} : form == kSlots16 ? Shape{8, 16, 2} : Shape{16, 4, 4};
+constexpr Shape shape_of(uint32_t form) {
+  return form == kSlots64 ? Shape{16, 64, 32, 4} : form == kSlots16 ? Shape{8, 16, 8, 2} : Shape{16, 4, 4, 4};
 }
 
 // A packed matrix, taken apart; points into memory that is somebody else's.
 struct Packed {
-  uint32_t form = 0, rows = 0, columns = 0, groups = 0, blocks = 0;
+  uint32_t form = 0, rows = 0, columns = 0, groups = 0;
   const uint32_t* starts = nullptr;
-  const uint8_t* counts = nullptr;
+  const uint16_t* windows = nullptr;
   const uint8_t* data = nullptr;  // slots, or dense weights
 };
 

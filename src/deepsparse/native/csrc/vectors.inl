@@ -1,7 +1,8 @@
 // Sixteen lanes of float and int32, by the vector extension of GCC and Clang; and the functions of them that a
 // transformer needs. Included by the kernels of each instruction set, within their own namespace.
 
-#define RESPARSE_INLINE static inline __attribute__((always_inline))
+#define RESPARSE_INLINED __attribute__((always_inline))
+#define RESPARSE_INLINE static inline RESPARSE_INLINED
 
 using Floats = float __attribute__((vector_size(64)));
 using Ints = int32_t __attribute__((vector_size(64)));
@@ -21,45 +22,65 @@ RESPARSE_INLINE void store(float* to, Floats value) { __builtin_memcpy(to, &valu
 RESPARSE_INLINE void store(int32_t* to, Ints value) { __builtin_memcpy(to, &value, sizeof value); }
 RESPARSE_INLINE void store(uint8_t* to, Bytes value) { __builtin_memcpy(to, &value, sizeof value); }
 
+// a / b within a unit of the last digit or two, for finite numbers; of the instruction set.
+RESPARSE_INLINE Floats quotient(Floats a, Floats b);
+
 RESPARSE_INLINE Floats all(float value) { return Floats{} + value; }
+RESPARSE_INLINE Ints all(int32_t value) { return Ints{} + value; }
 RESPARSE_INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 RESPARSE_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+RESPARSE_INLINE Ints larger(Ints a, Ints b) { return a > b ? a : b; }
 RESPARSE_INLINE Floats magnitude(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & 0x7fffffff); }
 
+// Both halves of a vector, for reductions.
+template <typename Half, typename Whole>
+struct Halves {
+  Half low, high;
+  inline RESPARSE_INLINED explicit Halves(Whole whole) {
+    __builtin_memcpy(&low, &whole, sizeof low);
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&whole) + sizeof low, sizeof high);
+  }
+};
+
 RESPARSE_INLINE float sum(Floats x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  return lanes[0];
+  using Eight = float __attribute__((vector_size(32)));
+  using Four = float __attribute__((vector_size(16)));
+  const Halves<Eight, Floats> halves(x);
+  const Halves<Four, Eight> quarters(halves.low + halves.high);
+  const Four four = quarters.low + quarters.high;
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
-RESPARSE_INLINE float greatest(Floats x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
-  return lanes[0];
+RESPARSE_INLINE int32_t greatest(Ints x) {
+  using Eight = int32_t __attribute__((vector_size(32)));
+  using Four = int32_t __attribute__((vector_size(16)));
+  const Halves<Eight, Ints> halves(x);
+  const Halves<Four, Eight> quarters(halves.low > halves.high ? halves.low : halves.high);
+  const Four four = quarters.low > quarters.high ? quarters.low : quarters.high;
+  const int32_t even = four[0] > four[2] ? four[0] : four[2], odd = four[1] > four[3] ? four[1] : four[3];
+  return even > odd ? even : odd;
 }
 
 // Adding this rounds half to even to a whole number, which is then found in the low bits; for values below 2^22.
 constexpr float kRounder = 12582912.0f;
 constexpr int32_t kRounderBits = 0x4b400000;
 
-// exp, relative error about 1e-7: Cody and Waite's reduction, and the polynomial of Cephes' expf.
+// 2^(n + r) for a whole n and r within half of 1, relative error 1e-7; `shifted` is n + kRounder. Minimax polynomial.
+RESPARSE_INLINE Floats power_of_two(Floats shifted, Floats r) {
+  Floats p = all(1.53458124e-4f);
+  p = p * r + 1.33999309e-3f;
+  p = p * r + 9.61848907e-3f;
+  p = p * r + 5.55032864e-2f;
+  p = p * r + 2.40226462e-1f;
+  p = p * r + 6.93147182e-1f;
+  p = p * r + 1.0f;
+  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + (reinterpret_cast<Ints>(shifted) << 23));
+}
+
 RESPARSE_INLINE Floats exponential(Floats x) {
+  constexpr float kHigh = 1.44269502f, kLow = 1.92596299e-8f;  // of 1 / log(2)
   x = smaller(larger(x, all(-87.0f)), all(88.0f));
-  const Floats shifted = x * 1.44269504088896341f + kRounder;
-  const Floats n = shifted - kRounder;
-  const Floats r = x - n * 0.693359375f - n * -2.12194440e-4f;
-  Floats p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Ints power = (reinterpret_cast<Ints>(shifted) - kRounderBits + 127) << 23;
-  return p * reinterpret_cast<Floats>(power);
+  const Floats shifted = x * kHigh + kRounder;
+  return power_of_two(shifted, (x * kHigh - (shifted - kRounder)) + x * kLow);
 }
 
 // erf, absolute error 4e-7: the rational approximation that Eigen and XLA use, which is 1 within rounding beyond 4.
@@ -78,7 +99,7 @@ RESPARSE_INLINE Floats error_function(Floats x) {
   q = q * square - 1.68282697438203e-03f;
   q = q * square - 7.37332916720468e-03f;
   q = q * square - 1.42647390514189e-02f;
-  return x * p / q;
+  return quotient(x * p, q);
 }
 
 RESPARSE_INLINE Floats hyperbolic_tangent(Floats x) {
@@ -119,11 +140,13 @@ RESPARSE_INLINE Rounding rounding_of(Grid grid, bool is_signed) {
   return {all(1.0f / grid.scale), all(least - zero), all(least + 255.0f - zero), grid.zero_point - kRounderBits};
 }
 
-// Integers of a grid, in the low byte of each lane. Saturated first, which comes to the same since the ends are whole.
-RESPARSE_INLINE Ints on_grid(Floats x, const Rounding& to) {
-  const Floats limited = smaller(larger(x * to.inverse, to.low), to.high);
+// Integers of a grid, in the low byte of each lane, for x * factor, the grid's inverse being in the factor. Saturated
+// first, which comes to the same since the ends are whole.
+RESPARSE_INLINE Ints on_grid(Floats x, Floats factor, const Rounding& to) {
+  const Floats limited = smaller(larger(x * factor, to.low), to.high);
   return reinterpret_cast<Ints>(limited + kRounder) + to.shift;
 }
+RESPARSE_INLINE Ints on_grid(Floats x, const Rounding& to) { return on_grid(x, to.inverse, to); }
 
 // Four rows of bytes, made into 16 lanes of four.
 RESPARSE_INLINE Ints interleaved(const uint8_t (&rows)[4][kLanes]) {
@@ -138,3 +161,22 @@ RESPARSE_INLINE Ints interleaved(const uint8_t (&rows)[4][kLanes]) {
 
 RESPARSE_INLINE Bytes narrowed(Ints x) { return __builtin_convertvector(x, Bytes); }
 RESPARSE_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
+
+// Some items, named one by one through the nesting: of an array, compilers keep the elements in memory, not in registers.
+template <typename Item, uint32_t kCount, uint32_t kFirst = 0>
+struct Several {
+  Item item;
+  Several<Item, kCount - 1, kFirst + 1> others;
+
+  // use(item, its place) for each.
+  template <typename Use>
+  inline RESPARSE_INLINED void each(const Use& use) {
+    use(item, kFirst);
+    others.each(use);
+  }
+};
+template <typename Item, uint32_t kFirst>
+struct Several<Item, 0, kFirst> {
+  template <typename Use>
+  inline RESPARSE_INLINED void each(const Use&) {}
+};
