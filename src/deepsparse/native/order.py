@@ -8,17 +8,26 @@ unit and what takes it are renumbered alike, here, so that nothing is left to do
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from deepsparse.backends.base import Array
 from deepsparse.native.encoder import Encoder, Layer, Linear, Norm, Table
 
+_GROUP: Final = 16
+"""Rows that are worked on together."""
+
 
 def ordered(encoder: Encoder) -> Encoder:
     """Renumber hidden units, intermediate units, and within each head the parts of queries, keys and values."""
-    writers = [linear for layer in encoder.layers for linear in (layer.attention_output, layer.output)]
-    hidden = np.argsort(sum(map(_kept, writers)), kind="stable")
+    written = sum(_kept(one.attention_output) + _kept(one.output) for one in encoder.layers)
+    read = sum(
+        _taken(linear)
+        for one in encoder.layers
+        for linear in (one.query, one.key, one.value, one.intermediate)
+    )
+    hidden = _in_groups(written, read)
     first, *others = encoder.head
     return replace(
         _embedded(encoder, hidden),
@@ -43,7 +52,7 @@ def _layer(layer: Layer, hidden: Array) -> Layer:
     # Scores are sums over the parts of a head, in whichever order, if it is one for queries and keys.
     scored = _within_heads(_kept(layer.query) + _kept(layer.key), layer.heads)
     mixed = _within_heads(_kept(layer.value), layer.heads)
-    wide = np.argsort(_kept(layer.intermediate), kind="stable")
+    wide = _in_groups(_kept(layer.intermediate), _taken(layer.output))
     return replace(
         layer,
         query=_outputs(_inputs(layer.query, hidden), scored),
@@ -61,6 +70,27 @@ def _kept(linear: Linear) -> Array:
     """Non-zeros of each row."""
     kept: Array = np.count_nonzero(linear.weights, axis=1)
     return kept
+
+
+def _taken(linear: Linear) -> Array:
+    """Non-zeros of each column."""
+    taken: Array = np.count_nonzero(linear.weights, axis=0)
+    return taken
+
+
+def _in_groups(kept: Array, taken: Array) -> Array:
+    """Units in groups that keep as many; and these so that neighbours are taken as often as any others.
+
+    The second is for the matrices whose columns the units are: their non-zeros are packed from the left, best where
+    they come evenly.
+    """
+    order = np.argsort(kept, kind="stable")
+    whole = len(order) // _GROUP * _GROUP
+    groups = order[:whole].reshape(-1, _GROUP)
+    ranks = np.argsort(taken[groups].sum(axis=1), kind="stable")
+    few, many = ranks[: (len(ranks) + 1) // 2], ranks[len(ranks) // 2 :][::-1]
+    dealt = np.stack([few, many], axis=1).reshape(-1)[: len(ranks)]
+    return np.concatenate([groups[dealt].reshape(-1), order[whole:]])
 
 
 def _within_heads(kept: Array, heads: int) -> Array:

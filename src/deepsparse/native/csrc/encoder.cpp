@@ -113,8 +113,8 @@ class Pass {
                                    : &all_.input[token * all_.bytes_stride]);
     });
     if (!projected) return;
-    to_float(team, {model_.projection, embedded_input_.data(), embedded_stride_, all_.count}, false,
-             all_.hidden.data(), all_.hidden_stride);
+    to_float(team, {model_.projection, embedded_input_.data(), embedded_stride_, all_.count},
+             {false, all_.hidden.data(), all_.hidden_stride});
     team.step(all_.count, [&](uint32_t token) {
       kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, first.input,
                         &all_.input[token * all_.bytes_stride]);
@@ -146,9 +146,36 @@ class Pass {
     uint32_t down() const { return pieces_of(groups(), kGroupsOfPiece); }
   };
 
-  // Calls finish(group, first token, tokens, sums) for every tile of the piece that is so far down and across.
-  template <typename Finish>
-  void multiply(const Product& product, uint32_t down, uint32_t across, const Finish& finish) const {
+  // Where a product goes: as float, into `out` or added to what is there,
+  struct FloatResult {
+    bool add;
+    float* out;
+    size_t stride;
+  };
+  // or after an activation function on a grid.
+  struct IntegerResult {
+    uint32_t activation;
+    Grid grid;
+    bool is_signed;
+    uint8_t* out;
+    size_t stride;
+  };
+
+  void finish(const OpenLinear& linear, const FloatResult& result, uint32_t row, uint32_t token, uint32_t count,
+              const Sums& sums) const {
+    kernels_.finish_float(sums, count, linear.scales + row, linear.biases + row, result.add,
+                          result.out + token * result.stride + row, result.stride);
+  }
+  void finish(const OpenLinear& linear, const IntegerResult& result, uint32_t row, uint32_t token, uint32_t count,
+              const Sums& sums) const {
+    kernels_.finish_integer(sums, count, linear.scales + row, linear.biases + row, result.activation, result.grid,
+                            result.is_signed, result.out + token * result.stride + row, result.stride);
+  }
+
+  // The piece that is so far down and across.
+  template <typename Result>
+  void multiply(const Product& product, const Result& result, uint32_t down, uint32_t across) const {
+    const OpenLinear& linear = product.linear;
     const uint32_t first_group = down * kGroupsOfPiece;
     const uint32_t last_group = std::min(first_group + kGroupsOfPiece, product.groups());
     const uint32_t first = across * tokens_of_piece_;
@@ -158,33 +185,22 @@ class Pass {
     for (uint32_t pair = first; pair < last; pair += 2 * kTile)
       for (uint32_t group = first_group; group < last_group; ++group)
         for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
-          const uint32_t count = std::min(kTile, last - token);
-          kernels_.multiply(product.linear.weights, group, product.x + token * product.stride, product.stride, count,
-                            product.linear.offsets + group * kLanes, sums);
-          finish(group, token, count, sums);
+          const uint32_t row = group * kLanes, count = std::min(kTile, last - token);
+          kernels_.multiply(linear.weights, group, product.x + token * product.stride, product.stride, count,
+                            linear.offsets + row, sums);
+          finish(linear, result, row, token, count, sums);
         }
   }
 
-  // Into `out`, or added to what is there.
-  void to_float(Team::Member& team, const Product& product, bool add, float* out, size_t out_stride) const {
+  void to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
     const uint32_t down = product.down();
-    team.step(down * pieces_of(product.tokens, tokens_of_piece_), [&](uint32_t piece) {
-      multiply(product, piece % down, piece / down, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-        const uint32_t row = group * kLanes;
-        kernels_.finish_float(sums, count, product.linear.scales + row, product.linear.biases + row, add,
-                              out + token * out_stride + row, out_stride);
-      });
-    });
+    team.step(down * pieces_of(product.tokens, tokens_of_piece_),
+              [&](uint32_t piece) { multiply(product, result, piece % down, piece / down); });
   }
 
-  // A product whose result is put on a grid.
   struct IntegerProduct {
     Product product;
-    uint32_t activation;
-    Grid grid;
-    bool is_signed;
-    uint8_t* out;
-    size_t out_stride;
+    IntegerResult result;
   };
 
   // Products with the same tokens, all in one step.
@@ -196,12 +212,7 @@ class Pass {
       const IntegerProduct* task = tasks;
       uint32_t part = piece % down;
       for (; part >= task->product.down(); ++task) part -= task->product.down();
-      const OpenLinear& linear = task->product.linear;
-      multiply(task->product, part, piece / down, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-        const uint32_t row = group * kLanes;
-        kernels_.finish_integer(sums, count, linear.scales + row, linear.biases + row, task->activation, task->grid,
-                                task->is_signed, task->out + token * task->out_stride + row, task->out_stride);
-      });
+      multiply(task->product, task->result, part, piece / down);
     });
   }
 
@@ -218,9 +229,9 @@ class Pass {
     const Product keys{layer.key, all_.input.data(), all_.bytes_stride, all_.count};
     const Product values{layer.value, all_.input.data(), all_.bytes_stride, all_.count};
     const IntegerProduct for_attention[] = {
-        {queries, kNone, record.query_grid, false, queries_.data(), rows.bytes_stride},
-        {keys, kNone, record.key_grid, true, keys_.data(), all_.bytes_stride},
-        {values, kNone, record.value_grid, true, values_.data(), all_.bytes_stride}};
+        {queries, {kNone, record.query_grid, false, queries_.data(), rows.bytes_stride}},
+        {keys, {kNone, record.key_grid, true, keys_.data(), all_.bytes_stride}},
+        {values, {kNone, record.value_grid, true, values_.data(), all_.bytes_stride}}};
     if (is_last) {
       to_integers(team, {for_attention[0]});
       to_integers(team, {for_attention[1], for_attention[2]});
@@ -228,14 +239,13 @@ class Pass {
       to_integers(team, for_attention);
     }
     attend(team, thread, record, is_last);
-    to_float(team, {layer.attention_output, context_.data(), rows.bytes_stride, rows.count}, true, rows.hidden.data(),
-             rows.hidden_stride);
+    const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
+    to_float(team, {layer.attention_output, context_.data(), rows.bytes_stride, rows.count}, residual);
     normalize(team, rows, layer.attention_norm, record.intermediate_input);
     const Product intermediate{layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count};
-    to_integers(team, {{intermediate, record_.activation, record.output_input, false, intermediate_.data(),
-                        intermediate_stride_}});
-    to_float(team, {layer.output, intermediate_.data(), intermediate_stride_, rows.count}, true, rows.hidden.data(),
-             rows.hidden_stride);
+    to_integers(team, {{intermediate,
+                        {record_.activation, record.output_input, false, intermediate_.data(), intermediate_stride_}}});
+    to_float(team, {layer.output, intermediate_.data(), intermediate_stride_, rows.count}, residual);
     normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
   }
 
@@ -288,7 +298,7 @@ class Pass {
     float* out = head_.data();
     for (uint32_t i = 0; i < record_.head_linears; ++i) {
       const HeadLinear& head = record_.head[i];
-      to_float(team, {model_.head[i], x, stride, text_count_}, false, out, head_stride_);
+      to_float(team, {model_.head[i], x, stride, text_count_}, {false, out, head_stride_});
       const bool is_last = i + 1 == record_.head_linears;
       team.step(text_count_, [&](uint32_t text) {
         float* row = out + text * head_stride_;
