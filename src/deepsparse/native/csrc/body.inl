@@ -40,6 +40,30 @@ void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, siz
             kLanes);
 }
 
+// --- products of floats ---
+
+template <uint32_t kRows>
+RESPARSE_INLINE void floats(const float* weights, uint32_t columns, const float* x, size_t stride, const float* biases,
+                            float* out, size_t out_stride) {
+  Several<Floats, kRows> rows;
+  rows.each([&](Floats& sums, uint32_t) RESPARSE_INLINED { sums = load(biases); });
+  for (uint32_t column = 0; column < columns; ++column) {
+    const Floats loaded = load(weights + size_t{column} * kLanes);
+    rows.each([&](Floats& sums, uint32_t row) RESPARSE_INLINED { sums += loaded * x[row * stride + column]; });
+  }
+  rows.each([&](Floats& sums, uint32_t row) RESPARSE_INLINED { store(out + row * out_stride, sums); });
+}
+
+void multiply_floats(const Packed& weights, uint32_t group, const float* x, size_t stride, uint32_t rows,
+                     const float* biases, float* out, size_t out_stride) {
+  const auto* from = reinterpret_cast<const float*>(weights.data) + size_t{group} * weights.columns * kLanes;
+  uint32_t row = 0;
+  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
+    floats<kRowsAtOnce>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride, out_stride);
+  for (; row < rows; ++row)
+    floats<1>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride, out_stride);
+}
+
 // --- what follows a product ---
 
 void finish_float(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
@@ -263,5 +287,5 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
 
 // A constant expression: it is there when the library is loaded, and no code for these instructions runs for it.
 constexpr Kernels table(uint32_t isa) {
-  return {isa, multiply, finish_float, finish_integer, normalize, quantize, activate, attend};
+  return {isa, multiply, multiply_floats, finish_float, finish_integer, normalize, quantize, activate, attend};
 }
