@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "kernels.h"
 #include "pack.h"
 
 using namespace resparse;
@@ -280,6 +281,38 @@ void check_damage(const Sizes& sizes, uint32_t isa, uint32_t form, int rounds) {
   std::printf("%d of %d damaged models refused\n", refused, rounds);
 }
 
+// Every activation function from -20 to 20, against its definition in double precision.
+void check_activations(uint32_t isa) {
+  const auto wanted = [&](uint32_t activation, double x) {
+    switch (activation) {
+      case kGelu:
+        return 0.5 * x * (1 + std::erf(x * std::sqrt(0.5)));
+      case kGeluTanh:
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      case kRelu:
+        return std::max(x, 0.0);
+      case kTanh:
+        return std::tanh(x);
+      case kSilu:
+        return x / (1 + std::exp(-x));
+      default:
+        return x;
+    }
+  };
+  constexpr uint32_t kCount = 64 * 1024;
+  std::vector<float> row(kCount);
+  for (const uint32_t activation : {kNone, kGelu, kGeluTanh, kRelu, kTanh, kSilu}) {
+    for (uint32_t i = 0; i < kCount; ++i) row[i] = -20 + 40 * static_cast<float>(i) / kCount;
+    const std::vector<float> x = row;
+    kernels_of(isa).activate(row.data(), kCount, activation);
+    for (uint32_t i = 0; i < kCount; ++i)
+      if (!(std::abs(row[i] - wanted(activation, x[i])) <= 1e-6 + 2e-7 * std::abs(x[i]))) {
+        std::fprintf(stderr, "activation %u of %.9g is %.9g\n", activation, x[i], row[i]);
+        fail("an activation function");
+      }
+  }
+}
+
 void check_bad_tokens(void* model) {
   const int32_t id = 500, position = 512, zero = 0;
   const int64_t starts[] = {0, 1}, none[] = {0, 0};
@@ -306,6 +339,7 @@ int for_each_isa(const Body& body) {
 
 int answers() {
   return for_each_isa([](uint32_t isa, uint32_t slots) {
+    check_activations(isa);
     for (const uint32_t form : {uint32_t{kDense}, slots})
       for (const Sizes& sizes : {kEven, kRagged}) check_runs(sizes, isa, form);
     for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, slots);

@@ -15,11 +15,15 @@ namespace {
 // Tokens computed together: enough to read the weights seldom, few enough to stay in the caches.
 constexpr int64_t kTokensAtOnce = 512;
 
-// Groups of 16 rows in a piece of work; and tokens of a piece.
+// Groups of 16 rows in a piece of work; and tokens of a piece at most.
 constexpr uint32_t kGroupsOfPiece = 4;
-constexpr uint32_t kTokensOfPiece = 128;
+constexpr uint32_t kMostTokensOfPiece = 128;
 
-uint32_t pieces(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
+uint32_t pieces_of(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
+
+uint32_t token_count(const Texts& texts, uint32_t first, uint32_t count) {
+  return static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]);
+}
 
 // Some tokens on their way through the layers.
 struct Rows {
@@ -47,8 +51,11 @@ class Pass {
         text_count_(count),
         first_token_(texts.starts[first]),
         threads_(threads),
+        tokens_of_piece_(std::min<uint32_t>(
+            static_cast<uint32_t>(round_up(pieces_of(token_count(texts, first, count), threads), 2 * kTile)),
+            kMostTokensOfPiece)),
         logits_(logits),
-        all_(static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]), record_.hidden),
+        all_(token_count(texts, first, count), record_.hidden),
         leading_(count, record_.hidden),
         queries_(all_.count * all_.bytes_stride),
         keys_(all_.count * all_.bytes_stride),
@@ -128,36 +135,46 @@ class Pass {
 
   // --- linears ---
 
-  // Calls finish(group, first token, tokens, sums) for every tile of a product.
+  // A product with the integers of some tokens, in pieces: down the rows of the matrix, across the tokens. Those with the
+  // same tokens follow each other, so that a thread's range of a step is of about the same tokens in all steps.
+  struct Product {
+    const OpenLinear& linear;
+    const uint8_t* x;
+    size_t stride;
+    uint32_t tokens;
+
+    uint32_t groups() const { return pieces_of(linear.weights.rows, kLanes); }
+    uint32_t down() const { return pieces_of(groups(), kGroupsOfPiece); }
+  };
+
+  // Calls finish(group, first token, tokens, sums) for every tile of the piece that is so far down and across.
   template <typename Finish>
-  void product(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-               const Finish& finish) {
-    const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
-    const uint32_t across = pieces(tokens, kTokensOfPiece);
-    team.step(across * pieces(groups, kGroupsOfPiece), [&](uint32_t piece) {
-      const uint32_t first_group = piece / across * kGroupsOfPiece;
-      const uint32_t last_group = std::min(first_group + kGroupsOfPiece, groups);
-      const uint32_t first = piece % across * kTokensOfPiece;
-      const uint32_t last = std::min(first + kTokensOfPiece, tokens);
-      Sums sums;
-      // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
-      for (uint32_t pair = first; pair < last; pair += 2 * kTile)
-        for (uint32_t group = first_group; group < last_group; ++group)
-          for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
-            const uint32_t count = std::min(kTile, last - token);
-            kernels_.multiply(linear.weights, group, x + token * stride, stride, count,
-                              linear.offsets + group * kLanes, sums);
-            finish(group, token, count, sums);
-          }
-    });
+  void multiply(const Product& product, uint32_t down, uint32_t across, const Finish& finish) const {
+    const uint32_t first_group = down * kGroupsOfPiece;
+    const uint32_t last_group = std::min(first_group + kGroupsOfPiece, product.groups());
+    const uint32_t first = across * tokens_of_piece_;
+    const uint32_t last = std::min(first + tokens_of_piece_, product.tokens);
+    Sums sums;
+    // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
+    for (uint32_t pair = first; pair < last; pair += 2 * kTile)
+      for (uint32_t group = first_group; group < last_group; ++group)
+        for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
+          const uint32_t count = std::min(kTile, last - token);
+          kernels_.multiply(product.linear.weights, group, product.x + token * product.stride, product.stride, count,
+                            product.linear.offsets + group * kLanes, sums);
+          finish(group, token, count, sums);
+        }
   }
 
   // Into `out`, or added to what is there.
-  void to_float(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-                bool add, float* out, size_t out_stride) {
-    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-      kernels_.finish_float(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, add,
-                            out + token * out_stride + size_t{group} * kLanes, out_stride);
+  void to_float(Team::Member& team, const Product& product, bool add, float* out, size_t out_stride) const {
+    const uint32_t down = product.down();
+    team.step(down * pieces_of(product.tokens, tokens_of_piece_), [&](uint32_t piece) {
+      multiply(product, piece % down, piece / down, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+        const uint32_t row = group * kLanes;
+        kernels_.finish_float(sums, count, product.linear.scales + row, product.linear.biases + row, add,
+                              out + token * out_stride + row, out_stride);
+      });
     });
   }
 
@@ -173,18 +190,38 @@ class Pass {
   void any_to_float(Team::Member& team, const OpenLinear& linear, const Both& x, uint32_t rows, float* out,
                     size_t out_stride) {
     if (linear.weights.form != kFloat)
-      return to_float(team, linear, x.bytes, x.bytes_stride, rows, false, out, out_stride);
+      return to_float(team, {linear, x.bytes, x.bytes_stride, rows}, false, out, out_stride);
     team.step(linear.weights.groups, [&](uint32_t group) {
       kernels_.multiply_floats(linear.weights, group, x.floats, x.stride, rows, linear.biases + group * kLanes,
                                out + size_t{group} * kLanes, out_stride);
     });
   }
 
-  void to_integer(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-                  uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t out_stride) {
-    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-      kernels_.finish_integer(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, activation,
-                              grid, is_signed, out + token * out_stride + size_t{group} * kLanes, out_stride);
+  // A product whose result is put on a grid.
+  struct IntegerProduct {
+    Product product;
+    uint32_t activation;
+    Grid grid;
+    bool is_signed;
+    uint8_t* out;
+    size_t out_stride;
+  };
+
+  // Products with the same tokens, all in one step.
+  template <size_t kCount>
+  void to_integers(Team::Member& team, const IntegerProduct (&tasks)[kCount]) const {
+    uint32_t down = 0;
+    for (const IntegerProduct& task : tasks) down += task.product.down();
+    team.step(down * pieces_of(tasks[0].product.tokens, tokens_of_piece_), [&](uint32_t piece) {
+      const IntegerProduct* task = tasks;
+      uint32_t part = piece % down;
+      for (; part >= task->product.down(); ++task) part -= task->product.down();
+      const OpenLinear& linear = task->product.linear;
+      multiply(task->product, part, piece / down, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+        const uint32_t row = group * kLanes;
+        kernels_.finish_integer(sums, count, linear.scales + row, linear.biases + row, task->activation, task->grid,
+                                task->is_signed, task->out + token * task->out_stride + row, task->out_stride);
+      });
     });
   }
 
@@ -197,19 +234,27 @@ class Pass {
     // Only each text's first token is classified: of the last layer, all else is needed for keys and values alone.
     if (is_last) keep_first(team);
     Rows& rows = is_last ? leading_ : all_;
-    to_integer(team, layer.query, rows.input.data(), rows.bytes_stride, rows.count, kNone, record.query_grid, false,
-               queries_.data(), rows.bytes_stride);
-    to_integer(team, layer.key, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.key_grid, true,
-               keys_.data(), all_.bytes_stride);
-    to_integer(team, layer.value, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.value_grid, true,
-               values_.data(), all_.bytes_stride);
+    const Product queries{layer.query, rows.input.data(), rows.bytes_stride, rows.count};
+    const Product keys{layer.key, all_.input.data(), all_.bytes_stride, all_.count};
+    const Product values{layer.value, all_.input.data(), all_.bytes_stride, all_.count};
+    const IntegerProduct for_attention[] = {
+        {queries, kNone, record.query_grid, false, queries_.data(), rows.bytes_stride},
+        {keys, kNone, record.key_grid, true, keys_.data(), all_.bytes_stride},
+        {values, kNone, record.value_grid, true, values_.data(), all_.bytes_stride}};
+    if (is_last) {
+      to_integers(team, {for_attention[0]});
+      to_integers(team, {for_attention[1], for_attention[2]});
+    } else {
+      to_integers(team, for_attention);
+    }
     attend(team, thread, record, is_last);
-    to_float(team, layer.attention_output, context_.data(), rows.bytes_stride, rows.count, true, rows.hidden.data(),
+    to_float(team, {layer.attention_output, context_.data(), rows.bytes_stride, rows.count}, true, rows.hidden.data(),
              rows.hidden_stride);
     normalize(team, rows, layer.attention_norm, record.intermediate_input);
-    to_integer(team, layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count, record_.activation,
-               record.output_input, false, intermediate_.data(), intermediate_stride_);
-    to_float(team, layer.output, intermediate_.data(), intermediate_stride_, rows.count, true, rows.hidden.data(),
+    const Product intermediate{layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count};
+    to_integers(team, {{intermediate, record_.activation, record.output_input, false, intermediate_.data(),
+                        intermediate_stride_}});
+    to_float(team, {layer.output, intermediate_.data(), intermediate_stride_, rows.count}, true, rows.hidden.data(),
              rows.hidden_stride);
     normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
   }
@@ -282,7 +327,7 @@ class Pass {
   const Texts& texts_;
   const uint32_t first_text_, text_count_;
   const int64_t first_token_;
-  const uint32_t threads_;
+  const uint32_t threads_, tokens_of_piece_;
   float* const logits_;
   Rows all_, leading_;
   Buffer<uint8_t> queries_, keys_, values_, context_;
