@@ -39,6 +39,7 @@ class Form(IntEnum):
     DENSE = 1
     SLOTS64 = 2
     SLOTS16 = 3
+    FLOAT = 5
 
 
 FORMS: Final = {
@@ -46,7 +47,7 @@ FORMS: Final = {
     Isa.AVX2: (Form.DENSE, Form.SLOTS16),
     Isa.AVX512: (Form.DENSE, Form.SLOTS64),
 }
-"""The forms that the kernels of an instruction set read."""
+"""The forms of integer weights that the kernels of an instruction set read; all read `Form.FLOAT`."""
 
 _POINTER = c_void_p
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {

@@ -15,6 +15,9 @@
 // uint16 windows[slots]. Each part begins at a multiple of 64 bytes.
 //
 // kDense has no slots: int8 weights[groups of 16][columns / 4][16 rows][4 columns].
+//
+// kFloat has none either: float weights[groups of 16][columns][16 rows]. It is not packed here, and is multiplied with
+// floats.
 
 #pragma once
 
@@ -46,7 +49,7 @@ struct Packed {
   uint32_t form = 0, rows = 0, columns = 0, groups = 0;
   const uint32_t* starts = nullptr;
   const uint16_t* windows = nullptr;
-  const uint8_t* data = nullptr;  // slots, or dense weights
+  const uint8_t* data = nullptr;  // slots, or all weights
 };
 
 // Bytes of a packed matrix, without packing it.
@@ -57,5 +60,8 @@ void pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns,
 
 // Take a packed matrix apart. Throws Error where the kernels would read outside of it.
 Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
+
+// The same for a matrix of the form kFloat.
+Packed view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
 }  // namespace resparse
