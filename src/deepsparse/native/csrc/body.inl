@@ -23,20 +23,22 @@ RESPARSE_INLINE void quads(const uint8_t* weights, uint32_t blocks, const uint8_
   rows.each([&](Lanes& lanes, uint32_t row) RESPARSE_INLINED { lanes.store(sums + row * sums_stride); });
 }
 
-// Products of rows of uint8 with weights [blocks][16][4]: sums[rows][16].
+// Products of rows of uint8 with weights [blocks][16][4]: sums[rows][16]. As many rows at once as there are left.
+template <uint32_t kRows>
 RESPARSE_INLINE void all_quads(const uint8_t* weights, uint32_t blocks, const uint8_t* x, size_t stride, uint32_t rows,
                                const int32_t* offsets, int32_t* sums, size_t sums_stride) {
   uint32_t row = 0;
-  for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
-    quads<kRowsAtOnce>(weights, blocks, x + row * stride, stride, offsets, sums + row * sums_stride, sums_stride);
-  for (; row < rows; ++row)
-    quads<1>(weights, blocks, x + row * stride, stride, offsets, sums + row * sums_stride, sums_stride);
+  for (; row + kRows <= rows; row += kRows)
+    quads<kRows>(weights, blocks, x + row * stride, stride, offsets, sums + row * sums_stride, sums_stride);
+  if constexpr (kRows > 1)
+    all_quads<kRows / 2>(weights, blocks, x + row * stride, stride, rows - row, offsets, sums + row * sums_stride,
+                         sums_stride);
 }
 
 void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                     const int32_t* offsets, Sums& sums) {
   const uint32_t blocks = (weights.columns + 3) / 4;
-  all_quads(weights.data + size_t{group} * blocks * kLanes * 4, blocks, x, stride, tokens, offsets, sums.values[0],
+  all_quads<kRowsAtOnce>(weights.data + size_t{group} * blocks * kLanes * 4, blocks, x, stride, tokens, offsets, sums.values[0],
             kLanes);
 }
 
@@ -194,6 +196,9 @@ RESPARSE_INLINE void zero_point_offsets(const uint8_t* weights, uint32_t blocks,
   store(offsets, load(offsets) * -zero_point);
 }
 
+// What is added to the scores of keys that are there only to fill up a vector.
+constexpr int32_t kNever = -(1 << 30);
+
 // Keys of one head as weights: [blocks of 16 keys][head size / 4][16][4].
 RESPARSE_INLINE void pack_keys(const AttentionTask& task, uint8_t* packed, int32_t* offsets) {
   const uint32_t quads_of_key = task.head_size / 4;
@@ -206,27 +211,34 @@ RESPARSE_INLINE void pack_keys(const AttentionTask& task, uint8_t* packed, int32
         std::memcpy(packed + (size_t{quad} * kLanes + key) * 4, from + size_t{quad} * 4, 4);
     }
     zero_point_offsets(packed, quads_of_key, task.query_grid.zero_point, offsets + first);
+    for (uint32_t key = count; key < kLanes; ++key) offsets[first + key] = kNever;
   }
+}
+
+// Up to 16 bytes, and zeros.
+RESPARSE_INLINE Bytes load_part(const uint8_t* from, uint32_t count) {
+  if (count >= kLanes) return load(from);
+  uint8_t bytes[kLanes] = {};
+  std::memcpy(bytes, from, count);
+  return load(bytes);
 }
 
 // Values of one head as weights: [blocks of 16 columns][tokens / 4][16 columns][4 tokens].
 RESPARSE_INLINE void pack_values(const AttentionTask& task, uint8_t* packed, int32_t* offsets) {
   const uint32_t token_quads = (task.tokens + 3) / 4;
-  for (uint32_t column = 0; column < task.head_size; column += kLanes, packed += size_t{token_quads} * kLanes * 4) {
-    const uint32_t width = task.head_size - column < kLanes ? task.head_size - column : kLanes;
-    for (uint32_t quad = 0; quad < token_quads; ++quad) {
-      uint8_t four[4][kLanes] = {};
-      for (uint32_t i = 0; i < 4 && quad * 4 + i < task.tokens; ++i) {
-        const uint8_t* from = task.values + (size_t{quad} * 4 + i) * task.stride + column;
-        if (width == kLanes)
-          std::memcpy(four[i], from, kLanes);
-        else
-          std::memcpy(four[i], from, width);
-      }
-      const Ints lanes = interleaved(four);
-      std::memcpy(packed + size_t{quad} * kLanes * 4, &lanes, sizeof lanes);
+  for (uint32_t column = 0; column < task.head_size; column += kLanes) {
+    const uint8_t* from = task.values + column;
+    const uint32_t width = task.head_size - column;
+    uint8_t* to = packed;
+    for (uint32_t token = 0; token < task.tokens; token += 4, from += 4 * task.stride, to += kLanes * 4) {
+      const uint32_t left = task.tokens - token;
+      const Bytes second = left > 1 ? load_part(from + task.stride, width) : Bytes{};
+      const Bytes third = left > 2 ? load_part(from + 2 * task.stride, width) : Bytes{};
+      const Bytes fourth = left > 3 ? load_part(from + 3 * task.stride, width) : Bytes{};
+      store(reinterpret_cast<int32_t*>(to), interleaved(load_part(from, width), second, third, fourth));
     }
     zero_point_offsets(packed, token_quads, task.probabilities_grid.zero_point, offsets + column);
+    packed = to;
   }
 }
 
@@ -235,15 +247,13 @@ RESPARSE_INLINE void pack_values(const AttentionTask& task, uint8_t* packed, int
 __attribute__((noinline)) void softmax(int32_t* scores, uint32_t rows, uint32_t tokens, float scale, Grid grid,
                                        uint8_t* out) {
   const size_t padded = round_up(tokens, kLanes);
-  constexpr int32_t kNever = -(1 << 30);
   const float in_twos = scale * 1.44269504088896341f;
   const Rounding rounding = rounding_of(grid, false);
   float* values = reinterpret_cast<float*>(scores);
   int32_t tops[kQueries];
   float totals[kQueries];
   for (uint32_t row = 0; row < rows; ++row) {
-    int32_t* of_row = scores + row * padded;
-    for (size_t i = tokens; i < padded; ++i) of_row[i] = kNever;
+    const int32_t* of_row = scores + row * padded;
     Ints most = all(kNever);
     for (size_t i = 0; i < padded; i += kLanes) most = larger(most, load(of_row + i));
     tops[row] = greatest(most);
@@ -284,18 +294,21 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
     const uint32_t rows = task.query_count - first < kQueries ? task.query_count - first : kQueries;
     const uint8_t* queries = task.queries + first * task.query_stride;
     for (size_t key = 0; key < padded; key += kLanes)
-      all_quads(keys + key * task.head_size, task.head_size / 4, queries, task.query_stride, rows, key_offsets + key,
-                scores + key, padded);
+      all_quads<kRowsAtOnce>(keys + key * task.head_size, task.head_size / 4, queries, task.query_stride, rows,
+                             key_offsets + key, scores + key, padded);
     softmax(scores, rows, task.tokens, task.score_scale, task.probabilities_grid, probabilities);
     for (size_t column = 0; column < task.head_size; column += kLanes) {
       int32_t sums[kQueries * kLanes];
-      all_quads(values + column * token_quads * 4, token_quads, probabilities, padded, rows, value_offsets + column,
-                sums, kLanes);
+      all_quads<kRowsAtOnce>(values + column * token_quads * 4, token_quads, probabilities, padded, rows,
+                             value_offsets + column, sums, kLanes);
       const size_t width = task.head_size - column < kLanes ? task.head_size - column : kLanes;
       for (uint32_t row = 0; row < rows; ++row) {
-        uint8_t bytes[kLanes];
-        store(bytes, narrowed(on_grid(to_floats(load(sums + row * kLanes)) * task.context_scale, context)));
-        std::memcpy(task.context + (first + row) * task.context_stride + column, bytes, width);
+        const Bytes bytes = narrowed(on_grid(to_floats(load(sums + row * kLanes)) * task.context_scale, context));
+        uint8_t* const to = task.context + (first + row) * task.context_stride + column;
+        if (width == kLanes)
+          store(to, bytes);
+        else
+          std::memcpy(to, &bytes, width);
       }
     }
   }

@@ -18,6 +18,11 @@ RESPARSE_INLINE Ints load(const int32_t* from) {
   __builtin_memcpy(&value, from, sizeof value);
   return value;
 }
+RESPARSE_INLINE Bytes load(const uint8_t* from) {
+  Bytes value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
 RESPARSE_INLINE void store(float* to, Floats value) { __builtin_memcpy(to, &value, sizeof value); }
 RESPARSE_INLINE void store(int32_t* to, Ints value) { __builtin_memcpy(to, &value, sizeof value); }
 RESPARSE_INLINE void store(uint8_t* to, Bytes value) { __builtin_memcpy(to, &value, sizeof value); }
@@ -141,14 +146,9 @@ RESPARSE_INLINE Ints on_grid(Floats x, Floats factor, const Rounding& to) {
 RESPARSE_INLINE Ints on_grid(Floats x, const Rounding& to) { return on_grid(x, to.inverse, to); }
 
 // Four rows of bytes, made into 16 lanes of four.
-RESPARSE_INLINE Ints interleaved(const uint8_t (&rows)[4][kLanes]) {
-  Ints lanes{};
-  for (int i = 0; i < 4; ++i) {
-    Bytes bytes;
-    __builtin_memcpy(&bytes, rows[i], sizeof bytes);
-    lanes |= __builtin_convertvector(bytes, Ints) << (8 * i);
-  }
-  return lanes;
+RESPARSE_INLINE Ints interleaved(Bytes a, Bytes b, Bytes c, Bytes d) {
+  return __builtin_convertvector(a, Ints) | __builtin_convertvector(b, Ints) << 8 |
+         __builtin_convertvector(c, Ints) << 16 | __builtin_convertvector(d, Ints) << 24;
 }
 
 RESPARSE_INLINE Bytes narrowed(Ints x) { return __builtin_convertvector(x, Bytes); }
