@@ -74,6 +74,7 @@ class Pass {
 
   void run() {
     Pool::instance().run(threads_, [this](Team::Member& team, uint32_t thread) {
+      const Use use(kernels_);
       embed(team);
       for (uint32_t i = 0; i < record_.layers; ++i) encode(team, thread, i);
       classify(team);
@@ -127,23 +128,25 @@ class Pass {
 
   // --- linears ---
 
-  // Calls finish(group, first token, tokens, sums) for every tile of a product.
+  // Calls finish(group, first token, tokens, sums) for every part of a product.
   template <typename Finish>
   void product(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
                const Finish& finish) {
     const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
     const uint32_t across = pieces(tokens, kTokensOfPiece);
+    const auto wide = static_cast<uint32_t>(round_up(pieces(tokens, across), kTile));
+    const uint32_t most = 2 * kernels_.tiles * kTile;
     team.step(across * pieces(groups, kGroupsOfPiece), [&](uint32_t piece) {
       const uint32_t first_group = piece / across * kGroupsOfPiece;
       const uint32_t last_group = std::min(first_group + kGroupsOfPiece, groups);
-      const uint32_t first = piece % across * kTokensOfPiece;
-      const uint32_t last = std::min(first + kTokensOfPiece, tokens);
+      const uint32_t first = piece % across * wide;
+      const uint32_t last = std::min(first + wide, tokens);
       Sums sums;
-      // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
-      for (uint32_t pair = first; pair < last; pair += 2 * kTile)
+      // The group's weights stay in the first cache for two products, and the tokens of these for all groups of the piece.
+      for (uint32_t pair = first; pair < last; pair += most)
         for (uint32_t group = first_group; group < last_group; ++group)
-          for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
-            const uint32_t count = std::min(kTile, last - token);
+          for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
+            count = kernels_.next_of(std::min(pair + most, last) - token);
             kernels_.multiply(linear.weights, group, x + token * stride, stride, count,
                               linear.offsets + group * kLanes, sums);
             finish(group, token, count, sums);
