@@ -2,7 +2,7 @@
 //
 // Four tiles of sums, for up to 64 tokens, are kept in registers while a group's weights go by, a tile of 16 rows and 64
 // columns at a time. A product of tiles takes 16 cycles; putting back the zeros of the next tile of weights takes about 48
-// and is done meanwhile, so that from three tiles of tokens on it costs nothing.
+// of other parts of the processor, and is done meanwhile.
 
 #include <cmath>
 #include <cstdint>
@@ -136,50 +136,67 @@ RESPARSE_INLINE void each(const Use& use) {
 
 // A group of 16 rows with kTiles tiles of tokens. The last of several tiles is a whole one, too: it begins with tokens that
 // are in the one before, whose sums come out the same. So shapes change for less than a tile of tokens alone.
+//
+// A product that adds to the same sums as the one before waits for it, 52 cycles. So few tokens have their sums several
+// times over; blocks are added to these in turns, and in the end they are added up.
 template <typename Source, uint32_t kTiles>
 class Product {
  public:
   inline RESPARSE_INLINED Product(const Source& source, const uint8_t* x, size_t stride, uint32_t tokens)
-      : source_(source), x_(x), stride_(stride), last_(tokens < kTile ? 0 : tokens - kTile) {}
+      : source_(source),
+        x_(x),
+        stride_(stride),
+        rows_(tokens < kTile ? tokens : kTile),
+        last_(tokens - rows_) {}
 
   inline RESPARSE_INLINED void run(uint32_t blocks, const int32_t* offsets, Sums& sums) {
-    each<kTiles>([&](auto tile) RESPARSE_INLINED {
-      if (offsets == nullptr)
-        tiles::zero<tile>();
-      else
+    each<kTiles * kTurns>([&](auto tile) RESPARSE_INLINED {
+      if (tile < kTiles && offsets != nullptr)
         tiles::load<tile>(offsets, 0);
+      else
+        tiles::zero<tile>();
     });
-    uint32_t block = 0;
-    for (; block + 2 < blocks; block += 2) {
-      add<0, true>(block);
-      add<1, true>(block + 1);
-    }
-    if (block + 1 < blocks) {
-      add<0, true>(block);
-      add<1, false>(block + 1);
-    } else {
-      add<0, false>(block);
-    }
-    each<kTiles>([&](auto tile) RESPARSE_INLINED { tiles::store<tile>(sums.values[token_of(tile)], kRowBytes); });
+    constexpr uint32_t kAtOnce = kTurns < 2 ? 2 : kTurns;
+    for (uint32_t first = 0; first < blocks; first += kAtOnce)
+      each<kAtOnce>([&](auto turn) RESPARSE_INLINED {
+        if (first + turn < blocks) add<turn>(first + turn, first + turn + 1 < blocks);
+      });
+    // One after the other: the last writes anew what it shares with the one before.
+    each<kTiles>([&](auto tile) RESPARSE_INLINED { finish<tile>(sums.values + token_of(tile)); });
   }
 
  private:
+  static constexpr uint32_t kTurns = kMostTiles / kTiles;
+
   inline RESPARSE_INLINED size_t token_of(uint32_t tile) const { return tile + 1 == kTiles ? last_ : tile * kTile; }
 
-  template <int kTurn, bool kHasNext>
-  inline RESPARSE_INLINED void add(uint32_t block) {
+  template <uint32_t kTurn>
+  inline RESPARSE_INLINED void add(uint32_t block, bool has_next) {
+    constexpr int kOfWeights = kWeights + kTurn % 2;
     const uint8_t* const from = x_ + size_t{block} * kBlock;
-    tiles::load<kWeights + kTurn>(source_.at(block), kRowBytes);
+    tiles::load<kOfWeights>(source_.at(block), kRowBytes);
     each<kTiles>([&](auto tile) RESPARSE_INLINED {
-      tiles::load<kInputs + tile % 2>(from + token_of(tile) * stride_, stride_);
-      if (kHasNext) source_.prepare(block + 1, kBlockMasks * tile / kTiles, kBlockMasks * (tile + 1) / kTiles);
-      tiles::add_products<tile, kInputs + tile % 2, kWeights + kTurn>();
+      constexpr int kOfInputs = kInputs + (kTurn * kTiles + tile) % 2;
+      tiles::load<kOfInputs>(from + token_of(tile) * stride_, stride_);
+      if (has_next) source_.prepare(block + 1, kBlockMasks * tile / kTiles, kBlockMasks * (tile + 1) / kTiles);
+      tiles::add_products<kTurn % kTurns * kTiles + tile, kOfInputs, kOfWeights>();
+    });
+  }
+
+  template <uint32_t kOfTile>
+  inline RESPARSE_INLINED void finish(int32_t (*sums)[kLanes]) const {
+    tiles::store<kOfTile>(sums, kRowBytes);
+    each<kTurns - 1>([&](auto turn) RESPARSE_INLINED {
+      alignas(kAlignment) int32_t more[kTile][kLanes];
+      tiles::store<(turn + 1) * kTiles + kOfTile>(more, kRowBytes);
+      for (uint32_t row = 0; row < rows_; ++row) store(sums[row], load(sums[row]) + load(more[row]));
     });
   }
 
   Source source_;
   const uint8_t* const x_;
-  const size_t stride_, last_;
+  const size_t stride_;
+  const uint32_t rows_, last_;  // of a tile; and where the last one begins
 };
 
 template <typename Source, uint32_t kTiles>
