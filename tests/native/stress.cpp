@@ -308,6 +308,38 @@ void check_damage(const Sizes& sizes, uint32_t isa, uint32_t form, int rounds) {
   std::printf("%d of %d damaged models refused\n", refused, rounds);
 }
 
+// Every activation function from -20 to 20, against its definition in double precision.
+void check_activations(uint32_t isa) {
+  const auto wanted = [&](uint32_t activation, double x) {
+    switch (activation) {
+      case kGelu:
+        return 0.5 * x * (1 + std::erf(x * std::sqrt(0.5)));
+      case kGeluTanh:
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      case kRelu:
+        return std::max(x, 0.0);
+      case kTanh:
+        return std::tanh(x);
+      case kSilu:
+        return x / (1 + std::exp(-x));
+      default:
+        return x;
+    }
+  };
+  constexpr uint32_t kCount = 64 * 1024;
+  std::vector<float> row(kCount);
+  for (const uint32_t activation : {kNone, kGelu, kGeluTanh, kRelu, kTanh, kSilu}) {
+    for (uint32_t i = 0; i < kCount; ++i) row[i] = -20 + 40 * static_cast<float>(i) / kCount;
+    const std::vector<float> x = row;
+    kernels_of(isa).activate(row.data(), kCount, activation);
+    for (uint32_t i = 0; i < kCount; ++i)
+      if (!(std::abs(row[i] - wanted(activation, x[i])) <= 1e-6 + 2e-7 * std::abs(x[i]))) {
+        std::fprintf(stderr, "activation %u of %.9g is %.9g\n", activation, x[i], row[i]);
+        fail("an activation function");
+      }
+  }
+}
+
 void check_bad_tokens(void* model) {
   const int32_t id = 500, position = 512, zero = 0;
   const int64_t starts[] = {0, 1}, none[] = {0, 0};
@@ -342,6 +374,7 @@ int products() { return for_each_isa(check_products); }
 int answers() {
   std::vector<float> of_dense[2];
   return for_each_isa([&](uint32_t isa, uint32_t form) {
+    if (form == kDense) check_activations(isa);
     for (const bool is_even : {true, false}) {
       const std::vector<float> found = check_runs(is_even ? kEven : kRagged, isa, form);
       // Forms differ in no sum, and AMX differs from AVX-512, which comes before it, in nothing else.

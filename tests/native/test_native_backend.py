@@ -95,7 +95,8 @@ def test_answers_are_those_of_onnxruntime(
     assert native.engine_type == "native"
     assert native.inputs == reference.inputs and native.outputs == reference.outputs
     rows: list[bool] = []
-    for seed, (count, columns) in enumerate(SHAPES):
+    # Many rows: with so small a vocabulary, one value that lies between two steps comes again in several of them.
+    for seed, (count, columns) in enumerate(3 * SHAPES):
         rows += tipped(native, reference, feeds(native, count, columns, padding_of(architecture), seed))
     assert sum(rows) <= 0.04 * len(rows)
 

@@ -14,6 +14,7 @@ from deepsparse.native.architecture import recognize
 from deepsparse.native.embeddings import MASK, TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
 from deepsparse.native.onnx_file import Port, read
+from deepsparse.native.order import ordered
 from deepsparse.native.packing import build
 from resparse import __version__
 
@@ -41,7 +42,7 @@ class NativeBackend:
         self.outputs = tuple(map(_spec, graph.outputs))
         self._cores = resources.cores
         self._tokens = _Tokens(encoder)
-        block = cache.cached(cache.key_of(graph.files, self.isa), lambda: build(encoder, self.isa))
+        block = cache.cached(cache.key_of(graph.files, self.isa), lambda: build(ordered(encoder), self.isa))
         self._model = library.Model(block, encoder.labels)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:

@@ -3,10 +3,8 @@
 
 #include "vectors.inl"
 
-// 1 / b to 14 bits, and a step of Newton's.
-RESPARSE_INLINE Floats quotient(Floats a, Floats b) {
-  const Floats guess = _mm512_rcp14_ps(b);
-  return a * (guess * (2.0f - b * guess));
+RESPARSE_INLINE Floats picked(const float (&table)[kLanes], Ints index) {
+  return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), _mm512_loadu_ps(table));
 }
 
 constexpr size_t kAhead = 2048;  // bytes of weights, fetched before they are needed

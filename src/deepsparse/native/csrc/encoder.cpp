@@ -15,11 +15,22 @@ namespace {
 // Tokens computed together: enough to read the weights seldom, few enough to stay in the caches.
 constexpr int64_t kTokensAtOnce = 512;
 
-// Groups of 16 rows in a piece of work; and tokens of a piece.
+// Groups of 16 rows in a piece of work; and tokens of a piece at most.
 constexpr uint32_t kGroupsOfPiece = 4;
-constexpr uint32_t kTokensOfPiece = 128;
+constexpr uint32_t kMostTokensOfPiece = 128;
 
-uint32_t pieces(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
+uint32_t pieces_of(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
+
+uint32_t token_count(const Texts& texts, uint32_t first, uint32_t count) {
+  return static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]);
+}
+
+// Each thread's share of the tokens where that fills a product; about the same in every piece.
+uint32_t tokens_of_piece(uint32_t tokens, uint32_t threads, const Kernels& kernels) {
+  const size_t share = round_up(pieces_of(tokens, threads), std::max(2u, kernels.tiles) * kTile);
+  const auto most = static_cast<uint32_t>(std::min<size_t>(share, kMostTokensOfPiece));
+  return static_cast<uint32_t>(round_up(pieces_of(tokens, pieces_of(tokens, most)), 2 * kTile));
+}
 
 // Some tokens on their way through the layers.
 struct Rows {
@@ -47,8 +58,9 @@ class Pass {
         text_count_(count),
         first_token_(texts.starts[first]),
         threads_(threads),
+        tokens_of_piece_(tokens_of_piece(token_count(texts, first, count), threads, *model.kernels)),
         logits_(logits),
-        all_(static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]), record_.hidden),
+        all_(token_count(texts, first, count), record_.hidden),
         leading_(count, record_.hidden),
         queries_(all_.count * all_.bytes_stride),
         keys_(all_.count * all_.bytes_stride),
@@ -107,8 +119,8 @@ class Pass {
                                    : &all_.input[token * all_.bytes_stride]);
     });
     if (!projected) return;
-    to_float(team, model_.projection, embedded_input_.data(), embedded_stride_, all_.count, false,
-             all_.hidden.data(), all_.hidden_stride);
+    to_float(team, {model_.projection, embedded_input_.data(), embedded_stride_, all_.count},
+             {false, all_.hidden.data(), all_.hidden_stride});
     team.step(all_.count, [&](uint32_t token) {
       kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, first.input,
                         &all_.input[token * all_.bytes_stride]);
@@ -128,46 +140,87 @@ class Pass {
 
   // --- linears ---
 
-  // Calls finish(group, first token, tokens, sums) for every part of a product.
-  template <typename Finish>
-  void product(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-               const Finish& finish) {
-    const uint32_t groups = (linear.weights.rows + kLanes - 1) / kLanes;
-    const uint32_t across = pieces(tokens, kTokensOfPiece);
-    const auto wide = static_cast<uint32_t>(round_up(pieces(tokens, across), kTile));
+  // A product with the integers of some tokens, in pieces: down the rows of the matrix, across the tokens. Those with the
+  // same tokens follow each other, so that a thread's range of a step is of about the same tokens in all steps.
+  struct Product {
+    const OpenLinear& linear;
+    const uint8_t* x;
+    size_t stride;
+    uint32_t tokens;
+
+    uint32_t groups() const { return pieces_of(linear.weights.rows, kLanes); }
+    uint32_t down() const { return pieces_of(groups(), kGroupsOfPiece); }
+  };
+
+  // Where a product goes: as float, into `out` or added to what is there,
+  struct FloatResult {
+    bool add;
+    float* out;
+    size_t stride;
+  };
+  // or after an activation function on a grid.
+  struct IntegerResult {
+    uint32_t activation;
+    Grid grid;
+    bool is_signed;
+    uint8_t* out;
+    size_t stride;
+  };
+
+  void finish(const OpenLinear& linear, const FloatResult& result, uint32_t row, uint32_t token, uint32_t count,
+              const Sums& sums) const {
+    kernels_.finish_float(sums, count, linear.scales + row, linear.biases + row, result.add,
+                          result.out + token * result.stride + row, result.stride);
+  }
+  void finish(const OpenLinear& linear, const IntegerResult& result, uint32_t row, uint32_t token, uint32_t count,
+              const Sums& sums) const {
+    kernels_.finish_integer(sums, count, linear.scales + row, linear.biases + row, result.activation, result.grid,
+                            result.is_signed, result.out + token * result.stride + row, result.stride);
+  }
+
+  // The piece that is so far down and across.
+  template <typename Result>
+  void multiply(const Product& product, const Result& result, uint32_t down, uint32_t across) const {
+    const OpenLinear& linear = product.linear;
+    const uint32_t first_group = down * kGroupsOfPiece;
+    const uint32_t last_group = std::min(first_group + kGroupsOfPiece, product.groups());
+    const uint32_t first = across * tokens_of_piece_;
+    const uint32_t last = std::min(first + tokens_of_piece_, product.tokens);
+    Sums sums;
+    // The group's weights stay in the first cache for two products, and their tokens for all groups of the piece.
     const uint32_t most = 2 * kernels_.tiles * kTile;
-    team.step(across * pieces(groups, kGroupsOfPiece), [&](uint32_t piece) {
-      const uint32_t first_group = piece / across * kGroupsOfPiece;
-      const uint32_t last_group = std::min(first_group + kGroupsOfPiece, groups);
-      const uint32_t first = piece % across * wide;
-      const uint32_t last = std::min(first + wide, tokens);
-      Sums sums;
-      // The group's weights stay in the first cache for two products, and the tokens of these for all groups of the piece.
-      for (uint32_t pair = first; pair < last; pair += most)
-        for (uint32_t group = first_group; group < last_group; ++group)
-          for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
-            count = kernels_.next_of(std::min(pair + most, last) - token);
-            kernels_.multiply(linear.weights, group, x + token * stride, stride, count,
-                              linear.offsets + group * kLanes, sums);
-            finish(group, token, count, sums);
-          }
-    });
+    for (uint32_t pair = first; pair < last; pair += most)
+      for (uint32_t group = first_group; group < last_group; ++group)
+        for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
+          const uint32_t row = group * kLanes;
+          count = kernels_.next_of(std::min(pair + most, last) - token);
+          kernels_.multiply(linear.weights, group, product.x + token * product.stride, product.stride, count,
+                            linear.offsets + row, sums);
+          finish(linear, result, row, token, count, sums);
+        }
   }
 
-  // Into `out`, or added to what is there.
-  void to_float(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-                bool add, float* out, size_t out_stride) {
-    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-      kernels_.finish_float(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, add,
-                            out + token * out_stride + size_t{group} * kLanes, out_stride);
-    });
+  void to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
+    const uint32_t down = product.down();
+    team.step(down * pieces_of(product.tokens, tokens_of_piece_),
+              [&](uint32_t piece) { multiply(product, result, piece % down, piece / down); });
   }
 
-  void to_integer(Team::Member& team, const OpenLinear& linear, const uint8_t* x, size_t stride, uint32_t tokens,
-                  uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t out_stride) {
-    product(team, linear, x, stride, tokens, [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
-      kernels_.finish_integer(sums, count, linear.scales + group * kLanes, linear.biases + group * kLanes, activation,
-                              grid, is_signed, out + token * out_stride + size_t{group} * kLanes, out_stride);
+  struct IntegerProduct {
+    Product product;
+    IntegerResult result;
+  };
+
+  // Products with the same tokens, all in one step.
+  template <size_t kCount>
+  void to_integers(Team::Member& team, const IntegerProduct (&tasks)[kCount]) const {
+    uint32_t down = 0;
+    for (const IntegerProduct& task : tasks) down += task.product.down();
+    team.step(down * pieces_of(tasks[0].product.tokens, tokens_of_piece_), [&](uint32_t piece) {
+      const IntegerProduct* task = tasks;
+      uint32_t part = piece % down;
+      for (; part >= task->product.down(); ++task) part -= task->product.down();
+      multiply(task->product, task->result, part, piece / down);
     });
   }
 
@@ -180,20 +233,27 @@ class Pass {
     // Only each text's first token is classified: of the last layer, all else is needed for keys and values alone.
     if (is_last) keep_first(team);
     Rows& rows = is_last ? leading_ : all_;
-    to_integer(team, layer.query, rows.input.data(), rows.bytes_stride, rows.count, kNone, record.query_grid, false,
-               queries_.data(), rows.bytes_stride);
-    to_integer(team, layer.key, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.key_grid, true,
-               keys_.data(), all_.bytes_stride);
-    to_integer(team, layer.value, all_.input.data(), all_.bytes_stride, all_.count, kNone, record.value_grid, true,
-               values_.data(), all_.bytes_stride);
+    const Product queries{layer.query, rows.input.data(), rows.bytes_stride, rows.count};
+    const Product keys{layer.key, all_.input.data(), all_.bytes_stride, all_.count};
+    const Product values{layer.value, all_.input.data(), all_.bytes_stride, all_.count};
+    const IntegerProduct for_attention[] = {
+        {queries, {kNone, record.query_grid, false, queries_.data(), rows.bytes_stride}},
+        {keys, {kNone, record.key_grid, true, keys_.data(), all_.bytes_stride}},
+        {values, {kNone, record.value_grid, true, values_.data(), all_.bytes_stride}}};
+    if (is_last) {
+      to_integers(team, {for_attention[0]});
+      to_integers(team, {for_attention[1], for_attention[2]});
+    } else {
+      to_integers(team, for_attention);
+    }
     attend(team, thread, record, is_last);
-    to_float(team, layer.attention_output, context_.data(), rows.bytes_stride, rows.count, true, rows.hidden.data(),
-             rows.hidden_stride);
+    const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
+    to_float(team, {layer.attention_output, context_.data(), rows.bytes_stride, rows.count}, residual);
     normalize(team, rows, layer.attention_norm, record.intermediate_input);
-    to_integer(team, layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count, record_.activation,
-               record.output_input, false, intermediate_.data(), intermediate_stride_);
-    to_float(team, layer.output, intermediate_.data(), intermediate_stride_, rows.count, true, rows.hidden.data(),
-             rows.hidden_stride);
+    const Product intermediate{layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count};
+    to_integers(team, {{intermediate,
+                        {record_.activation, record.output_input, false, intermediate_.data(), intermediate_stride_}}});
+    to_float(team, {layer.output, intermediate_.data(), intermediate_stride_, rows.count}, residual);
     normalize(team, rows, layer.output_norm, is_last ? record_.head[0].input : model_.layers[index + 1].record->input);
   }
 
@@ -246,7 +306,7 @@ class Pass {
     float* out = head_.data();
     for (uint32_t i = 0; i < record_.head_linears; ++i) {
       const HeadLinear& head = record_.head[i];
-      to_float(team, model_.head[i], x, stride, text_count_, false, out, head_stride_);
+      to_float(team, {model_.head[i], x, stride, text_count_}, {false, out, head_stride_});
       const bool is_last = i + 1 == record_.head_linears;
       team.step(text_count_, [&](uint32_t text) {
         float* row = out + text * head_stride_;
@@ -267,7 +327,7 @@ class Pass {
   const Texts& texts_;
   const uint32_t first_text_, text_count_;
   const int64_t first_token_;
-  const uint32_t threads_;
+  const uint32_t threads_, tokens_of_piece_;
   float* const logits_;
   Rows all_, leading_;
   Buffer<uint8_t> queries_, keys_, values_, context_;

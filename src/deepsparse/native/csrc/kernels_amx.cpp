@@ -9,6 +9,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "gelu.h"
 #include "isa.h"
 #include "kernels.h"
 #include "tiles.h"

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "gelu.h"
 #include "isa.h"
 #include "kernels.h"
 
@@ -28,7 +29,20 @@ namespace avx2 {
 
 #include "vectors.inl"
 
-RESPARSE_INLINE Floats quotient(Floats a, Floats b) { return a / b; }
+RESPARSE_INLINE Floats picked(const float (&table)[kLanes], Ints index) {
+  const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+  __m256i halves[2];
+  __m256 values[2];
+  __builtin_memcpy(halves, &index, sizeof halves);
+  for (int half = 0; half < 2; ++half) {
+    const __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(halves[half], 28));
+    values[half] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, halves[half]),
+                                    _mm256_permutevar8x32_ps(high, halves[half]), is_high);
+  }
+  Floats result;
+  __builtin_memcpy(&result, values, sizeof result);
+  return result;
+}
 
 constexpr uint32_t kRowsAtOnce = 2;
 

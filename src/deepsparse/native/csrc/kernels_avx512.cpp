@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "gelu.h"
 #include "isa.h"
 #include "kernels.h"
 

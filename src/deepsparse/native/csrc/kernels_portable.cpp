@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "gelu.h"
 #include "kernels.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -15,7 +16,11 @@ namespace portable {
 
 #include "vectors.inl"
 
-RESPARSE_INLINE Floats quotient(Floats a, Floats b) { return a / b; }
+RESPARSE_INLINE Floats picked(const float (&table)[kLanes], Ints index) {
+  Floats values;
+  for (uint32_t lane = 0; lane < kLanes; ++lane) values[lane] = table[index[lane] & (kLanes - 1)];
+  return values;
+}
 
 constexpr uint32_t kRowsAtOnce = 4;
 

@@ -44,7 +44,7 @@ void Team::meet(uint32_t step) {
   const uint64_t state = state_.fetch_add(1, std::memory_order_acq_rel) + 1;
   if (through_of(state) == members_of(state)) {
     // Nobody takes pieces now, and nobody can join until the next step is proclaimed.
-    next_.store(0, std::memory_order_relaxed);
+    for (Range& range : ranges_) range.next.store(0, std::memory_order_relaxed);
     state_.store(uint64_t{step + 1} << 32 | uint64_t{members_of(state)} << 16, std::memory_order_release);
     return;
   }
@@ -133,17 +133,17 @@ void Pool::give_back(Worker* worker) {
 
 void Pool::run(uint32_t threads, const Body& body) {
   const std::vector<Worker*> taken = take(threads);
-  Team team;
+  Team team(static_cast<uint32_t>(taken.size()) + 1);
   std::atomic<uint32_t> at_work{static_cast<uint32_t>(taken.size())};
   for (uint32_t i = 0; i < taken.size(); ++i)
     taken[i]->give(&team, [this, worker = taken[i], i, &team, &body, &at_work] {
-      Team::Member member(team, false);
+      Team::Member member(team, i + 1);
       body(member, i + 1);
       give_back(worker);
       // The last touch of what lives in the caller's frame.
       at_work.fetch_sub(1, std::memory_order_release);
     });
-  Team::Member first(team, true);
+  Team::Member first(team, 0);
   body(first, 0);
   for (Worker* const worker : taken)
     if (worker->revoke(&team)) {

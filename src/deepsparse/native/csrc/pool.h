@@ -19,35 +19,50 @@ namespace resparse {
 
 class Team {
  public:
+  // `threads`: members at most, those included that never come.
+  explicit Team(uint32_t threads) : ranges_(threads) {}
+
   // One thread's way through the steps; every thread has its own, and calls the same steps in the same order.
   class Member {
    public:
-    explicit Member(Team& team, bool is_first) : team_(team), joined_(is_first) {}
+    // `thread`: below the team's count; the first one, 0, is there from the beginning.
+    Member(Team& team, uint32_t thread) : team_(team), thread_(thread), joined_(thread == 0) {}
 
-    // piece(i) for every i below `count`, by whichever thread; returns when all are done. Steps that were over when this
-    // thread came are passed by.
+    // piece(i) for every i below `count`, by whichever thread; returns when all are done. Every thread begins with a range
+    // of its own, the same part of each step, so that it finds in its caches what it has written; then it takes from the
+    // others' ranges. Steps that were over when this thread came are passed by.
     template <typename Piece>
     void step(uint32_t count, const Piece& piece) {
       const uint32_t step = step_++;
       if (!joined_ && !(joined_ = team_.join(step))) return;
-      for (uint32_t i = team_.take(); i < count; i = team_.take()) piece(i);
+      const auto ranges = static_cast<uint32_t>(team_.ranges_.size());
+      for (uint32_t i = 0; i < ranges; ++i) {
+        const uint32_t range = (thread_ + i) % ranges;
+        const auto first = static_cast<uint32_t>(uint64_t{count} * range / ranges);
+        const auto end = static_cast<uint32_t>(uint64_t{count} * (range + 1) / ranges);
+        for (uint32_t at = first + team_.take(range); at < end; at = first + team_.take(range)) piece(at);
+      }
       team_.meet(step);
     }
 
    private:
     Team& team_;
-    uint32_t step_ = 0;
+    uint32_t thread_, step_ = 0;
     bool joined_;
   };
 
  private:
-  uint32_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+  struct alignas(64) Range {
+    std::atomic<uint32_t> next{0};
+  };
+
+  uint32_t take(uint32_t range) { return ranges_[range].next.fetch_add(1, std::memory_order_relaxed); }
   bool join(uint32_t step);
   void meet(uint32_t step);
 
   // The step under way (32 bits), the threads that take part, and those that are through with it (16 bits each).
   alignas(64) std::atomic<uint64_t> state_{1 << 16};
-  alignas(64) std::atomic<uint32_t> next_{0};
+  std::vector<Range> ranges_;
 };
 
 class Pool {

@@ -22,8 +22,8 @@ RESPARSE_INLINE void store(float* to, Floats value) { __builtin_memcpy(to, &valu
 RESPARSE_INLINE void store(int32_t* to, Ints value) { __builtin_memcpy(to, &value, sizeof value); }
 RESPARSE_INLINE void store(uint8_t* to, Bytes value) { __builtin_memcpy(to, &value, sizeof value); }
 
-// a / b within a unit of the last digit or two, for finite numbers; of the instruction set.
-RESPARSE_INLINE Floats quotient(Floats a, Floats b);
+// table[index % 16] of each lane; every instruction set has its own way.
+RESPARSE_INLINE Floats picked(const float (&table)[kLanes], Ints index);
 
 RESPARSE_INLINE Floats all(float value) { return Floats{} + value; }
 RESPARSE_INLINE Ints all(int32_t value) { return Ints{} + value; }
@@ -83,23 +83,15 @@ RESPARSE_INLINE Floats exponential(Floats x) {
   return power_of_two(shifted, (x * kHigh - (shifted - kRounder)) + x * kLow);
 }
 
-// erf, absolute error 4e-7: the rational approximation that Eigen and XLA use, which is 1 within rounding beyond 4.
-RESPARSE_INLINE Floats error_function(Floats x) {
-  x = smaller(larger(x, all(-4.0f)), all(4.0f));
-  const Floats square = x * x;
-  Floats p = all(-2.72614225801306e-10f);
-  p = p * square + 2.77068142495902e-08f;
-  p = p * square - 2.10102402082508e-06f;
-  p = p * square - 5.69250639462346e-05f;
-  p = p * square - 7.34990630326855e-04f;
-  p = p * square - 2.95459980854025e-03f;
-  p = p * square - 1.60960333262415e-02f;
-  Floats q = all(-1.45660718464996e-05f);
-  q = q * square - 2.13374055278905e-04f;
-  q = q * square - 1.68282697438203e-03f;
-  q = q * square - 7.37332916720468e-03f;
-  q = q * square - 1.42647390514189e-02f;
-  return quotient(x * p, q);
+RESPARSE_INLINE Floats gelu(Floats x) {
+  constexpr float kLast = kRounder + (GeluTable::kSegments - 1);
+  const Floats a = magnitude(x);
+  const Floats shifted = smaller(a * (1.0f / GeluTable::kWidth) + kRounder, all(kLast));
+  const Floats r = a - (shifted - kRounder) * GeluTable::kWidth;
+  const Ints segment = reinterpret_cast<Ints>(shifted);
+  Floats p = picked(kGeluTable.coefficients[GeluTable::kDegree], segment);
+  for (uint32_t power = GeluTable::kDegree; power-- > 0;) p = p * r + picked(kGeluTable.coefficients[power], segment);
+  return p + x * 0.5f;
 }
 
 RESPARSE_INLINE Floats hyperbolic_tangent(Floats x) {
@@ -113,8 +105,8 @@ RESPARSE_INLINE Floats hyperbolic_tangent(Floats x) {
 
 RESPARSE_INLINE Floats activated(Floats x, uint32_t activation) {
   switch (activation) {
-    case kGelu:  // Hendrycks and Gimpel 2016, arXiv:1606.08415
-      return 0.5f * x * (1.0f + error_function(x * 0.70710678118654752f));
+    case kGelu:
+      return gelu(x);
     case kGeluTanh:
       return 0.5f * x * (1.0f + hyperbolic_tangent(0.79788456080286536f * (x + 0.044715f * x * x * x)));
     case kRelu:
