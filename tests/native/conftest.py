@@ -11,18 +11,26 @@ from support import exports
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A function from an architecture to its exported model, whose biases and norms are random; not to be changed."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function from an architecture to its exported model, whose biases and norms are random; not to be changed.
+
+    What follows the architecture is what a recipe's `submodules` quantize, in place of all.
+    """
     folder = tmp_path_factory.mktemp("exports")
 
-    def export(architecture: str) -> Path:
+    def export(architecture: str, *submodules: str) -> Path:
         pytest.importorskip("onnx_ir")
-        path = folder / architecture / "model.onnx"
+        path = folder / "-".join((architecture, *submodules)) / "model.onnx"
         if not path.exists():
             path.parent.mkdir()
             settings = exports.SETTINGS[architecture]
             exports.portable(
-                architecture, path, spread=True, max_position_embeddings=exports.POSITIONS, **settings
+                architecture,
+                path,
+                spread=True,
+                submodules=submodules,
+                max_position_embeddings=exports.POSITIONS,
+                **settings,
             )
         return path
 

@@ -27,9 +27,13 @@ using namespace resparse;
 
 namespace {
 
+// Linears that may be in float, as bits.
+enum InFloat : uint32_t { kPooler = 1, kClassifier = 2, kProjection = 4 };
+
 struct Sizes {
   uint32_t layers, hidden, intermediate, heads, embedding, labels;
   double zeros;
+  uint32_t in_float;
 };
 
 // Writes a model of random weights, as Python writes those of real ones.
@@ -56,11 +60,11 @@ class Builder {
     model.types = table(2);
     model.embedding_norm = norm(sizes.embedding);
     if (sizes.embedding != sizes.hidden) {
-      model.projection = linear(sizes.hidden, sizes.embedding, 0.03f);
+      model.projection = any_linear(kProjection, sizes.hidden, sizes.embedding, 0.03f);
       model.projection_input = {0.03f, 120};
     }
-    model.head[0] = {linear(sizes.hidden, sizes.hidden, 0.03f), {0.03f, 128}, kTanh, 0};
-    model.head[1] = {linear(sizes.labels, sizes.hidden, 0.008f), {0.008f, 128}, kNone, 0};
+    model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), {0.03f, 128}, kTanh, 0};
+    model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), {0.008f, 128}, kNone, 0};
     std::vector<Layer> layers(sizes.layers);
     for (Layer& layer : layers) {
       const uint32_t h = sizes.hidden;
@@ -133,6 +137,19 @@ class Builder {
       for (uint32_t column = 0; column < columns; ++column)
         offsets[row] -= 128 * values[size_t{row} * columns + column];
     record.offsets = put(offsets.data(), sizeof(int32_t) * padded);
+    return record;
+  }
+
+  Linear any_linear(InFloat which, uint32_t rows, uint32_t columns, float input_scale) {
+    if ((sizes_.in_float & which) == 0) return linear(rows, columns, input_scale);
+    const auto padded = static_cast<uint32_t>(round_up(rows, kLanes));
+    Linear record{};
+    record.rows = rows;
+    record.columns = columns;
+    record.form = kFloat;
+    record.weights = floats(padded * columns, 0, 0.1f);
+    record.weights_size = sizeof(float) * padded * columns;
+    record.biases = floats(padded, 0, 0.1f);
     return record;
   }
 
@@ -349,7 +366,9 @@ void check_bad_tokens(void* model) {
   if (resparse_run(model, &zero, nullptr, &zero, none, 1, 1, logits) == 0) fail("a text without tokens is taken");
 }
 
-const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8}, kRagged{2, 72, 100, 6, 40, 5, 0.3};
+const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8, 0}, kRagged{2, 72, 100, 6, 40, 5, 0.3, 0};
+const Sizes kFloatHead{1, 72, 100, 6, 40, 5, 0.3, kPooler | kClassifier | kProjection};
+const Sizes kFloatPooler{1, 64, 128, 4, 64, 3, 0.8, kPooler}, kFloatClassifier{1, 72, 100, 6, 72, 18, 0.3, kClassifier};
 
 // The forms that an instruction set reads, the sparsest last.
 std::vector<uint32_t> forms_of(uint32_t isa) {
@@ -383,6 +402,8 @@ int answers() {
       else if (!same(found, of_dense[is_even]))
         fail("weights in another form are answered otherwise");
     }
+    if (form != kDense)
+      for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, form);
   });
 }
 
@@ -394,7 +415,8 @@ int damage() {
   check_bad_tokens(model);
   resparse_close(model);
   return for_each_isa([](uint32_t isa, uint32_t form) {
-    if (form != kDense) check_damage(kRagged, isa, form, 400);
+    if (form == kDense) return;
+    for (const Sizes& sizes : {kRagged, kFloatHead}) check_damage(sizes, isa, form, 400);
   });
 }
 
@@ -409,7 +431,7 @@ double best_seconds(void* model, const Batch& batch, uint32_t labels, int thread
 }
 
 int time(int count, char** lengths) {
-  const Sizes base{12, 768, 3072, 12, 768, 4, 0.9};
+  const Sizes base{12, 768, 3072, 12, 768, 4, 0.9, 0};
   uint32_t isa = kAmx;
   while ((resparse_isas() & isa) == 0) isa /= 2;
   const Builder builder(base, isa, forms_of(isa).back(), 1);

@@ -14,7 +14,7 @@ from deepsparse import DeepsparseError, Engine, InputError
 from deepsparse.backends import Resources
 from deepsparse.native import library
 from support.encoders import VOCABULARY
-from support.exports import EVERY, POSITIONS
+from support.exports import EVERY, FLOAT_HEADS, POSITIONS
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -85,13 +85,15 @@ def tipped(native: Engine, reference: Engine, given: Feeds) -> list[bool]:
     return list(np.abs(found - wanted).max(1) > CLOSE)
 
 
-@pytest.mark.parametrize("isa", library.isas() if library.file() else [], ids=lambda isa: isa.name.lower())
-@pytest.mark.parametrize("architecture", EVERY)
-def test_answers_are_those_of_onnxruntime(
-    exported: Callable[[str], Path], architecture: str, isa: library.Isa, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("DEEPSPARSE_ISA", isa.name.lower() if isa.name else "")
-    native, reference = engines(exported(architecture))
+@pytest.fixture(params=library.isas() if library.file() else [], ids=lambda isa: isa.name.lower())
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> library.Isa:
+    """Each instruction set of this processor, forced."""
+    monkeypatch.setenv("DEEPSPARSE_ISA", request.param.name.lower())
+    return request.param
+
+
+def check_answers(path: Path, architecture: str) -> None:
+    native, reference = engines(path)
     assert native.engine_type == "native"
     assert native.inputs == reference.inputs and native.outputs == reference.outputs
     rows: list[bool] = []
@@ -99,6 +101,20 @@ def test_answers_are_those_of_onnxruntime(
     for seed, (count, columns) in enumerate(3 * SHAPES):
         rows += tipped(native, reference, feeds(native, count, columns, padding_of(architecture), seed))
     assert sum(rows) <= 0.04 * len(rows)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("architecture", EVERY)
+def test_answers_are_those_of_onnxruntime(exported: Callable[[str], Path], architecture: str):
+    check_answers(exported(architecture), architecture)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("architecture", "submodules"), FLOAT_HEADS)
+def test_answers_of_heads_in_float(
+    exported: Callable[..., Path], architecture: str, submodules: tuple[str, ...]
+):
+    check_answers(exported(architecture, *submodules), architecture)
 
 
 @pytest.mark.slow

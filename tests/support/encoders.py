@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from support.tiny import prune
@@ -72,6 +73,7 @@ def classifier(
     sparsity: float = 0.8,
     quantized: bool = True,
     scheme: Any = None,
+    submodules: Sequence[str] = (),
     spread: bool = False,
     **settings: Any,
 ) -> Any:
@@ -82,11 +84,13 @@ def classifier(
         sparsity: share of zeros among the encoder's Linear weights.
         quantized: with ranges taken from random tokens.
         scheme: how, a `ModelScheme`; by default the usual one.
+        submodules: what is quantized, as a recipe names it; by default all.
         spread: give biases and norms random values, where new models have zeros and ones.
         settings: more for the configuration.
     """
     import torch
 
+    from sparseml.modifiers.select import select_modules
     from sparseml.quantization.scheme import ModelScheme
     from sparseml.quantization.structure import calibrating, enable, quantize_structure
 
@@ -96,7 +100,8 @@ def classifier(
         if spread:
             _spread(model)
         if quantized:
-            quantize_structure(model, {"": model}, scheme or ModelScheme())
+            roots = select_modules(model, [*submodules], "the test")[0] if submodules else {"": model}
+            quantize_structure(model, roots, scheme or ModelScheme())
             enable(model)
             with calibrating(model), torch.no_grad():
                 for _ in range(4):

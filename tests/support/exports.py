@@ -24,6 +24,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 EVERY = ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS if name != "bert")]
 """For tests of every architecture: an export takes seconds, so all but one are slow."""
 
+FLOAT_HEADS = [
+    ("bert", ("bert.encoder",)),
+    *(
+        pytest.param(architecture, submodules, marks=pytest.mark.slow)
+        for architecture, submodules in (
+            ("bert", ("bert.embeddings", "bert.encoder", "bert.pooler")),
+            ("bert", ("bert.embeddings", "bert.encoder", "classifier")),
+            ("distilbert", ("bert.encoder", "bert.pooler")),
+            *((name, ("bert.encoder",)) for name in SETTINGS if name != "bert"),
+        )
+    ),
+]
+"""What recipes quantize that leave the head in float, or a part of it; of ELECTRA also the projection."""
+
 POSITIONS = 520
 """Tokens that these models have positions for."""
 

@@ -51,7 +51,7 @@ def recognize(graph: Graph) -> Encoder:
         matcher.refuse(hidden, "an encoder layer's normalization")
     projection = None
     if matcher.producer(hidden, "LayerNormalization") is None:
-        projection, hidden = matcher.linear(hidden)
+        projection, hidden = matcher.any_linear(hidden)
     norm, total = matcher.norm(hidden)
     found = embeddings(matcher, total)
     encoder = Encoder(
@@ -75,7 +75,7 @@ def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str]:
     value = logits
     for _ in range(MOST_HEADS):
         kind, before = activation(matcher, value)
-        linear, value = matcher.linear(before)
+        linear, value = matcher.any_linear(before)
         head.insert(0, Head(linear, kind))
         first = matcher.producer(value, "Gather")
         if first is not None:

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import Encoder, Layer, Linear
+from deepsparse.native.encoder import Encoder, FloatLinear, Layer, Linear
 
 _LARGEST: Final = 2**16
 """Rows or columns of a matrix."""
@@ -34,9 +34,9 @@ def check(encoder: Encoder) -> None:
         raise UnsupportedError("the sizes of its embeddings, layers and head do not fit each other")
 
 
-def linears(encoder: Encoder) -> list[Linear]:
+def linears(encoder: Encoder) -> list[Linear | FloatLinear]:
     """All linear layers, in the order of the computation."""
-    found = [] if encoder.projection is None else [encoder.projection]
+    found: list[Linear | FloatLinear] = [] if encoder.projection is None else [encoder.projection]
     for layer in encoder.layers:
         found += [
             layer.query,

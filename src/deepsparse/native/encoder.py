@@ -1,4 +1,4 @@
-"""What the native engine runs: a transformer encoder with a classification head, quantized throughout.
+"""What the native engine runs: a quantized transformer encoder with a classification head, quantized or not.
 
 Integers stand for numbers by a grid: number = scale · (integer - zero point).
 """
@@ -31,20 +31,16 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A linear layer on quantized inputs.
+class Affine:
+    """What linear layers have, quantized or not.
 
     Attributes:
-        weights: int8 [outputs, inputs], zero point 0; maybe a transposed view.
-        scales: of each output's weights, float32 [outputs].
+        weights: [outputs, inputs]; maybe a transposed view.
         biases: float32 [outputs].
-        grid: of the inputs, uint8.
     """
 
     weights: Array
-    scales: Array
     biases: Array
-    grid: Grid
 
     @property
     def outputs(self) -> int:
@@ -55,6 +51,24 @@ class Linear:
     def inputs(self) -> int:
         """How many there are."""
         return int(self.weights.shape[1])
+
+
+@dataclass(frozen=True)
+class Linear(Affine):
+    """A linear layer of int8 weights, zero point 0, on quantized inputs.
+
+    Attributes:
+        scales: of each output's weights, float32 [outputs].
+        grid: of the inputs, uint8.
+    """
+
+    scales: Array
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class FloatLinear(Affine):
+    """A linear layer that was left in float32."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Layer:
 class Head:
     """A linear layer of the head, on a text's first token, and the activation after it."""
 
-    linear: Linear
+    linear: Linear | FloatLinear
     activation: Activation
 
 
@@ -132,7 +146,7 @@ class Encoder:
     numbering: Positions
     takes_types: bool
     embedding_norm: Norm
-    projection: Linear | None
+    projection: Linear | FloatLinear | None
     layers: tuple[Layer, ...]
     head: tuple[Head, ...]
 

@@ -6,7 +6,7 @@ from ctypes import Structure, c_float, c_int32, c_uint32, c_uint64
 from typing import Final
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 2
+VERSION: Final = 3
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Arrays lie at multiples of so many bytes."""

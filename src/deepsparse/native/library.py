@@ -40,6 +40,7 @@ class Form(IntEnum):
     SLOTS64 = 2
     SLOTS16 = 3
     MASK64 = 4
+    FLOAT = 5
 
 
 FORMS: Final = {
@@ -48,7 +49,7 @@ FORMS: Final = {
     Isa.AVX512: (Form.DENSE, Form.SLOTS64),
     Isa.AMX: (Form.DENSE, Form.SLOTS64, Form.MASK64),
 }
-"""The forms that the kernels of an instruction set read."""
+"""The forms of integer weights that the kernels of an instruction set read; all read `Form.FLOAT`."""
 
 _POINTER = c_void_p
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepsparse.backends.base import Array
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import Grid, Linear, Norm
+from deepsparse.native.encoder import FloatLinear, Grid, Linear, Norm
 from deepsparse.native.onnx_file import Graph, Node
 
 _MOST_TERMS = 16
@@ -185,6 +185,23 @@ class Matcher:
             self.refuse(value, "a linear layer")
         return linear, source
 
+    def any_linear(self, value: str) -> tuple[Linear | FloatLinear, str]:
+        """A linear layer, quantized or not, and its input.
+
+        Raises:
+            UnsupportedError: it is none, or half quantized.
+        """
+        node, bias, others = self._sum(value)
+        name, permutation = self._transposed(node.inputs[1], ())
+        weights = self.constant(name)
+        if weights is None or others or self.producer(node.inputs[0], "DequantizeLinear") is not None:
+            return self.linear(value)
+        if weights.dtype != np.float32 or weights.ndim != 2:
+            raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers")
+        if self._is_by_inputs(node) != (permutation == (1, 0)):
+            weights = weights.T
+        return FloatLinear(weights, self._biases(bias, len(weights))), node.inputs[0]
+
     def added_linear(self, value: str) -> tuple[Linear, str, str]:
         """A quantized linear layer whose result is added to something; its input, and that.
 
@@ -197,23 +214,44 @@ class Matcher:
         return linear, source, others[0]
 
     def _linear(self, value: str) -> tuple[Linear, str, list[str]]:
-        """A linear layer, its input, and what else is added to it."""
+        """A quantized linear layer, its input, and what else is added to it."""
+        node, bias, others = self._sum(value)
+        if self.producer(node.inputs[1], "DequantizeLinear") is None:
+            # Exporters fold the transposition of weights in float, and with it goes their name; the bias keeps its own.
+            raise UnsupportedError(
+                f"the weights of the linear layer with {bias or value!r} are not quantized"
+            )
+        weights, scales = self._weights(node)
+        biases = self._biases(bias, len(weights))
+        x = self.quantized(node.inputs[0])
+        if x.permutation or x.read_scale != x.grid.scale:
+            self.refuse(node.outputs[0], "a product of a tensor on one grid")
+        return Linear(weights, biases, scales, x.unsigned()), x.source, others
+
+    def _sum(self, value: str) -> tuple[Node, str | None, list[str]]:
+        """Of a linear layer: its product; the constant that is added to it, if one is; and what else is."""
         terms = self.terms(value)
         products = [term for term in terms if self.producer(term, "MatMul", "Gemm") is not None]
         if len(products) != 1:
             self.refuse(value, "a linear layer")
         node = self.needed(products[0], "MatMul", "Gemm")
-        weights, scales = self._weights(node)
         added = [*filter(None, node.inputs[2:]), *(term for term in terms if term != products[0])]
         constants = [term for term in added if self.constant(term) is not None]
         if len(constants) > 1:
             self.refuse(value, "a linear layer with one bias")
-        biases = self.vector(constants[0], len(weights)) if constants else np.zeros(len(weights), np.float32)
-        x = self.quantized(node.inputs[0])
-        if x.permutation or x.read_scale != x.grid.scale:
-            self.refuse(products[0], "a product of a tensor on one grid")
-        others = [term for term in added if term not in constants]
-        return Linear(weights, scales, biases, x.unsigned()), x.source, others
+        return node, next(iter(constants), None), [term for term in added if term not in constants]
+
+    def _biases(self, name: str | None, size: int) -> Array:
+        return self.vector(name, size) if name is not None else np.zeros(size, np.float32)
+
+    def _is_by_inputs(self, node: Node) -> bool:
+        """Whether the weights of a product are [inputs, outputs], and not the other way round."""
+        if node.kind == "MatMul":
+            return True
+        get = node.attributes.get
+        if (get("alpha", 1.0), get("beta", 1.0), get("transA", 0)) != (1.0, 1.0, 0):
+            raise UnsupportedError(f"the product with {node.inputs[1]!r} has factors of its own")
+        return get("transB", 0) == 0
 
     def _weights(self, node: Node) -> tuple[Array, Array]:
         """Weights [outputs, inputs] around 0, and their scales [outputs]."""
@@ -222,12 +260,7 @@ class Matcher:
         integers = self.constant(read.inputs[0]) if read is not None else None
         if read is None or integers is None:
             raise UnsupportedError(f"the weights {name!r} are not quantized")
-        is_transposed = node.kind == "MatMul"
-        if node.kind == "Gemm":
-            get = node.attributes.get
-            if (get("alpha", 1.0), get("beta", 1.0), get("transA", 0)) != (1.0, 1.0, 0):
-                raise UnsupportedError(f"the product with {name!r} has factors of its own")
-            is_transposed = get("transB", 0) == 0
+        is_transposed = self._is_by_inputs(node)
         scales, axis = self.constant(read.inputs[1]), read.attributes.get("axis", 1)
         if integers.ndim != 2 or scales is None or not isinstance(axis, int):
             raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")

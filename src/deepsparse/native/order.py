@@ -8,12 +8,14 @@ unit and what takes it are renumbered alike, here, so that nothing is left to do
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
 from deepsparse.backends.base import Array
-from deepsparse.native.encoder import Encoder, Layer, Linear, Norm, Table
+from deepsparse.native.encoder import Affine, Encoder, Layer, Linear, Norm, Table
+
+Kind = TypeVar("Kind", bound=Affine)
 
 _GROUP: Final = 16
 """Rows that are worked on together."""
@@ -21,12 +23,10 @@ _GROUP: Final = 16
 
 def ordered(encoder: Encoder) -> Encoder:
     """Renumber hidden units, intermediate units, and within each head the parts of queries, keys and values."""
-    written = sum(_kept(one.attention_output) + _kept(one.output) for one in encoder.layers)
-    read = sum(
-        _taken(linear)
-        for one in encoder.layers
-        for linear in (one.query, one.key, one.value, one.intermediate)
-    )
+    layers = encoder.layers
+    written = np.sum([_kept(one.attention_output) + _kept(one.output) for one in layers], axis=0)
+    readers = [one for layer in layers for one in (layer.query, layer.key, layer.value, layer.intermediate)]
+    read = np.sum([_taken(linear) for linear in readers], axis=0)
     hidden = _in_groups(written, read)
     first, *others = encoder.head
     return replace(
@@ -100,13 +100,12 @@ def _within_heads(kept: Array, heads: int) -> Array:
     return order
 
 
-def _outputs(linear: Linear, order: Array) -> Linear:
-    return replace(
-        linear, weights=linear.weights[order], scales=linear.scales[order], biases=linear.biases[order]
-    )
+def _outputs(linear: Kind, order: Array) -> Kind:
+    more = {"scales": linear.scales[order]} if isinstance(linear, Linear) else {}
+    return replace(linear, weights=linear.weights[order], biases=linear.biases[order], **more)
 
 
-def _inputs(linear: Linear, order: Array) -> Linear:
+def _inputs(linear: Kind, order: Array) -> Kind:
     return replace(linear, weights=np.ascontiguousarray(linear.weights).take(order, axis=1))
 
 

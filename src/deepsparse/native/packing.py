@@ -12,7 +12,7 @@ import numpy as np
 from deepsparse.backends.base import Array
 from deepsparse.native import library
 from deepsparse.native.checks import linears
-from deepsparse.native.encoder import Encoder, Grid, Layer, Linear, Norm, Table
+from deepsparse.native.encoder import Encoder, FloatLinear, Grid, Layer, Linear, Norm, Table
 from deepsparse.native.layout import (
     ALIGNMENT,
     MAGIC,
@@ -39,16 +39,20 @@ def build(encoder: Encoder, isa: Isa) -> Array:
         The block, uint8, at an address that is a multiple of 64.
     """
     everything = linears(encoder)
+    quantized = [linear for linear in everything if isinstance(linear, Linear)]
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1), "packing") as threads:
-        weights = list(threads.map(_plain, everything))
+        weights = list(threads.map(_plain, quantized))
         # One after the other: side by side they would take the time from each other.
         forms = [fastest(isa, matrix) for matrix in weights]
         packed = list(threads.map(_packed, forms, weights))
     block = _Block(sizeof(ModelRecord))
     records = {
         id(linear): block.linear(linear, matrix, form, array)
-        for linear, matrix, form, array in zip(everything, weights, forms, packed, strict=True)
+        for linear, matrix, form, array in zip(quantized, weights, forms, packed, strict=True)
     }
+    for linear in everything:
+        if isinstance(linear, FloatLinear):
+            records[id(linear)] = block.float_linear(linear)
     model = _model(encoder, isa, block, records)
     model.size = block.size
     return block.written(model)
@@ -93,6 +97,19 @@ class _Block:
             form=form,
         )
 
+    def float_linear(self, linear: FloatLinear) -> LinearRecord:
+        """A matrix in `Form.FLOAT`: [groups of rows][columns][rows of a group]."""
+        groups = _padded(linear.weights, np.float32).reshape(-1, library.LANES, linear.inputs)
+        weights = groups.transpose(0, 2, 1)
+        return LinearRecord(
+            weights=self.put(weights),
+            weights_size=weights.nbytes,
+            biases=self.put(_padded(linear.biases, np.float32)),
+            rows=linear.outputs,
+            columns=linear.inputs,
+            form=Form.FLOAT,
+        )
+
     def norm(self, norm: Norm) -> NormRecord:
         """Both arrays of a normalization."""
         return NormRecord(weight=self.put(norm.weight), bias=self.put(norm.bias))
@@ -135,12 +152,10 @@ def _model(encoder: Encoder, isa: Isa, block: _Block, records: dict[int, LinearR
     )
     if encoder.projection is not None:
         model.projection = records[id(encoder.projection)]
-        model.projection_input = _grid(encoder.projection.grid)
+        model.projection_input = _input(encoder.projection)
     for index, head in enumerate(encoder.head):
         linear = records[id(head.linear)]
-        model.head[index] = HeadRecord(
-            linear=linear, input=_grid(head.linear.grid), activation=head.activation
-        )
+        model.head[index] = HeadRecord(linear=linear, input=_input(head.linear), activation=head.activation)
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
     model.layer_records = block.put(np.frombuffer(bytes(layers), np.uint8))
     return model
@@ -177,12 +192,17 @@ def _packed(form: Form, weights: Array) -> Array:
     return packed
 
 
+def _input(linear: Linear | FloatLinear) -> GridRecord:
+    """The grid of a linear's input; any where it is used for nothing."""
+    return _grid(linear.grid) if isinstance(linear, Linear) else GridRecord(1, 0)
+
+
 def _grid(grid: Grid) -> GridRecord:
     return GridRecord(grid.scale, grid.zero_point)
 
 
 def _padded(values: Array, dtype: type) -> Array:
-    whole: Array = np.zeros(library.padded(len(values)), dtype)
+    whole: Array = np.zeros((library.padded(len(values)), *values.shape[1:]), dtype)
     whole[: len(values)] = values
     return whole
 

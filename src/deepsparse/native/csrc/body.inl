@@ -40,6 +40,51 @@ void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, siz
             kLanes);
 }
 
+// --- products of floats ---
+
+// Sixteen lanes in two vectors: in one, compilers keep sums in memory where registers are narrower.
+struct FloatLanes {
+  using Eight = float __attribute__((vector_size(32)));
+  Eight low, high;
+
+  inline RESPARSE_INLINED void read(const float* from) {
+    __builtin_memcpy(&low, from, sizeof low);
+    __builtin_memcpy(&high, from + kLanes / 2, sizeof high);
+  }
+  inline RESPARSE_INLINED void add(float x, const FloatLanes& weights) {
+    low += weights.low * x;
+    high += weights.high * x;
+  }
+  inline RESPARSE_INLINED void store(float* to) const {
+    __builtin_memcpy(to, &low, sizeof low);
+    __builtin_memcpy(to + kLanes / 2, &high, sizeof high);
+  }
+};
+
+template <uint32_t kRows>
+RESPARSE_INLINE void floats(const float* weights, uint32_t columns, const float* x, size_t stride, const float* biases,
+                            float* out, size_t out_stride) {
+  Several<FloatLanes, kRows> rows;
+  rows.each([&](FloatLanes& lanes, uint32_t) RESPARSE_INLINED { lanes.read(biases); });
+  for (uint32_t column = 0; column < columns; ++column) {
+    FloatLanes loaded;
+    loaded.read(weights + size_t{column} * kLanes);
+    rows.each([&](FloatLanes& lanes, uint32_t row) RESPARSE_INLINED { lanes.add(x[row * stride + column], loaded); });
+  }
+  rows.each([&](FloatLanes& lanes, uint32_t row) RESPARSE_INLINED { lanes.store(out + row * out_stride); });
+}
+
+void multiply_floats(const Packed& weights, uint32_t group, const float* x, size_t stride, uint32_t rows,
+                     const float* biases, float* out, size_t out_stride) {
+  constexpr uint32_t kAtOnce = 4;
+  const auto* from = reinterpret_cast<const float*>(weights.data) + size_t{group} * weights.columns * kLanes;
+  uint32_t row = 0;
+  for (; row + kAtOnce <= rows; row += kAtOnce)
+    floats<kAtOnce>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride, out_stride);
+  for (; row < rows; ++row)
+    floats<1>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride, out_stride);
+}
+
 // --- what follows a product ---
 
 void finish_float(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
@@ -263,5 +308,6 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
 
 // A constant expression: it is there when the library is loaded, and no code for these instructions runs for it.
 constexpr Kernels table(uint32_t isa, uint32_t tiles = 1, void (*release)() = nullptr) {
-  return {isa, tiles, multiply, finish_float, finish_integer, normalize, quantize, activate, attend, release};
+  return {isa,       tiles,    multiply, multiply_floats, finish_float, finish_integer,
+          normalize, quantize, activate, attend,          release};
 }

@@ -119,8 +119,9 @@ class Pass {
                                    : &all_.input[token * all_.bytes_stride]);
     });
     if (!projected) return;
-    to_float(team, {model_.projection, embedded_input_.data(), embedded_stride_, all_.count},
-             {false, all_.hidden.data(), all_.hidden_stride});
+    any_to_float(team, model_.projection,
+                 {embedded_.data(), embedded_stride_, embedded_input_.data(), embedded_stride_}, all_.count,
+                 all_.hidden.data(), all_.hidden_stride);
     team.step(all_.count, [&](uint32_t token) {
       kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, first.input,
                         &all_.input[token * all_.bytes_stride]);
@@ -204,6 +205,25 @@ class Pass {
     const uint32_t down = product.down();
     team.step(down * pieces_of(product.tokens, tokens_of_piece_),
               [&](uint32_t piece) { multiply(product, result, piece % down, piece / down); });
+  }
+
+  // Rows in both forms that a linear may read: as float, and on the grid of its input.
+  struct Both {
+    const float* floats;
+    size_t stride;
+    const uint8_t* bytes;
+    size_t bytes_stride;
+  };
+
+  // Of a linear that may be of floats.
+  void any_to_float(Team::Member& team, const OpenLinear& linear, const Both& x, uint32_t rows, float* out,
+                    size_t out_stride) {
+    if (linear.weights.form != kFloat)
+      return to_float(team, {linear, x.bytes, x.bytes_stride, rows}, {false, out, out_stride});
+    team.step(linear.weights.groups, [&](uint32_t group) {
+      kernels_.multiply_floats(linear.weights, group, x.floats, x.stride, rows, linear.biases + group * kLanes,
+                               out + size_t{group} * kLanes, out_stride);
+    });
   }
 
   struct IntegerProduct {
@@ -301,12 +321,11 @@ class Pass {
   // --- the head ---
 
   void classify(Team::Member& team) {
-    const uint8_t* x = leading_.input.data();
-    size_t stride = leading_.bytes_stride;
-    float* out = head_.data();
+    Both x{leading_.hidden.data(), leading_.hidden_stride, leading_.input.data(), leading_.bytes_stride};
     for (uint32_t i = 0; i < record_.head_linears; ++i) {
       const HeadLinear& head = record_.head[i];
-      to_float(team, {model_.head[i], x, stride, text_count_}, {false, out, head_stride_});
+      float* const out = &head_[i % 2 * head_stride_ * text_count_];
+      any_to_float(team, model_.head[i], x, text_count_, out, head_stride_);
       const bool is_last = i + 1 == record_.head_linears;
       team.step(text_count_, [&](uint32_t text) {
         float* row = out + text * head_stride_;
@@ -316,8 +335,7 @@ class Pass {
         else
           kernels_.quantize(row, head.linear.rows, record_.head[i + 1].input, &head_input_[text * head_stride_]);
       });
-      x = head_input_.data();
-      stride = head_stride_;
+      x = {out, head_stride_, head_input_.data(), head_stride_};
     }
   }
 

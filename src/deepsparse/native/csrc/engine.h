@@ -19,7 +19,7 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
 
@@ -32,6 +32,7 @@ enum Form : uint32_t {
   kSlots64 = 2,  // groups of 16 rows, non-zeros with their place in a window of 64 columns
   kSlots16 = 3,  // groups of 8 rows, non-zeros with their place in a window of 16 columns
   kMask64 = 4,   // groups of 16 rows, a mask for each block of 64 columns and its non-zeros
+  kFloat = 5,    // groups of 16 rows, all weights, in float
 };
 
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };
@@ -42,7 +43,8 @@ struct Grid {
   int32_t zero_point;
 };
 
-// output = (packed weights) x (integers of the input) * scales + biases, by rows.
+// output = (packed weights) x (integers of the input) * scales + biases, by rows. Of the form kFloat, which only the
+// projection and the head may have: (packed weights) x (input) + biases; scales and offsets are none.
 struct Linear {
   uint64_t weights;       // packed, in `form`
   uint64_t weights_size;  // bytes
@@ -81,7 +83,7 @@ struct Layer {
 // A linear of the classification head, on the first token of each text.
 struct HeadLinear {
   Linear linear;
-  Grid input;           // uint8
+  Grid input;           // uint8; a sound one also where the linear is kFloat, which does not use it
   uint32_t activation;  // after it
   uint32_t reserved;
 };

@@ -38,6 +38,9 @@ struct Kernels {
   // Sums of the tiles' tokens and of the rows from 16 * `group` on, begun with `offsets` (16 of them, or null for 0).
   void (*multiply)(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);
+  // The same of a matrix of floats and rows of floats, begun with 16 `biases`, for any number of rows.
+  void (*multiply_floats)(const Packed& weights, uint32_t group, const float* x, size_t stride, uint32_t rows,
+                          const float* biases, float* out, size_t out_stride);
   // sums * scales + biases, as float: into `out`, or added to what is there.
   void (*finish_float)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add,
                        float* out, size_t stride);

@@ -33,6 +33,17 @@ class Opener {
     return opened;
   }
 
+  // A linear that may be of floats.
+  OpenLinear any_linear(const Linear& record, uint32_t rows, uint32_t columns) const {
+    if (record.form != kFloat) return linear(record, rows, columns);
+    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
+    OpenLinear opened;
+    opened.weights =
+        view_floats(array<uint8_t>(record.weights, record.weights_size), record.weights_size, rows, columns);
+    opened.biases = array<float>(record.biases, round_up(rows, kLanes));
+    return opened;
+  }
+
   OpenNorm norm(const Norm& record, uint32_t width) const {
     return {array<float>(record.weight, width), array<float>(record.bias, width)};
   }
@@ -106,7 +117,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
   if (record->projection.rows != 0) {
     check(record->projection_input, false);
-    model.projection = opener.linear(record->projection, record->hidden, record->embedding);
+    model.projection = opener.any_linear(record->projection, record->hidden, record->embedding);
   }
   const Layer* layers = opener.array<Layer>(record->layer_records, record->layers);
   for (uint32_t i = 0; i < record->layers; ++i) model.layers.push_back(open_layer(opener, *record, layers[i]));
@@ -114,7 +125,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   for (uint32_t i = 0; i < record->head_linears; ++i) {
     const HeadLinear& head = record->head[i];
     check(head.input, false);
-    model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
+    model.head.push_back(opener.any_linear(head.linear, head.linear.rows, width));
     width = head.linear.rows;
   }
   if (width != record->labels) damaged("its labels");

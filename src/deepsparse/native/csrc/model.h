@@ -11,6 +11,7 @@
 
 namespace resparse {
 
+// Of the form kFloat there are no scales and no offsets.
 struct OpenLinear {
   Packed weights;
   const float* scales = nullptr;

@@ -13,11 +13,15 @@
 namespace resparse {
 namespace {
 
+void check_sides(uint32_t rows, uint32_t columns) {
+  if (rows == 0 || columns == 0 || rows > kMaxSide || columns > kMaxSide)
+    throw Error("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) + " cannot be packed");
+}
+
 void check(uint32_t form, uint32_t rows, uint32_t columns) {
   if (form != kDense && form != kSlots64 && form != kSlots16 && form != kMask64)
     throw Error("no such form of weights: " + std::to_string(form));
-  if (rows == 0 || columns == 0 || rows > kMaxSide || columns > kMaxSide)
-    throw Error("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) + " cannot be packed");
+  check_sides(rows, columns);
 }
 
 // Rows are padded to whole vectors, whatever the group.
@@ -238,6 +242,14 @@ Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, ui
   const uint32_t last = last_window(shape, columns);
   for (size_t slot = 0; slot < slots; ++slot)
     if (result.windows[slot] > last) throw Error("packed weights are damaged");
+  return result;
+}
+
+Packed view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
+  check_sides(rows, columns);
+  if (size < sizeof(float) * round_up(rows, kLanes) * columns) throw Error("packed weights are cut short");
+  Packed result{kFloat, rows, columns, (rows + kLanes - 1) / kLanes};
+  result.data = packed;
   return result;
 }
 

@@ -21,6 +21,9 @@
 // columns has 16 masks. Packed: uint32 starts[groups + 1], where the groups' non-zeros begin;
 // uint64 masks[groups][columns / 64][16]; int8 non-zeros, in the order of the masks' bits, nothing between them. Each part
 // begins at a multiple of 64 bytes.
+//
+// kFloat has none either: float weights[groups of 16][columns][16 rows]. It is not packed here, and is multiplied with
+// floats.
 
 #pragma once
 
@@ -58,7 +61,7 @@ struct Packed {
   const uint32_t* starts = nullptr;
   const uint16_t* windows = nullptr;
   const uint64_t* masks = nullptr;
-  const uint8_t* data = nullptr;  // slots, dense weights, or non-zeros
+  const uint8_t* data = nullptr;  // slots, non-zeros, or all weights
 };
 
 // Bytes of a packed matrix, without packing it.
@@ -69,5 +72,8 @@ void pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns,
 
 // Take a packed matrix apart. Throws Error where the kernels would read outside of it.
 Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
+
+// The same for a matrix of the form kFloat.
+Packed view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
 }  // namespace resparse
