@@ -1,10 +1,12 @@
 // The engine under the sanitizers: made-up models run from many threads, and damaged models opened.
 //
-//   stress answers      small models of all instruction sets: the same answers in batches, alone and from many threads
+//   stress products     products of all instruction sets and forms of weights, held against the portable kernels'
+//   stress answers      small models: the same answers in all forms, in batches, alone and from many threads
 //   stress damage       damaged models and impossible tokens
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
 //
-// tests/native/test_native_sanitizers.py builds it together with the engine's sources.
+// tests/native/test_native_sanitizers.py builds it together with the engine's sources; with RESPARSE_EMULATE_TILES, the
+// kernels for AMX run on any processor with AVX-512 VBMI2.
 
 #include <algorithm>
 #include <chrono>
@@ -216,8 +218,8 @@ Batch some_texts(uint32_t count, uint32_t longest, uint32_t seed) {
   return batch;
 }
 
-// The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit.
-void check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
+// The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit. Returns them.
+std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
   const Builder builder(sizes, isa, form, 7);
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
@@ -246,6 +248,48 @@ void check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
     });
   for (std::thread& caller : callers) caller.join();
   resparse_close(model);
+  return alone;
+}
+
+// Products of random matrices with inputs that have not a byte more than kernels may read, begun with offsets or with 0.
+void check_products(uint32_t isa, uint32_t form) {
+  std::mt19937 random(17);
+  const Kernels &kernels = kernels_of(isa), &reference = kernels_of(kPortable);
+  const Use use(kernels);
+  for (int round = 0; round < 150; ++round) {
+    const uint32_t rows = 1 + random() % 40, columns = 1 + random() % (round % 2 == 0 ? 70 : 700);
+    const uint32_t tokens = 1 + random() % (kernels.tiles * kTile), density = 1 + random() % 100;
+    std::vector<int8_t> weights(size_t{rows} * columns);
+    for (int8_t& weight : weights)
+      if (random() % 100 < density) weight = static_cast<int8_t>(random());
+    const auto pack_as = [&](uint32_t as) {
+      std::vector<uint8_t> packed(packed_size(as, weights.data(), rows, columns));
+      pack(as, weights.data(), rows, columns, packed.data());
+      return packed;
+    };
+    const Aligned packed(pack_as(form)), dense(pack_as(kDense));
+    const size_t width = round_up(columns, kColumnPad), stride = width + kColumnPad * (random() % 3);
+    std::vector<uint8_t> bytes(stride * (tokens - 1) + width);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    const Aligned x(bytes);
+    int32_t offsets[kLanes];
+    for (int32_t& offset : offsets) offset = static_cast<int32_t>(random() % (1 << 20));
+    const int32_t* const begin = round % 3 == 0 ? nullptr : offsets;
+    const auto in = [&](const Aligned& block) { return static_cast<const uint8_t*>(block.memory); };
+    const Packed found = view(form, in(packed), packed.size, rows, columns);
+    const Packed wanted = view(kDense, in(dense), dense.size, rows, columns);
+    for (uint32_t group = 0; group < round_up(rows, kLanes) / kLanes; ++group) {
+      Sums sums, expected;
+      kernels.multiply(found, group, in(x), stride, tokens, begin, sums);
+      // The reference takes one tile.
+      for (uint32_t token = 0; token < tokens; token += kTile) {
+        const uint32_t count = std::min(kTile, tokens - token);
+        reference.multiply(wanted, group, in(x) + token * stride, stride, count, begin, expected);
+        if (std::memcmp(sums.values[token], expected.values, count * sizeof expected.values[0]) != 0)
+          fail("a product that is not exact");
+      }
+    }
+  }
 }
 
 // Blocks cut short or with changed bytes either open, and then run, or are refused.
@@ -326,23 +370,40 @@ const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8, 0}, kRagged{2, 72, 100, 6, 40, 5, 0
 const Sizes kFloatHead{1, 72, 100, 6, 40, 5, 0.3, kPooler | kClassifier | kProjection};
 const Sizes kFloatPooler{1, 64, 128, 4, 64, 3, 0.8, kPooler}, kFloatClassifier{1, 72, 100, 6, 72, 18, 0.3, kClassifier};
 
-// Calls body(instruction set, its form of non-zeros).
+// The forms that an instruction set reads, the sparsest last.
+std::vector<uint32_t> forms_of(uint32_t isa) {
+  if (isa == kAvx2) return {kDense, kSlots16};
+  if (isa == kAvx512) return {kDense, kSlots64};
+  return {kDense, kSlots64, kMask64};
+}
+
+// Calls body(instruction set, form of weights).
 template <typename Body>
 int for_each_isa(const Body& body) {
-  for (const uint32_t isa : {kPortable, kAvx2, kAvx512}) {
+  for (const uint32_t isa : {kPortable, kAvx2, kAvx512, kAmx}) {
     if ((resparse_isas() & isa) == 0) continue;
-    body(isa, isa == kAvx2 ? kSlots16 : kSlots64);
+    for (const uint32_t form : forms_of(isa)) body(isa, form);
     std::printf("instruction set %u: ok\n", isa);
   }
   return 0;
 }
 
+int products() { return for_each_isa(check_products); }
+
 int answers() {
-  return for_each_isa([](uint32_t isa, uint32_t slots) {
-    check_activations(isa);
-    for (const uint32_t form : {uint32_t{kDense}, slots})
-      for (const Sizes& sizes : {kEven, kRagged}) check_runs(sizes, isa, form);
-    for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, slots);
+  std::vector<float> of_dense[2];
+  return for_each_isa([&](uint32_t isa, uint32_t form) {
+    if (form == kDense) check_activations(isa);
+    for (const bool is_even : {true, false}) {
+      const std::vector<float> found = check_runs(is_even ? kEven : kRagged, isa, form);
+      // Forms differ in no sum, and AMX differs from AVX-512, which comes before it, in nothing else.
+      if (form == kDense && isa != kAmx)
+        of_dense[is_even] = found;
+      else if (!same(found, of_dense[is_even]))
+        fail("weights in another form are answered otherwise");
+    }
+    if (form != kDense)
+      for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, form);
   });
 }
 
@@ -353,8 +414,9 @@ int damage() {
   if (model == nullptr) fail("opening a model");
   check_bad_tokens(model);
   resparse_close(model);
-  return for_each_isa([](uint32_t isa, uint32_t slots) {
-    for (const Sizes& sizes : {kRagged, kFloatHead}) check_damage(sizes, isa, slots, 400);
+  return for_each_isa([](uint32_t isa, uint32_t form) {
+    if (form == kDense) return;
+    for (const Sizes& sizes : {kRagged, kFloatHead}) check_damage(sizes, isa, form, 400);
   });
 }
 
@@ -370,8 +432,9 @@ double best_seconds(void* model, const Batch& batch, uint32_t labels, int thread
 
 int time(int count, char** lengths) {
   const Sizes base{12, 768, 3072, 12, 768, 4, 0.9, 0};
-  const uint32_t isa = (resparse_isas() & kAvx512) != 0 ? kAvx512 : kAvx2;
-  const Builder builder(base, isa, isa == kAvx2 ? kSlots16 : kSlots64, 1);
+  uint32_t isa = kAmx;
+  while ((resparse_isas() & isa) == 0) isa /= 2;
+  const Builder builder(base, isa, forms_of(isa).back(), 1);
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
   if (model == nullptr) fail("opening a model");
@@ -389,9 +452,10 @@ int time(int count, char** lengths) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "products") == 0) return products();
   if (argc == 2 && std::strcmp(argv[1], "answers") == 0) return answers();
   if (argc == 2 && std::strcmp(argv[1], "damage") == 0) return damage();
   if (argc > 2 && std::strcmp(argv[1], "time") == 0) return time(argc - 2, argv + 2);
-  std::fprintf(stderr, "usage: stress answers | stress damage | stress time LENGTH ...\n");
+  std::fprintf(stderr, "usage: stress products | stress answers | stress damage | stress time LENGTH ...\n");
   return 2;
 }

@@ -40,7 +40,7 @@ def packed(form: Form, weights: np.ndarray) -> np.ndarray:
 @given(
     st.integers(1, 70),
     st.integers(1, 200),
-    st.integers(1, 40),
+    st.integers(1, 150),
     st.sampled_from([0, 0.5, 0.8, 0.9, 0.99, 1]),
     st.integers(0, 2**32 - 1),
 )
@@ -66,10 +66,11 @@ def test_the_largest_sums_do_not_saturate(sign: int):
 
 
 def test_zeros_take_no_room():
-    for isa in library.isas():
-        sizes = {zeros: packed(FORMS[isa][1], sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
+    for form in set(Form) - {Form.DENSE, Form.FLOAT}:
+        sizes = {zeros: packed(form, sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
         assert sizes[1] < sizes[0.9] < sizes[0.5]
-        assert sizes[1] <= 64 * 512 / 16
+        masks = 64 * 512 // 8 if form == Form.MASK64 else 0
+        assert sizes[1] <= masks + 64 * 512 / 16
 
 
 def test_forms_are_chosen_by_measuring():
@@ -88,6 +89,17 @@ def test_damaged_packed_weights_are_refused():
                 library.multiply(isa, form, whole[: whole.size // 2 // 64 * 64], 32, 128, x)
 
 
+def test_masks_with_more_bits_than_non_zeros_are_refused():
+    weights = sparse(16, 64, 0.8, 0)
+    whole = packed(Form.MASK64, weights)
+    x = np.zeros((1, 64), np.uint8)
+    for at in (*range(8), *range(64, 64 + 128)):  # where the group starts and ends, and its masks
+        damaged = whole.copy()
+        damaged[at] ^= 1
+        with pytest.raises(ModelError, match="packed weights"):
+            library.multiply(Isa.PORTABLE, Form.MASK64, damaged, 16, 64, x)
+
+
 def test_a_forced_instruction_set(monkeypatch: pytest.MonkeyPatch):
     assert library.chosen_isa() == library.isas()[0]
     for isa in library.isas():
@@ -98,6 +110,9 @@ def test_a_forced_instruction_set(monkeypatch: pytest.MonkeyPatch):
         library.chosen_isa()
     monkeypatch.setattr(library, "isas", lambda: [Isa.PORTABLE])
     monkeypatch.setenv("DEEPSPARSE_ISA", "avx512")
+    with pytest.raises(EngineError, match="to be had here: portable"):
+        library.chosen_isa()
+    monkeypatch.setenv("DEEPSPARSE_ISA", "amx")
     with pytest.raises(EngineError, match="to be had here: portable"):
         library.chosen_isa()
 

@@ -18,14 +18,14 @@ from deepsparse.errors import EngineError, ModelError
 from resparse.errors import did_you_mean
 
 ISA_VARIABLE: Final = "DEEPSPARSE_ISA"
-"""The variable that forces an instruction set: avx512, avx2, portable."""
+"""The variable that forces an instruction set: amx, avx512, avx2, portable."""
 
 LANES: Final = 16
 """Rows of a packed matrix are padded to a multiple of these."""
 
 
 class Isa(IntFlag):
-    """Instruction sets, the better ones later; AMX has no kernels yet, and is known by name only."""
+    """Instruction sets, the better ones later."""
 
     PORTABLE = 1
     AVX2 = 2
@@ -39,13 +39,15 @@ class Form(IntEnum):
     DENSE = 1
     SLOTS64 = 2
     SLOTS16 = 3
+    MASK64 = 4
     FLOAT = 5
 
 
 FORMS: Final = {
-    Isa.PORTABLE: (Form.DENSE, Form.SLOTS64),
+    Isa.PORTABLE: (Form.DENSE, Form.SLOTS64, Form.MASK64),
     Isa.AVX2: (Form.DENSE, Form.SLOTS16),
     Isa.AVX512: (Form.DENSE, Form.SLOTS64),
+    Isa.AMX: (Form.DENSE, Form.SLOTS64, Form.MASK64),
 }
 """The forms of integer weights that the kernels of an instruction set read; all read `Form.FLOAT`."""
 

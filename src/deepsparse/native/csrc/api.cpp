@@ -38,13 +38,14 @@ struct Product {
   size_t stride;
   uint32_t tokens;
 
-  // Calls take(group, first token, tokens, sums) for every tile.
+  // Calls take(group, first token, tokens, sums) for every product of tiles.
   template <typename Take>
   void run(const Take& take) const {
+    const Use use(kernels);
     Sums sums;
     for (uint32_t group = 0; group < round_up(weights.rows, kLanes) / kLanes; ++group)
-      for (uint32_t token = 0; token < tokens; token += kTile) {
-        const uint32_t count = std::min(kTile, tokens - token);
+      for (uint32_t token = 0, count; token < tokens; token += count) {
+        count = kernels.next_of(tokens - token);
         kernels.multiply(weights, group, x + token * stride, stride, count, nullptr, sums);
         take(group, token, count, sums);
       }

@@ -320,6 +320,7 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
               const int32_t* offsets, Sums& sums);
 
 // A constant expression: it is there when the library is loaded, and no code for these instructions runs for it.
-constexpr Kernels table(uint32_t isa) {
-  return {isa, multiply, multiply_floats, finish_float, finish_integer, normalize, quantize, activate, attend};
+constexpr Kernels table(uint32_t isa, uint32_t tiles = 1, void (*release)() = nullptr) {
+  return {isa,       tiles,    multiply, multiply_floats, finish_float, finish_integer,
+          normalize, quantize, activate, attend,          release};
 }

@@ -25,6 +25,13 @@ uint32_t token_count(const Texts& texts, uint32_t first, uint32_t count) {
   return static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]);
 }
 
+// Each thread's share of the tokens where that fills a product; about the same in every piece.
+uint32_t tokens_of_piece(uint32_t tokens, uint32_t threads, const Kernels& kernels) {
+  const size_t share = round_up(pieces_of(tokens, threads), std::max(2u, kernels.tiles) * kTile);
+  const auto most = static_cast<uint32_t>(std::min<size_t>(share, kMostTokensOfPiece));
+  return static_cast<uint32_t>(round_up(pieces_of(tokens, pieces_of(tokens, most)), 2 * kTile));
+}
+
 // Some tokens on their way through the layers.
 struct Rows {
   uint32_t count;
@@ -51,9 +58,7 @@ class Pass {
         text_count_(count),
         first_token_(texts.starts[first]),
         threads_(threads),
-        tokens_of_piece_(std::min<uint32_t>(
-            static_cast<uint32_t>(round_up(pieces_of(token_count(texts, first, count), threads), 2 * kTile)),
-            kMostTokensOfPiece)),
+        tokens_of_piece_(tokens_of_piece(token_count(texts, first, count), threads, *model.kernels)),
         logits_(logits),
         all_(token_count(texts, first, count), record_.hidden),
         leading_(count, record_.hidden),
@@ -81,6 +86,7 @@ class Pass {
 
   void run() {
     Pool::instance().run(threads_, [this](Team::Member& team, uint32_t thread) {
+      const Use use(kernels_);
       embed(team);
       for (uint32_t i = 0; i < record_.layers; ++i) encode(team, thread, i);
       classify(team);
@@ -182,11 +188,13 @@ class Pass {
     const uint32_t first = across * tokens_of_piece_;
     const uint32_t last = std::min(first + tokens_of_piece_, product.tokens);
     Sums sums;
-    // The group's weights stay in the first cache for two tiles of tokens, and these for all groups of the piece.
-    for (uint32_t pair = first; pair < last; pair += 2 * kTile)
+    // The group's weights stay in the first cache for two products, and their tokens for all groups of the piece.
+    const uint32_t most = 2 * kernels_.tiles * kTile;
+    for (uint32_t pair = first; pair < last; pair += most)
       for (uint32_t group = first_group; group < last_group; ++group)
-        for (uint32_t token = pair; token < std::min(pair + 2 * kTile, last); token += kTile) {
-          const uint32_t row = group * kLanes, count = std::min(kTile, last - token);
+        for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
+          const uint32_t row = group * kLanes;
+          count = kernels_.next_of(std::min(pair + most, last) - token);
           kernels_.multiply(linear.weights, group, product.x + token * product.stride, product.stride, count,
                             linear.offsets + row, sums);
           finish(linear, result, row, token, count, sums);

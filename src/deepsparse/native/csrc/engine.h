@@ -24,13 +24,14 @@ constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
 
 // Instruction sets, as bits.
-enum Isa : uint32_t { kPortable = 1, kAvx2 = 2, kAvx512 = 4 };
+enum Isa : uint32_t { kPortable = 1, kAvx2 = 2, kAvx512 = 4, kAmx = 8 };
 
 // How the weights of a matrix are packed; see pack.h.
 enum Form : uint32_t {
   kDense = 1,    // groups of 16 rows, all weights
   kSlots64 = 2,  // groups of 16 rows, non-zeros with their place in a window of 64 columns
   kSlots16 = 3,  // groups of 8 rows, non-zeros with their place in a window of 16 columns
+  kMask64 = 4,   // groups of 16 rows, a mask for each block of 64 columns and its non-zeros
   kFloat = 5,    // groups of 16 rows, all weights, in float
 };
 

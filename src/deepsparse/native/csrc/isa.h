@@ -10,6 +10,13 @@
 #define RESPARSE_X86 1
 #endif
 
+// AMX wants a compiler whose assembler knows it, and a system that can be asked for it.
+#if defined(__x86_64__) && defined(__linux__)
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define RESPARSE_AMX 1
+#endif
+#endif
+
 namespace resparse {
 
 // Bits of Isa that the processor has, its operating system allows, and this library has kernels for.

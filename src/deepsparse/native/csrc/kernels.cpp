@@ -12,6 +12,9 @@ extern const Kernels kPortableKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 #endif
+#ifdef RESPARSE_AMX
+extern const Kernels kAmxKernels;
+#endif
 
 const Kernels& kernels_of(uint32_t isa) {
   if ((usable_isas() & isa) != 0) {
@@ -19,6 +22,9 @@ const Kernels& kernels_of(uint32_t isa) {
 #ifdef RESPARSE_X86
     if (isa == kAvx2) return kAvx2Kernels;
     if (isa == kAvx512) return kAvx512Kernels;
+#endif
+#ifdef RESPARSE_AMX
+    if (isa == kAmx) return kAmxKernels;
 #endif
   }
   throw Error("this processor, or this build, has no instruction set number " + std::to_string(isa));

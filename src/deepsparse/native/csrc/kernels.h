@@ -10,12 +10,13 @@
 
 namespace resparse {
 
-constexpr uint32_t kTile = 16;     // tokens that a kernel takes at most
+constexpr uint32_t kTile = 16;     // tokens of a tile
+constexpr uint32_t kMostTiles = 4;  // that a kernel takes at once
 constexpr uint32_t kQueries = 8;  // queries whose scores attention holds at a time
 
-// Integer sums of one tile: [tokens][16 rows].
+// Integer sums of some tiles: [tokens][16 rows].
 struct alignas(64) Sums {
-  int32_t values[kTile][kLanes];
+  int32_t values[kMostTiles * kTile][kLanes];
 };
 
 // Where the heads of one text's queries, keys and values lie, and where its context goes: bytes, `stride` a token.
@@ -33,7 +34,8 @@ struct AttentionTask {
 
 struct Kernels {
   uint32_t isa;
-  // Sums of the tile's tokens and of the rows from 16 * `group` on, begun with `offsets` (16 of them, or null for 0).
+  uint32_t tiles;  // that `multiply` takes at most
+  // Sums of the tiles' tokens and of the rows from 16 * `group` on, begun with `offsets` (16 of them, or null for 0).
   void (*multiply)(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);
   // The same of a matrix of floats and rows of floats, begun with 16 `biases`, for any number of rows.
@@ -55,6 +57,29 @@ struct Kernels {
   void (*activate)(float* row, uint32_t width, uint32_t activation);
   // One head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.
   void (*attend)(const AttentionTask& task, uint8_t* scratch);
+  // Gives back what `multiply` has set up in this thread's processor; null where that is nothing.
+  void (*release)();
+
+  // How many of so many tokens to multiply next: all that fit, but such that the last product has a whole tile.
+  uint32_t next_of(uint32_t tokens) const {
+    const uint32_t most = tiles * kTile;
+    if (tokens <= most) return tokens;
+    return tiles > 1 && tokens < most + kTile ? most - kTile : most;
+  }
+};
+
+// Held by a thread while it uses kernels.
+class Use {
+ public:
+  explicit Use(const Kernels& kernels) : kernels_(kernels) {}
+  ~Use() {
+    if (kernels_.release != nullptr) kernels_.release();
+  }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+ private:
+  const Kernels& kernels_;
 };
 
 // Where attention keeps what it needs for a head, in bytes from the beginning of its scratch memory; keys come first.

@@ -42,14 +42,9 @@ struct Lanes {
 
 #include "body.inl"
 
-void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
-              const int32_t* offsets, Sums& sums) {
-  if (weights.form == kDense) return multiply_dense(weights, group, x, stride, tokens, offsets, sums);
+void add_slots(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens, Sums& sums) {
   const Shape shape = shape_of(weights.form);
   const uint32_t lanes = shape.group_rows * shape.per_slot;
-  for (uint32_t token = 0; token < tokens; ++token)
-    for (uint32_t lane = 0; lane < kLanes; ++lane)
-      sums.values[token][lane] = offsets == nullptr ? 0 : offsets[lane];
   for (uint32_t part = 0; part < kLanes / shape.group_rows; ++part) {
     const uint32_t at = group * (kLanes / shape.group_rows) + part;
     const uint8_t* slot = weights.data + size_t{weights.starts[at]} * shape.slot_bytes();
@@ -62,6 +57,28 @@ void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t st
               weight * int32_t{x[token * stride + column]};
       }
   }
+}
+
+void add_masks(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens, Sums& sums) {
+  const uint32_t quads = blocks_of(weights.columns) * kBlockMasks;
+  const uint64_t* const masks = weights.masks + size_t{group} * quads;
+  const uint8_t* non_zero = weights.data + weights.starts[group];
+  for (uint32_t quad = 0; quad < quads; ++quad)
+    for (uint32_t bit = 0; bit < 64; ++bit) {
+      if ((masks[quad] >> bit & 1) == 0) continue;
+      const int32_t weight = static_cast<int8_t>(*non_zero++);
+      for (uint32_t token = 0; token < tokens; ++token)
+        sums.values[token][bit / 4] += weight * int32_t{x[token * stride + quad * 4 + bit % 4]};
+    }
+}
+
+void multiply(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
+              const int32_t* offsets, Sums& sums) {
+  if (weights.form == kDense) return multiply_dense(weights, group, x, stride, tokens, offsets, sums);
+  for (uint32_t token = 0; token < tokens; ++token)
+    for (uint32_t lane = 0; lane < kLanes; ++lane)
+      sums.values[token][lane] = offsets == nullptr ? 0 : offsets[lane];
+  (weights.form == kMask64 ? add_masks : add_slots)(weights, group, x, stride, tokens, sums);
 }
 
 }  // namespace portable

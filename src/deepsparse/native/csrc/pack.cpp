@@ -1,7 +1,9 @@
 #include "pack.h"
 
 #include <algorithm>
+#include <bitset>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,7 +19,7 @@ void check_sides(uint32_t rows, uint32_t columns) {
 }
 
 void check(uint32_t form, uint32_t rows, uint32_t columns) {
-  if (form != kDense && form != kSlots64 && form != kSlots16)
+  if (form != kDense && form != kSlots64 && form != kSlots16 && form != kMask64)
     throw Error("no such form of weights: " + std::to_string(form));
   check_sides(rows, columns);
 }
@@ -139,11 +141,71 @@ void pack_slots(const Shape& shape, const int8_t* weights, uint32_t rows, uint32
   std::copy(windows.begin(), windows.end(), reinterpret_cast<uint16_t*>(out + layout.windows));
 }
 
+// Where the parts of a matrix in masks begin.
+struct MaskLayout {
+  size_t masks, non_zeros;
+
+  MaskLayout(uint32_t groups, uint32_t columns)
+      : masks(round_up(sizeof(uint32_t) * (size_t{groups} + 1), kAlignment)),
+        non_zeros(masks + sizeof(uint64_t) * kBlockMasks * blocks_of(columns) * groups) {}
+  size_t size(size_t count) const { return round_up(non_zeros + count, kAlignment); }
+};
+
+size_t masks_size(const int8_t* weights, uint32_t rows, uint32_t columns) {
+  const size_t all = size_t{rows} * columns;
+  const size_t count = all - static_cast<size_t>(std::count(weights, weights + all, 0));
+  if (count > std::numeric_limits<uint32_t>::max()) throw Error("so many non-zeros cannot be packed");
+  return MaskLayout(groups_of(shape_of(kMask64), rows), columns).size(count);
+}
+
+void pack_masks(const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
+  const uint32_t groups = groups_of(shape_of(kMask64), rows);
+  const MaskLayout layout(groups, columns);
+  std::memset(out, 0, layout.non_zeros);
+  auto* const starts = reinterpret_cast<uint32_t*>(out);
+  auto* mask = reinterpret_cast<uint64_t*>(out + layout.masks);
+  uint8_t* const non_zeros = out + layout.non_zeros;
+  size_t count = 0;
+  for (uint32_t group = 0; group < groups; ++group) {
+    const uint32_t first = group * kLanes, height = std::min(kLanes, rows - first);
+    for (uint32_t column = 0; column < blocks_of(columns) * kBlock; column += 4, ++mask)
+      for (uint32_t row = 0; row < height; ++row)
+        for (uint32_t i = 0; i < 4 && column + i < columns; ++i)
+          if (const int8_t weight = weights[size_t{first + row} * columns + column + i]) {
+            *mask |= uint64_t{1} << (row * 4 + i);
+            non_zeros[count++] = static_cast<uint8_t>(weight);
+          }
+    starts[group + 1] = static_cast<uint32_t>(count);
+  }
+  std::memset(non_zeros + count, 0, layout.size(count) - layout.non_zeros - count);
+}
+
+// Kernels take as many non-zeros as the masks have bits.
+Packed view_masks(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
+  Packed result{kMask64, rows, columns, groups_of(shape_of(kMask64), rows)};
+  const MaskLayout layout(result.groups, columns);
+  if (size < layout.non_zeros) throw Error("packed weights are cut short");
+  result.starts = reinterpret_cast<const uint32_t*>(packed);
+  result.masks = reinterpret_cast<const uint64_t*>(packed + layout.masks);
+  result.data = packed + layout.non_zeros;
+  const size_t masks = size_t{blocks_of(columns)} * kBlockMasks;
+  size_t count = 0;
+  bool is_whole = result.starts[0] == 0;
+  for (uint32_t group = 0; group < result.groups; ++group) {
+    for (size_t i = 0; i < masks; ++i) count += std::bitset<64>(result.masks[group * masks + i]).count();
+    is_whole = is_whole && result.starts[group + 1] == count;
+  }
+  if (!is_whole) throw Error("packed weights are damaged");
+  if (size < layout.size(count)) throw Error("packed weights are cut short");
+  return result;
+}
+
 }  // namespace
 
 size_t packed_size(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns) {
   check(form, rows, columns);
   if (form == kDense) return dense_size(rows, columns);
+  if (form == kMask64) return masks_size(weights, rows, columns);
   const Shape shape = shape_of(form);
   return Layout(shape, groups_of(shape, rows), count_slots(shape, weights, rows, columns)).size;
 }
@@ -152,16 +214,20 @@ void pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns,
   check(form, rows, columns);
   if (form == kDense)
     pack_dense(weights, rows, columns, out);
+  else if (form == kMask64)
+    pack_masks(weights, rows, columns, out);
   else
     pack_slots(shape_of(form), weights, rows, columns, out);
 }
 
 Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
   check(form, rows, columns);
+  if (form == kMask64) return view_masks(packed, size, rows, columns);
   const Shape shape = shape_of(form);
-  Packed result{form, rows, columns, groups_of(shape, rows), nullptr, nullptr, packed};
+  Packed result{form, rows, columns, groups_of(shape, rows)};
   if (form == kDense) {
     if (size < dense_size(rows, columns)) throw Error("packed weights are cut short");
+    result.data = packed;
     return result;
   }
   if (size < Layout(shape, result.groups, 0).size) throw Error("packed weights are cut short");
@@ -182,7 +248,9 @@ Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, ui
 Packed view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
   check_sides(rows, columns);
   if (size < sizeof(float) * round_up(rows, kLanes) * columns) throw Error("packed weights are cut short");
-  return {kFloat, rows, columns, (rows + kLanes - 1) / kLanes, nullptr, nullptr, packed};
+  Packed result{kFloat, rows, columns, (rows + kLanes - 1) / kLanes};
+  result.data = packed;
+  return result;
 }
 
 }  // namespace resparse
