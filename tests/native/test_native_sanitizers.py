@@ -43,9 +43,9 @@ def test_clean(sanitizers: str, commands: list[str], emulated: bool, tmp_path: P
     program = tmp_path / "stress"
     flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     if emulated:
-        flags += ["-DRESPARSE_EMULATE_TILES", f"-I{STRESS.parent}"]
+        flags.append("-DRESPARSE_EMULATE_TILES")
     sources = [str(STRESS), *map(str, sorted(SOURCES.glob("*.cpp")))]
-    subprocess.run(["g++", *flags, f"-I{SOURCES}", *sources, "-o", str(program)], check=True)
+    subprocess.run(["g++", *flags, f"-I{SOURCES}", f"-I{STRESS.parent}", *sources, "-o", str(program)], check=True)
     for command in commands:
         done = subprocess.run(
             [str(program), command], capture_output=True, text=True, check=False, timeout=300

@@ -44,6 +44,8 @@ class NativeBackend:
         self._tokens = _Tokens(encoder)
         block = cache.cached(cache.key_of(graph.files, self.isa), lambda: build(ordered(encoder), self.isa))
         self._model = library.Model(block, encoder.labels)
+        del block, encoder, graph
+        library.trim()
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the logits.

@@ -61,6 +61,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
         c_int,
         (c_uint32, c_uint32, _POINTER, c_int64, c_uint32, c_uint32, _POINTER, c_uint32, _POINTER),
     ),
+    "resparse_trim": (None, ()),
     "resparse_open": (c_void_p, (_POINTER, c_uint64)),
     "resparse_close": (None, (c_void_p,)),
     "resparse_run": (
@@ -162,6 +163,11 @@ def pack(form: Form, weights: Array, out: Array) -> None:
     rows, columns = weights.shape
     address = _address(weights, np.int8)
     _checked(load().resparse_pack(form, address, rows, columns, _address(out, np.uint8), out.size))
+
+
+def trim() -> None:
+    """Give memory that packing has left unused back to the system."""
+    load().resparse_trim()
 
 
 def seconds(isa: Isa, form: Form, packed: Array, rows: int, columns: int, tokens: int) -> float:

@@ -15,6 +15,10 @@
 #include "kernels.h"
 #include "model.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace resparse {
 namespace {
 
@@ -127,4 +131,10 @@ RESPARSE_EXPORT int resparse_run(void* model, const int32_t* ids, const int32_t*
              static_cast<uint32_t>(std::max(threads, 1)), logits);
     return 0;
   });
+}
+
+RESPARSE_EXPORT void resparse_trim() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }

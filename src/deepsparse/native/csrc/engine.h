@@ -131,6 +131,9 @@ RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t form, const uint8_t*
 RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t form, const uint8_t* packed, int64_t size, uint32_t rows,
                                       uint32_t columns, const uint8_t* x, uint32_t tokens, int32_t* out);
 
+// Give memory that packing has left unused back to the system, where that takes asking.
+RESPARSE_EXPORT void resparse_trim();
+
 // Open a model, after checking that nothing in it points out of the block; null on an error. The block stays the
 // caller's, who must not change or release it before resparse_close.
 RESPARSE_EXPORT void* resparse_open(const void* block, uint64_t size);
