@@ -45,7 +45,9 @@ def test_clean(sanitizers: str, commands: list[str], emulated: bool, tmp_path: P
     if emulated:
         flags.append("-DRESPARSE_EMULATE_TILES")
     sources = [str(STRESS), *map(str, sorted(SOURCES.glob("*.cpp")))]
-    subprocess.run(["g++", *flags, f"-I{SOURCES}", f"-I{STRESS.parent}", *sources, "-o", str(program)], check=True)
+    subprocess.run(
+        ["g++", *flags, f"-I{SOURCES}", f"-I{STRESS.parent}", *sources, "-o", str(program)], check=True
+    )
     for command in commands:
         done = subprocess.run(
             [str(program), command], capture_output=True, text=True, check=False, timeout=300

@@ -36,16 +36,19 @@ class NativeBackend:
 
     def __init__(self, model: Path, resources: Resources) -> None:
         self.isa = library.chosen_isa()
+        self._cores = resources.cores
+        self._model = self._opened(model)
+        library.trim()
+
+    def _opened(self, model: Path) -> library.Model:
+        """Read and pack; what that takes is free when this returns."""
         graph = read(model)
         encoder = recognize(graph)
         self.inputs = tuple(map(_spec, graph.inputs))
         self.outputs = tuple(map(_spec, graph.outputs))
-        self._cores = resources.cores
         self._tokens = _Tokens(encoder)
         block = cache.cached(cache.key_of(graph.files, self.isa), lambda: build(ordered(encoder), self.isa))
-        self._model = library.Model(block, encoder.labels)
-        del block, encoder, graph
-        library.trim()
+        return library.Model(block, encoder.labels)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the logits.
