@@ -1,5 +1,6 @@
-// The most multiply-adds of uint8 with int8 a second that one thread of this processor does: nothing but the instruction,
-// on registers. Prints a line for each instruction set that the native engine has kernels for here: number, rate.
+// The most multiply-adds of uint8 with int8 a second that one thread of this processor does: nothing but the
+// instruction, on registers. Prints a line for each instruction set that the native engine has kernels for here:
+// number, rate.
 //
 // engine_peak.py builds it with the engine's isa.cpp.
 

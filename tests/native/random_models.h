@@ -116,7 +116,8 @@ class Builder {
     record.weights = put(packed.data(), packed.size());
     record.weights_size = packed.size();
     const auto padded = static_cast<uint32_t>(round_up(rows, kLanes));
-    const float weight_scale = 0.02f / std::sqrt(static_cast<float>(columns) * (1.02f - static_cast<float>(sizes_.zeros)));
+    const float density = 1.02f - static_cast<float>(sizes_.zeros);
+    const float weight_scale = 0.02f / std::sqrt(static_cast<float>(columns) * density);
     record.scales = floats(padded, input_scale * weight_scale, 0);
     record.biases = floats(padded, 0, 0.1f);
     std::vector<int32_t> offsets(padded, 0);

@@ -67,7 +67,8 @@ Batch some_texts(uint32_t count, uint32_t longest, uint32_t seed) {
   return batch;
 }
 
-// The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit. Returns them.
+// The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit. Returns
+// them.
 std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
   const Builder builder(sizes, isa, form, 7);
   const Aligned block(builder.bytes());
@@ -100,7 +101,8 @@ std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
   return alone;
 }
 
-// Products of random matrices with inputs that have not a byte more than kernels may read, begun with offsets or with 0.
+// Products of random matrices with inputs that have not a byte more than kernels may read, begun with offsets or with
+// 0.
 void check_products(uint32_t isa, uint32_t form) {
   std::mt19937 random(17);
   const Kernels &kernels = kernels_of(isa), &reference = kernels_of(kPortable);

@@ -1,5 +1,5 @@
-// What the kernels for AVX-512 and those for AMX share. Included within the namespace of each, below the intrinsics; that
-// namespace then defines `multiply`.
+// What the kernels for AVX-512 and those for AMX share. Included within the namespace of each, below the intrinsics;
+// that namespace then defines `multiply`.
 
 #include "vectors.inl"
 

@@ -38,8 +38,8 @@ RESPARSE_INLINE void all_quads(const uint8_t* weights, uint32_t blocks, const ui
 void multiply_dense(const Packed& weights, uint32_t group, const uint8_t* x, size_t stride, uint32_t tokens,
                     const int32_t* offsets, Sums& sums) {
   const uint32_t blocks = (weights.columns + 3) / 4;
-  all_quads<kRowsAtOnce>(weights.data + size_t{group} * blocks * kLanes * 4, blocks, x, stride, tokens, offsets, sums.values[0],
-            kLanes);
+  all_quads<kRowsAtOnce>(weights.data + size_t{group} * blocks * kLanes * 4, blocks, x, stride, tokens, offsets,
+                         sums.values[0], kLanes);
 }
 
 // --- products of floats ---
@@ -242,8 +242,9 @@ RESPARSE_INLINE void pack_values(const AttentionTask& task, uint8_t* packed, int
   }
 }
 
-// Softmax of rows of scores times `scale`, on the grid of the probabilities; the scores are overwritten. Each step is done
-// for all rows before the next, since its end takes long to arrive. Not inlined, so that the registers are its own.
+// Softmax of rows of scores times `scale`, on the grid of the probabilities; the scores are overwritten. Each step is
+// done for all rows before the next, since its end takes long to arrive. Not inlined, so that the registers are its
+// own.
 __attribute__((noinline)) void softmax(int32_t* scores, uint32_t rows, uint32_t tokens, float scale, Grid grid,
                                        uint8_t* out) {
   const size_t padded = round_up(tokens, kLanes);

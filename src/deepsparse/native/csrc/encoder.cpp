@@ -141,8 +141,8 @@ class Pass {
 
   // --- linears ---
 
-  // A product with the integers of some tokens, in pieces: down the rows of the matrix, across the tokens. Those with the
-  // same tokens follow each other, so that a thread's range of a step is of about the same tokens in all steps.
+  // A product with the integers of some tokens, in pieces: down the rows of the matrix, across the tokens. Those with
+  // the same tokens follow each other, so that a thread's range of a step is of about the same tokens in all steps.
   struct Product {
     const OpenLinear& linear;
     const uint8_t* x;

@@ -1,4 +1,5 @@
-// GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) by a table, for instruction sets that can look 16 numbers up at once.
+// GELU (Hendrycks and Gimpel 2016, arXiv:1606.08415) by a table, for instruction sets that can look 16 numbers up at
+// once.
 //
 // gelu(x) = x / 2 + h(|x|), where h(a) = a / 2 * erf(a / sqrt(2)). For h there is a polynomial of a's distance from the
 // middle of its segment; the last segment has no end, since h(a) is a / 2 from there on. The error is at most 6e-7.

@@ -13,8 +13,8 @@ namespace {
 #ifdef RESPARSE_EMULATE_TILES
 bool has_tiles() { return true; }
 #else
-// Whether the processor has tiles of int8, the system saves them when it switches threads, and this process may use them:
-// for that Linux wants to be asked, since they make what it saves larger (Documentation/arch/x86/xstate.rst).
+// Whether the processor has tiles of int8, the system saves them when it switches threads, and this process may use
+// them: for that Linux wants to be asked, since they make what it saves larger (Documentation/arch/x86/xstate.rst).
 bool has_tiles() {
   constexpr unsigned kTilesAndInt8 = 3u << 24;  // of EDX: AMX-TILE and AMX-INT8
   constexpr unsigned kOsxsave = 1u << 27;       // of ECX

@@ -47,8 +47,8 @@ struct Kernels {
   // activation(sums * scales + biases) on a grid of uint8, or of int8 where `is_signed`.
   void (*finish_integer)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
                          uint32_t activation, Grid grid, bool is_signed, uint8_t* out, size_t stride);
-  // Layer normalization of a row (Ba et al. 2016, arXiv:1607.06450): in place, and on a grid of uint8. Row and `out` are
-  // readable and writable to whole vectors.
+  // Layer normalization of a row (Ba et al. 2016, arXiv:1607.06450): in place, and on a grid of uint8. Row and `out`
+  // are readable and writable to whole vectors.
   void (*normalize)(float* row, uint32_t width, const float* weight, const float* bias, float epsilon, Grid grid,
                     uint8_t* out);
   // A row on a grid of uint8, written to whole vectors.

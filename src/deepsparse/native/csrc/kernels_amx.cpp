@@ -1,8 +1,8 @@
 // Kernels for AMX with tiles of int8, and for AVX-512 with VBMI2: Intel from Sapphire Rapids on.
 //
-// Four tiles of sums, for up to 64 tokens, are kept in registers while a group's weights go by, a tile of 16 rows and 64
-// columns at a time. A product of tiles takes 16 cycles; putting back the zeros of the next tile of weights takes about 48
-// of other parts of the processor, and is done meanwhile.
+// Four tiles of sums, for up to 64 tokens, are kept in registers while a group's weights go by, a tile of 16 rows and
+// 64 columns at a time. A product of tiles takes 16 cycles; putting back the zeros of the next tile of weights takes
+// about 48 of other parts of the processor, and is done meanwhile.
 
 #include <cmath>
 #include <cstdint>
@@ -135,8 +135,8 @@ RESPARSE_INLINE void each(const Use& use) {
   }
 }
 
-// A group of 16 rows with kTiles tiles of tokens. The last of several tiles is a whole one, too: it begins with tokens that
-// are in the one before, whose sums come out the same. So shapes change for less than a tile of tokens alone.
+// A group of 16 rows with kTiles tiles of tokens. The last of several tiles is a whole one, too: it begins with tokens
+// that are in the one before, whose sums come out the same. So shapes change for less than a tile of tokens alone.
 //
 // A product that adds to the same sums as the one before waits for it, 52 cycles. So few tokens have their sums several
 // times over; blocks are added to these in turns, and in the end they are added up.

@@ -99,7 +99,8 @@ OpenLayer open_layer(const Opener& opener, const Model& model, const Layer& reco
 }  // namespace
 
 OpenModel open_model(const uint8_t* block, uint64_t size) {
-  if (reinterpret_cast<uintptr_t>(block) % kAlignment != 0) throw Error("the packed model must lie at a multiple of 64");
+  if (reinterpret_cast<uintptr_t>(block) % kAlignment != 0)
+    throw Error("the packed model must lie at a multiple of 64");
   if (size < sizeof(Model)) damaged("it is cut short");
   const auto* record = reinterpret_cast<const Model*>(block);
   if (record->magic != kMagic || record->version != kVersion) throw Error("this is no packed model of this version");

@@ -16,10 +16,10 @@
 //
 // kDense has no slots: int8 weights[groups of 16][columns / 4][16 rows][4 columns].
 //
-// kMask64 is kDense without its zeros, for kernels that put them back on the way to a dense product. A mask has a bit for
-// each of 64 weights as kDense has them one after the other, 16 rows of 4 columns, lowest bit first; a block of 64
-// columns has 16 masks. Packed: uint32 starts[groups + 1], where the groups' non-zeros begin;
-// uint64 masks[groups][columns / 64][16]; int8 non-zeros, in the order of the masks' bits, nothing between them. Each part
+// kMask64 is kDense without its zeros, for kernels that put them back on the way to a dense product. A mask has a bit
+// for each of 64 weights as kDense has them one after the other, 16 rows of 4 columns, lowest bit first; a block of 64
+// columns has 16 masks. Packed: uint32 starts[groups + 1], where the groups' non-zeros begin; uint64
+// masks[groups][columns / 64][16]; int8 non-zeros, in the order of the masks' bits, nothing between them. Each part
 // begins at a multiple of 64 bytes.
 //
 // kFloat has none either: float weights[groups of 16][columns][16 rows]. It is not packed here, and is multiplied with

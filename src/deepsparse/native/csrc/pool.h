@@ -28,9 +28,9 @@ class Team {
     // `thread`: below the team's count; the first one, 0, is there from the beginning.
     Member(Team& team, uint32_t thread) : team_(team), thread_(thread), joined_(thread == 0) {}
 
-    // piece(i) for every i below `count`, by whichever thread; returns when all are done. Every thread begins with a range
-    // of its own, the same part of each step, so that it finds in its caches what it has written; then it takes from the
-    // others' ranges. Steps that were over when this thread came are passed by.
+    // piece(i) for every i below `count`, by whichever thread; returns when all are done. Every thread begins with a
+    // range of its own, the same part of each step, so that it finds in its caches what it has written; then it takes
+    // from the others' ranges. Steps that were over when this thread came are passed by.
     template <typename Piece>
     void step(uint32_t count, const Piece& piece) {
       const uint32_t step = step_++;
@@ -72,9 +72,9 @@ class Pool {
   // The process's own.
   static Pool& instance();
 
-  // Call body(member, thread) in the caller's thread and in up to `threads` - 1 idle workers, fewer by as many threads as
-  // other runs have; returns when all steps are done. The body does nothing outside of steps that others rely on, and
-  // does not throw.
+  // Call body(member, thread) in the caller's thread and in up to `threads` - 1 idle workers, fewer by as many threads
+  // as other runs have; returns when all steps are done. The body does nothing outside of steps that others rely on,
+  // and does not throw.
   void run(uint32_t threads, const Body& body);
 
   Pool();

@@ -1,8 +1,8 @@
 // The tile registers of AMX: eight matrices of up to 16 rows of 64 bytes, and their product of uint8 with int8.
 //
-// Written as assembly, since the intrinsics of GCC (to 12 at least) hide from the compiler that they read and write memory,
-// and take no constants of templates for registers. The tests compile with RESPARSE_EMULATE_TILES, and get a model of the
-// registers in C++ that runs on processors without AMX.
+// Written as assembly, since the intrinsics of GCC (to 12 at least) hide from the compiler that they read and write
+// memory, and take no constants of templates for registers. The tests compile with RESPARSE_EMULATE_TILES, and get a
+// model of the registers in C++ that runs on processors without AMX.
 
 #pragma once
 

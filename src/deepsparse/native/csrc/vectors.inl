@@ -154,7 +154,8 @@ RESPARSE_INLINE Ints interleaved(Bytes a, Bytes b, Bytes c, Bytes d) {
 RESPARSE_INLINE Bytes narrowed(Ints x) { return __builtin_convertvector(x, Bytes); }
 RESPARSE_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 
-// Some items, named one by one through the nesting: of an array, compilers keep the elements in memory, not in registers.
+// Some items, named one by one through the nesting: of an array, compilers keep the elements in memory, not in
+// registers.
 template <typename Item, uint32_t kCount, uint32_t kFirst = 0>
 struct Several {
   Item item;
