@@ -73,7 +73,7 @@ def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namesp
 
 def points(
     folder: Path, places: Sequence[tuple[float, int]], arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
+) -> dict[tuple[float, int], dict[str, Any]]:
     """Milliseconds of every engine at every point: the best median of some passes over all points.
 
     The engines of a point take turns, but points are minutes apart, and so long a busy machine may be slower for all.
@@ -87,7 +87,7 @@ def points(
             times = {engine: 1e3 * statistics.median(lane.seconds) for engine, lane in lanes.items()}
             before = best.get((zeros, length), times)
             best[zeros, length] = {engine: min(taken, before[engine]) for engine, taken in times.items()}
-    return [{"zeros": zeros, "length": length, "ms": best[zeros, length]} for zeros, length in places]
+    return {place: {"zeros": place[0], "length": place[1], "ms": ms} for place, ms in best.items()}
 
 
 def lines_of(found: list[dict[str, Any]], key: str) -> str:
@@ -145,8 +145,11 @@ def main() -> None:
     if not (arguments.folder / "portable.onnx").is_file():
         say("writing a BERT base")
         write_files(make_model("bert-base", arguments.folder, 0.0), arguments.folder, USUAL_LENGTH)
-    by_zeros = points(arguments.folder, [(zeros, USUAL_LENGTH) for zeros in ZEROS], arguments)
-    by_length = points(arguments.folder, [(USUAL_ZEROS, length) for length in LENGTHS], arguments)
+    over_zeros = [(zeros, USUAL_LENGTH) for zeros in ZEROS]
+    over_length = [(USUAL_ZEROS, length) for length in LENGTHS]
+    # The point that is in both comes twice in each pass.
+    found = points(arguments.folder, over_zeros + over_length, arguments)
+    by_zeros, by_length = [found[place] for place in over_zeros], [found[place] for place in over_length]
     plot(by_zeros, by_length, RESULTS / "engine_sweep.png")
     keep(
         "engine_sweep",
