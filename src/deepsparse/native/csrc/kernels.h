@@ -10,9 +10,9 @@
 
 namespace resparse {
 
-constexpr uint32_t kTile = 16;     // tokens of a tile
+constexpr uint32_t kTile = 16;      // tokens of a tile
 constexpr uint32_t kMostTiles = 4;  // that a kernel takes at once
-constexpr uint32_t kQueries = 8;  // queries whose scores attention holds at a time
+constexpr uint32_t kQueries = 8;    // queries whose scores attention holds at a time
 
 // Integer sums of some tiles: [tokens][16 rows].
 struct alignas(64) Sums {

@@ -22,25 +22,18 @@ class Opener {
   }
 
   OpenLinear linear(const Linear& record, uint32_t rows, uint32_t columns) const {
-    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
-    OpenLinear opened;
-    opened.weights =
-        view(record.form, array<uint8_t>(record.weights, record.weights_size), record.weights_size, rows, columns);
-    const uint64_t padded = round_up(rows, kLanes);
-    opened.scales = array<float>(record.scales, padded);
-    opened.biases = array<float>(record.biases, padded);
-    opened.offsets = array<int32_t>(record.offsets, padded);
+    OpenLinear opened = with_biases(record, rows, columns);
+    opened.weights = view(record.form, weights(record), record.weights_size, rows, columns);
+    opened.scales = array<float>(record.scales, round_up(rows, kLanes));
+    opened.offsets = array<int32_t>(record.offsets, round_up(rows, kLanes));
     return opened;
   }
 
   // A linear that may be of floats.
   OpenLinear any_linear(const Linear& record, uint32_t rows, uint32_t columns) const {
     if (record.form != kFloat) return linear(record, rows, columns);
-    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
-    OpenLinear opened;
-    opened.weights =
-        view_floats(array<uint8_t>(record.weights, record.weights_size), record.weights_size, rows, columns);
-    opened.biases = array<float>(record.biases, round_up(rows, kLanes));
+    OpenLinear opened = with_biases(record, rows, columns);
+    opened.weights = view_floats(weights(record), record.weights_size, rows, columns);
     return opened;
   }
 
@@ -55,6 +48,15 @@ class Opener {
   }
 
  private:
+  OpenLinear with_biases(const Linear& record, uint32_t rows, uint32_t columns) const {
+    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
+    OpenLinear opened;
+    opened.biases = array<float>(record.biases, round_up(rows, kLanes));
+    return opened;
+  }
+
+  const uint8_t* weights(const Linear& record) const { return array<uint8_t>(record.weights, record.weights_size); }
+
   const uint8_t* block_;
   uint64_t size_;
 };

@@ -248,7 +248,7 @@ Packed view(uint32_t form, const uint8_t* packed, size_t size, uint32_t rows, ui
 Packed view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
   check_sides(rows, columns);
   if (size < sizeof(float) * round_up(rows, kLanes) * columns) throw Error("packed weights are cut short");
-  Packed result{kFloat, rows, columns, (rows + kLanes - 1) / kLanes};
+  Packed result{kFloat, rows, columns, groups_of(shape_of(kFloat), rows)};
   result.data = packed;
   return result;
 }
