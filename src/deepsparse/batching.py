@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tokenizers import Encoding
 
-from deepsparse.backends.base import Array
 from deepsparse.engine import Engine
 from deepsparse.errors import ModelError
 from deepsparse.inputs import Row
 from deepsparse.tokenization import Tokenizer
+from resparse.arrays import Array
 
 TOKEN_BUDGET = 512
 """Tokens of one batch, padding included: enough to keep the cores busy, few enough to stay in the caches."""

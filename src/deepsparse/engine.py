@@ -10,10 +10,10 @@ import numpy as np
 
 from deepsparse import backends
 from deepsparse.backends import Resources, TensorSpec
-from deepsparse.backends.base import Array
 from deepsparse.deployment import onnx_file
 from deepsparse.errors import EngineError, InputError
 from deepsparse.hardware import usable_cores
+from resparse.arrays import Array
 from resparse.errors import did_you_mean
 
 _SINGLE = ("sync", "single_stream", "default")

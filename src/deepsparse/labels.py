@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import ModelError
+from resparse.arrays import Array
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from deepsparse.backends import AUTOMATIC
-from deepsparse.backends.base import Array
 from deepsparse.deployment import CONFIG, open_deployment
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError
 from deepsparse.inputs import parse_rows
 from deepsparse.labels import LabelSet, Prediction, ProblemType, label_set
+from resparse.arrays import Array
 from resparse.console import say_once
 from resparse.errors import did_you_mean
 from resparse.progress import track

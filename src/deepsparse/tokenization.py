@@ -11,10 +11,10 @@ import numpy as np
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
-from deepsparse.backends.base import Array
 from deepsparse.deployment import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, Deployment, read_json
 from deepsparse.errors import EngineError, ModelError
 from deepsparse.inputs import Row
+from resparse.arrays import Array
 from resparse.console import say_once
 
 # Transformers writes this as the length of a model that has no greatest length.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepsparse.backends.base import Array, TensorSpec
+from deepsparse.backends.base import TensorSpec
 from deepsparse.deployment import CONFIG, read_json
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
@@ -18,6 +18,7 @@ from deepsparse.inputs import Row as TextRow
 from deepsparse.inputs import parse_row
 from deepsparse.pipeline import Pipeline
 from deepsparse.tables import Row, open_table, text_columns, wide_fields
+from resparse.arrays import Array
 
 _MOST_TEXTS = 10_000
 _SEQUENCE_LENGTH = 128

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
+from resparse.arrays import Array
 from sparseml.export import deepsparse, graph, opset, simplify, weights
 from sparseml.export.onnx import ExportError
 
-Array = np.ndarray[Any, Any]
 RANDOM = np.random.default_rng(0)
 ROWS, IN, OUT = 5, 8, 6
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepsparse.backends.base import Array, Resources, TensorSpec
+from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import InputError
 from deepsparse.native import cache, library
 from deepsparse.native.architecture import recognize
@@ -17,6 +17,7 @@ from deepsparse.native.onnx_file import Port, read
 from deepsparse.native.order import ordered
 from deepsparse.native.packing import build
 from resparse import __version__
+from resparse.arrays import Array
 
 _KINDS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 

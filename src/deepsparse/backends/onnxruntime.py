@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from deepsparse.backends.base import Array, Resources, TensorSpec
+from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import ModelError
+from resparse.arrays import Array
 
 _TYPES = {
     "tensor(float)": np.float32,

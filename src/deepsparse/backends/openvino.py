@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import openvino
 
-from deepsparse.backends.base import Array, Resources, TensorSpec
+from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import ModelError
+from resparse.arrays import Array
 
 
 class OpenVinoBackend:

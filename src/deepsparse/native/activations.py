@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import Activation
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_file import Node
+from resparse.arrays import Array
 
 _PLACES: Final = np.linspace(-9, 9, 181)
 _TOLERANCE: Final = 1e-5

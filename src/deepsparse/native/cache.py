@@ -16,11 +16,11 @@ from typing import Final
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.hardware import cpu_model
 from deepsparse.native.layout import VERSION
 from deepsparse.native.library import Isa
 from resparse import __version__
+from resparse.arrays import Array
 from resparse.files import WriteError, whole_file
 
 VARIABLE: Final = "DEEPSPARSE_CACHE"

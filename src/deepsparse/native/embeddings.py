@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import Positions, Table
 from deepsparse.native.matching import Matcher
+from resparse.arrays import Array
 
 WORDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from deepsparse.backends.base import Array
+from resparse.arrays import Array
 
 
 class Activation(IntEnum):

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import EngineError, ModelError
+from resparse.arrays import Array
 from resparse.errors import did_you_mean
 
 ISA_VARIABLE: Final = "DEEPSPARSE_ISA"

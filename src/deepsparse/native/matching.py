@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import FloatLinear, Grid, Linear, Norm
 from deepsparse.native.onnx_file import Graph, Node
+from resparse.arrays import Array
 
 _MOST_TERMS = 16
 _LEAST_INPUTS = {

@@ -14,7 +14,8 @@ import numpy as np
 from deepsparse.errors import ModelError
 from deepsparse.native import wire
 from deepsparse.native.tensors import ExternalDataError, Reader, map_file
-from deepsparse.native.wire import Array, WireError
+from deepsparse.native.wire import WireError
+from resparse.arrays import Array
 
 Attribute = int | float | str | list[int] | list[float] | Array
 

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.native.encoder import Affine, Encoder, Layer, Linear, Norm, Table
+from resparse.arrays import Array
 
 Kind = TypeVar("Kind", bound=Affine)
 

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.native import library
 from deepsparse.native.checks import linears
 from deepsparse.native.encoder import Encoder, FloatLinear, Grid, Layer, Linear, Norm, Table
@@ -26,6 +25,7 @@ from deepsparse.native.layout import (
     TableRecord,
 )
 from deepsparse.native.library import FORMS, Form, Isa
+from resparse.arrays import Array
 
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32

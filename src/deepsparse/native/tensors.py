@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 
 from deepsparse.native import wire
-from deepsparse.native.wire import Array, WireError
+from deepsparse.native.wire import WireError
+from resparse.arrays import Array
 
 _FLOATS, _INT32S, _INT64S, _DOUBLES, _UINT64S = 4, 5, 7, 10, 11
 _ITEMS: Final = {_FLOATS: "<f4", _DOUBLES: "<f8"}

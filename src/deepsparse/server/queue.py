@@ -16,9 +16,9 @@ from functools import partial
 
 import numpy as np
 
-from deepsparse.backends.base import Array
 from deepsparse.errors import DeepsparseError
 from deepsparse.inputs import Row
+from resparse.arrays import Array
 
 # A request with many texts is cut into pieces of this many: all workers share it, and others get between.
 _PIECE = 64

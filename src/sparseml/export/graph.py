@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-Array = np.ndarray[Any, Any]
+from resparse.arrays import Array
 
 
 def nodes(model: ir.Model, *kinds: str) -> Iterator[ir.Node]:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resparse.arrays import Array
 from sparseml.export.onnx import ExportError
 from sparseml.quantization.fake_quantize import FakeQuantize
-
-Array = np.ndarray[Any, Any]
 
 
 def weigh(model: nn.Module, file: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from resparse.arrays import Array
 from resparse.progress import track
 from sparseml.export.onnx import ExportError
 
@@ -36,7 +37,6 @@ MOST_OF_OWN: Final = 3.0
 
 _BATCH = 16
 
-Array = np.ndarray[Any, Any]
 Row = tuple[str, ...]
 
 

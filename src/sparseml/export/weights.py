@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from sparseml.export.graph import Array, array_of, constant, nodes, producer, replace, store
+from resparse.arrays import Array
+from sparseml.export.graph import array_of, constant, nodes, producer, replace, store
 
 SUFFIX = ".quantized"
 """What an integer weight is called after the weight's own name; a transposed one ends in SUFFIX + TRANSPOSED."""
