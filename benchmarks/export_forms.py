@@ -88,8 +88,8 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from sparseml.export import stored
-    from sparseml.export.forms import DEEPSPARSE, PORTABLE, give_form
-    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.export.formats import DEEPSPARSE, PORTABLE, give_form
+    from sparseml.export.trace import input_names, to_onnx
     from sparseml.quantization.scheme import ModelScheme
     from sparseml.quantization.structure import calibrating, enable, quantize_structure
 

@@ -22,9 +22,10 @@ from deepsparse import Engine
 from deepsparse.server.app import Server, create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
 from sparseml.modifiers import MODIFIERS
-from sparseml.transformers import arguments, export
-from sparseml.transformers.options import renamed
-from sparseml.transformers.options.table import BARE
+from sparseml.options import renamed
+from sparseml.options.table import BARE
+from sparseml.training import arguments
+from sparseml.transformers import export
 from sparsezoo import Model
 
 SAME, WITHOUT_EFFECT, GONE = "same", "taken, without effect", "gone"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sparseml.transformers import arguments
-from sparseml.transformers.options.table import ArgumentError
+from sparseml.options.table import ArgumentError
+from sparseml.training import arguments
 from support import tiny
 
 FLAGS = [

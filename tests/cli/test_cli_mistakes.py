@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resparse.errors import UserError
-from sparseml.transformers.arguments import all_options, parse
-from sparseml.transformers.options.table import ArgumentError
+from sparseml.options.table import ArgumentError
+from sparseml.training.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 FILES = ["--do_train", "--output_dir", "out", "--train_file", "a.csv"]

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from resparse.errors import UserError
 from sparseml.export import deployment, verify
-from sparseml.export.onnx import ExportError
+from sparseml.export.trace import ExportError
 from sparseml.quantization.structure import quantizers_of
 from sparseml.transformers import export
 from support import tiny

@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from resparse.arrays import Array
-from sparseml.export import deepsparse, graph, opset, simplify, weights
-from sparseml.export.onnx import ExportError
+from sparseml.export import formats as opset
+from sparseml.export import graph
+from sparseml.export import passes as deepsparse
+from sparseml.export import passes as simplify
+from sparseml.export import passes as weights
+from sparseml.export.trace import ExportError
 
 RANDOM = np.random.default_rng(0)
 ROWS, IN, OUT = 5, 8, 6

@@ -24,11 +24,11 @@ from sparseml.modifiers import Clock, build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.collate import Collate
 from sparseml.session.models import ModelError, load_classifier, load_tokenizer, resolve
 from sparseml.session.rates import RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler, by_length
 from sparseml.session.teacher import TeacherError, agreement, class_order, teacher_logits
+from sparseml.tasks.text_classification import Collate
 from support import tiny
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=300)

@@ -56,8 +56,8 @@ def portable(
     """
     import onnx_ir as ir
 
-    from sparseml.export.forms import give_form
-    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.export.formats import give_form
+    from sparseml.export.trace import input_names, to_onnx
 
     model = encoders.classifier(architecture, **settings)
     graph = to_onnx(model, input_names(model, inputs))

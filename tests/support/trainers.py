@@ -15,8 +15,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from sparseml.session.collate import Collate
 from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks.text_classification import Collate
 from support import tiny
 
 ROWS, CLASSES = 32, 3

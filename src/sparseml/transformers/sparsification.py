@@ -11,12 +11,13 @@ from torch import nn
 from resparse.console import say
 from sparseml import report
 from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.options import environment as machine
+from sparseml.options import groups, renamed
+from sparseml.options.table import check_names, options_of
 from sparseml.recipe import Plan, load_plan
 from sparseml.session.models import resolve, starting_point
 from sparseml.session.teacher import DISABLED, SELF, copy_of
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.transformers.options import groups, machine, renamed
-from sparseml.transformers.options.table import check_names, options_of
 from sparseml.transformers.sparse_auto import SparseAutoModel
 
 __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]

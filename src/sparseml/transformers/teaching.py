@@ -27,8 +27,8 @@ from sparseml.session.teacher import (
     teacher_logits,
 )
 from sparseml.session.trainer import TEACHER_LOGITS, RecipeTrainer
-from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.preparation import Prepared
+from sparseml.training.arguments import Arguments
+from sparseml.training.prepare import Prepared
 
 
 def add_teacher(

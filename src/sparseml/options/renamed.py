@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from sparseml.transformers.options.table import BARE, ArgumentError, Option
+from sparseml.options.table import BARE, ArgumentError, Option
 
 Values = dict[str, Any]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from resparse.console import say, warn
 from resparse.errors import UserError
 from resparse.files import WriteError
+from sparseml.options.groups import TrainingArguments
 from sparseml.session import checkpoint
-from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.options.groups import TrainingArguments
+from sparseml.training.arguments import Arguments
 
 
 class OutputFolderError(UserError):

@@ -1,4 +1,4 @@
-"""The arguments of `sparseml.transformers.text_classification`: from flags, a file or Python keywords."""
+"""The arguments of a training command: from flags, a file or Python keywords."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ from typing import Any, Final
 import transformers
 import yaml
 
-from sparseml.transformers.guided import choices
-from sparseml.transformers.guided.choices import Guided
-from sparseml.transformers.options import caps, checks, machine, renamed, usage
-from sparseml.transformers.options.groups import (
-    DEFAULT_MODEL,
-    DataTrainingArguments,
-    ModelArguments,
-    TrainingArguments,
-)
-from sparseml.transformers.options.table import ArgumentError, Option, check_names, options_of, scan
+from sparseml.guided import choices
+from sparseml.guided.choices import Guided
+from sparseml.options import checks, environment, help, renamed
+from sparseml.options.groups import DEFAULT_MODEL, DataTrainingArguments, ModelArguments, TrainingArguments
+from sparseml.options.table import ArgumentError, Option, check_names, options_of, scan
+from sparseml.tasks.base import Task
 
-PROGRAM: Final = "sparseml.transformers.text_classification"
 _SECRETS: Final = frozenset({"token", "use_auth_token", "hub_token", "push_to_hub_token"})
 _FILES: Final = (".json", ".yaml", ".yml")
 
@@ -34,12 +29,14 @@ class Arguments:
     """All that a run was asked to do.
 
     Attributes:
-        model, data, training: the three groups, checked against each other.
+        task: what the model learns to do.
+        model, data, training: the three groups, checked against each other; `data` is of the task's own class.
         guided: what a guided run has decided; None where the work is named.
         notes: lines to say once to the user: what was renamed, replaced or assumed.
         command: the command that asks for the same, access tokens left out.
     """
 
+    task: Task
     model: ModelArguments
     data: DataTrainingArguments
     training: TrainingArguments
@@ -53,10 +50,11 @@ class Arguments:
         return self.training.do_train or self.data.one_shot
 
 
-def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
+def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
     """Read the arguments of a run.
 
     Args:
+        task: what the model learns to do; it has data arguments of its own.
         argv: flags, or the path of one file (.json, .yaml) that holds all arguments; by default those of the
             process, unless keywords are given.
         kwargs: arguments by name, from Python; they win over `argv`. None means "not given".
@@ -65,11 +63,11 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
         ArgumentError: an unknown name, an impossible value or a contradiction, in one clear line each.
         SystemExit: help was asked for, and printed.
     """
-    options = all_options()
+    options = all_options(task)
     known = {**options, **renamed.old_options(options)}
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
-    if usage.asked_for(words):
-        print(usage.text(options, everything=not {"--help-all", "--help_all"}.isdisjoint(words)))
+    if help.asked_for(words):
+        print(help.text(task, options, everything=not {"--help-all", "--help_all"}.isdisjoint(words)))
         raise SystemExit(0)
     given, notes = _read(words, known)
     check_names(kwargs, known)
@@ -85,23 +83,24 @@ def parse(argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
         guide, chosen = choices.choose(typed)
         notes = chosen + notes
     checks.check(typed, options, holds_out=guide is not None and guide.hold_out)
-    notes += machine.fit(typed)
+    notes += environment.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
-    data = DataTrainingArguments(**_part(DataTrainingArguments, typed))
-    capped = caps.cap(data, training)
+    data = task.arguments(**_part(task.arguments, typed))
+    capped = environment.cap(data, training)
     return Arguments(
+        task=task,
         model=ModelArguments(**_part(ModelArguments, typed)),
         data=data,
         training=training,
         guided=guide,
         notes=list(dict.fromkeys(notes + warned + capped)),
-        command=[PROGRAM, *_as_flags(words, kwargs)],
+        command=[help.program(task), *_as_flags(words, kwargs)],
     )
 
 
-def all_options() -> dict[str, Option]:
-    """Every argument by its name of today."""
-    options = options_of(ModelArguments, DataTrainingArguments, TrainingArguments)
+def all_options(task: Task) -> dict[str, Option]:
+    """Every argument of a task's training command, by its current name."""
+    options = options_of(ModelArguments, task.arguments, TrainingArguments)
     # Aliases that the installed Transformers deprecates: known by their old names only.
     return {name: option for name, option in options.items() if renamed.RENAMED.get(name) not in options}
 

@@ -1,8 +1,7 @@
 """Command-line options as a table made from dataclass fields: names, values from text, near names.
 
 One path serves all entry modes: flags, a file of arguments and Python keywords each become a mapping of
-names to raw values, and `Option.convert` makes the typed value or one clear line about it.
-"""
+names to raw values, and `Option.convert` makes the typed value or one clear line about it."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from resparse.errors import UserError, did_you_mean, nearest
+from sparseml.layout import entry
 
 TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
 FALSE: Final = frozenset({"false", "no", "n", "off", "0"})
@@ -340,3 +340,22 @@ def _plain_mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise ValueError(value)
+
+
+def section(title: str, names: Iterable[str], options: Mapping[str, Option]) -> str:
+    """A title, and a line or more for each of the options that there are."""
+    lines = [f"{title}:"]
+    for name in names:
+        option = options.get(name)
+        if option is not None:
+            head = f"  --{name} {option.metavar}".rstrip()
+            lines.append(entry(head, option.help + _default(option.default), column=34))
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False or value in ("", [], -1):
+        return ""
+    if value is True:
+        return " [on]"
+    return f" [{value.value if isinstance(value, Enum) else value}]"

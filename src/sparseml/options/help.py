@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Final
 
-from sparseml.transformers.options.groups import DataTrainingArguments, ModelArguments
-from sparseml.transformers.options.help import section
-from sparseml.transformers.options.table import Option
+from sparseml.options.groups import ModelArguments
+from sparseml.options.table import Option, section
+from sparseml.tasks.base import Task
 
 _INTRO: Final = """\
 usage: sparseml train --train_file rows.csv
-       sparseml.transformers.text_classification --name value ...
-       sparseml.transformers.text_classification arguments.json
+       {program} --name value ...
+       {program} arguments.json
 
-Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a sparse,
-quantized classifier with its report comes out.
+{introduction}
 
 Without --do_train, --do_eval and --do_predict, all is done (the model is trained, exported, checked,
 timed and summed up) and whatever is not given is chosen: columns, validation rows, recipe, folder.
@@ -25,7 +24,7 @@ Instead of flags, one file of JSON or YAML may hold all arguments. A switch take
 false; --no_NAME turns it off.
 
 for example:
-  sparseml.transformers.text_classification --do_train --do_eval --output_dir emotion \\
+  {program} --do_train --do_eval --output_dir emotion \\
     --train_file train.csv --validation_file validation.csv --recipe recipe.yaml"""
 
 _RECIPE: Final = (
@@ -74,16 +73,22 @@ def asked_for(words: Iterable[str]) -> bool:
     return any(word in {"-h", "--help", "--help-all", "--help_all"} for word in words)
 
 
-def text(options: Mapping[str, Option], everything: bool = False) -> str:
+def program(task: Task) -> str:
+    """The name of a task's training command."""
+    return f"sparseml.transformers.{task.name}"
+
+
+def text(task: Task, options: Mapping[str, Option], everything: bool = False) -> str:
     """The help.
 
     Args:
+        task: whose training command it is of.
         options: all arguments by name.
         everything: list those of Transformers that few people need too.
     """
     model = [entry.name for entry in fields(ModelArguments)]
-    data = [entry.name for entry in fields(DataTrainingArguments)]
-    sections = [_INTRO]
+    data = [entry.name for entry in fields(task.arguments)]
+    sections = [_INTRO.format(program=program(task), introduction=task.introduction)]
     for title, names in (
         ("model", model),
         ("data", data),

@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from resparse.console import say
 from sparseml.data.labels import REGRESSION, Labels
+from sparseml.guided import folder as folders
+from sparseml.guided import sizing
+from sparseml.guided.folder import RunFolder
+from sparseml.options import environment as machine
 from sparseml.recipe.overrides import parse_overrides
-from sparseml.session.head import average_answer, begin_at
-from sparseml.transformers.guided import folder as folders
-from sparseml.transformers.guided import sizing
-from sparseml.transformers.guided.folder import RunFolder
-from sparseml.transformers.options import machine
 
 WORK: Final = ("do_train", "do_eval", "do_predict", "one_shot")
 SOURCES: Final = ("train_file", "dataset_name", "task_name")
@@ -140,9 +137,7 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     if "save_steps" not in guided.given:
         an_epoch = -(-rows // sized.batch)
         training.save_steps = max(an_epoch, _FEWEST_STEPS_TO_SAVE)
-    truth = np.asarray(list(prepared.data.train["labels"]))
-    average = average_answer(truth, prepared.labels.kind, prepared.labels.num_labels)
-    begin_at(prepared.loaded.model, prepared.loaded.new, average)
+    prepared.task.initialize_head(prepared.loaded.model, prepared.loaded.new, prepared.data, prepared.labels)
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
         _say_cut(data, prepared)

@@ -15,15 +15,14 @@ import yaml
 from resparse.console import output, say
 from resparse.files import write_json, write_text
 from resparse.progress import track, waiting
-from sparseml.data import TextData
-from sparseml.data.labels import Labels
+from sparseml.guided import folder as folders
+from sparseml.guided import summary, summary_text
+from sparseml.guided.choices import LENGTH
 from sparseml.layout import width
-from sparseml.transformers.arguments import Arguments
-from sparseml.transformers.guided import folder as folders
-from sparseml.transformers.guided import summary, summary_text
-from sparseml.transformers.guided.choices import LENGTH
-from sparseml.transformers.options.groups import DEFAULT_MODEL
-from sparseml.transformers.preparation import Prepared
+from sparseml.options.groups import DEFAULT_MODEL
+from sparseml.tasks.base import TaskData, Texts
+from sparseml.training.arguments import Arguments
+from sparseml.training.prepare import Prepared
 
 DEPLOYMENT: Final = "deployment"
 
@@ -33,8 +32,6 @@ _UPSTREAM: Final = (
 _WINDOW: Final = 256
 _MOST_TIMED: Final = 1000
 _SECONDS: Final = 2.0
-
-Row = tuple[str, ...]
 
 
 def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -> dict[str, Any]:
@@ -50,12 +47,13 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     guided = arguments.guided
     assert guided is not None and prepared.data.train is not None
     folder = guided.folder.path
-    rows, truth, called = _scored(prepared.data)
+    rows, truth, called = _scored(prepared)
     say("exporting, and comparing with PyTorch")
     exported = export(
         Wanted(
             source=folder,
             folder=folder / DEPLOYMENT,
+            task=prepared.task,
             rows=rows,
             rows_called=called,
             command=arguments.command,
@@ -65,11 +63,11 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
         "name": folder.name,
         "train_rows": len(prepared.data.train),
         "rows_called": called,
-        **_asked(folder / DEPLOYMENT, rows, truth, prepared.labels, arguments.data.max_seq_length),
+        **_measured(prepared, folder / DEPLOYMENT, rows, truth, arguments.data.max_seq_length),
         "size": exported["export"]["size"],
         "check": exported["export"]["verification"],
         "hint": _hint(arguments, prepared.data),
-        "next": _next(arguments, prepared.data),
+        "next": _next(arguments, prepared),
     }
     text = "\n".join(summary_text.lines(facts, width())) + "\n"
     report = {**report, "export": exported["export"], "summary": facts}
@@ -82,30 +80,31 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     return report
 
 
-def _scored(data: TextData) -> tuple[list[Row], np.ndarray, str]:
+def _scored(prepared: Prepared) -> tuple[list[Texts], np.ndarray, str]:
     """The rows that the summary is about: those of the test split where they have labels, else the validation's."""
     from deepsparse.inputs import has_text
 
+    data = prepared.data
     test = data.test if data.test is not None and "labels" in data.test.column_names else None
     split = test if test is not None else data.validation
     assert split is not None
-    texts = list(zip(*(list(split[column]) for column in data.columns.texts), strict=True))
+    texts = prepared.task.texts(data, split)
     kept = [index for index, row in enumerate(texts) if any(map(has_text, row))]
     truth = np.asarray(list(split["labels"]))[kept]
     called = "the test rows" if test is not None else "validation, which it did not learn from"
     return [texts[index] for index in kept], truth, called
 
 
-def _asked(
-    folder: Path, rows: Sequence[Row], truth: np.ndarray, labels: Labels, length: int
+def _measured(
+    prepared: Prepared, folder: Path, rows: Sequence[Texts], truth: np.ndarray, length: int
 ) -> dict[str, Any]:
-    """What the exported model answers, and how fast."""
+    """How right the exported model is, and how fast."""
     from deepsparse import Pipeline
     from deepsparse.hardware import cpu_model
     from deepsparse.measure import measure
 
     with waiting("loading the exported model"):
-        pipeline = Pipeline.create("text_classification", folder, sequence_length=length)
+        pipeline = Pipeline.create(prepared.task.name, folder, sequence_length=length)
     given: list[Any] = [row[0] if len(row) == 1 else row for row in rows]
     windows = [given[start : start + _WINDOW] for start in range(0, len(given), _WINDOW)]
     logits = np.concatenate(
@@ -126,10 +125,10 @@ def _asked(
         "cpu": cpu_model(),
     }
     pipeline.close()
-    return {"answers": summary.facts(summary.Answers(rows, truth, logits, labels)), "speed": speed}
+    return {"answers": summary.facts(summary.Answers(rows, truth, logits, prepared.labels)), "speed": speed}
 
 
-def _hint(arguments: Arguments, data: TextData) -> str | None:
+def _hint(arguments: Arguments, data: TaskData) -> str | None:
     """What helps where nothing was learned: pairs of texts are what the embedded model is bad at."""
     if len(data.columns.texts) == 1 or arguments.model.model_name_or_path != DEFAULT_MODEL:
         return None
@@ -139,19 +138,20 @@ def _hint(arguments: Arguments, data: TextData) -> str | None:
     )
 
 
-def _next(arguments: Arguments, data: TextData) -> dict[str, list[str]]:
+def _next(arguments: Arguments, prepared: Prepared) -> dict[str, list[str]]:
     """The commands that a person would type now."""
     guided = arguments.guided
     assert guided is not None
     deployment = str(guided.folder.path / DEPLOYMENT)
-    serve = ["deepsparse.server", "--task", "text_classification", "--model_path", deployment]
+    serve = ["deepsparse.server", "--task", prepared.task.name, "--model_path", deployment]
     length = arguments.data.max_seq_length
     other = "max_seq_length" in guided.given and length != LENGTH
     if other:
         serve = ["deepsparse.server", "--config_file", str(_server_config(arguments, guided.folder.path))]
     predict = ["sparseml", "predict", deployment, "--input", _input(arguments), "--output", "labelled.csv"]
-    if data.columns.texts != ("text",):
-        predict += ["--input-column-names", ",".join(data.columns.texts)]
+    columns = prepared.data.columns.texts
+    if columns != ("text",):
+        predict += ["--input-column-names", ",".join(columns)]
     if other:
         predict += ["--sequence-length", str(length)]
     missing = (
@@ -163,7 +163,7 @@ def _next(arguments: Arguments, data: TextData) -> dict[str, list[str]]:
 def _server_config(arguments: Arguments, folder: Path) -> Path:
     """A configuration for the server, which reads as many tokens as the model was trained on."""
     endpoint = {
-        "task": "text_classification",
+        "task": arguments.task.name,
         "model": str((folder / DEPLOYMENT).resolve()),
         "kwargs": {"sequence_length": arguments.data.max_seq_length},
     }

@@ -10,7 +10,7 @@ from typing import Any, Final
 from resparse.errors import did_you_mean, nearest
 from sparseml.data.files import READERS
 from sparseml.data.tasks import find_task
-from sparseml.transformers.options.table import ArgumentError, Option
+from sparseml.options.table import ArgumentError, Option
 
 _FILE_ARGUMENTS: Final = ("train_file", "validation_file", "test_file")
 

@@ -1,4 +1,4 @@
-"""Older operator sets: what the exporter wrote in today's operators, in those of then."""
+"""The format in which a graph is written, by the runtime that is to run it: which passes, and which operator set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,55 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from sparseml.export.graph import before, constant, nodes, replace, store
-from sparseml.export.onnx import ExportError
+from sparseml.export import passes
+from sparseml.export.graph import before, constant, nodes, replace, store, tidy
+from sparseml.export.trace import ExportError
+
+PORTABLE: Final = "portable"
+DEEPSPARSE: Final = "deepsparse"
+
+FORMATS: Final[dict[str, str]] = {
+    PORTABLE: PORTABLE,
+    "onnxruntime": PORTABLE,
+    "openvino": PORTABLE,
+    DEEPSPARSE: DEEPSPARSE,
+}
+"""The format that each runtime runs fast, by the runtime's name."""
+
+OPSETS: Final = {PORTABLE: 18, DEEPSPARSE: 14}
+"""The operator set of each format, unless another is asked for."""
+
+
+def apply_format(model: ir.Model, format: str, opset: int | None = None) -> None:
+    """Rewrite the traced graph into a format, in place.
+
+    The portable format keeps QuantizeLinear and DequantizeLinear around products of stored integers, which
+    ONNX Runtime and OpenVINO fuse into integer kernels; for DeepSparse's see `passes.multiply_integers`.
+
+    Args:
+        model: as `trace.to_onnx` returns it; quantized wholly, partly, or not at all.
+        format: a value of FORMATS.
+        opset: ONNX operator set; by default the format's.
+
+    Raises:
+        ExportError: the graph cannot be written in this format or operator set.
+    """
+    passes.store_integers(model)
+    passes.transpose_stored(model)
+    passes.transpose_integers(model)
+    passes.order_gelu(model)
+    if format == DEEPSPARSE:
+        passes.make_unsigned(model)
+        passes.multiply_integers(model)
+    else:
+        passes.fold_score_scale(model)
+        passes.sum_residuals(model)
+    opset = OPSETS[format] if opset is None else opset
+    if opset < model.graph.opset_imports[""]:
+        lower_opset(model, opset)
+    model.ir_version = ir_version(opset)
+    tidy(model)
+
 
 LOWEST: Final = 13
 """The first operator set whose QuantizeLinear knows an axis, and whose Softmax is today's."""
@@ -44,7 +91,7 @@ def ir_version(opset: int) -> int:
     return _IR_VERSIONS.get(opset, max(_IR_VERSIONS.values()))
 
 
-def lower(model: ir.Model, opset: int) -> None:
+def lower_opset(model: ir.Model, opset: int) -> None:
     """Write a graph in an operator set from LOWEST on, below the exporter's.
 
     Raises:
