@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
+from sparseml.modifiers.base import Batch
 from sparseml.recipe import compose, load_plan
 from sparseml.session.session import Session
 
@@ -27,19 +26,20 @@ def apply_once(trained: Trained, recipe: str, rows: Sequence[Row]) -> None:
     plan = load_plan(recipe)
     session = Session(plan, trained.model, allow_dense_start=True)
 
-    def calibrate() -> None:
+    def batches() -> Iterator[Batch]:
         for start in range(0, min(len(rows), _MOST), _BATCH):
-            encoded = trained.tokenizer(
-                *map(list, zip(*rows[start : start + _BATCH], strict=True)),
-                truncation=True,
-                max_length=trained.limit,
-                padding=True,
-                return_tensors="pt",
+            yield dict(
+                trained.tokenizer(
+                    *map(list, zip(*rows[start : start + _BATCH], strict=True)),
+                    truncation=True,
+                    max_length=trained.limit,
+                    padding=True,
+                    return_tensors="pt",
+                )
             )
-            with torch.no_grad():
-                trained.model(**encoded)
 
-    session.apply_once(calibrate)
+    session.run.batches = batches
+    session.apply_once()
     session.finish()
     trained.model.eval()
     trained.plan = plan if trained.plan is None else compose(trained.plan, plan)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from sparseml.export.onnx import ExportError
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
-from sparseml.session.models import load_classifier, load_tokenizer, quantize_as_saved, resolve
+from sparseml.session.models import load_model, load_tokenizer, resolve, restore_saved
 
 
 @dataclass
@@ -44,7 +45,7 @@ def load(folder: Path, length: int | None = None) -> Trained:
     if not folder.is_dir():
         raise ExportError(f"--model_path {str(folder)!r} is not a folder: give the output_dir of a training.")
     source = resolve(str(folder))
-    loaded = load_classifier(source)
+    loaded = load_model(source, AutoModelForSequenceClassification)
     if loaded.new:
         raise ExportError(
             f"{source.called} has no trained classifier for the {loaded.model.config.num_labels} labels of its "
@@ -52,7 +53,7 @@ def load(folder: Path, length: int | None = None) -> Trained:
         )
     made = checkpoint.saved(source.folder)
     if made is not None:
-        quantize_as_saved(loaded.model, made)
+        restore_saved(loaded.model, made)
     model = loaded.model.eval()
     spoiled = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if spoiled:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,15 @@ import torch
 
 from resparse.console import console, output, say, warn
 from resparse.files import whole_file, write_json
-from resparse.progress import track
 from sparseml import report as reports
 from sparseml.data import Labels, TextData
 from sparseml.metrics import decisions, probabilities
-from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session import checkpoint
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.transformers.arguments import Arguments
 from sparseml.transformers.preparation import Prepared
-
-CALIBRATION_BATCHES = 32
-"""Batches for the activation ranges of a one-shot run, where the recipe does not say."""
 
 _UNWANTED = ("runtime", "per_second", "total_flos", "epoch", "compilation")
 
@@ -144,19 +138,9 @@ def report(
 
 
 def calibrate(trainer: RecipeTrainer) -> None:
-    """In place of training: apply the recipe once, with some training batches for the activation ranges."""
+    """In place of training: apply the recipe once."""
     assert trainer.session is not None
-    quantizations = trainer.session.schedule.of(QuantizationModifier)
-    batches = max((entry.num_calibration_steps or CALIBRATION_BATCHES for entry in quantizations), default=0)
-
-    def show() -> None:
-        for batch in track(list(itertools.islice(trainer.get_train_dataloader(), batches)), "calibrating"):
-            with torch.no_grad():
-                trainer.model(
-                    **{key: value.to(trainer.args.device) for key, value in batch.items() if key != "labels"}
-                )
-
-    trainer.session.apply_once(show)
+    trainer.session.apply_once()
     trainer.save_model()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import AutoModelForSequenceClassification
+
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.labels import Kind
-from sparseml.session.models import Loaded, Source, load_classifier, load_config, load_tokenizer, resolve
+from sparseml.session.models import Loaded, Source, load_config, load_model, load_tokenizer, resolve
 from sparseml.transformers.arguments import Arguments
 from sparseml.transformers.options.groups import DataTrainingArguments, ModelArguments
 
@@ -47,7 +49,7 @@ def prepare(arguments: Arguments) -> Prepared:
         )
     tokenizer_source = _settings(asked, asked.tokenizer_name) or source
     tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
-    loaded = load_classifier(source, config)
+    loaded = load_model(source, AutoModelForSequenceClassification, config)
     for note in loaded.notes:
         say(note)
     return Prepared(data, labels, source, loaded, tokenizer)

@@ -9,15 +9,16 @@ from transformers import ProgressCallback as TqdmCallback
 
 from resparse.console import run as run_command
 from resparse.console import say, warn
+from sparseml.data import tokenize
+from sparseml.distillation.logits import add_teacher
 from sparseml.metrics import metrics_for
-from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.recipe import load_plan
 from sparseml.session.collate import Collate
 from sparseml.session.models import starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.transformers import outputs, teaching
+from sparseml.transformers import outputs
 from sparseml.transformers.arguments import Arguments, parse
 from sparseml.transformers.guided.choices import finished, fit, resumable
 from sparseml.transformers.guided.conclusion import conclude
@@ -74,7 +75,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
     if training.do_train:
-        teaching.add_teacher(arguments, trainer, prepared, rows)
+        _add_teacher(arguments, trainer, prepared, rows)
         if in_the_way is not None:
             set_aside(in_the_way)
         if guided is not None:
@@ -121,14 +122,29 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         for note in trainer.session.run.notes:
             say(note)
         if training.distill_teacher in (None, "disable"):
-            for modifier in trainer.session.schedule.of(DistillationModifier):
-                modifier.rest()
+            trainer.session.rest_without_teacher()
         outputs.print_schedule(trainer)
-        if training.distill_teacher not in (None, "disable") and not trainer.session.schedule.of(
-            DistillationModifier
-        ):
+        if training.distill_teacher not in (None, "disable") and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
+
+
+def _add_teacher(
+    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]
+) -> None:
+    data = prepared.data
+    add_teacher(
+        trainer,
+        arguments.training.distill_teacher,
+        rows["train"],
+        prepared.labels,
+        prepared.tokenizer,
+        encode=lambda tokenizer: tokenize(data.train, data.columns, tokenizer, arguments.data.max_seq_length),
+        collate=Collate,
+        token=arguments.model.token,
+        cache_dir=arguments.model.cache_dir,
+        own_tokenizer=arguments.model.use_teacher_tokenizer,
+    )
 
 
 if __name__ == "__main__":
