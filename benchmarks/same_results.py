@@ -3,9 +3,9 @@
     python benchmarks/same_results.py OTHER_CHECKOUT [--rows 96]
 
 Runs the same commands on both trees, on the demo's data and the embedded model: a dense teacher; a sparse int8 student
-with masks, quantization and distillation; the same one, stopped after an epoch and resumed; a recipe applied in one shot; a guided
-run; exports for both runtimes; a file labelled. Then it compares the SHA-256 of every file that they wrote, apart from
-reports and other files that name times, versions or paths.
+with masks, quantization and distillation; the same one, stopped after an epoch and resumed; a recipe applied in one
+shot; a guided run; exports for both runtimes; a file labelled. Then it compares the SHA-256 of every file that they
+wrote, apart from reports and other files that name times, versions or paths.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _untimed(value: object) -> object:
         return {
             key: _untimed(item)
             for key, item in value.items()
-            if not any(word in key for word in ("runtime", "per_second", "compilation"))
+            if not any(word in key for word in ("runtime", "per_second", "compilation", "preparation_time"))
         }
     return [_untimed(item) for item in value] if isinstance(value, list) else value
 

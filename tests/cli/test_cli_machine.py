@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparseml.options import environment as machine
-from sparseml.training.arguments import parse
+from support.arguments import parse
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resparse.errors import UserError
 from sparseml.options.table import ArgumentError
-from sparseml.training.arguments import all_options, parse
+from support.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 FILES = ["--do_train", "--output_dir", "out", "--train_file", "a.csv"]

@@ -8,7 +8,8 @@ import pytest
 
 from sparseml.options import renamed
 from sparseml.options.table import ArgumentError
-from sparseml.training.arguments import Arguments, all_options, parse
+from sparseml.training.arguments import Arguments
+from support.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 

@@ -10,7 +10,8 @@ import pytest
 from resparse.errors import UserError
 from sparseml.guided import sizing
 from sparseml.options import environment as machine
-from sparseml.training.arguments import Arguments, parse
+from sparseml.training.arguments import Arguments
+from support.arguments import parse
 
 
 @pytest.fixture(autouse=True)

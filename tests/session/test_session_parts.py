@@ -16,18 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
 from resparse.files import WriteError
 from sparseml.data import Labels
+from sparseml.distillation.logits import agreement, teacher_logits
+from sparseml.distillation.teacher import TeacherError, class_order
 from sparseml.modifiers import Clock, build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.models import ModelError, load_classifier, load_tokenizer, resolve
+from sparseml.session.models import ModelError, load_model, load_tokenizer, resolve
 from sparseml.session.rates import RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler, by_length
-from sparseml.session.teacher import TeacherError, agreement, class_order, teacher_logits
 from sparseml.tasks.text_classification import Collate
 from support import tiny
 
@@ -279,18 +281,20 @@ def test_model_that_is_not_there(tmp_path: Path, called: str, words: str) -> Non
 
 
 def test_head_is_made_new_and_encoder_is_not(pruned_model: Path, tmp_path: Path) -> None:
-    loaded = load_classifier(resolve(str(pruned_model)))
+    loaded = load_model(resolve(str(pruned_model)), AutoModelForSequenceClassification)
     assert loaded.new == ["classifier.bias", "classifier.weight"]
     assert loaded.notes == ["new, to be trained: classifier"]
     other = tiny.bert(tmp_path / "other", names=["a", "b", "c"])
     tensors = {
         k: v
-        for k, v in load_classifier(resolve(str(other))).model.state_dict().items()
+        for k, v in load_model(resolve(str(other)), AutoModelForSequenceClassification)
+        .model.state_dict()
+        .items()
         if ".layer.1." not in k
     }
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 16 weights .*layer\.1"):
-        load_classifier(resolve(str(other)))
+        load_model(resolve(str(other)), AutoModelForSequenceClassification)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "tokenizer_config.json"])
@@ -300,4 +304,4 @@ def test_model_folder_cut_short(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ModelError, match="Could not load"):
         load_tokenizer(resolve(str(folder)))
-        load_classifier(resolve(str(folder)))
+        load_model(resolve(str(folder)), AutoModelForSequenceClassification)

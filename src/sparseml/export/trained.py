@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sparseml.export.trace import ExportError
+from sparseml.modifiers.base import Batch
 from sparseml.recipe import Plan, compose, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore_saved
@@ -105,7 +105,7 @@ def apply_once(trained: Trained, recipe: str, rows: Sequence[Texts]) -> None:
     plan = load_plan(recipe)
     session = Session(plan, trained.model, allow_dense_start=True)
 
-    def batches() -> Iterator[dict[str, Tensor]]:
+    def batches() -> Iterator[Batch]:
         for start in range(0, min(len(rows), _CALIBRATION_ROWS), _CALIBRATION_BATCH):
             texts = map(list, zip(*rows[start : start + _CALIBRATION_BATCH], strict=True))
             yield dict(

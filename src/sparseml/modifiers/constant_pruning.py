@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PrivateAttr
 
-from sparseml.modifiers.base import Modifier, ModifierError, Run
+from sparseml.modifiers.base import Modifier, ModifierError, Run, without_effect
 from sparseml.modifiers.select import Selector, select_parameters
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ class ConstantPruningModifier(Modifier):
     one_shot = True
 
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
-    update_frequency: float = Field(
-        -1, description="accepted; the mask is that of the start and never changes"
-    )
+    update_frequency: float = without_effect(-1, "the mask is that of the start and never changes")
 
     _pruned: dict[str, torch.Tensor] = PrivateAttr(default_factory=dict)
     _held: list[tuple[torch.nn.Parameter, torch.Tensor]] = PrivateAttr(default_factory=list)

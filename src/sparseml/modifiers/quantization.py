@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from resparse.errors import did_you_mean
-from sparseml.modifiers.base import Clock, Epoch, Modifier, ModifierError, Run
+from sparseml.modifiers.base import Batch, Clock, Epoch, Modifier, ModifierError, Run, without_effect
 from sparseml.modifiers.select import select_modules
 from sparseml.quantization.scheme import (
     UINT8_ACTIVATIONS,
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
     from sparseml.quantization.structure import Structure
+
+
+CALIBRATION_BATCHES = 32
+"""Batches for the ranges of a one-shot run, where the recipe does not say."""
 
 
 class TensorArguments(BaseModel):
@@ -115,6 +119,8 @@ class QuantizationModifier(Modifier):
 
     label = "QAT"
     one_shot = True
+    starts_last = True
+    restores_modules = True
 
     submodules: list[str] | None = Field(
         None,
@@ -126,28 +132,30 @@ class QuantizationModifier(Modifier):
     disable_quantization_observer_step: int | None = Field(
         None, ge=0, description="in place of disable_quantization_observer_epoch: the optimizer step"
     )
-    freeze_bn_stats_epoch: Epoch | None = Field(None, description="accepted; encoders have no batch norm")
+    freeze_bn_stats_epoch: Epoch | None = without_effect(None, "encoders have no batch norm")
     quantize_embeddings: bool = Field(True, description="whether embedding tables are quantized")
     quantize_linear_activations: bool = Field(
         True, description="whether the outputs of Linear layers are quantized too; their inputs always are"
     )
-    quantize_conv_activations: bool = Field(True, description="accepted; encoders have no convolutions")
-    quantize_embedding_activations: bool = Field(
-        True, description="accepted; a row of a quantized table is quantized already"
+    quantize_conv_activations: bool = without_effect(True, "encoders have no convolutions")
+    quantize_embedding_activations: bool = without_effect(
+        True, "a row of a quantized table is quantized already"
     )
     activation_bits: int = Field(8, ge=2, le=8, description="bits of activations")
     weight_bits: int = Field(8, ge=2, le=8, description="bits of weights")
     reduce_range: bool = Field(False, description="one bit less for activations, for hardware that saturates")
-    exclude_batchnorm: bool = Field(True, description="accepted; encoders have no batch norm")
+    exclude_batchnorm: bool = without_effect(True, "encoders have no batch norm")
     exclude_module_types: list[str] | None = Field(
         None, description="class names of modules that stay in floating point"
     )
-    custom_quantizable_module_types: list[str] | None = Field(None, description="accepted, without effect")
+    custom_quantizable_module_types: list[str] | None = without_effect(None)
     activation_qconfig_kwargs: dict[str, Any] | None = Field(None, description="{averaging_constant: number}")
-    weight_qconfig_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
-    model_fuse_fn_name: str | None = Field(None, description="accepted; encoders have nothing to fuse")
-    model_fuse_fn_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
-    num_calibration_steps: int | None = Field(None, description="accepted; ranges are learned while training")
+    weight_qconfig_kwargs: dict[str, Any] | None = without_effect(None)
+    model_fuse_fn_name: str | None = without_effect(None, "encoders have nothing to fuse")
+    model_fuse_fn_kwargs: dict[str, Any] | None = without_effect(None)
+    num_calibration_steps: int | None = Field(
+        None, description="batches for the ranges of a one-shot run, by default 32; training needs none"
+    )
     tensorrt: bool = Field(False, description="symmetric activations, as TensorRT wants them")
     scheme: Scheme | None = Field(
         None, description="default, deepsparse, tensorrt, or {input_activations, weights, output_activations}"
@@ -244,6 +252,24 @@ class QuantizationModifier(Modifier):
                 "embeddings are quantized, its attention products stay in floating point."
             )
 
+    def calibration_batches(self, run: Run) -> int:
+        """In one shot: there is no training that ranges could be learned in."""
+        if not run.one_shot:
+            return 0
+        asked = self.num_calibration_steps or 0
+        return asked if asked > 0 else CALIBRATION_BATCHES
+
+    def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
+        """Take the ranges of weights and activations, of the model as it computes once quantized."""
+        import torch
+
+        from sparseml.quantization.structure import calibrating, enable
+
+        enable(run.model)
+        with torch.no_grad(), calibrating(run.model):
+            for batch in batches:
+                run.model(**batch)
+
     def on_start(self, run: Run) -> None:
         """Switch fake quantization on."""
         from sparseml.quantization.structure import enable
@@ -257,6 +283,10 @@ class QuantizationModifier(Modifier):
 
         if run.step >= self.frozen_from(run.clock):
             set_observing(run.model, False)
+
+    def final_from(self, clock: Clock) -> float:
+        """A model in floating point is not the one that the recipe makes."""
+        return self.first_step(clock)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
         """Ranges, scales and zero points by module path."""
@@ -274,6 +304,35 @@ class QuantizationModifier(Modifier):
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
                 f"for ({missing[0]}, ...): it was cut short, or written for another model."
             )
+
+    def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
+        """Quantize with the ranges of the training, held; nothing, where it ended before quantization began."""
+        from sparseml.quantization.structure import enable, set_observing
+
+        # A range that was never observed is NaN.
+        if all(value.isnan().any() for key, value in state.items() if key.endswith(".minimum")):
+            return
+        self.structure(run)
+        self.load_state(state, run)
+        enable(run.model)
+        set_observing(run.model, False)
+
+    def conflicts_with(self, other: Modifier) -> str | None:
+        """Two quantize at the same time."""
+        if isinstance(other, QuantizationModifier) and self.overlaps(other):
+            return (
+                f"{self.name} and the one in line {other.place[1]} both quantize at the same time: keep one."
+            )
+        return None
+
+    def supersedes(self, earlier: Modifier) -> str | None:
+        """A model is quantized once: an earlier recipe's ranges are dropped."""
+        if not isinstance(earlier, QuantizationModifier):
+            return None
+        return (
+            "was quantized by its own recipe, and this recipe quantizes too: starting from the weights in "
+            "floating point; ranges are learned anew."
+        )
 
     def frozen_from(self, clock: Clock) -> float:
         """The step from which ranges are held; infinite when never."""

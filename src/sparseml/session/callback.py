@@ -8,7 +8,6 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sparseml.modifiers import Clock
-from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.session.session import Session
 
 
@@ -47,6 +46,12 @@ class RecipeCallback(TrainerCallback):
             # A better score of a model that is not yet what the recipe makes must not win over the final ones.
             state.best_metric, state.best_model_checkpoint, state.best_global_step = None, None, 0
 
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After clipping."""
+        self.session.before_optimizer_step()
+
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -62,5 +67,4 @@ class RecipeCallback(TrainerCallback):
     def _not_yet_final(self, step: int) -> bool:
         if self._best_after is not None and self.clock.epoch(step) <= self._best_after:
             return True
-        quantizations = self.session.schedule.of(QuantizationModifier)
-        return any(step <= modifier.first_step(self.clock) for modifier in quantizations if step > 0)
+        return 0 < step <= self.session.final_from()

@@ -14,8 +14,7 @@ from transformers.utils import logging
 
 from resparse.console import say
 from resparse.errors import UserError
-from sparseml.modifiers import MODIFIERS, Clock, Run, build
-from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
@@ -115,8 +114,13 @@ def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
         return AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
 
 
-def load_classifier(source: Source, config: Any = None) -> Loaded:
-    """A sequence classifier; a missing head is made new, a missing encoder is an error.
+def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
+    """A model for a task; a missing head is made new, a missing encoder is an error.
+
+    Args:
+        source: where from.
+        model_class: one of Transformers' Auto classes, such as AutoModelForSequenceClassification.
+        config: in place of the source's own.
 
     Raises:
         ModelError: nothing there, weights cut short, or weights of another architecture.
@@ -128,7 +132,7 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
                 f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
             )
     with _clear_errors(source, "model"):
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = model_class.from_pretrained(
             source.folder,
             config=config,
             ignore_mismatched_sizes=True,
@@ -149,86 +153,70 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
     return Loaded(model.float(), new, notes)
 
 
-def restore_quantization(model: Any, folder: Path | None) -> None:
-    """Re-create, from a checkpoint's own recipe, the quantization that its weights were trained with.
-
-    Args:
-        model: with the folder's weights loaded.
-        folder: a checkpoint's folder; None, or one without a recipe, leaves the model as it is.
+def restore(model: Any, folder: Path) -> None:
+    """Make a model with a checkpoint's weights compute what it did at the end of its training, such as quantized.
 
     Raises:
-        CheckpointError, ModifierError: the recipe's state is damaged or does not fit.
+        CheckpointError, RecipeError, ModifierError: the recipe's state is damaged or does not fit.
     """
-    made = checkpoint.saved(folder) if folder is not None else None
+    made = checkpoint.saved(folder)
     if made is not None:
-        quantize_as_saved(model, made)
+        restore_saved(model, made)
 
 
-def starting_point(model: Any, folder: Path | None, plan: Plan | None) -> Saved | None:
-    """What made the model that a training starts from, with its quantization in place again.
+def restore_saved(model: Any, made: Saved) -> None:
+    """As `restore`, of a checkpoint whose recipe and state have been read."""
+    for place, modifier in _restoring(made.plan):
+        modifier.restore(Run(model, Clock(1, 0)), part_of(made.state, prefix(place, type(modifier))))
+
+
+def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
+    """What made the model that a training starts from; its modules are put in place again.
 
     Args:
         model: with the folder's weights loaded.
-        folder: the model's; None, or one without a recipe, has no story.
-        plan: the recipe to train with. Where it quantizes too, the model is left in floating point, and the
-            ranges of the old quantization are forgotten: the new one learns its own.
+        folder: the model's.
+        plan: the recipe to train with. What it supersedes is dropped: where it quantizes too, the model is left in
+            floating point, and the ranges of the old quantization are forgotten.
+
+    Returns:
+        The folder's recipe and the state that still holds; None for a folder without a recipe.
 
     Raises:
-        CheckpointError, ModifierError: the folder's state is damaged or does not fit.
+        CheckpointError, RecipeError, ModifierError: the folder's state is damaged or does not fit.
     """
-    made = checkpoint.saved(folder) if folder is not None else None
+    made = checkpoint.saved(folder)
     if made is None:
         return None
-    if plan is None or not _quantizations(plan):
-        quantize_as_saved(model, made)
-        return made
-    forgotten = tuple(prefix(place, QuantizationModifier) for place, _ in _quantizations(made.plan))
-    kept = {key: value for key, value in made.state.items() if not key.startswith(forgotten)}
-    if len(kept) < len(made.state):
-        say(
-            f"{folder} was quantized by its own recipe, and this recipe quantizes too: starting from the weights in "
-            "floating point; ranges are learned anew."
-        )
-    return Saved(made.plan, kept)
+    state = dict(made.state)
+    later = [modifier for _, modifier in _restoring(plan)] if plan is not None else []
+    for place, modifier in _restoring(made.plan):
+        reasons = [reason for other in later if (reason := other.supersedes(modifier)) is not None]
+        obsolete = [key for key in state if key.startswith(prefix(place, type(modifier)))] if reasons else []
+        for key in obsolete:
+            del state[key]
+        if obsolete:
+            say(f"{folder} {reasons[0]}")
+    kept = Saved(made.plan, state)
+    restore_saved(model, kept)
+    return kept
 
 
-def quantize_as_saved(model: Any, made: Saved) -> None:
-    """Quantize a model with the ranges of its training, held; nothing, where that had not come to quantize yet.
-
-    Raises:
-        RecipeError, ModifierError: the state does not fit the recipe or the model.
-    """
-    from sparseml.quantization.structure import enable, set_observing
-
-    for place, modifier in _quantizations(made.plan):
-        own = part_of(made.state, prefix(place, QuantizationModifier))
-        # Untouched ranges are NaN: the training ended before its quantization began.
-        if any(not value.isnan().any() for key, value in own.items() if key.endswith(".minimum")):
-            run = Run(model, Clock(1, 0))
-            modifier.structure(run)
-            modifier.load_state(own, run)
-            enable(model)
-            set_observing(model, False)
-            return
-
-
-def load_trained(folder: str | Path) -> Any:
-    """A finished classifier as its training left it, quantized where its recipe quantized it; evaluation mode."""
+def load_trained(folder: str | Path, model_class: Any = AutoModelForSequenceClassification) -> Any:
+    """A finished model as its training left it, quantized where its recipe quantized it; evaluation mode."""
     source = resolve(str(folder))
-    model = load_classifier(source).model
-    restore_quantization(model, source.folder)
+    model = load_model(source, model_class).model
+    restore(model, source.folder)
     return model.eval()
 
 
-def _quantizations(plan: Plan) -> list[tuple[int, QuantizationModifier]]:
-    """The recipe's quantization modifiers with their places; whatever else it has need not be known here."""
-    found = []
-    for place, spec in enumerate(plan.modifiers):
-        if MODIFIERS.get(spec.tag) is QuantizationModifier:
-            (modifier,) = build(replace(plan, modifiers=(spec,)))
-            assert isinstance(modifier, QuantizationModifier)
-            found.append((place, modifier))
-    return found
+def _restoring(plan: Plan) -> list[tuple[int, Modifier]]:
+    """The recipe's modifiers with `restores_modules`, with their places; others need not even be known here."""
+    return [
+        (place, build(replace(plan, modifiers=(spec,)))[0])
+        for place, spec in enumerate(plan.modifiers)
+        if spec.tag in MODIFIERS and MODIFIERS[spec.tag].restores_modules
+    ]
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""Transformers' Trainer with a recipe: the distillation loss, the recipe's rate, and whole checkpoints."""
+"""Transformers' Trainer with a recipe: its modifiers' losses and hooks, its learning rate, and whole checkpoints."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer
 
 from resparse.files import give_usual_mode
+from sparseml.distillation.loss import classification_distance
 from sparseml.modifiers import Clock
-from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
@@ -24,18 +25,19 @@ from sparseml.session.rates import RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler
 from sparseml.session.session import Session
 
-TEACHER_LOGITS = "teacher_logits"
-"""The batch's key for logits that the teacher gave beforehand, [batch, labels]."""
+TEACHER = "teacher_"
+"""What the batch's keys of the teacher's outputs, computed beforehand, begin with: `teacher_logits`."""
 
 
 class RecipeTrainer(Trainer):
-    """Trains a Transformers classifier under a recipe.
+    """Trains a Transformers model under a recipe.
 
     Args:
         recipe: a plan, or anything that `load_plan` reads; None trains as the Trainer does.
         recipe_args: overrides of the recipe's variables.
-        teacher: a model in evaluation mode for the recipe's DistillationModifier. Not needed where the batches
-            carry `teacher_logits`, which are computed once and reused in every epoch (`teacher.py`).
+        teacher: a model for the recipe's distillation; it runs on every batch. Not needed where the batches
+            carry its outputs (`teacher_logits`), computed once and reused in every epoch (`distillation/logits.py`).
+        distance: of the model's outputs to the teacher's; by default a classifier's, by its `problem_type`.
         base: what made the model that the training starts from (`models.starting_point`); saved in front.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
@@ -53,6 +55,7 @@ class RecipeTrainer(Trainer):
         recipe: Plan | str | Path | None = None,
         recipe_args: str | Mapping[str, Any] | None = None,
         teacher: nn.Module | None = None,
+        distance: Distance | None = None,
         base: checkpoint.Saved | None = None,
         allow_dense_start: bool = False,
         **kwargs: Any,
@@ -65,15 +68,18 @@ class RecipeTrainer(Trainer):
             path.rmdir()  # made too early by the Trainer: folders come with the first thing that is written
         self.session: Session | None = None
         self.base = base
-        self.teacher = (
-            teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
-        )
-        # Classification models average over the batch: accumulated gradients are to be divided by their number.
+        # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
         if recipe is None:
             return
         plan = recipe if isinstance(recipe, Plan) else load_plan(recipe, recipe_args)
         self.session = Session(plan, self.model, allow_dense_start)
+        run = self.session.run
+        run.seed, run.rank, run.world_size = self.args.seed, self.args.process_index, self.args.world_size
+        run.batches = self._training_batches
+        run.distance = distance or classification_distance(self.model.config)
+        if teacher is not None:
+            self.set_teacher(teacher)
         schedule = self.session.schedule
         if schedule.epochs is not None:
             self.args.num_train_epochs = schedule.epochs
@@ -102,6 +108,11 @@ class RecipeTrainer(Trainer):
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
 
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Distil from a model that runs on every batch."""
+        assert self.session is not None
+        self.session.run.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -109,18 +120,22 @@ class RecipeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The task's loss, mixed with the distance to the teacher while a DistillationModifier is at work."""
-        teacher_logits = inputs.pop(TEACHER_LOGITS, None)
+        """The task's loss, and in training what the recipe's modifiers make of it."""
+        kept = {key.removeprefix(TEACHER): inputs.pop(key) for key in list(inputs) if key.startswith(TEACHER)}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        modifier = (
-            self.session.active(DistillationModifier) if self.session is not None and model.training else None
-        )
-        if modifier is not None and (teacher_logits is not None or self.teacher is not None):
-            if teacher_logits is None:
-                teacher_logits = self._ask_teacher(inputs)
-            problem = self.model.config.problem_type or "single_label_classification"
-            loss = modifier.mix(loss, outputs["logits"], teacher_logits.to(loss.device), problem)
+        if self.session is not None and model.training:
+            answers = self._teacher_outputs(inputs, kept)
+            loss = self.session.mix_loss(loss, outputs, answers)
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As the Trainer's; after the last backward pass of an optimizer step, modifiers see the gradients."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.session is not None and self.accelerator.sync_gradients:
+            scaler = self.accelerator.scaler
+            self.session.run.gradient_scale = scaler.get_scale() if scaler is not None else 1.0
+            self.session.after_backward()
+        return loss
 
     def clock(self) -> Clock:
         """How long an epoch and the run are, in optimizer steps."""
@@ -200,8 +215,33 @@ class RecipeTrainer(Trainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     @torch.no_grad()
-    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:
-        assert self.teacher is not None
-        fed = {key: value for key, value in inputs.items() if key != "labels"}
-        logits: Tensor = self.teacher(**fed)["logits"]
-        return logits
+    def _teacher_outputs(self, inputs: Mapping[str, Any], kept: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """The teacher's outputs by name: those that the batch carried, or the model's, where a modifier wants them."""
+        assert self.session is not None
+        at_work = self.session.at_work
+        teacher = self.session.run.teacher
+        live = any(modifier.needs_teacher_model for modifier in at_work) or not kept
+        if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
+            return kept
+        answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
+        return answers
+
+    def _training_batches(self) -> Iterator[Batch]:
+        """An epoch of training batches; see `Run.batches`.
+
+        Collating may draw random numbers (masked tokens): it is given a state of its own, from the seed.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.args.seed)
+            loader = self.get_train_dataloader()
+            # Without Accelerate's wrapper, which takes a loader that is left early for the one being trained from.
+            batches = iter(getattr(loader, "base_dataloader", loader))
+            state = torch.get_rng_state()
+        while True:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(state)
+                batch = next(batches, None)
+                state = torch.get_rng_state()
+            if batch is None:
+                return
+            yield self._prepare_inputs({key: batch[key] for key in batch if not key.startswith(TEACHER)})

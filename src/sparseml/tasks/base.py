@@ -90,6 +90,9 @@ class Task(ABC):
     output_names: ClassVar[tuple[str, ...]] = ("logits",)
     """The model's outputs, in the order in which it returns them; the exported graph's too."""
 
+    one_output_a_row: ClassVar[bool] = False
+    """Whether `logits` are [rows, labels]: then a teacher's are computed once for all rows, not for every batch."""
+
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
 

@@ -28,6 +28,7 @@ class TextClassification(Task):
     """See `Task`."""
 
     name = "text_classification"
+    one_output_a_row = True
     introduction = """\
 Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a sparse,
 quantized classifier with its report comes out."""

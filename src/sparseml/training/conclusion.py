@@ -45,7 +45,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     from sparseml.export.deployment import Wanted, export
 
     guided = arguments.guided
-    assert guided is not None and prepared.data.train is not None
+    assert guided is not None and prepared.labels is not None
     folder = guided.folder.path
     rows, truth, called = _scored(prepared)
     say("exporting, and comparing with PyTorch")

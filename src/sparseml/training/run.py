@@ -16,6 +16,7 @@ from resparse.arrays import Array
 from resparse.console import console, output, say, warn
 from resparse.files import whole_file, write_json
 from sparseml import report as reports
+from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
 from sparseml.guided.choices import finished, fit, resumable
 from sparseml.recipe import load_plan
@@ -81,7 +82,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
             guided.folder.begin()
         metrics |= _train(trainer, resume)
     elif arguments.data.one_shot:
-        trainer.apply_once()
+        assert trainer.session is not None
+        trainer.session.apply_once()
         trainer.save_model()
     if training.do_eval:
         metrics |= _evaluate(trainer, prepared, rows)
@@ -127,6 +129,26 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
+
+
+def _add_teacher(
+    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]
+) -> None:
+    task, data, labels = prepared.task, prepared.data, prepared.labels
+    add_teacher(
+        trainer,
+        arguments.training.distill_teacher,
+        rows["train"],
+        labels,
+        prepared.tokenizer,
+        encode=lambda tokenizer: task.encode(data.train, data, tokenizer, arguments.data),
+        collate=lambda tokenizer: task.collate(tokenizer, labels),
+        model_class=task.model_class,
+        token=arguments.model.token,
+        cache_dir=arguments.model.cache_dir,
+        own_tokenizer=arguments.model.use_teacher_tokenizer,
+        on_every_batch=not task.one_output_a_row,
+    )
 
 
 def _print_schedule(trainer: RecipeTrainer) -> None:

@@ -1,24 +1,17 @@
-"""The teacher of a distillation: which one, whether it speaks of the same classes, and its logits, once.
-
-The data of a run are fixed, so a teacher that is asked once for every row has said all it can say:
-thirteen epochs need one pass, not thirteen.
-"""
+"""The teacher of a distillation: where it comes from, and whether its classes and vocabulary are the student's."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
-from resparse.progress import track
 from sparseml.data.labels import Labels
-from sparseml.session.collate import Collate
-from sparseml.session.sampling import by_length
+from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore
 
 DISABLED = "disable"
 SELF = "self"
@@ -26,6 +19,62 @@ SELF = "self"
 
 class TeacherError(UserError):
     """A teacher that cannot teach this student."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher that suits the student.
+
+    Attributes:
+        model: as its own training left it.
+        tokenizer: its own.
+        order: which of its outputs each of the student's classes is.
+        notes: lines for the user.
+    """
+
+    model: Any
+    tokenizer: Any
+    order: list[int]
+    notes: list[str]
+
+
+def load_teacher(
+    called: str,
+    labels: Labels,
+    model_class: Any = AutoModelForSequenceClassification,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+) -> Teacher:
+    """Load the teacher that the user named.
+
+    Args:
+        called: a folder, a stub or a Hub id.
+        labels: the student's.
+        model_class: Transformers' Auto class of the task.
+        token, cache_dir: for the Hub.
+
+    Raises:
+        ZooError, ModelError, TeacherError: there is no such teacher, it was never trained, or its classes differ.
+    """
+    source = resolve(called, token=token, cache_dir=cache_dir)
+    order, notes = class_order(load_config(source), labels, called)
+    loaded = load_model(source, model_class)
+    if loaded.new:
+        raise TeacherError(
+            f"The teacher {called} is no trained classifier: it has no weights for {', '.join(loaded.new[:2])}."
+        )
+    restore(loaded.model, source.folder)
+    return Teacher(loaded.model, load_tokenizer(source), order, notes)
+
+
+def copy_of(student: Any) -> Any:
+    """The teacher `self`: the student as it starts, frozen."""
+    return copy.deepcopy(student).eval().requires_grad_(False)
+
+
+def same_tokens(first: Any, second: Any) -> bool:
+    """Whether two tokenizers give the same ids to the same pieces."""
+    return first.get_vocab() == second.get_vocab() and type(first) is type(second)
 
 
 def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[int], list[str]]:
@@ -69,52 +118,6 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
         f"({_listed(ours)}), and a wrong order would teach nonsense. Give the data the same class names (a column "
         "label_name beside the label, or names as labels), or set id2label in the teacher's config.json."
     )
-
-
-@torch.no_grad()
-def teacher_logits(
-    teacher: Any,
-    rows: Any,
-    collate: Collate,
-    batch_size: int,
-    device: torch.device,
-    order: Sequence[int],
-) -> NDArray[np.float32]:
-    """The teacher's logits for every row, in the rows' order and the student's order of classes.
-
-    Args:
-        teacher: a classifier.
-        rows: tokenized by the teacher's tokenizer, with a `length` column.
-        collate: makes its batches.
-        batch_size: rows at a time; rows of like length go together, so that little is padded.
-        device: where to compute.
-        order: from `class_order`.
-
-    Returns:
-        [rows, labels], float32.
-    """
-    teacher = teacher.to(device).eval()
-    sorted_rows, index = by_length(rows)
-    logits = np.empty((len(rows), len(order)), dtype=np.float32)
-    for start in track(range(0, len(rows), batch_size), "asking the teacher"):
-        chosen = range(start, min(start + batch_size, len(rows)))
-        batch = collate([sorted_rows[row] for row in chosen])
-        fed = {key: value.to(device) for key, value in batch.items() if key != "labels"}
-        answer = teacher(**fed)["logits"].float().cpu().numpy()
-        logits[index[chosen.start : chosen.stop]] = answer[:, list(order)]
-    return logits
-
-
-def copy_of(student: Any) -> Any:
-    """The teacher `self`: the student as it starts, frozen."""
-    return copy.deepcopy(student).eval().requires_grad_(False)
-
-
-def agreement(logits: NDArray[np.float32], labels: Sequence[Any], kind: str) -> float | None:
-    """Share of rows on which the teacher says the label; None where that is not a single class."""
-    if kind != "single_label_classification":
-        return None
-    return float((logits.argmax(axis=1) == np.asarray(labels)).mean())
 
 
 def _plain(name: str) -> str:
