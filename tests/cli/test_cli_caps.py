@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sparseml.options.table import ArgumentError
-from sparseml.training import arguments
-from support import tiny
+from support import arguments, tiny
 
 FLAGS = [
     *("--train_file", "train.csv", "--validation_file", "validation.csv", "--do_train", "--do_eval"),

@@ -109,7 +109,7 @@ def _write_model(trained: Trained, wanted: Wanted, rows: Sequence[Texts], stage:
     format = FORMATS[wanted.runtime]
     opset = OPSETS[format] if wanted.opset is None else wanted.opset
     with waiting("exporting"):
-        graph = to_onnx(trained.model, inputs, trained.task.output_names, opset)
+        graph = to_onnx(trained.model, inputs, opset, trained.task.output_names)
         apply_format(graph, format, opset)
         files = _save(graph, stage / wanted.file_name, wanted.external_data)
     layers = stored.weigh(trained.model, files[0])

@@ -57,14 +57,16 @@ def input_names(model: Any, offered: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def to_onnx(model: Any, inputs: Sequence[str], outputs: Sequence[str], opset: int = OPSET) -> ir.Model:
+def to_onnx(
+    model: Any, inputs: Sequence[str], opset: int = OPSET, outputs: Sequence[str] = ("logits",)
+) -> ir.Model:
     """Trace a model in evaluation mode; dimensions `batch` and `sequence` are dynamic.
 
     Args:
         model: a Transformers model on the CPU; unchanged afterwards, except that its parameters require no gradients.
         inputs: names of its inputs, int64 [batch, sequence].
-        outputs: names of its outputs, in the order in which the model returns them.
         opset: ONNX operator set; OPSET where it is below that.
+        outputs: names of its outputs, in the order in which the model returns them.
 
     Returns:
         A graph with these inputs and outputs.
