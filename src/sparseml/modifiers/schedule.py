@@ -13,7 +13,7 @@ from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.epochs import EpochRangeModifier
 from sparseml.modifiers.learning_rate import LearningRateSetter, SetLearningRateModifier
 from sparseml.modifiers.quantization import QuantizationModifier
-from sparseml.recipe.errors import RecipeError
+from sparseml.recipe import RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ import numpy as np
 
 from resparse.console import say
 from sparseml.data.labels import REGRESSION, Labels
-from sparseml.recipe.overrides import parse_overrides
+from sparseml.recipe.variables import parse_overrides
 from sparseml.session.head import average_answer, begin_at
 from sparseml.transformers.guided import folder as folders
 from sparseml.transformers.guided import sizing
