@@ -10,7 +10,7 @@ import pytest
 from sparseml.cli import main
 from sparseml.session.models import load_classifier, load_config, load_tokenizer, resolve
 from sparsezoo import ZooError
-from sparsezoo.hub_errors import UnreachableError
+from sparsezoo.hub_repo import UnreachableError
 from support import tiny
 from support.hub import Fault, LoopbackHub
 

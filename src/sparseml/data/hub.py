@@ -21,11 +21,10 @@ from sparseml.data.files import concatenate
 from sparseml.data.hub_clients import client_settings, offline
 from sparseml.data.parquet import read_parquet
 from sparseml.data.rows import RawSplit, from_arrow
-from sparsezoo.errors import ZooError
+from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
 from sparsezoo.hub_download import fetch_file, stated
-from sparsezoo.hub_errors import UnreachableError, explain
-from sparsezoo.hub_repo import Access, HubRepo
+from sparsezoo.hub_repo import Access, HubRepo, UnreachableError, explain
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
