@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.metrics import probabilities
 from sparseml.session.head import average_answer, begin_at
 from support.encoders import ARCHITECTURES, classifier

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from resparse.errors import did_you_mean
 from resparse.files import write_text
 from resparse.progress import waiting
-from sparseml.data.errors import DataError
-from sparseml.data.files import concatenate
-from sparseml.data.hub_clients import client_settings, offline
-from sparseml.data.parquet import read_parquet
-from sparseml.data.rows import RawSplit, from_arrow
+from sparseml.data.known_datasets import RENAMED_DATASETS
+from sparseml.data.readers import concatenate, read_parquet
+from sparseml.data.rows import DataError, RawSplit, from_arrow
 from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
 from sparsezoo.hub_download import fetch_file, stated
@@ -29,29 +27,6 @@ from sparsezoo.hub_repo import Access, HubRepo, UnreachableError, explain
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-# Old names without an owner, and the repositories that they moved to.
-CANONICAL = {
-    "ag_news": "fancyzhx/ag_news",
-    "amazon_polarity": "fancyzhx/amazon_polarity",
-    "banking77": "PolyAI/banking77",
-    "dbpedia_14": "fancyzhx/dbpedia_14",
-    "emotion": "dair-ai/emotion",
-    "financial_phrasebank": "takala/financial_phrasebank",
-    "glue": "nyu-mll/glue",
-    "go_emotions": "google-research-datasets/go_emotions",
-    "imdb": "stanfordnlp/imdb",
-    "multi_nli": "nyu-mll/multi_nli",
-    "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
-    "sick": "RobZamp/sick",
-    "snli": "stanfordnlp/snli",
-    "sst2": "stanfordnlp/sst2",
-    "super_glue": "aps/super_glue",
-    "trec": "CogComp/trec",
-    "tweet_eval": "cardiffnlp/tweet_eval",
-    "yahoo_answers_topics": "community-datasets/yahoo_answers_topics",
-    "yelp_polarity": "fancyzhx/yelp_polarity",
-    "yelp_review_full": "Yelp/yelp_review_full",
-}
 CONVERTED = "refs/convert/parquet"
 # Of a large split the Hub converts only a first part, and then names it so.
 _PARTIAL = "partial-"
@@ -73,16 +48,16 @@ def read_hub(
     Raises:
         DataError: no such dataset or configuration, no access, no network, or damaged; names the repository.
     """
-    repo_name = CANONICAL.get(name.lower(), name)
+    repo_name = RENAMED_DATASETS.get(name.lower(), name)
     notes = [] if repo_name == name else [f"dataset: {name!r} is {repo_name} on the Hub"]
     if "/" not in repo_name:
         raise DataError(
             f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a "
-            f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
+            f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, RENAMED_DATASETS)}"
         )
     repo = HubRepo(repo_name, name, "dataset", Access(token))
     try:
-        with client_settings(), waiting(f"downloading {repo_name}"):
+        with _quiet_clients(), waiting(f"downloading {repo_name}"):
             return _read(repo, config, cache_dir, notes), notes
     except ZooError as error:
         raise DataError(str(error)) from error
@@ -124,7 +99,7 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
     Raises:
         DataError: no run has downloaded it.
     """
-    with offline():
+    with _offline_clients():
         try:
             return _load(repo, {}, config, cache_dir)
         except ConnectionError:
@@ -279,3 +254,57 @@ def _unconverted(repo: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet_clients() -> Iterator[None]:
+    """Keep the clients' bars and log lines off the screen, and have no downloads counted."""
+    import datasets
+    from huggingface_hub import logging
+
+    # Public there, though its types do not say so.
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    levels = datasets.logging.get_verbosity(), logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled(), are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    try:
+        with _attribute(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
+            yield
+    finally:
+        datasets.logging.set_verbosity(levels[0])
+        logging.set_verbosity(levels[1])
+        if not bars[0]:
+            datasets.enable_progress_bars()
+        if not bars[1]:
+            enable_progress_bars()
+
+
+@contextmanager
+def _offline_clients() -> Iterator[None]:
+    """Have the clients look into their caches only, as HF_HUB_OFFLINE=1 would."""
+    import datasets
+    import huggingface_hub
+
+    with ExitStack() as stack:
+        # Each client has read the variable into a constant of its own at import.
+        stack.enter_context(_attribute(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
+        stack.enter_context(_attribute(datasets.config, "HF_HUB_OFFLINE", True))
+        yield
+
+
+@contextmanager
+def _attribute(holder: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sparseml.data.errors import DataError
-from sparseml.data.rows import RawSplit
+from sparseml.data.rows import DataError, RawSplit, is_missing
 
 Family = Literal["list", "bool", "int", "float", "str", "none"]
 
@@ -128,19 +127,13 @@ def _pairs(split: RawSplit, column: str, companion: str) -> set[tuple[Any, Any]]
 
 def _present(values: Sequence[Any]) -> list[Any]:
     """The values that are not missing."""
-    return [value for value in values if not _is_missing(value)]
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return [value for value in values if not is_missing(value)]
 
 
 def _restore(values: Sequence[Any], canonical: list[Any]) -> list[Any]:
     """Put None back where a value is missing; a value that proved to be NaN is missing, too."""
     rest = iter(canonical)
-    restored = [None if _is_missing(value) else next(rest) for value in values]
+    restored = [None if is_missing(value) else next(rest) for value in values]
     return [None if isinstance(value, float) and math.isnan(value) else value for value in restored]
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from resparse.errors import UserError
+
+
+class DataError(UserError):
+    """A dataset that cannot be found, read, or used as asked."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,13 @@ class Places:
         return "; ".join(parts) + (f" and {rest:,} more" if rest else "")
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a raw value stands for none: None, NaN (which pandas leaves), or blank text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def count_rows(count: int) -> str:
     """The number of rows, for a person: "1 row", "1,200 rows"."""
     return f"{count:,} row{'' if count == 1 else 's'}"
@@ -79,6 +93,11 @@ class RawSplit:
 
     def __len__(self) -> int:
         return len(self.places.number)
+
+    def take(self, rows: Sequence[int]) -> RawSplit:
+        """The rows of these indices, in their order."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return RawSplit(self.name, columns, self.places.take(rows), self.class_names)
 
 
 class ArrowRows(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sparseml.data.labels import MULTI, REGRESSION, Kind
+from sparseml.data.label_encoding import MULTI, REGRESSION, Kind
 
 # A label that no row has begins as if one row in this many had it.
 _RAREST = 1e4

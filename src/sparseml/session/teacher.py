@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resparse.errors import UserError
 from resparse.progress import track
-from sparseml.data.labels import Labels
+from sparseml.data.label_encoding import Labels
 from sparseml.session.collate import Collate
 from sparseml.session.sampling import by_length
 

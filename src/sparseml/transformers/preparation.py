@@ -7,7 +7,7 @@ from typing import Any
 
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
-from sparseml.data.labels import Kind
+from sparseml.data.label_encoding import Kind
 from sparseml.session.models import Loaded, Source, load_classifier, load_config, load_tokenizer, resolve
 from sparseml.transformers.arguments import Arguments
 from sparseml.transformers.options.groups import DataTrainingArguments, ModelArguments

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from resparse.console import say
-from sparseml.data.labels import REGRESSION, Labels
+from sparseml.data.label_encoding import REGRESSION, Labels
 from sparseml.recipe.variables import parse_overrides
 from sparseml.session.head import average_answer, begin_at
 from sparseml.transformers.guided import folder as folders

@@ -16,7 +16,7 @@ from resparse.console import output, say
 from resparse.files import write_json, write_text
 from resparse.progress import track, waiting
 from sparseml.data import TextData
-from sparseml.data.labels import Labels
+from sparseml.data.label_encoding import Labels
 from sparseml.layout import width
 from sparseml.transformers.arguments import Arguments
 from sparseml.transformers.guided import folder as folders
