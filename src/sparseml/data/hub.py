@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face Hub, by today's ids, with one line for everything that can be wrong.
+"""Datasets from the Hugging Face Hub, by their current ids, with a one-line message for every failure.
 
 Their files are fetched as models are (`sparsezoo.hub_download`): resumed and checked, into the client's cache,
 where `datasets` then finds them.
@@ -67,7 +67,7 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
     if is_offline():
         return _from_cache(repo, config, cache_dir, None)
     try:
-        # Asked first, and once: the clients ask five times, each time waiting longer.
+        # Asked before the clients do, which retry five times with growing pauses.
         _, files = stated(repo, None)
     except UnreachableError as error:
         splits = _from_cache(repo, config, cache_dir, error)
@@ -94,7 +94,7 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
     """Read what an earlier run has downloaded.
 
     Args:
-        error: why the Hub cannot be asked; None where it is switched off.
+        error: why the Hub cannot be reached; None in offline mode.
 
     Raises:
         DataError: no run has downloaded it.
@@ -103,7 +103,7 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
         try:
             return _load(repo, {}, config, cache_dir)
         except ConnectionError:
-            folder = _converted_here(_with_cache(repo, cache_dir))
+            folder = _cached_conversion(_with_cache(repo, cache_dir))
     if folder is None:
         why = str(error or f"{repo.subject} is needed, and the Hub is switched off (HF_HUB_OFFLINE=1).")
         raise DataError(
@@ -119,11 +119,11 @@ def _load(
     """Read a repository of data files with `datasets`, each file fetched and checked before it is read.
 
     Args:
-        files: what the Hub states of them, by path; empty when only what is here may be used.
+        files: sizes and checksums from the Hub, by path; empty when only cached files may be used.
     """
     from datasets import load_dataset_builder
 
-    with _explained(repo, config):
+    with _errors_explained(repo, config):
         builder = load_dataset_builder(repo.name, config, cache_dir=cache_dir, token=repo.access.token)
         if not Path(builder.cache_dir).is_dir():
             _fetch_data_files(repo, builder.config.data_files or {}, files)
@@ -136,7 +136,7 @@ def _fetch_data_files(repo: HubRepo, urls: Mapping[Any, Any], files: Mapping[str
     for url in (url for split in urls.values() for url in split):
         found = _DATA_FILE.fullmatch(str(url))
         if found and found["path"] in files:
-            # A repository that was renamed is found under its old name, which is then the cache's too.
+            # A renamed repository is cached under its old name.
             fetch_file(replace(repo, name=found["name"]), found["commit"], files[found["path"]])
 
 
@@ -149,13 +149,13 @@ def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) ->
         commit, files = stated(repo, CONVERTED)
     except ZooError as error:
         if isinstance(error.__cause__, RevisionNotFoundError):
-            raise DataError(_unconverted(repo.name)) from error
+            raise DataError(_unconverted_message(repo.name)) from error
         raise
     chosen = _choose_config(repo.name, config, list(files))
     for path, file in files.items():
         if path.startswith(f"{chosen}/") and path.endswith(".parquet"):
             fetch_file(repo, commit, file)
-    # As the client notes it, so that the copy is found without the Hub: only once it is whole.
+    # The client's own record of a ref, by which the copy is found offline; written once it is complete.
     write_text(repo.folder / "refs" / CONVERTED, commit)
     return _read_converted(repo, repo.folder / "snapshots" / commit, config)
 
@@ -164,7 +164,7 @@ def _with_cache(repo: HubRepo, cache_dir: str | None) -> HubRepo:
     return replace(repo, access=replace(repo.access, cache_dir=cache_dir))
 
 
-def _converted_here(repo: HubRepo) -> Path | None:
+def _cached_conversion(repo: HubRepo) -> Path | None:
     """The converted files of an earlier download; None where there are none."""
     note = repo.folder / "refs" / CONVERTED
     folder = repo.folder / "snapshots" / (note.read_text(encoding="utf-8").strip() if note.is_file() else "-")
@@ -186,7 +186,7 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
         {path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/[^/]+/[^/]+\.parquet", path)}
     )
     if not configs:
-        raise DataError(_unconverted(repo))
+        raise DataError(_unconverted_message(repo))
     chosen = config or (configs[0] if len(configs) == 1 else "default")
     if chosen not in configs:
         raise DataError(_config_message(repo, config, configs))
@@ -194,10 +194,10 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
 
 
 @contextmanager
-def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
+def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
     """Turn what `datasets` raises into one line that names the repository.
 
-    A ConnectionError passes through where the Hub is switched off: the caller may know a way without.
+    In offline mode a ConnectionError passes through: the caller looks for other cached files.
     """
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import is_offline_mode
@@ -208,7 +208,7 @@ def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise DataError(str(explain(error, repo))) from error
     except DatasetNotFoundError as error:
-        raise DataError(_closed(repo, error)) from error
+        raise DataError(_no_access_message(repo, error)) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise _ScriptOnlyError from error
@@ -226,7 +226,7 @@ def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
         raise DataError(f"{repo.name}: {_first_line(error)}") from error
 
 
-def _closed(repo: HubRepo, error: Exception) -> str:
+def _no_access_message(repo: HubRepo, error: Exception) -> str:
     if "is a gated dataset" in str(error):
         return (
             f"{repo.subject} is gated: its owner asks you to accept terms first. Accept them at {repo.page}, "
@@ -245,7 +245,7 @@ def _config_message(repo: str, config: str | None, configs: list[str]) -> str:
     return f"{repo} has no configuration {config!r}. {did_you_mean(config, configs)}"
 
 
-def _unconverted(repo: str) -> str:
+def _unconverted_message(repo: str) -> str:
     return (
         f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub has no "
         "converted files of it. Download the data and give them as --train_file and --validation_file."
@@ -258,7 +258,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_clients() -> Iterator[None]:
-    """Keep the clients' bars and log lines off the screen, and have no downloads counted."""
+    """Hide the progress bars and logs of `datasets` and `huggingface_hub`, and send no download counts."""
     import datasets
     from huggingface_hub import logging
 
@@ -276,7 +276,7 @@ def _quiet_clients() -> Iterator[None]:
     datasets.disable_progress_bars()
     disable_progress_bars()
     try:
-        with _attribute(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
+        with _attribute_set(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
             yield
     finally:
         datasets.logging.set_verbosity(levels[0])
@@ -289,19 +289,19 @@ def _quiet_clients() -> Iterator[None]:
 
 @contextmanager
 def _offline_clients() -> Iterator[None]:
-    """Have the clients look into their caches only, as HF_HUB_OFFLINE=1 would."""
+    """Restrict the clients to their caches, as HF_HUB_OFFLINE=1 does."""
     import datasets
     import huggingface_hub
 
     with ExitStack() as stack:
-        # Each client has read the variable into a constant of its own at import.
-        stack.enter_context(_attribute(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
-        stack.enter_context(_attribute(datasets.config, "HF_HUB_OFFLINE", True))
+        # Each client reads the variable into a constant at import.
+        stack.enter_context(_attribute_set(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
+        stack.enter_context(_attribute_set(datasets.config, "HF_HUB_OFFLINE", True))
         yield
 
 
 @contextmanager
-def _attribute(holder: Any, name: str, value: object) -> Iterator[None]:
+def _attribute_set(holder: Any, name: str, value: object) -> Iterator[None]:
     before = getattr(holder, name)
     setattr(holder, name, value)
     try:

@@ -51,7 +51,7 @@ BENCHMARK_TASKS: dict[str, BenchmarkTask] = {
 }
 
 
-# Old names without an owner, and the repositories that they moved to.
+# Old names without an owner, and the repositories that replaced them.
 RENAMED_DATASETS = {
     "ag_news": "fancyzhx/ag_news",
     "amazon_polarity": "fancyzhx/amazon_polarity",
@@ -77,10 +77,10 @@ RENAMED_DATASETS = {
 
 
 def find_benchmark_task(name: str) -> tuple[str, BenchmarkTask]:
-    """The task of this name, in any case and with or without hyphens ("SST-2"), and the name as in `BENCHMARK_TASKS`.
+    """The name as in `BENCHMARK_TASKS` and the task; case and hyphens do not matter ("SST-2").
 
     Raises:
-        DataError: there is none, with the nearest names.
+        DataError: there is none; gives the nearest names.
     """
     key = name.strip().lower().replace("-", "").replace("_", "")
     if key not in BENCHMARK_TASKS:

@@ -1,4 +1,4 @@
-"""What a model has to predict, and the step from raw label values to the numbers that it learns."""
+"""The labels of a classifier: classes or scores, chosen from the training labels, and raw labels encoded as numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from resparse.errors import did_you_mean
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_values import LabelValues, as_number, class_name, companion_names, read_labels
-from sparseml.data.rows import DataError, RawSplit, count_rows
+from sparseml.data.rows import DataError, RawSplit, rows_text
 
 Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
 SINGLE: Kind = "single_label_classification"
@@ -22,12 +22,12 @@ REGRESSION: Kind = "regression"
 Encoded = int | float | list[float]
 
 # Whole numbers written as floats are classes up to this many; a rating scale with more steps is a scale.
-_MOST_FLOAT_CLASSES = 20
+_MAX_FLOAT_CLASSES = 20
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the classifier's outputs mean.
+    """The outputs of a classifier or a regression.
 
     Attributes:
         kind: as `problem_type` in a Transformers configuration.
@@ -62,10 +62,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Turns raw labels into class ids, rows of zeros and ones, or scores.
+    """Encodes raw labels as class ids, multi-hot rows, or scores.
 
     Attributes:
-        labels: what they mean.
+        labels: the classes.
         column: the label column.
         index: raw value to class id.
         origin: where the classes come from, for errors: "the training data", "the model", ...
@@ -80,11 +80,10 @@ class LabelEncoder:
         """Encode a split's labels; None where a row has none.
 
         Returns:
-            (rows,) int for a single label, list of `num_labels` floats for several, float for a score.
+            (rows,) class id for a single label, `num_labels` floats of 0 and 1 for several, float for a score.
 
         Raises:
-            DataError: a class that is unknown, with counts and places; or something that is no number, for
-                a score.
+            DataError: an unknown class, with counts and places; or a score that is not a number.
         """
         read = read_labels(split, self.column)
         if not read.any_present and self.labels.kind != REGRESSION:
@@ -97,28 +96,27 @@ class LabelEncoder:
                 f"{split.name}: column {self.column!r} holds {shape}, unlike {self.origin}: one class a "
                 "row and several classes a row cannot be mixed."
             )
+        self._check_known(split, read.values)
         if self.labels.kind == SINGLE:
-            return [self._id(value) for value in self._known(split, read.values)]
-        self._known(split, read.values)
+            return [self._id(value) for value in read.values]
         return [None if row is None else self._indicator(row) for row in read.values]
 
-    def _known(self, split: RawSplit, values: list[Any]) -> list[Any]:
-        """The values, once it is sure that each is a known class."""
+    def _check_known(self, split: RawSplit, values: list[Any]) -> None:
+        """Refuse values that are no known class."""
         listed = self.labels.kind == MULTI
         occurring = {item for row in values if row is not None for item in row} if listed else set(values)
         unknown = {
-            value for value in occurring if self._id(value) is None and not self._stands_for_none(value)
+            value for value in occurring if self._id(value) is None and not self._means_unlabelled(value)
         }
         if unknown:
             raise DataError(self._unknown_message(split, values, unknown))
-        return values
 
     def _id(self, value: Any) -> int | None:
         if value in self.index:
             return self.index[value]
         return None if value is None else self.index.get(class_name(value))
 
-    def _stands_for_none(self, value: Any) -> bool:
+    def _means_unlabelled(self, value: Any) -> bool:
         return value is None or (value == -1 and self.labels.kind == SINGLE)
 
     def _indicator(self, row: Iterable[Any]) -> list[float]:
@@ -144,9 +142,9 @@ class LabelEncoder:
     def _unknown_message(self, split: RawSplit, values: list[Any], unknown: set[Any]) -> str:
         lines = []
         for value in sorted(unknown, key=str)[:5]:
-            where = [row for row, label in enumerate(values) if _carries(label, value)]
+            where = [row for row, label in enumerate(values) if _holds_class(label, value)]
             lines.append(
-                f"  {class_name(value)!r}: {count_rows(len(where))} ({split.places.describe(where, most=3)})"
+                f"  {class_name(value)!r}: {rows_text(len(where))} ({split.places.describe(where, most=3)})"
             )
         more = [f"  and {len(unknown) - 5} more"] if len(unknown) > 5 else []
         hint = did_you_mean(class_name(next(iter(sorted(unknown, key=str)))), self.labels.names)
@@ -160,7 +158,7 @@ class LabelEncoder:
         )
 
 
-def _carries(label: Any, value: Any) -> bool:
+def _holds_class(label: Any, value: Any) -> bool:
     return value in label if isinstance(label, list) else label is not None and bool(label == value)
 
 
@@ -177,7 +175,7 @@ def choose_labels(
     known: Labels | None = None,
     do_regression: bool | None = None,
 ) -> tuple[LabelEncoder, list[str]]:
-    """Decide on kind and classes.
+    """Decide whether labels are classes or scores, and which classes there are, in which order.
 
     Class names come from, in this order: the model (`known`), the source's declared names, a companion
     column such as `label_name`, the benchmark task, the values themselves (numbers by size, texts by the
@@ -188,10 +186,10 @@ def choose_labels(
         others: further splits with labels, for companion names.
         column: the label column.
         known: the labels of a model that is only evaluated.
-        do_regression: the user's word on numbers, None to decide.
+        do_regression: whether numbers are scores (True) or classes (False); None decides from the values.
 
     Returns:
-        The encoder for all splits, and notes for the person.
+        The encoder for all splits, and notes for the user.
 
     Raises:
         DataError: no labels at all, one class only, or as many classes as rows.
@@ -200,32 +198,34 @@ def choose_labels(
     if not read.any_present:
         raise DataError(f"{primary.name}: no row has a label in column {column!r}.")
     if known is not None:
-        return _known(primary, others, column, read, known), []
+        return _known_encoder(primary, others, column, read, known), []
     if do_regression and read.family not in ("int", "float"):
-        raise DataError(f"--do_regression needs numbers in column {column!r}, but it holds {_kinds(read)}.")
+        raise DataError(
+            f"--do_regression needs numbers in column {column!r}, but it holds {_examples(read)}."
+        )
     scores, notes = _are_scores(read, column, task, do_regression)
     if scores:
         _refuse_constant(primary, column, read)
         return LabelEncoder(Labels(REGRESSION, (column,)), column, {}, "the training data"), notes
     kind = MULTI if read.family == "list" else SINGLE
     _refuse_degenerate(primary, column, read)
-    names, index, named_by = _names(primary, others, column, read, task)
+    names, index, named_by = _name_classes(primary, others, column, read, task)
     notes.append(f"labels: {len(names)} classes from column {column!r}{named_by}: {_listed(names)}")
     if kind == SINGLE:
-        notes += _joined(names)
+        notes += _note_joined_names(names)
     return LabelEncoder(Labels(kind, names), column, index, "the training data"), notes
 
 
 def _are_scores(
     read: LabelValues, column: str, task: BenchmarkTask | None, do_regression: bool | None
 ) -> tuple[bool, list[str]]:
-    """Whether numbers are scores to predict, or classes; and a note where that was a decision."""
+    """Whether numbers are scores to predict, or classes; and a note where the values decided."""
     if task is not None:
         return not task.names, []
     if do_regression is not None or read.family != "float":
         return bool(do_regression), []
     distinct = sorted({value for value in read.values if value is not None})
-    if distinct == list(range(len(distinct))) and 2 <= len(distinct) <= _MOST_FLOAT_CLASSES:
+    if distinct == list(range(len(distinct))) and 2 <= len(distinct) <= _MAX_FLOAT_CLASSES:
         return False, [
             f"labels: {column!r} holds only the whole numbers 0.0 to {distinct[-1]}: taken as classes "
             "(--do_regression makes them scores)"
@@ -244,14 +244,14 @@ def _classes(read: LabelValues) -> list[Any]:
     return sorted(distinct)
 
 
-def _names(
+def _name_classes(
     primary: RawSplit,
     others: Sequence[RawSplit],
     column: str,
     read: LabelValues,
     task: BenchmarkTask | None,
 ) -> tuple[tuple[str, ...], dict[Hashable, int], str]:
-    """Class names in the order of the ids, the ids of raw values, and who named them."""
+    """Class names in the order of the ids, the ids of raw values, and where the names come from, for a note."""
     values = _classes(read)
     if read.named:
         names = primary.class_names[column]
@@ -259,7 +259,7 @@ def _names(
     companion = companion_names([primary, *others], column)
     if companion is not None and set(values) <= companion[1].keys():
         names = tuple(companion[1][value] for value in values)
-        return names, _with_names(names, values), f", named by {companion[0]!r}"
+        return names, _index_by_value(names, values), f", named by {companion[0]!r}"
     if task is not None and task.names:
         index = _index_by_name(task.names)
         if all(value in index for value in values):
@@ -269,13 +269,13 @@ def _names(
             f"but the task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
         )
     names = tuple(class_name(value) for value in values)
-    return names, _with_names(names, values), ""
+    return names, _index_by_value(names, values), ""
 
 
-def _known(
+def _known_encoder(
     primary: RawSplit, others: Sequence[RawSplit], column: str, read: LabelValues, known: Labels
 ) -> LabelEncoder:
-    """An encoder onto the classes of a model, by name wherever the data have names."""
+    """An encoder to the classes of a model, matched by name wherever the data have names."""
     if known.kind == REGRESSION:
         return LabelEncoder(known, column, {}, "the model")
     index = _index_by_name(known.names)
@@ -286,15 +286,15 @@ def _known(
 
 
 def _index_by_name(names: tuple[str, ...]) -> dict[Hashable, int]:
-    """Names to ids, and ids to themselves unless the names are numbers of their own."""
+    """Names to ids, and ids to themselves unless the names are numbers."""
     index: dict[Hashable, int] = {name: position for position, name in enumerate(names)}
     if any(name.lstrip("-").isdigit() for name in names):
         return index
     return {**{position: position for position in range(len(names))}, **index}
 
 
-def _with_names(names: tuple[str, ...], values: list[Any]) -> dict[Hashable, int]:
-    """Raw values to ids; names stand for their classes, too, so that another split may use them."""
+def _index_by_value(names: tuple[str, ...], values: list[Any]) -> dict[Hashable, int]:
+    """Raw values and class names to ids: another split may use the names."""
     by_name = {name: position for position, name in enumerate(names)}
     return {**by_name, **{value: position for position, value in enumerate(values)}}
 
@@ -321,8 +321,8 @@ def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues) -> Non
         )
 
 
-def _joined(names: Sequence[str]) -> list[str]:
-    """A note where class names seem to be several names joined by a sign."""
+def _note_joined_names(names: Sequence[str]) -> list[str]:
+    """A note where class names seem to be several names joined by a separator."""
     for sign in "|;,":
         joined = [name for name in names if sign in name and set(name.split(sign)) & set(names)]
         if joined:
@@ -333,7 +333,7 @@ def _joined(names: Sequence[str]) -> list[str]:
     return []
 
 
-def _kinds(read: LabelValues) -> str:
+def _examples(read: LabelValues) -> str:
     shown = [repr(value) for value in read.values if value is not None][:3]
     return ", ".join(shown)
 

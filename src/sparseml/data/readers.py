@@ -30,7 +30,7 @@ def read_files(pattern: str, option: str) -> RawSplit:
     Raises:
         DataError: nothing is there, or a file is empty or damaged.
     """
-    paths = expand(pattern, option)
+    paths = expand_pattern(pattern, option)
     return concatenate([read_file(path) for path in paths], pattern)
 
 
@@ -52,7 +52,7 @@ def read_file(path: Path) -> RawSplit:
     return split
 
 
-def expand(pattern: str, option: str) -> list[Path]:
+def expand_pattern(pattern: str, option: str) -> list[Path]:
     """The files that a path, a glob pattern, or a comma-separated list of these stands for."""
     whole = Path(pattern).expanduser()
     if whole.is_file():
@@ -62,12 +62,17 @@ def expand(pattern: str, option: str) -> list[Path]:
             f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name."
         )
     if "," in pattern:
-        return [path for part in pattern.split(",") if part.strip() for path in expand(part.strip(), option)]
+        return [
+            path
+            for part in pattern.split(",")
+            if part.strip()
+            for path in expand_pattern(part.strip(), option)
+        ]
     # Path.glob takes no absolute patterns.
     found = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
     matches = [Path(match) for match in found if Path(match).is_file()]
     if not matches:
-        raise DataError(f"{option} {pattern}: {_absence(whole)}")
+        raise DataError(f"{option} {pattern}: {_not_found_message(whole)}")
     return matches
 
 
@@ -90,7 +95,7 @@ def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
     return RawSplit(name, columns, Places.concatenate([part.places for part in parts]), first.class_names)
 
 
-def _absence(path: Path) -> str:
+def _not_found_message(path: Path) -> str:
     if any(character in str(path) for character in "*?["):
         return "no file matches this pattern."
     if not path.parent.is_dir():
@@ -104,7 +109,7 @@ def read_delimited(path: Path) -> RawSplit:
     """Read a CSV or TSV file with a header line.
 
     The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file
-    whose quotes do not pair is read without quoting, as GLUE's own files are meant.
+    with unbalanced quotes is read without quoting, as GLUE's own files are.
 
     Raises:
         DataError: no header, or a row with more or fewer fields than the header, with its line.
@@ -214,7 +219,9 @@ def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
         ) from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise DataError(f"{path}, item {number}: {_shown(row)} is not an object such as {_JSON_EXAMPLE}.")
+            raise DataError(
+                f"{path}, item {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
+            )
     return rows, list(range(1, len(rows) + 1)), "item"
 
 
@@ -235,7 +242,9 @@ def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
                 ) from error
             raise DataError(f"{path}, line {number}, column {error.colno}: not JSON: {error.msg}.") from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: {_shown(row)} is not an object such as {_JSON_EXAMPLE}.")
+            raise DataError(
+                f"{path}, line {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
+            )
         rows.append(row)
         numbers.append(number)
     return rows, numbers, "line"
@@ -249,7 +258,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -285,7 +294,7 @@ def _decode(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # After a byte-order mark the codec counts from behind it.
+        # The codec counts from behind a byte-order mark.
         position = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = data.count(b"\n", 0, position) + 1
         byte = position - data.rfind(b"\n", 0, position)

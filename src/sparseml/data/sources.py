@@ -42,7 +42,7 @@ class DataOptions:
         train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV,
             TSV, JSON, JSON Lines or Parquet by their endings.
         validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
-        hold_out: hold rows out for evaluation where there is no validation split; their number decides how many.
+        hold_out: where there is no validation split, hold out a share that depends on the number of rows.
         eval_on_test: evaluate on the test split.
         input_column_names: "a" or "a,b"; None chooses.
         label_column_name: None chooses; so does the default "label" where no such column exists.
@@ -50,9 +50,9 @@ class DataOptions:
         max_train_samples, max_eval_samples, max_predict_samples: use no more rows than these.
         cache_dir: where Hub datasets are kept; None is the Hub client's own place.
         token: for private datasets: True is the stored login, a string is the token itself.
-        seed: of the hold-out and of the choice of rows.
-        needs_train, needs_eval, needs_predict: what the run does; only these splits are demanded.
-        known_labels: the labels of a model that is not to be trained now: its order is kept.
+        seed: of the hold-out and of sampling.
+        needs_train, needs_eval, needs_predict: what the run does; only these splits are required.
+        known_labels: the labels of a model that is not trained in this run: their order is kept.
     """
 
     task_name: str | None = None
@@ -81,14 +81,14 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """Data as read, before any decision about them.
+    """A dataset as read.
 
     Attributes:
         name: what to call the dataset in reports.
         splits: under the source's own names.
         task: the benchmark task, if it is one.
         task_name: its name in `BENCHMARK_TASKS`.
-        notes: for the person.
+        notes: for the user, a line each.
     """
 
     name: str
@@ -102,7 +102,7 @@ def read_source(options: DataOptions) -> Source:
     """Read what the options name.
 
     Raises:
-        DataError: they name nothing, or two things at once; or the data cannot be read.
+        DataError: they name no source or two, or the data cannot be read.
     """
     task_name, task = (
         find_benchmark_task(options.task_name) if options.task_name else _benchmark_by_dataset(options)
@@ -159,11 +159,11 @@ def _from_files(files: dict[str, str], task: BenchmarkTask | None, task_name: st
                 f"data: {path} serves as more than one split, so its metrics say nothing about new texts"
             )
     splits = {split: read_files(path, f"--{split}_file") for split, path in files.items()}
-    return Source(task_name or _file_name(Path(paths[0])), splits, task, task_name, notes)
+    return Source(task_name or _dataset_name(Path(paths[0])), splits, task, task_name, notes)
 
 
-def _file_name(path: Path) -> str:
-    """What to call data out of files: the file's name, or its folder's where the file is called train.csv."""
+def _dataset_name(path: Path) -> str:
+    """The name of data from files: the file's name, or its folder's where that is a split's, as in train.csv."""
     folder = path.absolute().parent.name
     return folder if path.stem.lower() in SPLIT_NAMES and folder else path.stem
 
@@ -190,7 +190,7 @@ def _from_dataset(options: DataOptions, name: str) -> Source:
 
 
 def holds_data(folder: Path) -> bool:
-    """Whether a folder is a dataset, and not some folder that happens to have a dataset's name."""
+    """Whether a folder holds a dataset, rather than having a Hub dataset's name by chance."""
     return folder.is_dir() and (
         any((folder / name).is_file() for name in _SAVED) or bool(_data_files(folder))
     )
@@ -214,11 +214,11 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
     if any((folder / name).is_file() for name in _SAVED):
-        return _saved(folder)
+        return _read_saved(folder)
     files = _data_files(folder)
     if not files:
         raise DataError(f"{folder}: the folder holds no data files ({', '.join(READERS)}).")
-    _refuse_mixture(folder, [file.relative_to(folder) for file in files])
+    _refuse_configurations(folder, [file.relative_to(folder) for file in files])
     grouped: dict[str, list[Path]] = {}
     for file in files:
         grouped.setdefault(_split_of(file.relative_to(folder)) or "", []).append(file)
@@ -243,8 +243,8 @@ def _data_files(folder: Path) -> list[Path]:
     )
 
 
-def _refuse_mixture(folder: Path, files: list[Path]) -> None:
-    """Refuse subfolders that each have training rows: the configurations of a downloaded dataset are no one dataset."""
+def _refuse_configurations(folder: Path, files: list[Path]) -> None:
+    """Refuse several subfolders with training rows: they are configurations of a dataset, one of which is wanted."""
     configs = {
         file.parts[0]
         for file in files
@@ -257,7 +257,7 @@ def _refuse_mixture(folder: Path, files: list[Path]) -> None:
 
 
 def _split_of(path: Path) -> str | None:
-    """The split that a file's own name speaks of, else that its folder's does."""
+    """The split that a file's name gives, else its folder's name."""
     for part in (path.stem, *reversed(path.parts[:-1])):
         for word in re.split(r"[^a-z]+", part.lower()):
             if word in SPLIT_NAMES:
@@ -265,7 +265,7 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def _saved(folder: Path) -> dict[str, RawSplit]:
+def _read_saved(folder: Path) -> dict[str, RawSplit]:
     from datasets import Dataset, load_from_disk
 
     try:

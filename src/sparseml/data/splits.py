@@ -1,4 +1,4 @@
-"""The splits of a run: read, given their roles, rows held out for evaluation, and no more rows than wanted.
+"""The splits of a run: roles assigned, rows held out for evaluation, and the number of rows limited.
 
 Every task takes these steps, in this order: `read_splits`; its own check and encoding of each split's rows, which
 make a `PreparedSplit`; `hold_out_rows`; `limit_rows`.
@@ -105,7 +105,7 @@ def limit_rows(
 ) -> dict[str, PreparedSplit]:
     """Keep at most `max_train_samples`, `max_eval_samples` and `max_predict_samples` rows of the splits.
 
-    Of test splits the first rows are kept, so that predictions can be laid beside the file; of others a sample.
+    Of test splits the first rows are kept, so that predictions match the file row by row; of others a sample.
     """
     return {role: _limit(role, split, options, notes) for role, split in splits.items()}
 
@@ -143,7 +143,7 @@ def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[st
 
 
 def _check_options(options: DataOptions) -> None:
-    """Refuse numbers that mean nothing and options that exclude each other, before anything is read.
+    """Refuse invalid numbers and options that exclude each other, before anything is read.
 
     Raises:
         DataError: with the option to change.
@@ -169,9 +169,9 @@ def _check_options(options: DataOptions) -> None:
 
 def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) -> DataOptions:
     """The options with the default share of training rows to hold out, where `hold_out` asks for one."""
-    train = _find(splits, "train")
-    settled = options.validation_ratio is not None or options.eval_on_test or not options.hold_out
-    if settled or train is None or _find(splits, "validation") is not None:
+    train = _find_split(splits, "train")
+    decided = options.validation_ratio is not None or options.eval_on_test or not options.hold_out
+    if decided or train is None or _find_split(splits, "validation") is not None:
         return options
     return replace(options, validation_ratio=default_validation_ratio(len(train)))
 
@@ -179,34 +179,36 @@ def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) ->
 def _assign_roles(source: Source, options: DataOptions, labels_from_training: bool) -> Roles:
     """The splits that the run needs; with `eval_on_test` the test split takes the validation split's role."""
     splits, name = source.splits, source.name
-    found = {role: split for role in _ALIASES if (split := _find(splits, role)) is not None}
+    found = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
     roles: Roles = {}
     needs_train = options.needs_train or options.validation_ratio is not None
     if "train" in found and (needs_train or labels_from_training):
         roles["train"] = found["train"]
     elif needs_train:
-        raise DataError(f"{name}: there is no training split ({_have(splits)}). Name one with --train_file.")
+        raise DataError(
+            f"{name}: there is no training split ({_available(splits)}). Name one with --train_file."
+        )
     if options.validation_ratio is not None and "validation" in found:
         raise DataError(
             f"{name} has a validation split of {len(found['validation']):,} rows, so no rows need to be "
             "held out: drop --validation_ratio."
         )
     if options.needs_eval and options.validation_ratio is None:
-        roles |= _evaluation(found, name, splits, options)
+        roles |= _evaluation_splits(found, name, splits, options)
     if options.needs_predict:
         if "test" not in found:
             raise DataError(
-                f"{name}: there is no test split to predict ({_have(splits)}). Name one: --test_file."
+                f"{name}: there is no test split to predict ({_available(splits)}). Name one: --test_file."
             )
         roles |= {role: found[role] for role in ("test", "test_mismatched") if role in found}
     return roles
 
 
-def _evaluation(found: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
+def _evaluation_splits(found: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
     kind = "test" if options.eval_on_test else "validation"
     if kind not in found:
         raise DataError(
-            f"{name}: there is no {kind} split to evaluate on ({_have(splits)}). {_advice(found, kind)}"
+            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(found, kind)}"
         )
     second = f"{kind}_mismatched"
     roles = {"validation": found[kind]}
@@ -226,19 +228,19 @@ def _advice(found: Roles, kind: str) -> str:
     )
 
 
-def _find(splits: dict[str, RawSplit], role: str) -> RawSplit | None:
+def _find_split(splits: dict[str, RawSplit], role: str) -> RawSplit | None:
     return next((splits[name] for name in _ALIASES[role] if name in splits), None)
 
 
-def _have(splits: dict[str, RawSplit]) -> str:
+def _available(splits: dict[str, RawSplit]) -> str:
     return f"there are: {', '.join(splits)}"
 
 
 def default_validation_ratio(rows: int) -> float:
-    """The share of training rows to evaluate on, where nobody says: a tenth, so that most rows teach.
+    """The share of training rows to hold out by default: a tenth.
 
-    Of fewer than 1,000 rows up to a fifth, since a score of 50 rows says little; of very many no more than 5,000,
-    since their scores are exact by then.
+    Of fewer than 1,000 rows up to a fifth, since metrics of 50 rows vary widely; at most 5,000 rows, since more make
+    metrics hardly more exact.
     """
     return min(max(0.1, min(0.2, 100 / max(rows, 1))), 5000 / max(rows, 1))
 
@@ -250,7 +252,7 @@ def hold_out_indices(
 
     Args:
         classes: (rows,) class of each row, for the same proportions in both parts; None splits at random.
-        rows: how many there are, at least 2.
+        rows: number of rows, at least 2.
         ratio: the share to hold out, between 0 and 1.
         seed: the same seed gives the same parts.
 
@@ -272,10 +274,10 @@ def sample_indices(
 
     Args:
         classes: (rows,) class of each row; None chooses without regard to classes.
-        rows: how many there are.
-        count: how many to choose; all where that is more.
+        rows: number of rows.
+        count: number of rows to choose; all where that is more.
         seed: the same seed gives the same choice.
-        keep_one: leave a row of each class behind (fewer than `count` may then be chosen).
+        keep_one: leave at least one row of each class unchosen (so that fewer than `count` may be chosen).
 
     Returns:
         (chosen,) indices in ascending order.

@@ -19,7 +19,7 @@ from sparseml.data.label_encoding import (
     choose_labels,
 )
 from sparseml.data.label_values import read_labels
-from sparseml.data.rows import DataError, RawSplit, count_rows
+from sparseml.data.rows import DataError, RawSplit, rows_text
 from sparseml.data.sources import DataOptions
 from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
 
@@ -40,11 +40,11 @@ class TextData:
     Attributes:
         name: of the dataset.
         columns: the text columns of every split, and the label column that `labels` was made from.
-        labels: what is to be predicted; None only when nothing has labels (prediction alone).
+        labels: what is predicted; None only when no split has labels (prediction alone).
         train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a
             test split without labels has no such column; None where the run does not need the split.
         validation_mismatched, test_mismatched: MNLI's second splits.
-        notes: what was chosen, left out or renamed, a line each.
+        notes: what was chosen, dropped or renamed, a line each.
         task_name: the benchmark task, which has metrics of its own.
     """
 
@@ -90,14 +90,14 @@ def _choose_columns(
     roles: Roles, options: DataOptions, task: BenchmarkTask | None, notes: list[str]
 ) -> Columns:
     first = next(iter(roles.values()))
-    demanding = [split for role, split in roles.items() if not role.startswith("test")]
-    label, label_notes = choose_label_column(demanding or [first], options.label_column_name, bool(demanding))
+    labelled = [split for role, split in roles.items() if not role.startswith("test")]
+    label, label_notes = choose_label_column(labelled or [first], options.label_column_name, bool(labelled))
     texts, text_notes = choose_text_columns(first, options.input_column_names, label, task)
     if label in texts:
         raise DataError(f"Column {label!r} is both input and label: choose others (--input_column_names).")
     for split in roles.values():
         require_columns(split, texts, "--input_column_names")
-    for split in demanding:
+    for split in labelled:
         require_columns(split, [label] if label else [], "--label_column_name")
     notes += label_notes + text_notes
     return Columns(texts[0], texts[1] if len(texts) > 1 else None, label)
@@ -106,7 +106,7 @@ def _choose_columns(
 def _choose_encoder(
     roles: Roles, columns: Columns, task: BenchmarkTask | None, options: DataOptions, notes: list[str]
 ) -> LabelEncoder | None:
-    """Decide the labels on the training split, else on the first split that has any."""
+    """The labels of the training split, else of the first split that has any; None where no split has."""
     if columns.label is None:
         return None
     labelled = [
@@ -136,44 +136,44 @@ def _prepare(
         return PreparedSplit(rows, None)
     encoded = encoder.encode(rows)
     missing = [row for row, label in enumerate(encoded) if label is None]
-    if predicted and (missing or _all_placeholders(encoded)):
+    if predicted and (missing or _all_unpublished(encoded)):
         if len(missing) < len(encoded) and missing:
             notes.append(
-                f"{split.name}: {count_rows(len(missing))} without label, so there are no metrics on it"
+                f"{split.name}: {rows_text(len(missing))} without label, so there are no metrics on it"
             )
         return PreparedSplit(rows, None)
     if missing:
         _refuse_missing(rows, columns, missing)
         notes.append(
-            f"{split.name}: {count_rows(len(missing))} that the dataset marks as without label (-1) left out "
+            f"{split.name}: {rows_text(len(missing))} that the dataset marks as without label (-1) left out "
             f"({rows.places.describe(missing, most=3)})"
         )
         rows = rows.take([row for row, label in enumerate(encoded) if label is not None])
     targets = [label for label in encoded if label is not None]
     single = encoder.labels.kind == SINGLE
     return PreparedSplit(
-        rows, targets, [int(label) for label in targets if isinstance(label, int)] if single else None
+        rows, targets, [label for label in targets if isinstance(label, int)] if single else None
     )
 
 
-def _all_placeholders(encoded: Sequence[Encoded | None]) -> bool:
-    """Whether scores are all -1, which benchmarks write where the labels are kept secret."""
+def _all_unpublished(encoded: Sequence[Encoded | None]) -> bool:
+    """Whether scores are all -1, which benchmarks write where labels are not published."""
     return all(isinstance(label, float) and label == -1 for label in encoded)
 
 
 def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> None:
-    """Rows without label are an error, but for the few that a dataset with declared classes marks so (-1)."""
+    """Refuse rows without label, except for a few that a dataset with declared classes marks as such (-1)."""
     if columns.label in rows.class_names and len(missing) <= _MAX_UNLABELLED * len(rows):
         return
     raise DataError(
-        f"{rows.name}: of {count_rows(len(rows))}, {len(missing):,} without label in {columns.label!r} "
+        f"{rows.name}: of {rows_text(len(rows))}, {len(missing):,} without label in {columns.label!r} "
         f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, "
         "give the classes names."
     )
 
 
 def _note_absent_classes(train: PreparedSplit, labels: Labels, notes: list[str]) -> None:
-    """Say which declared classes no training row has: the model will never predict them."""
+    """Note which classes no training row has: the model will never predict them."""
     if train.targets is None or labels.kind == REGRESSION:
         return
     present = (
@@ -202,20 +202,20 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
 
 
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
-    """Take out rows without text, and turn numbers into text.
+    """Drop rows without text, and turn numbers into text.
 
-    A row of two texts is without text when one of them is missing (None), or both are empty.
+    A row of two texts counts as without text when one of them is missing (None), or both are empty.
 
     Args:
         split: as read; columns other than the text columns are kept as they are.
         columns: the text columns.
-        keep_all: keep rows without text as empty strings, so that predictions stay row by row.
+        keep_all: keep rows without text as empty strings, so that predictions match the file row by row.
 
     Returns:
         The split, and a note when something was done.
 
     Raises:
-        DataError: values that are no text (lists, ...), or more than a fifth of the rows without text.
+        DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.
     """
     texts = {column: _strings(split, column) for column in columns}
     empty = [
@@ -233,7 +233,7 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
     cleaned = replace(split, columns={**split.columns, **texts})
     if not empty:
         return cleaned, []
-    found, where = f"{count_rows(len(empty))} without text", split.places.describe(empty)
+    found, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
     if keep_all:
         return cleaned, [f"{found} kept as empty ({where})"]
     without = set(empty)
