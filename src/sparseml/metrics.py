@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sparseml.data.labels import MULTI, REGRESSION, Kind, Labels
-from sparseml.data.tasks import TASKS, Task
+from sparseml.data.known_datasets import BENCHMARK_TASKS, BenchmarkTask
+from sparseml.data.label_encoding import MULTI, REGRESSION, Kind, Labels
 
 # Several labels a row: what is more probable than this counts as predicted. SparseML's value.
 MULTI_LABEL_THRESHOLD = 0.3
@@ -40,8 +40,8 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     """The function that the Trainer calls after each evaluation.
 
     Args:
-        task_name: a name in `sparseml.data.tasks.TASKS`, for the benchmark's own metrics (several come with
-            their mean, `combined_score`); None for any other data.
+        task_name: a name in `BENCHMARK_TASKS`, for the benchmark's own metrics (several come with their mean,
+            `combined_score`); None for any other data.
         labels: decide among classes, several classes, and scores.
 
     Returns:
@@ -49,7 +49,7 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
         them, and `label_ids`, as `load_text_data` encodes labels.
     """
     if task_name is not None:
-        task = TASKS[task_name]
+        task = BENCHMARK_TASKS[task_name]
         return lambda evaluation: _benchmark(task, labels, *_arrays(evaluation))
     if labels.kind == REGRESSION:
         return lambda evaluation: regression_metrics(*_arrays(evaluation))
@@ -163,7 +163,7 @@ def multi_label_metrics(
     return results | {"f1_micro": float(micro)}
 
 
-def _benchmark(task: Task, labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
+def _benchmark(task: BenchmarkTask, labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
     predicted = decisions(logits, labels.kind)
     if "f1" in task.metrics:
         # F1 is of the task's second class, wherever a model with an order of its own has it.

@@ -9,10 +9,17 @@ from pathlib import Path
 
 from resparse import __version__
 from resparse.console import run, say
-from sparsezoo import describe
-from sparsezoo.errors import ZooError
+from sparsezoo.common import ZooError
 from sparsezoo.model import Model
-from sparsezoo.search import FIELDS, matching, misspelt
+from sparsezoo.search import (
+    FIELDS,
+    local_files,
+    matching_stubs,
+    stub_contents,
+    stub_facts,
+    stub_needs,
+    unknown_values,
+)
 from sparsezoo.stub import PREFIX, parse_stub
 
 
@@ -71,13 +78,13 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.release_version:
         raise ZooError("Release versions ended with the SparseZoo service. Leave --release-version out.")
     wanted = {field: getattr(arguments, field) for field in FIELDS}
-    if wrong := misspelt(wanted):
+    if wrong := unknown_values(wanted):
         raise ZooError("\n".join(wrong))
-    found = matching(wanted)
+    found = matching_stubs(wanted)
     start = (arguments.page - 1) * arguments.page_length
     shown = found[start : start + arguments.page_length]
     if shown:
-        rows = [(str(stub), describe.contents(stub), describe.needs(stub)) for stub in shown]
+        rows = [(str(stub), stub_contents(stub), stub_needs(stub)) for stub in shown]
         _print_columns([("stub", "has", "needs"), *rows])
     pages = -(-len(found) // arguments.page_length)
     say(f"{len(shown)} of {len(found)}, page {arguments.page} of {pages}" if found else "nothing found")
@@ -86,10 +93,10 @@ def _search(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     stub = parse_stub(arguments.stub)
-    facts = describe.facts(stub)
+    facts = stub_facts(stub)
     print(f"{PREFIX}{stub.name}")
     _print_columns(facts)
-    files = describe.files_here(stub)
+    files = local_files(stub)
     if files:
         print()
         _print_columns([("size", "file here"), *((_size(path), str(path)) for path in files)])

@@ -15,11 +15,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from resparse.files import write_json, write_text
-from sparsezoo.errors import ZooError
-from sparsezoo.home import cache_folder
+from sparsezoo.common import ZooError, cache_folder
 from sparsezoo.hub_download import fetch_file, quiet, stated
-from sparsezoo.hub_errors import UnreachableError
-from sparsezoo.hub_repo import Access, HubRepo
+from sparsezoo.hub_repo import Access, HubRepo, UnreachableError
 
 Part = Literal["training", "deployment", "settings"]
 

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sparsezoo.checksum import git_blob_of, sha256_of
-from sparsezoo.errors import ZooError
-from sparsezoo.hub_errors import client_errors, explain, pause_before_retry
-from sparsezoo.hub_repo import HubRepo
+from sparsezoo.common import ZooError, git_blob_of, sha256_of
+from sparsezoo.hub_repo import HubRepo, client_errors, explain, pause_before_retry
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling

@@ -1,14 +1,21 @@
-"""A repository on the Hugging Face Hub, and how to get at it."""
+"""A repository on the Hugging Face Hub: its cache, its client, and the client's errors explained to the user."""
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sparsezoo.common import ZooError
+
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+_LONGEST_PAUSE_S = 30.0
+_BUSY = (408, 429, 500, 502, 503, 504)
 
 
 def hub_cache() -> Path:
@@ -88,3 +95,104 @@ class HubRepo:
     def described(self) -> str:
         """Kind and name, as messages have it."""
         return f"{'dataset' if self.kind == 'dataset' else 'repository'} {self.name}"
+
+
+class UnreachableError(ZooError):
+    """The Hub is switched off, there is no network, or it does not answer."""
+
+
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the Hub's client raises: its own errors, its transport's, the system's; no bugs of ours."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Its bases are OSError and the base of the transport's errors, whose module differs between versions.
+    # RuntimeError is how the Rust downloader (hf_xet) fails, ValueError a malformed name.
+    return (*HfHubHTTPError.__bases__, RuntimeError, ValueError)
+
+
+def pause_before_retry(error: Exception, attempt: int) -> bool:
+    """Wait when `error` says that the Hub is busy, as long as it asks for; return whether to try again.
+
+    Args:
+        error: what the client raised.
+        attempt: how many times it was tried, from 1.
+    """
+    response = getattr(error, "response", None)
+    if response is None or response.status_code not in _BUSY:
+        return False
+    asked = response.headers.get("Retry-After", "")
+    pause = float(asked) if asked.isdigit() else 0.5 * 2**attempt
+    if pause > _LONGEST_PAUSE_S:
+        return False
+    time.sleep(pause)
+    return True
+
+
+def explain(
+    error: Exception, repo: HubRepo, revision: str | None = None, file: str | None = None
+) -> ZooError:
+    """The user's version of an error of the Hub's client: one line that names the repository.
+
+    Args:
+        error: what the client raised.
+        repo: where.
+        revision: what was asked for.
+        file: the file that was being downloaded, if it got that far.
+    """
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        # The client wraps what happened in "cannot find it locally"; the cause tells the user more.
+        return explain(error.__cause__, repo, revision, file)
+    place = repo.subject
+    texts: dict[type[Exception], str] = {
+        errors.GatedRepoError: f"{place} is gated: its owner asks you to accept terms first. Accept them at "
+        f"{repo.page}, then log in with `hf auth login` or set HF_TOKEN.",
+        errors.RevisionNotFoundError: f"{place} has no revision {revision!r}. "
+        "Name a branch, a tag or a full commit of it.",
+        errors.RepositoryNotFoundError: f"{place} {_not_found(error)}",
+        errors.EntryNotFoundError: f"{place} has no file {file}.",
+        errors.HFValidationError: f"{repo.name!r} is neither a folder, nor a zoo: stub, nor the name of a Hub "
+        "repository (OWNER/NAME).",
+    }
+    for kind, text in texts.items():
+        if isinstance(error, kind):
+            return ZooError(text)
+    response = getattr(error, "response", None)
+    if response is not None:
+        return _by_status(place, response.status_code, response.headers.get("Retry-After"))
+    return _by_system(place, error, file)
+
+
+def _not_found(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    if response is not None and response.status_code == 401:
+        # To strangers the Hub answers the same for a repository that is private and one that never was.
+        return (
+            "is private or does not exist. If you have access, log in with `hf auth login` or set HF_TOKEN."
+        )
+    return "does not exist, or not any more; if it is private, your token gives no access to it."
+
+
+def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:
+    # It may be a date too.
+    after = f"after {retry_after}" if retry_after else "later"
+    when = f"in {retry_after} seconds" if retry_after and retry_after.isdigit() else after
+    if status == 429:
+        return UnreachableError(f"{place} was asked for too often from here (429). Try again {when}.")
+    if status >= 500:
+        return UnreachableError(f"{place} cannot be had just now: the Hub is out of order ({status}).")
+    reasons = {
+        401: "refused your token. Log in anew with `hf auth login`, or mend HF_TOKEN.",
+        403: "is closed to you (403). Ask its owner for access.",
+    }
+    return ZooError(f"{place} {reasons.get(status, f'could not be fetched: the Hub answered {status}.')}")
+
+
+def _by_system(place: str, error: Exception, file: str | None) -> ZooError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ZooError(f"{place} could not be stored: the disk is full. Nothing half-written was kept.")
+    if isinstance(error, OSError) and "Consistency check failed" in str(error):
+        return ZooError(f"{place} sent {file} cut short. Run the command again: it goes on from there.")
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UnreachableError(f"{place} cannot be reached: {reason.rstrip('.')}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from resparse.errors import did_you_mean
 from resparse.files import whole_file
 from sparsezoo import sources
-from sparsezoo.errors import ZooError
+from sparsezoo.common import ZooError
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
 _ONNX = "model.onnx"

@@ -1,14 +1,15 @@
-"""Search among the stubs that are known: the index's, and the folders under the zoo's home."""
+"""Which stubs are known, in the index or under the zoo's home, and what is known of each; needs no network."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, overload
 
 from resparse.errors import nearest
-from sparsezoo.errors import ZooError
-from sparsezoo.index import entries
+from sparsezoo import hub, pypi, sources
+from sparsezoo.common import ZooError
+from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
 from sparsezoo.model import Model
-from sparsezoo.sources import local_names
 from sparsezoo.stub import PREFIX, Stub, parse_stub
 
 FIELDS = (
@@ -53,11 +54,11 @@ def search_models(
     if unknown := sorted(set(wanted) - set(FIELDS)):
         raise ZooError(f"Models cannot be searched by {unknown[0]!r}, only by {', '.join(FIELDS)}.")
     start = (page - 1) * page_length
-    chosen = [str(stub) for stub in matching(wanted)[start : start + page_length]]
+    chosen = [str(stub) for stub in matching_stubs(wanted)[start : start + page_length]]
     return chosen if return_stubs else [Model(text) for text in chosen]
 
 
-def matching(wanted: dict[str, str | None]) -> list[Stub]:
+def matching_stubs(wanted: dict[str, str | None]) -> list[Stub]:
     """All known stubs with the wanted parts, sorted by name."""
     asked = {field: value.lower() for field, value in wanted.items() if value is not None}
     return [
@@ -69,10 +70,10 @@ def matching(wanted: dict[str, str | None]) -> list[Stub]:
 
 def known_stubs() -> list[Stub]:
     """Every stub of the index and of the zoo's home, sorted by name."""
-    return [parse_stub(PREFIX + name) for name in sorted({*entries(), *local_names()})]
+    return [parse_stub(PREFIX + name) for name in sorted({*entries(), *sources.local_names()})]
 
 
-def misspelt(wanted: dict[str, str | None]) -> list[str]:
+def unknown_values(wanted: dict[str, str | None]) -> list[str]:
     """For every wanted value that no known stub has at all, a sentence with the nearest that one has."""
     found = []
     for field, value in wanted.items():
@@ -81,3 +82,85 @@ def misspelt(wanted: dict[str, str | None]) -> list[str]:
             near = nearest(value, known) or sorted(known) or ["none"]
             found.append(f"No stub has the {field.replace('_', ' ')} {value!r}. Nearest: {', '.join(near)}.")
     return found
+
+
+def stub_contents(stub: Stub) -> str:
+    """What a stub has: weights, a recipe, both."""
+    if sources.user_folder(stub):
+        return "a folder of yours"
+    entry = sources.known(stub)
+    parts = ["weights"] if entry.weights else []
+    if entry.recipes:
+        parts.append("recipe")
+    return " + ".join(parts)
+
+
+def stub_needs(stub: Stub) -> str:
+    """What is needed to have a stub's files; "nothing" when they are here."""
+    if sources.user_folder(stub):
+        return "nothing"
+    match sources.known(stub).weights:
+        case HubWeights(repo, revision) if not hub.is_ready(repo, stub.revision or revision):
+            return "the Hugging Face Hub"
+        case PypiWeights() as weights if not (pypi.is_ready(weights) or pypi.installed_folder(weights)):
+            return "a package registry"
+        case _:
+            return "nothing"
+
+
+def stub_facts(stub: Stub) -> list[tuple[str, str]]:
+    """Label and text for everything that is known of a stub.
+
+    Raises:
+        ZooError: nothing is known under that name.
+    """
+    if folder := sources.user_folder(stub):
+        return [("lives in", str(folder)), ("needs", "nothing"), *_recipe_facts(stub)]
+    entry = sources.known(stub)
+    rows = [("about", entry.about), *_weight_facts(entry, stub), *_recipe_facts(stub)]
+    if entry.weights:
+        rows += [("licence", entry.licence or "not stated"), ("needs", stub_needs(stub))]
+    return rows
+
+
+def local_files(stub: Stub) -> list[Path]:
+    """The files of a stub that are on this machine."""
+    recipes = list(sources.recipe_files(stub).values())
+    folder = _local_folder(stub)
+    if folder is None:
+        return recipes
+    return [path for path in sorted(folder.iterdir()) if path.is_file()] + [
+        path for path in recipes if path.parent != folder
+    ]
+
+
+def _local_folder(stub: Stub) -> Path | None:
+    if sources.user_folder(stub):
+        return sources.training_folder(stub)
+    match sources.known(stub).weights:
+        case HubWeights(repo, revision):
+            return hub.local_copy(repo, stub.revision or revision, "training")
+        case PypiWeights() as weights:
+            return pypi.cached_folder(weights) if pypi.is_ready(weights) else pypi.installed_folder(weights)
+        case _:
+            return None
+
+
+def _weight_facts(entry: Entry, stub: Stub) -> list[tuple[str, str]]:
+    match entry.weights:
+        case HubWeights(repo, revision):
+            pin = stub.revision or revision
+            return [("weights", f"Hugging Face Hub repository {repo}" + (f" at {pin}" if pin else ""))]
+        case PypiWeights() as weights:
+            made = f", pruned here to {weights.pruned:.0%}" if weights.pruned is not None else ""
+            return [
+                ("weights", f"Python package {weights.package} {weights.version}{made}"),
+                ("credit", weights.credit),
+            ]
+        case _:
+            return [("weights", f"none. {entry.instead}")]
+
+
+def _recipe_facts(stub: Stub) -> list[tuple[str, str]]:
+    kinds = [sources.recipe_type(name) for name in sources.recipe_files(stub)]
+    return [("recipe", f"?recipe_type={kind}" if kind else "the plain one") for kind in kinds]

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from resparse.errors import nearest
 from sparsezoo import hub, pypi
-from sparsezoo.errors import ZooError
-from sparsezoo.home import home
-from sparsezoo.hub_errors import UnreachableError
-from sparsezoo.hub_repo import Access
+from sparsezoo.common import ZooError, home
+from sparsezoo.hub_repo import Access, UnreachableError
 from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, fields, replace
 
 from resparse.errors import did_you_mean
-from sparsezoo.errors import ZooError
+from sparsezoo.common import ZooError
 
 PREFIX = "zoo:"
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from sparseml.data.columns import choose_label_column, choose_text_columns
-from sparseml.data.errors import DataError
-from sparseml.data.looks import look_at
-from sparseml.data.rows import Places, RawSplit
-from sparseml.data.tasks import TASKS
-from sparseml.data.texts import clean_texts
+from sparseml.data.columns import choose_label_column, choose_text_columns, profile_column
+from sparseml.data.known_datasets import BENCHMARK_TASKS
+from sparseml.data.rows import DataError, Places, RawSplit
+from sparseml.data.text_classification import clean_texts
 
 
 def split(**columns: list[Any]) -> RawSplit:
@@ -72,7 +70,9 @@ def test_text_columns_that_are_not_there(wanted: str, said: str):
 
 
 def test_task_columns():
-    assert choose_text_columns(named("sentence", "question", "label"), None, "label", TASKS["qnli"])[0] == (
+    assert choose_text_columns(
+        named("sentence", "question", "label"), None, "label", BENCHMARK_TASKS["qnli"]
+    )[0] == (
         "question",
         "sentence",
     )
@@ -142,13 +142,13 @@ def table(**columns: list[Any]) -> RawSplit:
 
 
 @pytest.mark.parametrize(
-    ("column", "look"),
+    ("column", "kind"),
     [
-        (["a", "b"] * 6, "choice"),
-        ([0, 1, 2] * 4, "choice"),
-        ([True, False] * 6, "choice"),
-        (["1", "2"] * 6, "choice"),
-        ([None, "", "x y", "z"] * 3, "choice"),
+        (["a", "b"] * 6, "categorical"),
+        ([0, 1, 2] * 4, "categorical"),
+        ([True, False] * 6, "categorical"),
+        (["1", "2"] * 6, "categorical"),
+        ([None, "", "x y", "z"] * 3, "categorical"),
         ([1.5 * index for index in range(12)], "number"),
         (list(range(12)), "identifier"),
         ([f"A-{index}" for index in range(12)], "identifier"),
@@ -156,12 +156,12 @@ def table(**columns: list[Any]) -> RawSplit:
         ([f"{index + 1}/3/24 10:00" for index in range(12)], "date"),
         ([f"March {index}, 2024" for index in range(12)], "date"),
         ([["a"], ["b", "c"]] * 6, "list"),
-        ([None] * 12, "nothing"),
+        ([None] * 12, "empty"),
         (REVIEWS, "text"),
     ],
 )
-def test_looks(column: list[Any], look: str):
-    assert look_at(split(column=column), "column").look == look
+def test_kinds_of_columns(column: list[Any], kind: str):
+    assert profile_column(split(column=column), "column").kind == kind
 
 
 def test_label_by_content():

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparseml.data.errors import DataError
-from sparseml.data.label_choice import choose_labels
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE, LabelEncoder, Labels
-from sparseml.data.rows import Places, RawSplit
-from sparseml.data.tasks import TASKS
+from sparseml.data.known_datasets import BENCHMARK_TASKS
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, LabelEncoder, Labels, choose_labels
+from sparseml.data.rows import DataError, Places, RawSplit
 
 NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1, max_size=6)
 
@@ -160,11 +158,11 @@ def test_companion_column_of_lists():
 
 
 def test_task_names_the_classes_of_files():
-    encoder = choose([1, 0, 1], task=TASKS["mrpc"])
+    encoder = choose([1, 0, 1], task=BENCHMARK_TASKS["mrpc"])
     assert encoder.labels.names == ("not_equivalent", "equivalent")
-    assert choose([3, 4], task=TASKS["stsb"]).labels.kind == REGRESSION
+    assert choose([3, 4], task=BENCHMARK_TASKS["stsb"]).labels.kind == REGRESSION
     with pytest.raises(DataError, match="but the task has the classes 0"):
-        choose([1, 2], task=TASKS["mrpc"])
+        choose([1, 2], task=BENCHMARK_TASKS["mrpc"])
 
 
 def test_labels_of_a_model_keep_its_order():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sparseml.data import DataOptions, TextData, load_text_data
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE
 
 DATA = Path(os.environ.get("RESPARSE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no folder with real data")

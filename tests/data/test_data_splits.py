@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparseml.data.splits import choose, hold_out, share_to_hold_out
+from sparseml.data.splits import default_validation_ratio, hold_out_indices, sample_indices
 
 GROUPS = st.lists(st.integers(0, 5), min_size=2, max_size=200)
 RATIOS = st.floats(0.01, 0.99)
@@ -18,24 +18,24 @@ SEEDS = st.integers(0, 2**32)
 
 @given(GROUPS, RATIOS, SEEDS, st.booleans())
 def test_hold_out_is_a_partition(groups: list[int], ratio: float, seed: int, stratified: bool):
-    kept, held = hold_out(groups if stratified else None, len(groups), ratio, seed)
+    kept, held = hold_out_indices(groups if stratified else None, len(groups), ratio, seed)
     assert sorted([*kept, *held]) == list(range(len(groups)))
     assert list(kept) == sorted(kept)
     assert list(held) == sorted(held)
-    again = hold_out(groups if stratified else None, len(groups), ratio, seed)
+    again = hold_out_indices(groups if stratified else None, len(groups), ratio, seed)
     assert np.array_equal(held, again[1])
 
 
 @given(GROUPS, RATIOS, SEEDS)
 def test_every_class_is_trained(groups: list[int], ratio: float, seed: int):
-    kept, _ = hold_out(groups, len(groups), ratio, seed)
+    kept, _ = hold_out_indices(groups, len(groups), ratio, seed)
     assert {groups[row] for row in kept} == set(groups)
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.data(), SEEDS)
 def test_choice_keeps_proportions_to_within_a_row(groups: list[int], data: st.DataObject, seed: int):
     count = data.draw(st.integers(1, len(groups)))
-    chosen = choose(groups, len(groups), count, seed)
+    chosen = sample_indices(groups, len(groups), count, seed)
     assert len(set(chosen.tolist())) == count
     sizes, shares = Counter(groups), Counter(groups[row] for row in chosen)
     assert all(abs(shares[group] - size * count / len(groups)) < 1 for group, size in sizes.items())
@@ -43,22 +43,24 @@ def test_choice_keeps_proportions_to_within_a_row(groups: list[int], data: st.Da
 
 def test_choice_from_a_file_ordered_by_class_has_every_class():
     groups = [0] * 500 + [1] * 300 + [2] * 200
-    assert Counter(groups[row] for row in choose(groups, 1000, 100, seed=1)) == {0: 50, 1: 30, 2: 20}
+    assert Counter(groups[row] for row in sample_indices(groups, 1000, 100, seed=1)) == {0: 50, 1: 30, 2: 20}
 
 
 @pytest.mark.parametrize("groups", [None, [0, 1] * 500])
 def test_seeds_differ(groups: list[int] | None):
-    assert not np.array_equal(choose(groups, 1000, 100, seed=1), choose(groups, 1000, 100, seed=2))
+    assert not np.array_equal(
+        sample_indices(groups, 1000, 100, seed=1), sample_indices(groups, 1000, 100, seed=2)
+    )
 
 
 @pytest.mark.parametrize("groups", [None, [0] * 10])
 def test_all_rows_where_more_are_wanted(groups: list[int] | None):
-    assert choose(groups, 10, 99, seed=0).tolist() == list(range(10))
+    assert sample_indices(groups, 10, 99, seed=0).tolist() == list(range(10))
 
 
 @given(st.integers(1, 10**8))
-def test_share_to_hold_out(rows: int):
-    held = share_to_hold_out(rows) * rows
+def test_default_validation_ratio(rows: int):
+    held = default_validation_ratio(rows) * rows
     assert 0.1 * rows <= held <= 0.2 * rows or held == pytest.approx(5000)
     assert held <= 5000.001
     assert held >= min(100, 0.2 * rows) - 1e-9

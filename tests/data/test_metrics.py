@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn import metrics as reference
 
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Labels
-from sparseml.data.tasks import TASKS
+from sparseml.data.known_datasets import BENCHMARK_TASKS
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Labels
 from sparseml.metrics import confusion, decisions, metrics_for, probabilities
 
 RNG = np.random.default_rng(0)
@@ -74,9 +74,9 @@ def test_multi_label_under_the_old_keys():
     assert results == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("task", sorted(set(TASKS) - {"stsb"}))
+@pytest.mark.parametrize("task", sorted(set(BENCHMARK_TASKS) - {"stsb"}))
 def test_benchmark_metrics(task: str):
-    labels = Labels(SINGLE, TASKS[task].names)
+    labels = Labels(SINGLE, BENCHMARK_TASKS[task].names)
     logits, truth = RNG.normal(size=(80, labels.num_labels)), RNG.integers(0, labels.num_labels, 80)
     predicted = logits.argmax(1)
     accuracy = reference.accuracy_score(truth, predicted)
@@ -99,7 +99,7 @@ def test_stsb():
 
 def test_f1_is_of_the_same_class_in_a_model_with_another_order():
     logits, truth = RNG.normal(size=(40, 2)), RNG.integers(0, 2, 40)
-    names = TASKS["mrpc"].names
+    names = BENCHMARK_TASKS["mrpc"].names
     turned = evaluate("mrpc", Labels(SINGLE, names[::-1]), logits[:, ::-1], 1 - truth)
     assert turned == pytest.approx(evaluate("mrpc", Labels(SINGLE, names), logits, truth))
 

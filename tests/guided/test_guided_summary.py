@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparseml.data import Labels
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.guided import summary_text
 from sparseml.guided.summary import Answers, facts
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from sparseml.cli import main
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve
 from sparsezoo import ZooError
-from sparsezoo.hub_errors import UnreachableError
+from sparsezoo.hub_repo import UnreachableError
 from support import tiny
 from support.hub import Fault, LoopbackHub
 

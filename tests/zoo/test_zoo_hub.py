@@ -9,8 +9,7 @@ import pytest
 
 from sparsezoo import Model, ZooError, local_path
 from sparsezoo.hub import deployment_files, training_files, weights_are_pickled
-from sparsezoo.hub_errors import UnreachableError
-from sparsezoo.hub_repo import Access, hub_cache
+from sparsezoo.hub_repo import Access, UnreachableError, hub_cache
 from support.hub import Fault, LoopbackHub
 
 REPO = "neuralmagic/oBERT-teacher-mnli"
@@ -198,7 +197,7 @@ def test_a_missing_repository(
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_hub_is_asked_again(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("sparsezoo.hub_errors.time.sleep", pauses.append)
+    monkeypatch.setattr("sparsezoo.hub_repo.time.sleep", pauses.append)
     hub.add(REPO, FILES)
     hub.faults.append(Fault("/api/", status=status, headers={"Retry-After": "7"}, times=2))
     assert local_path(STUB).is_dir()
@@ -230,7 +229,7 @@ def test_a_file_is_asked_for_again(
 def test_a_hub_that_stays_busy(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int, after: str, said: str
 ) -> None:
-    monkeypatch.setattr("sparsezoo.hub_errors.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("sparsezoo.hub_repo.time.sleep", lambda seconds: None)
     hub.add(REPO, FILES)
     hub.faults.append(Fault("/api/", status=status, headers={"Retry-After": after}))
     with pytest.raises(ZooError, match=f"{REPO}.*{said}"):

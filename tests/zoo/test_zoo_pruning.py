@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from sparsezoo.pruning import prune_by_magnitude, prune_encoder
+from resparse.magnitude import prune_by_magnitude
+from sparsezoo.pypi import prune_encoder
 
 # Few distinct values, so that ties are the rule.
 arrays = hnp.arrays(

@@ -1,10 +1,10 @@
-"""Text classification data: found, read, checked, split and tokenized."""
+"""Data: found, read, checked, split and encoded; today for text classification."""
 
 from sparseml.data.columns import Columns
-from sparseml.data.errors import DataError
-from sparseml.data.labels import Labels
-from sparseml.data.loading import TextData, load_text_data
-from sparseml.data.options import DataOptions
-from sparseml.data.tokenization import tokenize
+from sparseml.data.encode import tokenize
+from sparseml.data.label_encoding import Labels
+from sparseml.data.rows import DataError
+from sparseml.data.sources import DataOptions
+from sparseml.data.text_classification import TextData, load_text_data
 
 __all__ = ["Columns", "DataError", "DataOptions", "Labels", "TextData", "load_text_data", "tokenize"]

@@ -1,18 +1,18 @@
-"""Which columns hold the text and the label."""
+"""Which columns hold the text and the label: by what the user says, by usual names, by their values."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, Literal
 
 from resparse.column_names import PAIRS, TEXTS, by_name
 from resparse.errors import did_you_mean
-from sparseml.data.errors import DataError
-from sparseml.data.label_values import companion_columns
-from sparseml.data.looks import is_identifier, look_at
-from sparseml.data.rows import RawSplit
-from sparseml.data.tasks import Task
+from sparseml.data.known_datasets import BenchmarkTask
+from sparseml.data.label_values import as_number, companion_columns
+from sparseml.data.rows import DataError, RawSplit, is_missing
 
 LABELS = (
     "label",
@@ -33,7 +33,22 @@ LABELS = (
     "score",
     "polarity",
 )
-_SHOWN = 4
+_SHOWN_COLUMNS = 4
+
+Kind = Literal["text", "categorical", "number", "date", "identifier", "list", "empty"]
+
+_SAMPLE = 2000
+_DATE = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ,].*)?|\d{1,2}:\d{2}(:\d{2})?"
+    r"|((mon|tue|wed|thu|fri|sat|sun)\w*,? )?((jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w* \d{1,2}"
+    r"|\d{1,2} (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b.{0,20}",
+    re.IGNORECASE,
+)
+_IDENTIFIER = re.compile(r"(unnamed: \d+|index|guid|u?uid|(.*[_-])?idx?|.*[a-z]I[dD])")
+# A categorical column has at most so many values, each in two rows or more on average, and of few words.
+_MAX_CATEGORIES = 200
+_MAX_CATEGORY_WORDS = 6.0
+_MAX_NUMERIC_CATEGORIES = 20
 
 
 @dataclass(frozen=True)
@@ -56,15 +71,32 @@ class Columns:
         return (self.first,) if self.second is None else (self.first, self.second)
 
 
+@dataclass(frozen=True)
+class ColumnProfile:
+    """What the values of a column, or of a sample of its rows, are.
+
+    Attributes:
+        name: of the column.
+        kind: "categorical" is a few values that repeat.
+        distinct: number of different values.
+        words: mean number of words of a value; 0 where the values are no strings.
+    """
+
+    name: str
+    kind: Kind
+    distinct: int
+    words: float
+
+
 def choose_label_column(
     splits: Sequence[RawSplit], wanted: str | None, required: bool
 ) -> tuple[str | None, list[str]]:
     """The label column, and notes where it was chosen.
 
     Args:
-        splits: the one that decides first; those that need labels all have to have the column.
-        wanted: what the user said; None, and "label" where there is no such column, choose a usual name, or else
-            the only column of few values that come again and again.
+        splits: those that need labels; the first decides.
+        wanted: the user's option; for None, and for "label" where there is no such column, a column of a usual name
+            is chosen, or else the only categorical column.
         required: whether a dataset without labels is an error.
 
     Raises:
@@ -81,23 +113,23 @@ def choose_label_column(
         return None, []
     if wanted in (None, "label"):
         return _label_by_content(splits[0])
-    raise DataError(_missing(splits[0], wanted, "--label_column_name"))
+    raise DataError(_no_such_column(splits[0], wanted, "--label_column_name"))
 
 
 def choose_text_columns(
-    split: RawSplit, wanted: str | None, label: str | None, task: Task | None
+    split: RawSplit, wanted: str | None, label: str | None, task: BenchmarkTask | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """The one or two text columns, and a note that says which and why.
 
-    In this order: what the user said, the task's, a usual pair, a usual single column, what looks like text: the
-    column of the longest texts, and another one with it where its texts are about as long.
+    In this order: the user's option, the benchmark task's columns, a usual pair of names, a usual single name, and by
+    the values: the column of the longest texts, paired with a second one where its texts are more than half as long.
 
     Raises:
         DataError: a named column does not exist, more than two are named, or no column holds text.
     """
     available = list(split.columns)
     if wanted is not None:
-        return _named(split, wanted), []
+        return _parse_option(split, wanted), []
     if task is not None and set(task.columns) <= set(available):
         return task.columns, []
     for usual in PAIRS:
@@ -121,17 +153,17 @@ def choose_text_columns(
 
 
 def require_columns(split: RawSplit, columns: Sequence[str], option: str) -> None:
-    """Check that a further split has the columns, too.
+    """Check that a split has the columns.
 
     Raises:
-        DataError: it lacks one, with near names.
+        DataError: it lacks one; gives the nearest names.
     """
     for column in columns:
         if column not in split.columns:
-            raise DataError(_missing(split, column, option))
+            raise DataError(_no_such_column(split, column, option))
 
 
-def _named(split: RawSplit, wanted: str) -> tuple[str, ...]:
+def _parse_option(split: RawSplit, wanted: str) -> tuple[str, ...]:
     # A column's own name may hold a comma.
     names = (wanted,) if wanted in split.columns else tuple(part.strip() for part in wanted.split(","))
     if not 1 <= len(names) <= 2 or not all(names):
@@ -144,7 +176,7 @@ def _named(split: RawSplit, wanted: str) -> tuple[str, ...]:
 
 def _holds_strings(split: RawSplit, name: str) -> bool:
     return any(isinstance(value, str) for value in islice(split.columns[name], 1000)) and (
-        look_at(split, name).look not in ("number", "date", "list")
+        profile_column(split, name).kind not in ("number", "date", "list")
     )
 
 
@@ -152,8 +184,8 @@ def _texts_by_content(split: RawSplit, label: str | None) -> tuple[tuple[str, ..
     """The column of the longest texts, with the next one of more than half that length; and why."""
     excluded = {label, *(companion_columns(label, list(split.columns)) if label else ())}
     candidates = [name for name in split.columns if name not in excluded and not is_identifier(name)]
-    looks = [look_at(split, name) for name in candidates if _holds_strings(split, name)]
-    texts = [column for column in looks if column.look == "text"] or looks
+    profiles = [profile_column(split, name) for name in candidates if _holds_strings(split, name)]
+    texts = [column for column in profiles if column.kind == "text"] or profiles
     longest = max((column.words for column in texts), default=0.0)
     chosen = tuple(column.name for column in texts if column.words > 0.5 * longest)[:2]
     if len(chosen) > 1:
@@ -162,35 +194,74 @@ def _texts_by_content(split: RawSplit, label: str | None) -> tuple[tuple[str, ..
 
 
 def _label_by_content(split: RawSplit) -> tuple[str, list[str]]:
-    """The only column of few values that come again and again.
+    """The only categorical column, and a note.
 
     Raises:
         DataError: there is none, or several; names them.
     """
-    looks = [look_at(split, name) for name in split.columns]
-    choices = [column for column in looks if column.look == "choice" and column.distinct > 1]
-    if any(column.name in map(str, islice(split.columns[column.name], 1000)) for column in choices):
+    profiles = [profile_column(split, name) for name in split.columns]
+    candidates = [column for column in profiles if column.kind == "categorical" and column.distinct > 1]
+    if any(column.name in map(str, islice(split.columns[column.name], 1000)) for column in candidates):
+        header = ", ".join(map(repr, list(split.columns)[:_SHOWN_COLUMNS]))
         raise DataError(
-            f"{split.name}: its first line, {', '.join(map(repr, list(split.columns)[:_SHOWN]))}, seems to be a row "
+            f"{split.name}: its first line, {header}, seems to be a row "
             "and no header. Write a line with the columns' names above it, such as text,label."
         )
-    if len(choices) == 1:
-        column = choices[0]
+    if len(candidates) == 1:
+        column = candidates[0]
         return column.name, [
             f"label column: {column.name!r}, the only one of few values ({column.distinct}) that come again and again "
             "(--label_column_name chooses another)"
         ]
-    if not choices:
-        raise DataError(_missing(split, "label", "--label_column_name"))
-    shown = ", ".join(f"{column.name!r} ({column.distinct} different values)" for column in choices)
+    if not candidates:
+        raise DataError(_no_such_column(split, "label", "--label_column_name"))
+    shown = ", ".join(f"{column.name!r} ({column.distinct} different values)" for column in candidates)
     raise DataError(
         f"{split.name}: several columns could be the label: {shown}. Say which with --label_column_name."
     )
 
 
-def _missing(split: RawSplit, column: str, option: str) -> str:
+def _no_such_column(split: RawSplit, column: str, option: str) -> str:
     available = list(split.columns)
     hint = did_you_mean(column, available)
     listed = "" if hint.startswith("Known") else f" Columns: {', '.join(available)}."
     headerless = " Does the file lack its header line?" if any(" " in name for name in available) else ""
     return f"{split.name}: there is no column {column!r} ({option}). {hint}{listed}{headerless}"
+
+
+def profile_column(split: RawSplit, name: str) -> ColumnProfile:
+    """Profile a column by a sample of some thousand values, spread over all rows."""
+    values = split.columns[name]
+    step = max(1, len(values) // _SAMPLE)
+    present = [value for value in values[::step] if not is_missing(value)]
+    if not present:
+        return ColumnProfile(name, "empty", 0, 0.0)
+    if any(isinstance(value, list | tuple) for value in present):
+        return ColumnProfile(name, "list", len({str(value) for value in present}), 0.0)
+    distinct = len(set(map(str, present)))
+    words = sum(len(value.split()) for value in present if isinstance(value, str)) / len(present)
+    return ColumnProfile(name, _kind_of(name, present, distinct, words), distinct, words)
+
+
+def is_identifier(name: str) -> bool:
+    """Whether a column's name says that it numbers the rows."""
+    return _IDENTIFIER.fullmatch(name) is not None or _IDENTIFIER.fullmatch(name.lower()) is not None
+
+
+def _kind_of(name: str, present: Sequence[Any], distinct: int, words: float) -> Kind:
+    if is_identifier(name):
+        return "identifier"
+    repeated = distinct < len(present) and distinct <= max(2, min(_MAX_CATEGORIES, len(present) // 2))
+    numbers = [as_number(value) if isinstance(value, str | int | float) else None for value in present]
+    if None not in numbers:
+        whole = all(number is not None and number.is_integer() for number in numbers)
+        if whole and distinct == len(present) > 2:
+            return "identifier"
+        return "categorical" if whole and repeated and distinct <= _MAX_NUMERIC_CATEGORIES else "number"
+    texts = [value for value in present if isinstance(value, str)]
+    dates = sum(_DATE.fullmatch(text.strip()) is not None for text in texts)
+    if dates > 0.8 * len(present):
+        return "date"
+    if repeated and words <= _MAX_CATEGORY_WORDS:
+        return "categorical"
+    return "text" if words > 1.2 else "identifier"

@@ -1,4 +1,4 @@
-"""Datasets from the Hugging Face Hub, by today's ids, with one line for everything that can be wrong.
+"""Datasets from the Hugging Face Hub, by their current ids, with a one-line message for every failure.
 
 Their files are fetched as models are (`sparsezoo.hub_download`): resumed and checked, into the client's cache,
 where `datasets` then finds them.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,43 +16,17 @@ from typing import TYPE_CHECKING, Any
 from resparse.errors import did_you_mean
 from resparse.files import write_text
 from resparse.progress import waiting
-from sparseml.data.errors import DataError
-from sparseml.data.files import concatenate
-from sparseml.data.hub_clients import client_settings, offline
-from sparseml.data.parquet import read_parquet
-from sparseml.data.rows import RawSplit, from_arrow
-from sparsezoo.errors import ZooError
+from sparseml.data.known_datasets import RENAMED_DATASETS
+from sparseml.data.readers import concatenate, read_parquet
+from sparseml.data.rows import DataError, RawSplit, from_arrow
+from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
 from sparsezoo.hub_download import fetch_file, stated
-from sparsezoo.hub_errors import UnreachableError, explain
-from sparsezoo.hub_repo import Access, HubRepo
+from sparsezoo.hub_repo import Access, HubRepo, UnreachableError, explain
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-# Old names without an owner, and the repositories that they moved to.
-CANONICAL = {
-    "ag_news": "fancyzhx/ag_news",
-    "amazon_polarity": "fancyzhx/amazon_polarity",
-    "banking77": "PolyAI/banking77",
-    "dbpedia_14": "fancyzhx/dbpedia_14",
-    "emotion": "dair-ai/emotion",
-    "financial_phrasebank": "takala/financial_phrasebank",
-    "glue": "nyu-mll/glue",
-    "go_emotions": "google-research-datasets/go_emotions",
-    "imdb": "stanfordnlp/imdb",
-    "multi_nli": "nyu-mll/multi_nli",
-    "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
-    "sick": "RobZamp/sick",
-    "snli": "stanfordnlp/snli",
-    "sst2": "stanfordnlp/sst2",
-    "super_glue": "aps/super_glue",
-    "trec": "CogComp/trec",
-    "tweet_eval": "cardiffnlp/tweet_eval",
-    "yahoo_answers_topics": "community-datasets/yahoo_answers_topics",
-    "yelp_polarity": "fancyzhx/yelp_polarity",
-    "yelp_review_full": "Yelp/yelp_review_full",
-}
 CONVERTED = "refs/convert/parquet"
 # Of a large split the Hub converts only a first part, and then names it so.
 _PARTIAL = "partial-"
@@ -74,16 +48,16 @@ def read_hub(
     Raises:
         DataError: no such dataset or configuration, no access, no network, or damaged; names the repository.
     """
-    repo_name = CANONICAL.get(name.lower(), name)
+    repo_name = RENAMED_DATASETS.get(name.lower(), name)
     notes = [] if repo_name == name else [f"dataset: {name!r} is {repo_name} on the Hub"]
     if "/" not in repo_name:
         raise DataError(
             f"--dataset_name {name}: neither a folder with data here nor a dataset that has moved to a "
-            f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, CANONICAL)}"
+            f"known place. Hub datasets are OWNER/NAME. {did_you_mean(name, RENAMED_DATASETS)}"
         )
     repo = HubRepo(repo_name, name, "dataset", Access(token))
     try:
-        with client_settings(), waiting(f"downloading {repo_name}"):
+        with _quiet_clients(), waiting(f"downloading {repo_name}"):
             return _read(repo, config, cache_dir, notes), notes
     except ZooError as error:
         raise DataError(str(error)) from error
@@ -93,7 +67,7 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
     if is_offline():
         return _from_cache(repo, config, cache_dir, None)
     try:
-        # Asked first, and once: the clients ask five times, each time waiting longer.
+        # Asked before the clients do, which retry five times with growing pauses.
         _, files = stated(repo, None)
     except UnreachableError as error:
         splits = _from_cache(repo, config, cache_dir, error)
@@ -120,16 +94,16 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
     """Read what an earlier run has downloaded.
 
     Args:
-        error: why the Hub cannot be asked; None where it is switched off.
+        error: why the Hub cannot be reached; None in offline mode.
 
     Raises:
         DataError: no run has downloaded it.
     """
-    with offline():
+    with _offline_clients():
         try:
             return _load(repo, {}, config, cache_dir)
         except ConnectionError:
-            folder = _converted_here(_with_cache(repo, cache_dir))
+            folder = _cached_conversion(_with_cache(repo, cache_dir))
     if folder is None:
         why = str(error or f"{repo.subject} is needed, and the Hub is switched off (HF_HUB_OFFLINE=1).")
         raise DataError(
@@ -145,11 +119,11 @@ def _load(
     """Read a repository of data files with `datasets`, each file fetched and checked before it is read.
 
     Args:
-        files: what the Hub states of them, by path; empty when only what is here may be used.
+        files: sizes and checksums from the Hub, by path; empty when only cached files may be used.
     """
     from datasets import load_dataset_builder
 
-    with _explained(repo, config):
+    with _errors_explained(repo, config):
         builder = load_dataset_builder(repo.name, config, cache_dir=cache_dir, token=repo.access.token)
         if not Path(builder.cache_dir).is_dir():
             _fetch_data_files(repo, builder.config.data_files or {}, files)
@@ -162,7 +136,7 @@ def _fetch_data_files(repo: HubRepo, urls: Mapping[Any, Any], files: Mapping[str
     for url in (url for split in urls.values() for url in split):
         found = _DATA_FILE.fullmatch(str(url))
         if found and found["path"] in files:
-            # A repository that was renamed is found under its old name, which is then the cache's too.
+            # A renamed repository is cached under its old name.
             fetch_file(replace(repo, name=found["name"]), found["commit"], files[found["path"]])
 
 
@@ -175,13 +149,13 @@ def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) ->
         commit, files = stated(repo, CONVERTED)
     except ZooError as error:
         if isinstance(error.__cause__, RevisionNotFoundError):
-            raise DataError(_unconverted(repo.name)) from error
+            raise DataError(_unconverted_message(repo.name)) from error
         raise
     chosen = _choose_config(repo.name, config, list(files))
     for path, file in files.items():
         if path.startswith(f"{chosen}/") and path.endswith(".parquet"):
             fetch_file(repo, commit, file)
-    # As the client notes it, so that the copy is found without the Hub: only once it is whole.
+    # The client's own record of a ref, by which the copy is found offline; written once it is complete.
     write_text(repo.folder / "refs" / CONVERTED, commit)
     return _read_converted(repo, repo.folder / "snapshots" / commit, config)
 
@@ -190,7 +164,7 @@ def _with_cache(repo: HubRepo, cache_dir: str | None) -> HubRepo:
     return replace(repo, access=replace(repo.access, cache_dir=cache_dir))
 
 
-def _converted_here(repo: HubRepo) -> Path | None:
+def _cached_conversion(repo: HubRepo) -> Path | None:
     """The converted files of an earlier download; None where there are none."""
     note = repo.folder / "refs" / CONVERTED
     folder = repo.folder / "snapshots" / (note.read_text(encoding="utf-8").strip() if note.is_file() else "-")
@@ -212,7 +186,7 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
         {path.split("/")[0] for path in paths if re.fullmatch(r"[^/]+/[^/]+/[^/]+\.parquet", path)}
     )
     if not configs:
-        raise DataError(_unconverted(repo))
+        raise DataError(_unconverted_message(repo))
     chosen = config or (configs[0] if len(configs) == 1 else "default")
     if chosen not in configs:
         raise DataError(_config_message(repo, config, configs))
@@ -220,10 +194,10 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
 
 
 @contextmanager
-def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
+def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
     """Turn what `datasets` raises into one line that names the repository.
 
-    A ConnectionError passes through where the Hub is switched off: the caller may know a way without.
+    In offline mode a ConnectionError passes through: the caller looks for other cached files.
     """
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import is_offline_mode
@@ -234,7 +208,7 @@ def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise DataError(str(explain(error, repo))) from error
     except DatasetNotFoundError as error:
-        raise DataError(_closed(repo, error)) from error
+        raise DataError(_no_access_message(repo, error)) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise _ScriptOnlyError from error
@@ -252,7 +226,7 @@ def _explained(repo: HubRepo, config: str | None) -> Iterator[None]:
         raise DataError(f"{repo.name}: {_first_line(error)}") from error
 
 
-def _closed(repo: HubRepo, error: Exception) -> str:
+def _no_access_message(repo: HubRepo, error: Exception) -> str:
     if "is a gated dataset" in str(error):
         return (
             f"{repo.subject} is gated: its owner asks you to accept terms first. Accept them at {repo.page}, "
@@ -271,7 +245,7 @@ def _config_message(repo: str, config: str | None, configs: list[str]) -> str:
     return f"{repo} has no configuration {config!r}. {did_you_mean(config, configs)}"
 
 
-def _unconverted(repo: str) -> str:
+def _unconverted_message(repo: str) -> str:
     return (
         f"{repo}: the repository holds only a loading script, which can no longer be run, and the Hub has no "
         "converted files of it. Download the data and give them as --train_file and --validation_file."
@@ -280,3 +254,57 @@ def _unconverted(repo: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _quiet_clients() -> Iterator[None]:
+    """Hide the progress bars and logs of `datasets` and `huggingface_hub`, and send no download counts."""
+    import datasets
+    from huggingface_hub import logging
+
+    # Public there, though its types do not say so.
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    levels = datasets.logging.get_verbosity(), logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled(), are_progress_bars_disabled()
+    datasets.logging.set_verbosity_error()
+    logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    try:
+        with _attribute_set(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
+            yield
+    finally:
+        datasets.logging.set_verbosity(levels[0])
+        logging.set_verbosity(levels[1])
+        if not bars[0]:
+            datasets.enable_progress_bars()
+        if not bars[1]:
+            enable_progress_bars()
+
+
+@contextmanager
+def _offline_clients() -> Iterator[None]:
+    """Restrict the clients to their caches, as HF_HUB_OFFLINE=1 does."""
+    import datasets
+    import huggingface_hub
+
+    with ExitStack() as stack:
+        # Each client reads the variable into a constant at import.
+        stack.enter_context(_attribute_set(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
+        stack.enter_context(_attribute_set(datasets.config, "HF_HUB_OFFLINE", True))
+        yield
+
+
+@contextmanager
+def _attribute_set(holder: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)

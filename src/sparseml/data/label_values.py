@@ -1,4 +1,4 @@
-"""The values of a label column in one form, whatever the file type: "1" in a CSV file is 1 in JSON."""
+"""The values of a label column in one form, whatever the file format: "1" in a CSV file is 1 in JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sparseml.data.errors import DataError
-from sparseml.data.rows import RawSplit
+from sparseml.data.rows import DataError, RawSplit, is_missing
 
 Family = Literal["list", "bool", "int", "float", "str", "none"]
 
@@ -26,7 +25,7 @@ class LabelValues:
     """A label column.
 
     Attributes:
-        family: what all the values are; "none" when every one is missing.
+        family: the type of all values; "none" when every one is missing.
         values: one a row; None where the label is missing.
         named: whether the source declares class names; the values then are these names.
     """
@@ -42,10 +41,10 @@ class LabelValues:
 
 
 def read_labels(split: RawSplit, column: str) -> LabelValues:
-    """Read a label column: what is missing (None, NaN, "") becomes None, and text that is a number one.
+    """Read a label column: missing values (None, NaN, "") become None, and text that is a number becomes one.
 
     Raises:
-        DataError: values that cannot be labels, or lists beside values that are none, with their places.
+        DataError: values that cannot be labels, or a mixture of lists and other values; with their places.
     """
     values = split.columns[column]
     names = split.class_names.get(column)
@@ -78,7 +77,7 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
 
 
 def companion_names(splits: Sequence[RawSplit], column: str) -> tuple[str, dict[int, str]] | None:
-    """The names that a column such as `label_name` gives to integer labels, when they agree one to one.
+    """The names that a column such as `label_name` gives to integer labels, when they map one to one.
 
     Returns:
         The column and {label: name}; None when no such column names each label once.
@@ -102,7 +101,7 @@ def companion_names(splits: Sequence[RawSplit], column: str) -> tuple[str, dict[
 
 
 def companion_columns(column: str, names: Sequence[str]) -> list[str]:
-    """Those of `names` that would name the classes of the label column: they hold no text to read."""
+    """Those of `names` that would name the classes of the label column: they are no input texts."""
     return [name for name in _companions(column) if name in names]
 
 
@@ -128,19 +127,13 @@ def _pairs(split: RawSplit, column: str, companion: str) -> set[tuple[Any, Any]]
 
 def _present(values: Sequence[Any]) -> list[Any]:
     """The values that are not missing."""
-    return [value for value in values if not _is_missing(value)]
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return [value for value in values if not is_missing(value)]
 
 
 def _restore(values: Sequence[Any], canonical: list[Any]) -> list[Any]:
-    """Put None back where a value is missing; a value that proved to be NaN is missing, too."""
+    """Put None back where a value is missing; a value parsed as NaN is missing, too."""
     rest = iter(canonical)
-    restored = [None if _is_missing(value) else next(rest) for value in values]
+    restored = [None if is_missing(value) else next(rest) for value in values]
     return [None if isinstance(value, float) and math.isnan(value) else value for value in restored]
 
 
@@ -174,7 +167,7 @@ def _parsed_lists(present: list[Any]) -> list[Any]:
 
 def _lists(values: Sequence[Any], present: list[Any]) -> LabelValues:
     lists = [list(value) for value in present]
-    if _are_indicators(lists):
+    if _are_multi_hot(lists):
         lists = [[index for index, flag in enumerate(row) if flag] for row in lists]
     flat = [item.item() if isinstance(item, np.generic) else item for row in lists for item in row]
     if not set(map(type, flat)) <= {str, int, float, bool}:
@@ -184,8 +177,8 @@ def _lists(values: Sequence[Any], present: list[Any]) -> LabelValues:
     return LabelValues("list", _restore(values, [[next(items) for _ in row] for row in lists]))
 
 
-def _are_indicators(lists: list[list[Any]]) -> bool:
-    """Whether the lists are rows of 0 and 1, one place a class, and not lists of class ids.
+def _are_multi_hot(lists: list[list[Any]]) -> bool:
+    """Whether the lists are multi-hot rows (0 or 1 for each class), and not lists of class ids.
 
     A list of ids neither repeats one nor has the same length everywhere; floats are never ids.
     """
@@ -196,7 +189,7 @@ def _are_indicators(lists: list[list[Any]]) -> bool:
 
 
 def _scalars(present: list[Any]) -> tuple[Family, list[Any]]:
-    """The common family of the values, and the values in its form."""
+    """The family of the values, and the values converted to it."""
     if not present:
         return "none", []
     types = set(map(type, present))
@@ -233,7 +226,7 @@ def as_number(value: Any) -> float | None:
 
 
 def class_name(value: Any) -> str:
-    """The name of a class that has no better one than its value."""
+    """The name of a class that has none but its value."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

@@ -1,17 +1,24 @@
-"""A split as it was read: columns of raw values, and the place that each row came from."""
+"""A split as it was read: columns of raw values, and the line of the file that each row came from."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from resparse.errors import UserError
+
+
+class DataError(UserError):
+    """A dataset that cannot be found, read, or used as asked."""
+
 
 @dataclass(frozen=True)
 class Places:
-    """Where each row stands: the file (or split) it came from, and its number there.
+    """The origin of each row: file (or split) and line, for error messages.
 
     Attributes:
         sources: (name, unit) of each file, such as ("train.csv", "line").
@@ -45,7 +52,7 @@ class Places:
         return Places(self.sources, self.source[chosen], self.number[chosen])
 
     def describe(self, indices: Sequence[int] | np.ndarray, most: int = 5) -> str:
-        """Name the rows for a person: "train.csv, lines 4, 9 and 30 more"."""
+        """The rows in a message: "train.csv, lines 4, 9 and 30 more"."""
         shown = [int(index) for index in indices[:most]]
         parts = []
         for source in dict.fromkeys(int(self.source[index]) for index in shown):
@@ -56,14 +63,21 @@ class Places:
         return "; ".join(parts) + (f" and {rest:,} more" if rest else "")
 
 
-def count_rows(count: int) -> str:
-    """The number of rows, for a person: "1 row", "1,200 rows"."""
+def is_missing(value: Any) -> bool:
+    """Whether a raw value stands for none: None, NaN (which pandas leaves), or blank text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def rows_text(count: int) -> str:
+    """The number of rows in a message: "1 row", "1,200 rows"."""
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split before anything was decided about it.
+    """One split as it was read.
 
     Attributes:
         name: what to call it in messages: a file, or "the train split of REPO".
@@ -80,9 +94,14 @@ class RawSplit:
     def __len__(self) -> int:
         return len(self.places.number)
 
+    def take(self, rows: Sequence[int]) -> RawSplit:
+        """The rows of these indices, in their order."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return RawSplit(self.name, columns, self.places.take(rows), self.class_names)
+
 
 class ArrowRows(Protocol):
-    """What is used of a `datasets.Dataset`."""
+    """The part of the interface of `datasets.Dataset` that is used."""
 
     @property
     def column_names(self) -> list[str]: ...
@@ -93,7 +112,7 @@ class ArrowRows(Protocol):
 
 
 class LazyColumns(Mapping[str, Sequence[Any]]):
-    """Columns of a `datasets.Dataset`, made Python lists when asked for."""
+    """Columns of a `datasets.Dataset`, converted to lists on first access."""
 
     def __init__(self, rows: ArrowRows) -> None:
         self._rows = rows
@@ -117,7 +136,7 @@ def from_arrow(rows: ArrowRows, name: str) -> RawSplit:
     """A split that `datasets` has read; class names that its features declare are kept."""
     declared = {}
     for column, feature in rows.features.items():
-        # A list column declares its classes one level down.
+        # For lists of classes the inner feature declares them.
         names = getattr(getattr(feature, "feature", feature), "names", None)
         if names:
             declared[column] = tuple(str(each) for each in names)

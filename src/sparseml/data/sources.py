@@ -2,34 +2,98 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resparse.errors import nearest
-from sparseml.data.errors import DataError
-from sparseml.data.files import read_files
-from sparseml.data.folder import SPLIT_NAMES, holds_data, read_folder
-from sparseml.data.hub import CANONICAL, read_hub
-from sparseml.data.options import DataOptions
-from sparseml.data.rows import RawSplit
-from sparseml.data.tasks import TASKS, Task, find_task
+from sparseml.data.hub import read_hub
+from sparseml.data.known_datasets import BENCHMARK_TASKS, RENAMED_DATASETS, BenchmarkTask, find_benchmark_task
+from sparseml.data.readers import READERS, concatenate, read_file, read_files
+from sparseml.data.rows import DataError, RawSplit, from_arrow
+
+if TYPE_CHECKING:
+    from sparseml.data.label_encoding import Labels
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data to load, under the names of the command's arguments.
+
+    Attributes:
+        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these are read in place of
+            the Hub's copy, and the task still decides columns, class names and metrics.
+        dataset_name: a Hub id, or a local folder (data files, or what `save_to_disk` wrote).
+        dataset_config_name: the configuration of a Hub dataset, or a subfolder of a local one.
+        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV,
+            TSV, JSON, JSON Lines or Parquet by their endings.
+        validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
+        hold_out: where there is no validation split, hold out a share that depends on the number of rows.
+        eval_on_test: evaluate on the test split.
+        input_column_names: "a" or "a,b"; None chooses.
+        label_column_name: None chooses; so does the default "label" where no such column exists.
+        do_regression: numbers as labels are scores (True) or classes (False); None decides from the values.
+        max_train_samples, max_eval_samples, max_predict_samples: use no more rows than these.
+        cache_dir: where Hub datasets are kept; None is the Hub client's own place.
+        token: for private datasets: True is the stored login, a string is the token itself.
+        seed: of the hold-out and of sampling.
+        needs_train, needs_eval, needs_predict: what the run does; only these splits are required.
+        known_labels: the labels of a model that is not trained in this run: their order is kept.
+    """
+
+    task_name: str | None = None
+    dataset_name: str | None = None
+    dataset_config_name: str | None = None
+    train_file: str | None = None
+    validation_file: str | None = None
+    test_file: str | None = None
+    validation_ratio: float | None = None
+    hold_out: bool = False
+    eval_on_test: bool = False
+    input_column_names: str | None = None
+    label_column_name: str | None = "label"
+    do_regression: bool | None = None
+    max_train_samples: int | None = None
+    max_eval_samples: int | None = None
+    max_predict_samples: int | None = None
+    cache_dir: str | None = None
+    token: bool | str | None = None
+    seed: int = 42
+    needs_train: bool = True
+    needs_eval: bool = True
+    needs_predict: bool = False
+    known_labels: Labels | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data as read, before any decision about them.
+    """A dataset as read.
 
     Attributes:
         name: what to call the dataset in reports.
         splits: under the source's own names.
         task: the benchmark task, if it is one.
-        task_name: its name in `TASKS`.
-        notes: for the person.
+        task_name: its name in `BENCHMARK_TASKS`.
+        notes: for the user, a line each.
     """
 
     name: str
     splits: dict[str, RawSplit]
-    task: Task | None = None
+    task: BenchmarkTask | None = None
     task_name: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -38,9 +102,11 @@ def read_source(options: DataOptions) -> Source:
     """Read what the options name.
 
     Raises:
-        DataError: they name nothing, or two things at once; or the data cannot be read.
+        DataError: they name no source or two, or the data cannot be read.
     """
-    task_name, task = find_task(options.task_name) if options.task_name else _task_by_dataset(options)
+    task_name, task = (
+        find_benchmark_task(options.task_name) if options.task_name else _benchmark_by_dataset(options)
+    )
     files = {
         "train": options.train_file,
         "validation": options.validation_file,
@@ -55,7 +121,7 @@ def read_source(options: DataOptions) -> Source:
     if given:
         return _from_files(given, task, task_name)
     if task is not None and task_name is not None:
-        if options.task_name and options.dataset_name and _task_by_dataset(options)[0] != task_name:
+        if options.task_name and options.dataset_name and _benchmark_by_dataset(options)[0] != task_name:
             raise DataError(
                 f"Both --task_name {options.task_name} and --dataset_name {options.dataset_name} are "
                 "given: name one source."
@@ -70,15 +136,19 @@ def read_source(options: DataOptions) -> Source:
     )
 
 
-def _task_by_dataset(options: DataOptions) -> tuple[str | None, Task | None]:
+def _benchmark_by_dataset(options: DataOptions) -> tuple[str | None, BenchmarkTask | None]:
     """The GLUE task that `--dataset_name glue --dataset_config_name X` means."""
     name, config = options.dataset_name, options.dataset_config_name
-    if name is None or config is None or CANONICAL.get(name.lower(), name) != CANONICAL["glue"]:
+    if name is None or config is None or RENAMED_DATASETS.get(name.lower(), name) != RENAMED_DATASETS["glue"]:
         return None, None
-    return (config, TASKS[config]) if config in TASKS and TASKS[config].config == config else (None, None)
+    return (
+        (config, BENCHMARK_TASKS[config])
+        if config in BENCHMARK_TASKS and BENCHMARK_TASKS[config].config == config
+        else (None, None)
+    )
 
 
-def _from_files(files: dict[str, str], task: Task | None, task_name: str | None) -> Source:
+def _from_files(files: dict[str, str], task: BenchmarkTask | None, task_name: str | None) -> Source:
     notes = []
     if task_name is not None:
         notes.append(f"data: the files given, with the columns, class names and metrics of {task_name}")
@@ -89,11 +159,11 @@ def _from_files(files: dict[str, str], task: Task | None, task_name: str | None)
                 f"data: {path} serves as more than one split, so its metrics say nothing about new texts"
             )
     splits = {split: read_files(path, f"--{split}_file") for split, path in files.items()}
-    return Source(task_name or _file_name(Path(paths[0])), splits, task, task_name, notes)
+    return Source(task_name or _dataset_name(Path(paths[0])), splits, task, task_name, notes)
 
 
-def _file_name(path: Path) -> str:
-    """What to call data out of files: the file's name, or its folder's where the file is called train.csv."""
+def _dataset_name(path: Path) -> str:
+    """The name of data from files: the file's name, or its folder's where that is a split's, as in train.csv."""
     folder = path.absolute().parent.name
     return folder if path.stem.lower() in SPLIT_NAMES and folder else path.stem
 
@@ -117,3 +187,92 @@ def _from_dataset(options: DataOptions, name: str) -> Source:
     splits, notes = read_hub(name, options.dataset_config_name, options.cache_dir, options.token)
     config = f"/{options.dataset_config_name}" if options.dataset_config_name else ""
     return Source(f"{name}{config}", splits, notes=notes)
+
+
+def holds_data(folder: Path) -> bool:
+    """Whether a folder holds a dataset, rather than having a Hub dataset's name by chance."""
+    return folder.is_dir() and (
+        any((folder / name).is_file() for name in _SAVED) or bool(_data_files(folder))
+    )
+
+
+def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
+    """Read the splits of a folder.
+
+    Files belong to the split that their name or their folder's name begins with or holds as a word
+    ("train.csv", "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
+
+    Args:
+        folder: of data files (at most two levels deep), or written by `save_to_disk`.
+        config: a subfolder to read instead.
+
+    Raises:
+        DataError: there is no such folder, it holds no data, or several configurations.
+    """
+    if config is not None:
+        folder = folder / config
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder.")
+    if any((folder / name).is_file() for name in _SAVED):
+        return _read_saved(folder)
+    files = _data_files(folder)
+    if not files:
+        raise DataError(f"{folder}: the folder holds no data files ({', '.join(READERS)}).")
+    _refuse_configurations(folder, [file.relative_to(folder) for file in files])
+    grouped: dict[str, list[Path]] = {}
+    for file in files:
+        grouped.setdefault(_split_of(file.relative_to(folder)) or "", []).append(file)
+    unnamed = grouped.pop("", [])
+    if not grouped:
+        grouped = {"train": unnamed}
+    return {
+        split: concatenate([read_file(path) for path in paths], f"{folder} ({split})")
+        for split, paths in grouped.items()
+    }
+
+
+def _data_files(folder: Path) -> list[Path]:
+    found = [path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern)]
+    names = {"dataset_info.json", "dataset_infos.json", *_SAVED}
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in READERS
+        and path.name not in names
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _refuse_configurations(folder: Path, files: list[Path]) -> None:
+    """Refuse several subfolders with training rows: they are configurations of a dataset, one of which is wanted."""
+    configs = {
+        file.parts[0]
+        for file in files
+        if len(file.parts) > 1 and _split_of(Path(file.parts[0])) is None and _split_of(file) == "train"
+    }
+    if len(configs) > 1:
+        raise DataError(
+            f"{folder} has several configurations: {', '.join(sorted(configs))}. Choose one with --dataset_config_name."
+        )
+
+
+def _split_of(path: Path) -> str | None:
+    """The split that a file's name gives, else its folder's name."""
+    for part in (path.stem, *reversed(path.parts[:-1])):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return None
+
+
+def _read_saved(folder: Path) -> dict[str, RawSplit]:
+    from datasets import Dataset, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder}: not a whole dataset as save_to_disk writes it ({error}).") from error
+    splits = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
+    return {
+        SPLIT_NAMES.get(name, name): from_arrow(rows, f"{folder} ({name})") for name, rows in splits.items()
+    }

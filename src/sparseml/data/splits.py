@@ -1,29 +1,258 @@
-"""Hold rows out, or choose some of them, with the classes in the same proportions and a seed."""
+"""The splits of a run: roles assigned, rows held out for evaluation, and the number of rows limited.
+
+Every task takes these steps, in this order: `read_splits`; its own check and encoding of each split's rows, which
+make a `PreparedSplit`; `hold_out_rows`; `limit_rows`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from sparseml.data.rows import DataError, RawSplit
+from sparseml.data.sources import DataOptions, Source, read_source
 
-def share_to_hold_out(rows: int) -> float:
-    """The share of training rows to evaluate on, where nobody says: a tenth, so that most rows teach.
+Roles = dict[str, RawSplit]
 
-    Of fewer than 1,000 rows up to a fifth, since a score of 50 rows says little; of very many no more than 5,000,
-    since their scores are exact by then.
+_ALIASES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "validation_matched", "dev", "valid", "val", "eval"),
+    "validation_mismatched": ("validation_mismatched",),
+    "test": ("test", "test_matched"),
+    "test_mismatched": ("test_mismatched",),
+}
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A split whose rows a task has checked and encoded.
+
+    Attributes:
+        rows: those that are used.
+        targets: (rows,) what the model learns of each row, in the task's form; None for a split without labels.
+        classes: (rows,) class of each row; where given, samples keep the classes in proportion.
+    """
+
+    rows: RawSplit
+    targets: list[Any] | None
+    classes: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Sequence[int]) -> PreparedSplit:
+        """The rows of these indices, in their order."""
+        return PreparedSplit(
+            self.rows.take(rows),
+            None if self.targets is None else [self.targets[row] for row in rows],
+            None if self.classes is None else [self.classes[row] for row in rows],
+        )
+
+    @property
+    def sampled(self) -> str:
+        """How rows are drawn from it, for notes."""
+        return "at random" if self.classes is None else "each class in proportion"
+
+
+def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[Source, Roles, DataOptions]:
+    """Read what the options name, and give the splits that the run needs their roles.
+
+    Args:
+        options: where the data are, and what the run does with them.
+        labels_from_training: the training split defines the classes, so it is kept even when nothing is trained.
+
+    Returns:
+        The source; its splits under "train", "validation", "validation_mismatched", "test", "test_mismatched"; and
+        the options, with a `validation_ratio` where rows are to be held out and none was given.
+
+    Raises:
+        DataError: options contradict each other, or data or a split that the run needs cannot be found or read.
+    """
+    _check_options(options)
+    source = read_source(options)
+    options = _with_validation_ratio(source.splits, options)
+    return source, _assign_roles(source, options, labels_from_training), options
+
+
+def hold_out_rows(
+    splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
+) -> dict[str, PreparedSplit]:
+    """Make part of the training rows the validation split, where `validation_ratio` says so.
+
+    Args:
+        splits: by role.
+        options: `validation_ratio`, `seed`, and whether the run trains; if not, the rest of its rows is dropped.
+        notes: what was done is appended.
+
+    Raises:
+        DataError: no row can be held out.
+    """
+    splits = dict(splits)
+    if options.validation_ratio is not None:
+        splits["train"], splits["validation"] = _hold_out(
+            splits["train"], options.validation_ratio, options.seed, notes
+        )
+    if not options.needs_train:
+        splits.pop("train", None)
+    return splits
+
+
+def limit_rows(
+    splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
+) -> dict[str, PreparedSplit]:
+    """Keep at most `max_train_samples`, `max_eval_samples` and `max_predict_samples` rows of the splits.
+
+    Of test splits the first rows are kept, so that predictions match the file row by row; of others a sample.
+    """
+    return {role: _limit(role, split, options, notes) for role, split in splits.items()}
+
+
+def _hold_out(
+    train: PreparedSplit, ratio: float, seed: int, notes: list[str]
+) -> tuple[PreparedSplit, PreparedSplit]:
+    rows = len(train)
+    if rows < 2:
+        raise DataError(f"{train.rows.name}: of {rows} row none can be held out (--validation_ratio).")
+    kept, held = hold_out_indices(train.classes, rows, ratio, seed)
+    if not len(held):
+        raise DataError(
+            f"{train.rows.name}: no row can be held out, since every class occurs once. Name a "
+            "--validation_file."
+        )
+    notes.append(
+        f"validation: {len(held):,} of {rows:,} training rows held out, {train.sampled} (seed {seed})"
+    )
+    return train.take(kept.tolist()), train.take(held.tolist())
+
+
+def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[str]) -> PreparedSplit:
+    test = role.startswith("test")
+    limit = options.max_train_samples if role == "train" else options.max_eval_samples
+    limit = options.max_predict_samples if test else limit
+    rows = len(split)
+    if limit is None or limit >= rows:
+        return split
+    if test:
+        notes.append(f"{role}: the first {limit:,} of {rows:,} rows")
+        return split.take(range(limit))
+    notes.append(f"{role}: {limit:,} of {rows:,} rows, {split.sampled} (seed {options.seed})")
+    return split.take(sample_indices(split.classes, rows, limit, options.seed).tolist())
+
+
+def _check_options(options: DataOptions) -> None:
+    """Refuse invalid numbers and options that exclude each other, before anything is read.
+
+    Raises:
+        DataError: with the option to change.
+    """
+    ratio = options.validation_ratio
+    if ratio is not None and not 0 < ratio < 1:
+        raise DataError(f"--validation_ratio {ratio}: a share between 0 and 1 is wanted, such as 0.1.")
+    if ratio is not None and options.eval_on_test:
+        raise DataError(
+            "--validation_ratio and --eval_on_test are both given: evaluate either on rows held out from "
+            "training or on the test split."
+        )
+    if ratio is not None and options.validation_file:
+        raise DataError(
+            f"--validation_ratio {ratio} and --validation_file are both given: drop one. With the file, no "
+            "rows need to be held out from training."
+        )
+    for name in ("max_train_samples", "max_eval_samples", "max_predict_samples"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise DataError(f"--{name} {value}: 1 or more is wanted.")
+
+
+def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) -> DataOptions:
+    """The options with the default share of training rows to hold out, where `hold_out` asks for one."""
+    train = _find_split(splits, "train")
+    decided = options.validation_ratio is not None or options.eval_on_test or not options.hold_out
+    if decided or train is None or _find_split(splits, "validation") is not None:
+        return options
+    return replace(options, validation_ratio=default_validation_ratio(len(train)))
+
+
+def _assign_roles(source: Source, options: DataOptions, labels_from_training: bool) -> Roles:
+    """The splits that the run needs; with `eval_on_test` the test split takes the validation split's role."""
+    splits, name = source.splits, source.name
+    found = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
+    roles: Roles = {}
+    needs_train = options.needs_train or options.validation_ratio is not None
+    if "train" in found and (needs_train or labels_from_training):
+        roles["train"] = found["train"]
+    elif needs_train:
+        raise DataError(
+            f"{name}: there is no training split ({_available(splits)}). Name one with --train_file."
+        )
+    if options.validation_ratio is not None and "validation" in found:
+        raise DataError(
+            f"{name} has a validation split of {len(found['validation']):,} rows, so no rows need to be "
+            "held out: drop --validation_ratio."
+        )
+    if options.needs_eval and options.validation_ratio is None:
+        roles |= _evaluation_splits(found, name, splits, options)
+    if options.needs_predict:
+        if "test" not in found:
+            raise DataError(
+                f"{name}: there is no test split to predict ({_available(splits)}). Name one: --test_file."
+            )
+        roles |= {role: found[role] for role in ("test", "test_mismatched") if role in found}
+    return roles
+
+
+def _evaluation_splits(found: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
+    kind = "test" if options.eval_on_test else "validation"
+    if kind not in found:
+        raise DataError(
+            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(found, kind)}"
+        )
+    second = f"{kind}_mismatched"
+    roles = {"validation": found[kind]}
+    if second in found:
+        roles["validation_mismatched"] = found[second]
+    return roles
+
+
+def _advice(found: Roles, kind: str) -> str:
+    if kind == "test":
+        return "Drop --eval_on_test, or name a file with --test_file."
+    held_out = "Hold out a part of the training rows with --validation_ratio 0.1"
+    return (
+        f"{held_out}, or evaluate on the test split with --eval_on_test."
+        if "test" in found
+        else f"{held_out}."
+    )
+
+
+def _find_split(splits: dict[str, RawSplit], role: str) -> RawSplit | None:
+    return next((splits[name] for name in _ALIASES[role] if name in splits), None)
+
+
+def _available(splits: dict[str, RawSplit]) -> str:
+    return f"there are: {', '.join(splits)}"
+
+
+def default_validation_ratio(rows: int) -> float:
+    """The share of training rows to hold out by default: a tenth.
+
+    Of fewer than 1,000 rows up to a fifth, since metrics of 50 rows vary widely; at most 5,000 rows, since more make
+    metrics hardly more exact.
     """
     return min(max(0.1, min(0.2, 100 / max(rows, 1))), 5000 / max(rows, 1))
 
 
-def hold_out(
-    groups: Sequence[int] | None, rows: int, ratio: float, seed: int
+def hold_out_indices(
+    classes: Sequence[int] | None, rows: int, ratio: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split rows into a part to train on and a part to evaluate on.
 
     Args:
-        groups: (rows,) class of each row, for the same proportions in both parts; None splits at random.
-        rows: how many there are, at least 2.
+        classes: (rows,) class of each row, for the same proportions in both parts; None splits at random.
+        rows: number of rows, at least 2.
         ratio: the share to hold out, between 0 and 1.
         seed: the same seed gives the same parts.
 
@@ -32,35 +261,35 @@ def hold_out(
         on, and both parts have one row at least.
     """
     count = min(max(round(rows * ratio), 1), rows - 1)
-    held = choose(groups, rows, count, seed, leave_one=True)
+    held = sample_indices(classes, rows, count, seed, keep_one=True)
     mask = np.zeros(rows, dtype=bool)
     mask[held] = True
     return np.flatnonzero(~mask), held
 
 
-def choose(
-    groups: Sequence[int] | None, rows: int, count: int, seed: int, leave_one: bool = False
+def sample_indices(
+    classes: Sequence[int] | None, rows: int, count: int, seed: int, keep_one: bool = False
 ) -> np.ndarray:
     """Choose `count` of `rows` at random, each class in its proportion to within one row.
 
     Args:
-        groups: (rows,) class of each row; None chooses without regard to classes.
-        rows: how many there are.
-        count: how many to choose; all where that is more.
+        classes: (rows,) class of each row; None chooses without regard to classes.
+        rows: number of rows.
+        count: number of rows to choose; all where that is more.
         seed: the same seed gives the same choice.
-        leave_one: leave a row of each class behind (fewer than `count` may then be chosen).
+        keep_one: leave at least one row of each class unchosen (so that fewer than `count` may be chosen).
 
     Returns:
         (chosen,) indices in ascending order.
     """
     generator = np.random.default_rng(seed)
-    if groups is None:
+    if classes is None:
         return np.sort(generator.permutation(rows)[: min(count, rows)])
-    classes, inverse, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    shares = _shares(sizes, count, sizes - 1 if leave_one else sizes)
+    _, inverse, sizes = np.unique(np.asarray(classes), return_inverse=True, return_counts=True)
+    shares = _shares(sizes, count, sizes - 1 if keep_one else sizes)
     chosen = [
         generator.permutation(np.flatnonzero(inverse == position))[:share]
-        for position, share in zip(range(len(classes)), shares, strict=True)
+        for position, share in enumerate(shares)
     ]
     return np.sort(np.concatenate(chosen))
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from resparse.console import say, warn
 from resparse.progress import track
-from sparseml.data.labels import Labels
+from sparseml.data.label_encoding import Labels
 from sparseml.distillation.teacher import (
     DISABLED,
     SELF,

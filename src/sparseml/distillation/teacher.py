@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
-from sparseml.data.labels import Labels
+from sparseml.data.label_encoding import Labels
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore
 
 DISABLED = "disable"

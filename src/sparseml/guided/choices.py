@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from resparse.console import say
-from sparseml.data.labels import REGRESSION, Labels
+from sparseml.data.label_encoding import REGRESSION, Labels
 from sparseml.guided import folder as folders
 from sparseml.guided import sizing
 from sparseml.guided.folder import RunFolder
 from sparseml.options import environment as machine
-from sparseml.recipe.overrides import parse_overrides
+from sparseml.recipe.variables import parse_overrides
 
 WORK: Final = ("do_train", "do_eval", "do_predict", "one_shot")
 SOURCES: Final = ("train_file", "dataset_name", "task_name")

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from resparse.errors import UserError
 from resparse.files import write_json
-from sparseml.data.folder import SPLIT_NAMES
+from sparseml.data.sources import SPLIT_NAMES
 from sparseml.session import checkpoint
 
 State = Literal["new", "begun", "done"]

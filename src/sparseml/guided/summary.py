@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sparseml.data.labels import MULTI, REGRESSION, Labels
+from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
 from sparseml.metrics import (
     MULTI_LABEL_THRESHOLD,
     classification_metrics,

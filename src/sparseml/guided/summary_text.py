@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sparseml.data.labels import MULTI, REGRESSION
+from sparseml.data.label_encoding import MULTI, REGRESSION
 
 _WIDTH: Final = 100
 _MOST_IN_MATRIX: Final = 30

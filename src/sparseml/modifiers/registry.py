@@ -17,7 +17,7 @@ from sparseml.modifiers.learning_rate import (
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
-from sparseml.recipe.errors import RecipeError
+from sparseml.recipe import RecipeError
 from sparseml.recipe.plan import ModifierSpec, Plan
 
 MODIFIERS: dict[str, type[Modifier]] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparseml.modifiers.base import NOMINAL, Clock, Modifier
-from sparseml.recipe.errors import RecipeError
+from sparseml.recipe import RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from resparse.errors import did_you_mean, nearest
-from sparseml.data.files import READERS
-from sparseml.data.tasks import find_task
+from sparseml.data.known_datasets import find_benchmark_task
+from sparseml.data.readers import READERS
 from sparseml.options.table import ArgumentError, Option
 
 _FILE_ARGUMENTS: Final = ("train_file", "validation_file", "test_file")
@@ -44,7 +44,7 @@ def normalise(values: dict[str, Any]) -> None:
         DataError: there is no such task.
     """
     if values.get("task_name") is not None:
-        values["task_name"], _ = find_task(values["task_name"])
+        values["task_name"], _ = find_benchmark_task(values["task_name"])
     if values.get("input_column_names") is not None:
         values["input_column_names"] = ",".join(
             name.strip() for name in values["input_column_names"].split(",")

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import transformers
 
-from sparseml.data.files import READERS
-from sparseml.data.tasks import TASKS
+from sparseml.data.known_datasets import BENCHMARK_TASKS
+from sparseml.data.readers import READERS
 
 DEFAULT_MODEL: Final = (
     "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
@@ -46,7 +46,7 @@ class ModelArguments:
 class DataTrainingArguments:
     """Which data, and how texts become tokens."""
 
-    task_name: str | None = _argument(None, f"A known task: {', '.join(TASKS)}.")
+    task_name: str | None = _argument(None, f"A known task: {', '.join(BENCHMARK_TASKS)}.")
     dataset_name: str | None = _argument(None, "A dataset of the Hub, or a local folder with one.")
     dataset_config_name: str | None = _argument(None, "Which subset of the dataset.")
     train_file: str | None = _argument(None, f"A local file of training rows ({', '.join(READERS)}).")

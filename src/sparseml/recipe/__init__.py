@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sparseml.recipe.errors import RecipeError
 from sparseml.recipe.load import load_plan
-from sparseml.recipe.plan import ModifierSpec, Plan
-from sparseml.recipe.stages import compose
+from sparseml.recipe.plan import ModifierSpec, Plan, compose
+from sparseml.recipe.source import RecipeError
 
 __all__ = ["ModifierSpec", "Plan", "RecipeError", "compose", "load_plan"]

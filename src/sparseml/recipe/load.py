@@ -10,14 +10,11 @@ from typing import Any
 from yaml.nodes import Node
 
 from resparse.errors import did_you_mean
-from sparseml.recipe import overrides
-from sparseml.recipe.errors import RecipeError
-from sparseml.recipe.nodes import compose
-from sparseml.recipe.parse import METADATA, Section, parse
-from sparseml.recipe.plan import ModifierSpec, Plan
-from sparseml.recipe.source import Source, read_source
-from sparseml.recipe.values import NodeReader
-from sparseml.recipe.variables import Scope, Variable
+from sparseml.recipe.parse import Section, parse
+from sparseml.recipe.plan import METADATA, ModifierSpec, Plan
+from sparseml.recipe.source import RecipeError, Source, read_source
+from sparseml.recipe.variables import RECIPE_ARGS, Scope, Variable, parse_overrides
+from sparseml.recipe.yaml_reader import NodeReader, root_node
 
 
 def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = None) -> Plan:
@@ -35,8 +32,8 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
     """
     source = read_source(recipe)
     try:
-        changes = overrides.parse_overrides(recipe_args)
-        return _evaluated(source, compose(source), changes)
+        changes = parse_overrides(recipe_args)
+        return _evaluated(source, root_node(source), changes)
     except RecursionError:
         raise RecipeError(
             "its values, or the variables in them, are nested too deeply.", source.name
@@ -109,7 +106,7 @@ def _check_names(changes: dict[str, Any], sections: list[Section], source: str) 
             raise RecipeError(
                 f"there is no variable {name!r} in {source}; only variables that the recipe sets can be "
                 f"changed. {advice}",
-                overrides.SOURCE,
+                RECIPE_ARGS,
             )
 
 
@@ -128,7 +125,7 @@ def _check_uses(
                 f"nothing in {reader.source} uses the variable {name!r}, so changing it changes nothing. "
                 f"Write eval({name}) where it is meant (a recipe saved with a model holds numbers there), "
                 "or leave it out.",
-                overrides.SOURCE,
+                RECIPE_ARGS,
             )
 
 

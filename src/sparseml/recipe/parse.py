@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from sparseml.recipe.nodes import STANDARD, line_of
-from sparseml.recipe.values import SCALARS, NodeReader, Pair
+from sparseml.recipe.plan import METADATA
+from sparseml.recipe.yaml_reader import SCALARS, STANDARD, NodeReader, Pair, line_of
 
-METADATA = "__metadata__"
 DEFAULT_GROUP = "modifiers"
 # Written by old versions, never with a meaning.
 _DROPPED_FIELDS = ("log_types",)

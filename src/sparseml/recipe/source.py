@@ -1,4 +1,4 @@
-"""Where a recipe's text comes from: a file, a folder, a `zoo:` stub, or the text itself."""
+"""The text of a recipe: from a file, a folder, a `zoo:` stub or a string; and the error that names the line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from resparse.errors import nearest
-from sparseml.recipe.errors import RecipeError
+from resparse.errors import UserError, nearest
 
 SUFFIXES = (".yaml", ".yml", ".md")
 INLINE = "inline recipe"
@@ -18,6 +17,23 @@ MAX_SIZE = 500_000
 
 _TAG = re.compile(r"(?:^|[\s\[{,:-])![A-Za-z_]")
 _FENCES = ("---", "+++")
+
+
+class RecipeError(UserError):
+    """A recipe that cannot be read or carried out.
+
+    Args:
+        message: what was found, why it is wrong, and what would be right.
+        source: what the user called the recipe: a path, a stub, or "inline recipe".
+        line: 1-based line in the source, where known.
+    """
+
+    def __init__(self, message: str, source: str, line: int | None = None) -> None:
+        self.message = message
+        self.source = source
+        self.line = line
+        place = source if line is None else f"{source}, line {line}"
+        super().__init__(f"{place}: {message}")
 
 
 @dataclass(frozen=True)

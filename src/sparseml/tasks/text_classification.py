@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from resparse.arrays import Array
 from resparse.files import whole_file
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
-from sparseml.data.labels import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.metrics import decisions, metrics_for, probabilities
 from sparseml.tasks.base import Outputs, Task
 

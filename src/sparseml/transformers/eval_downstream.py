@@ -22,7 +22,7 @@ from resparse.errors import did_you_mean
 from resparse.files import write_json
 from resparse.progress import track
 from sparseml.data import Columns, DataOptions, Labels, load_text_data
-from sparseml.data.tasks import TASKS
+from sparseml.data.known_datasets import BENCHMARK_TASKS
 from sparseml.metrics import metrics_for
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_args(normal_options(words))
     if arguments.zero_shot or arguments.dataset in _ELSEWHERE:
         what = "--zero-shot" if arguments.zero_shot else arguments.dataset
-        raise ArgumentsError(f"{what} is no text classification with labels: {did_you_mean('', TASKS)}")
+        raise ArgumentsError(
+            f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"
+        )
     pipeline = Pipeline.create("text_classification", arguments.model, **_settings(arguments))
     metrics = evaluate(pipeline, _data_options(arguments, labels_of(pipeline)))
     output.print("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
@@ -100,7 +102,7 @@ def _data_options(arguments: argparse.Namespace, labels: Labels) -> DataOptions:
     named: dict[str, Any] = {"dataset_name": name}
     if path.is_file():
         named = {"validation_file": str(path)}
-    elif not path.is_dir() and name.lower().replace("-", "").replace("_", "") in TASKS:
+    elif not path.is_dir() and name.lower().replace("-", "").replace("_", "") in BENCHMARK_TASKS:
         named = {"task_name": name}
     return DataOptions(
         **named,
@@ -141,7 +143,7 @@ def _parser() -> Parser:
         "-d",
         "--dataset",
         required=True,
-        help=f"{', '.join(TASKS)}; a file (CSV, TSV, JSON Lines, Parquet); a folder; or a dataset of the Hub",
+        help=f"{', '.join(BENCHMARK_TASKS)}; a file (CSV, TSV, JSON Lines, Parquet); a folder; or a dataset of the Hub",
     )
     add("-e", "--engine", default="deepsparse", help="onnxruntime, openvino, ... [the best installed]")
     add("-c", "--num-cores", type=int, default=0, help="threads that compute; 0: all [%(default)s]")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparseml.recipe import ModifierSpec, Plan, RecipeError, compose, load_plan
-from sparseml.recipe.stages import end_of
+from sparseml.recipe.plan import end_of
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
     lambda name: (

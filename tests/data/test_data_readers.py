@@ -12,10 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resparse.errors import UserError
-from sparseml.data.delimited import read_delimited
-from sparseml.data.errors import DataError
-from sparseml.data.files import read_file, read_files
-from sparseml.data.json_files import read_json
+from sparseml.data.readers import read_delimited, read_file, read_files, read_json
+from sparseml.data.rows import DataError
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 
 from sparseml.data import Columns, tokenize
-from sparseml.data import tokenization as module
+from sparseml.data import encode as module
 
 WORDS = ("a", "b", "c", "d")
 ONE, TWO = Columns("text", None, "label"), Columns("first", "second", "label")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sparseml.data import DataError, DataOptions, Labels, TextData, load_text_data
-from sparseml.data.labels import SINGLE
-from sparseml.data.tasks import find_task
+from sparseml.data.known_datasets import find_benchmark_task
+from sparseml.data.label_encoding import SINGLE
 from support.hub_data import parquet
 
 MOODS = ("anger", "joy", "fear")
@@ -287,7 +287,7 @@ def test_nothing_is_written(train: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("name", "key"), [("SST-2", "sst2"), ("sts_b", "stsb"), (" CoLA ", "cola")])
 def test_task_names_in_any_spelling(name: str, key: str):
-    assert find_task(name)[0] == key
+    assert find_benchmark_task(name)[0] == key
 
 
 @pytest.mark.parametrize("more", [{}, {"validation": True}, {"ratio": 0.5}])

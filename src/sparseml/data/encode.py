@@ -1,4 +1,4 @@
-"""Texts to token ids, in batches, straight into Arrow: without a cache on disk nothing can be stale."""
+"""Texts to token ids, in batches, into Arrow tables in memory: a cache on disk could be stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = 2000
 
 
 def sequence_limit(tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> int:
-    """The length to cut texts at: what was asked for, but no more than the model can take."""
+    """The length in tokens at which texts are truncated: `max_seq_length`, but at most what the model can take."""
     return min(max_seq_length, int(tokenizer.model_max_length))
 
 
@@ -36,14 +36,14 @@ def tokenize(
         dataset: with the text columns and, where labelled, `labels`.
         columns: which columns hold the text.
         tokenizer: the model's; pairs get its separators, and token types where the model uses them.
-        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is cut.
-        pad_to_max_length: pad every row to that length; else the collator pads each batch to its own.
+        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is truncated.
+        pad_to_max_length: pad every row to that length; else the collator pads each batch to its longest row.
         num_proc: accepted for old scripts; the tokenizers use all cores by threads of their own.
         overwrite_cache: accepted for old scripts; there is no cache.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are
-        any, and `length` (tokens without padding, int32), which groups rows of like length.
+        any, and `length` (tokens without padding, int32), by which batches are grouped.
     """
     import pyarrow
     from datasets import Dataset
@@ -59,7 +59,7 @@ def tokenize(
             max_length=limit,
             padding="max_length" if pad_to_max_length else False,
         )
-        parts.append(_table(encoded, tokenizer))
+        parts.append(token_table(encoded, tokenizer))
     tokens = pyarrow.concat_tables(parts)
     if "labels" in dataset.column_names:
         labels = dataset.select_columns(["labels"]).with_format("arrow")[:]
@@ -67,10 +67,11 @@ def tokenize(
     return Dataset(tokens)
 
 
-def _table(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+def token_table(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The Arrow table of a tokenizer's output: what the model reads, and each row's `length`."""
     import pyarrow
 
-    # Token ids need 32 bits; masks and types 8: a row is 6 bytes a token in memory.
+    # int32 ids, int8 masks and token types: 6 bytes for each token.
     small = pyarrow.list_(pyarrow.int8())
     kinds = {"input_ids": pyarrow.list_(pyarrow.int32()), "attention_mask": small, "token_type_ids": small}
     arrays = {

@@ -1,0 +1,90 @@
+"""Datasets known by name: the benchmark tasks of `--task_name`, and where datasets without an owner moved to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resparse.errors import did_you_mean
+from sparseml.data.rows import DataError
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """A benchmark task.
+
+    Attributes:
+        repo, config: of the Hub dataset.
+        columns: the one or two text columns.
+        names: class names in the order of the ids; empty for regression.
+        metrics: the benchmark's own, under the names that `evaluate` gave them.
+    """
+
+    repo: str
+    config: str | None
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+
+
+_GLUE = "nyu-mll/glue"
+_ENTAILMENT = ("entailment", "not_entailment")
+_PAIR = ("sentence1", "sentence2")
+
+# Wang et al., "GLUE" (https://openreview.net/forum?id=rJ4km2R5t7), table 1: metrics. Class ids as on the Hub.
+BENCHMARK_TASKS: dict[str, BenchmarkTask] = {
+    "cola": BenchmarkTask(
+        _GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",)
+    ),
+    "mnli": BenchmarkTask(
+        _GLUE, "mnli", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction")
+    ),
+    "mrpc": BenchmarkTask(_GLUE, "mrpc", _PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "qnli": BenchmarkTask(_GLUE, "qnli", ("question", "sentence"), _ENTAILMENT),
+    "qqp": BenchmarkTask(
+        _GLUE, "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")
+    ),
+    "rte": BenchmarkTask(_GLUE, "rte", _PAIR, _ENTAILMENT),
+    "sst2": BenchmarkTask(_GLUE, "sst2", ("sentence",), ("negative", "positive")),
+    "stsb": BenchmarkTask(_GLUE, "stsb", _PAIR, (), ("pearson", "spearmanr")),
+    "wnli": BenchmarkTask(_GLUE, "wnli", _PAIR, ("not_entailment", "entailment")),
+    "imdb": BenchmarkTask("stanfordnlp/imdb", None, ("text",), ("neg", "pos")),
+}
+
+
+# Old names without an owner, and the repositories that replaced them.
+RENAMED_DATASETS = {
+    "ag_news": "fancyzhx/ag_news",
+    "amazon_polarity": "fancyzhx/amazon_polarity",
+    "banking77": "PolyAI/banking77",
+    "dbpedia_14": "fancyzhx/dbpedia_14",
+    "emotion": "dair-ai/emotion",
+    "financial_phrasebank": "takala/financial_phrasebank",
+    "glue": "nyu-mll/glue",
+    "go_emotions": "google-research-datasets/go_emotions",
+    "imdb": "stanfordnlp/imdb",
+    "multi_nli": "nyu-mll/multi_nli",
+    "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
+    "sick": "RobZamp/sick",
+    "snli": "stanfordnlp/snli",
+    "sst2": "stanfordnlp/sst2",
+    "super_glue": "aps/super_glue",
+    "trec": "CogComp/trec",
+    "tweet_eval": "cardiffnlp/tweet_eval",
+    "yahoo_answers_topics": "community-datasets/yahoo_answers_topics",
+    "yelp_polarity": "fancyzhx/yelp_polarity",
+    "yelp_review_full": "Yelp/yelp_review_full",
+}
+
+
+def find_benchmark_task(name: str) -> tuple[str, BenchmarkTask]:
+    """The name as in `BENCHMARK_TASKS` and the task; case and hyphens do not matter ("SST-2").
+
+    Raises:
+        DataError: there is none; gives the nearest names.
+    """
+    key = name.strip().lower().replace("-", "").replace("_", "")
+    if key not in BENCHMARK_TASKS:
+        raise DataError(
+            f"--task_name {name}: there is no such task. {did_you_mean(key, BENCHMARK_TASKS, most=2)}"
+        )
+    return key, BENCHMARK_TASKS[key]

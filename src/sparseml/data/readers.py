@@ -1,0 +1,322 @@
+"""Local data files: found by path or pattern, and read as CSV, TSV, JSON or Parquet with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from resparse.errors import nearest
+from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
+
+# The csv module's limit on the length of a field is global.
+_field_limit_lock = threading.Lock()
+_JSON_EXAMPLE = '{"text": "...", "label": ...}'
+
+
+def read_files(pattern: str, option: str) -> RawSplit:
+    """Read what an option such as `--train_file` names.
+
+    Args:
+        pattern: a path, a glob pattern, or several separated by commas.
+        option: for the errors, such as "--train_file".
+
+    Raises:
+        DataError: nothing is there, or a file is empty or damaged.
+    """
+    paths = expand_pattern(pattern, option)
+    return concatenate([read_file(path) for path in paths], pattern)
+
+
+def read_file(path: Path) -> RawSplit:
+    """Read one file by its ending.
+
+    Raises:
+        DataError: the ending is unknown, or the file is empty or damaged.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: the ending {path.suffix!r} is not one of {', '.join(READERS)}.")
+    try:
+        split = reader(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if not len(split):
+        raise DataError(f"{path}: the file has no rows.")
+    return split
+
+
+def expand_pattern(pattern: str, option: str) -> list[Path]:
+    """The files that a path, a glob pattern, or a comma-separated list of these stands for."""
+    whole = Path(pattern).expanduser()
+    if whole.is_file():
+        return [whole]
+    if whole.is_dir():
+        raise DataError(
+            f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name."
+        )
+    if "," in pattern:
+        return [
+            path
+            for part in pattern.split(",")
+            if part.strip()
+            for path in expand_pattern(part.strip(), option)
+        ]
+    # Path.glob takes no absolute patterns.
+    found = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
+    matches = [Path(match) for match in found if Path(match).is_file()]
+    if not matches:
+        raise DataError(f"{option} {pattern}: {_not_found_message(whole)}")
+    return matches
+
+
+def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
+    """One split out of several files with the same columns."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    for part in parts[1:]:
+        if set(part.columns) != set(first.columns):
+            raise DataError(
+                f"{part.name} has the columns {', '.join(part.columns)}, but {first.name} has "
+                f"{', '.join(first.columns)}. Files of one split need the same columns."
+            )
+        if part.class_names != first.class_names:
+            raise DataError(f"{part.name} and {first.name} declare different class names.")
+    columns: dict[str, Sequence[Any]] = {
+        column: [value for part in parts for value in part.columns[column]] for column in first.columns
+    }
+    return RawSplit(name, columns, Places.concatenate([part.places for part in parts]), first.class_names)
+
+
+def _not_found_message(path: Path) -> str:
+    if any(character in str(path) for character in "*?["):
+        return "no file matches this pattern."
+    if not path.parent.is_dir():
+        return f"there is no such file, and no folder {path.parent}."
+    near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
+    hint = f" Did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
+    return f"there is no such file.{hint}"
+
+
+def read_delimited(path: Path) -> RawSplit:
+    """Read a CSV or TSV file with a header line.
+
+    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file
+    with unbalanced quotes is read without quoting, as GLUE's own files are.
+
+    Raises:
+        DataError: no header, or a row with more or fewer fields than the header, with its line.
+    """
+    text = _decode(path)
+    header, _, _ = text.lstrip("\r\n").partition("\n")
+    if path.suffix.lower() != ".tsv":
+        return _parse_delimited(path, text, _delimiter(header), quoted=True)
+    try:
+        return _parse_delimited(path, text, "\t", quoted=True)
+    except DataError:
+        return _parse_delimited(path, text, "\t", quoted=False)
+
+
+def _delimiter(header: str) -> str:
+    if "," in header:
+        return ","
+    return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
+
+
+def _parse_delimited(path: Path, text: str, delimiter: str, quoted: bool) -> RawSplit:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    start = 1
+    # Documents may be longer than the default limit on a field.
+    with _field_limit_lock:
+        previous = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        try:
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    lines.append(start)
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(_csv_message(path, start, str(error))) from error
+        finally:
+            csv.field_size_limit(previous)
+    names = _column_names(path, rows[0])
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(row) != len(names):
+            raise DataError(_field_count_message(path, line, row, names, delimiter))
+    values = list(zip(*rows[1:], strict=True)) or [()] * len(names)
+    return RawSplit(str(path), dict(zip(names, values, strict=True)), Places.of(str(path), "line", lines[1:]))
+
+
+def _column_names(path: Path, row: list[str]) -> list[str]:
+    # pandas writes its index under an empty name, and reads it back as "Unnamed: 0".
+    names = [name.strip() or f"Unnamed: {position}" for position, name in enumerate(row)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}, line 1: the header names {', '.join(map(repr, twice))} more than once.")
+    return names
+
+
+def _field_count_message(path: Path, line: int, row: list[str], names: list[str], delimiter: str) -> str:
+    mark = {"\t": "tab", ",": "comma"}.get(delimiter, repr(delimiter))
+    advice = (
+        f"A text that holds a {mark} or a line break has to stand in double quotes."
+        if len(row) > len(names)
+        else "A value is missing, or the line was cut."
+    )
+    return (
+        f"{path}, line {line}: {len(row)} field{'s' if len(row) > 1 else ''}, but the header has "
+        f"{len(names)} ({', '.join(names)}). {advice}"
+    )
+
+
+def _csv_message(path: Path, line: int, reason: str) -> str:
+    if "unexpected end of data" in reason:
+        return f"{path}, line {line}: a double quote opens here and never closes. Was the file cut?"
+    if "expected after" in reason:
+        return (
+            f"{path}, line {line}: text follows a closing double quote. A double quote within a quoted "
+            'text has to be doubled ("").'
+        )
+    return f"{path}, line {line}: {reason}."
+
+
+def read_json(path: Path) -> RawSplit:
+    """Read a JSON array or JSON Lines; keys that a row lacks become None.
+
+    Raises:
+        DataError: text that does not parse, or a row that is no object, with its line or item.
+    """
+    text = _decode(path)
+    if text.lstrip().startswith("["):
+        rows, numbers, unit = _json_array(path, text)
+    else:
+        rows, numbers, unit = _json_lines(path, text)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return RawSplit(str(path), columns, Places.of(str(path), unit, numbers))
+
+
+def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}, item {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
+            )
+    return rows, list(range(1, len(rows) + 1)), "item"
+
+
+def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    # Not splitlines(): it also breaks at characters that may stand within a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if _is_json(text):
+                raise DataError(
+                    f"{path}: the file is one JSON object. Wanted is an array of objects, or one object a "
+                    f"line, such as {_JSON_EXAMPLE} (in pandas: to_json(path, orient='records', lines=True))."
+                ) from error
+            raise DataError(f"{path}, line {number}, column {error.colno}: not JSON: {error.msg}.") from error
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}, line {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
+            )
+        rows.append(row)
+        numbers.append(number)
+    return rows, numbers, "line"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _excerpt(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def read_parquet(path: Path) -> RawSplit:
+    """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
+    import pyarrow.parquet
+    from datasets import Dataset, Features
+    from pyarrow import ArrowException
+
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty.")
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: this is not a whole Parquet file ({str(error).splitlines()[0]})."
+        ) from error
+    features = Features.from_arrow_schema(table.schema)
+    rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
+    return from_arrow(rows, str(path))
+
+
+def _decode(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte-order mark.
+
+    Raises:
+        DataError: the file is empty, or a byte is not UTF-8: with its line and column.
+    """
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: the file is UTF-16, not UTF-8. {_conversion(path, 'UTF-16')}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # The codec counts from behind a byte-order mark.
+        position = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        line = data.count(b"\n", 0, position) + 1
+        byte = position - data.rfind(b"\n", 0, position)
+        raise DataError(
+            f"{path}, line {line}, byte {byte} of the line: 0x{data[position]:02x} is not UTF-8. "
+            f"{_conversion(path, 'WINDOWS-1252')}"
+        ) from error
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty.")
+    return text
+
+
+def _conversion(path: Path, encoding: str) -> str:
+    target = path.with_name(f"{path.stem}-utf8{path.suffix}")
+    return f"Convert it, for instance: iconv -f {encoding} -t UTF-8 '{path}' > '{target}'"
+
+
+READERS: dict[str, Callable[[Path], RawSplit]] = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".parquet": read_parquet,
+}

@@ -1,0 +1,262 @@
+"""Text classification data: columns and labels chosen, texts cleaned, labels encoded, in datasets to be tokenized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from sparseml.data.columns import Columns, choose_label_column, choose_text_columns, require_columns
+from sparseml.data.known_datasets import BenchmarkTask
+from sparseml.data.label_encoding import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    Encoded,
+    LabelEncoder,
+    Labels,
+    choose_labels,
+)
+from sparseml.data.label_values import read_labels
+from sparseml.data.rows import DataError, RawSplit, rows_text
+from sparseml.data.sources import DataOptions
+from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Rows that a dataset marks as without label (-1) are left out up to this share; above it something is wrong.
+_MAX_UNLABELLED = 0.05
+# With more texts missing than this, the column or the file is wrong rather than a few rows.
+_MAX_MISSING_TEXTS = 0.2
+_SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Text classification data.
+
+    Attributes:
+        name: of the dataset.
+        columns: the text columns of every split, and the label column that `labels` was made from.
+        labels: what is predicted; None only when no split has labels (prediction alone).
+        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a
+            test split without labels has no such column; None where the run does not need the split.
+        validation_mismatched, test_mismatched: MNLI's second splits.
+        notes: what was chosen, dropped or renamed, a line each.
+        task_name: the benchmark task, which has metrics of its own.
+    """
+
+    name: str
+    columns: Columns
+    labels: Labels | None
+    train: Dataset | None = None
+    validation: Dataset | None = None
+    validation_mismatched: Dataset | None = None
+    test: Dataset | None = None
+    test_mismatched: Dataset | None = None
+    notes: list[str] = field(default_factory=list)
+    task_name: str | None = None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each split that there is."""
+        splits = {name: getattr(self, name) for name in _SPLITS}
+        return {name: len(split) for name, split in splits.items() if split is not None}
+
+
+def load_text_data(options: DataOptions) -> TextData:
+    """Read, check and prepare the data that the options name.
+
+    Raises:
+        DataError: the data cannot be found, read, or used as asked: with file, line and remedy.
+    """
+    source, roles, options = read_splits(options, labels_from_training=options.known_labels is None)
+    notes = list(source.notes)
+    columns = _choose_columns(roles, options, source.task, notes)
+    encoder = _choose_encoder(roles, columns, source.task, options, notes)
+    splits = {role: _prepare(role, split, columns, encoder, notes) for role, split in roles.items()}
+    splits = hold_out_rows(splits, options, notes)
+    if encoder is not None and "train" in splits:
+        _note_absent_classes(splits["train"], encoder.labels, notes)
+    splits = limit_rows(splits, options, notes)
+    labels = encoder.labels if encoder is not None else options.known_labels
+    built = {role: _dataset(split, columns, labels) for role, split in splits.items()}
+    return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
+
+
+def _choose_columns(
+    roles: Roles, options: DataOptions, task: BenchmarkTask | None, notes: list[str]
+) -> Columns:
+    first = next(iter(roles.values()))
+    labelled = [split for role, split in roles.items() if not role.startswith("test")]
+    label, label_notes = choose_label_column(labelled or [first], options.label_column_name, bool(labelled))
+    texts, text_notes = choose_text_columns(first, options.input_column_names, label, task)
+    if label in texts:
+        raise DataError(f"Column {label!r} is both input and label: choose others (--input_column_names).")
+    for split in roles.values():
+        require_columns(split, texts, "--input_column_names")
+    for split in labelled:
+        require_columns(split, [label] if label else [], "--label_column_name")
+    notes += label_notes + text_notes
+    return Columns(texts[0], texts[1] if len(texts) > 1 else None, label)
+
+
+def _choose_encoder(
+    roles: Roles, columns: Columns, task: BenchmarkTask | None, options: DataOptions, notes: list[str]
+) -> LabelEncoder | None:
+    """The labels of the training split, else of the first split that has any; None where no split has."""
+    if columns.label is None:
+        return None
+    labelled = [
+        split
+        for role, split in roles.items()
+        if columns.label in split.columns
+        and (not role.startswith("test") or read_labels(split, columns.label).any_present)
+    ]
+    if not labelled:
+        return None
+    known = None if options.needs_train else options.known_labels
+    encoder, found = choose_labels(
+        labelled[0], labelled[1:], columns.label, task=task, known=known, do_regression=options.do_regression
+    )
+    notes += found
+    return encoder
+
+
+def _prepare(
+    role: str, split: RawSplit, columns: Columns, encoder: LabelEncoder | None, notes: list[str]
+) -> PreparedSplit:
+    """Clean the texts and encode the labels of a split; one that is only predicted keeps all its rows."""
+    predicted = role.startswith("test")
+    rows, found = clean_texts(split, columns.texts, keep_all=predicted)
+    notes += found
+    if encoder is None or encoder.column not in rows.columns:
+        return PreparedSplit(rows, None)
+    encoded = encoder.encode(rows)
+    missing = [row for row, label in enumerate(encoded) if label is None]
+    if predicted and (missing or _all_unpublished(encoded)):
+        if len(missing) < len(encoded) and missing:
+            notes.append(
+                f"{split.name}: {rows_text(len(missing))} without label, so there are no metrics on it"
+            )
+        return PreparedSplit(rows, None)
+    if missing:
+        _refuse_missing(rows, columns, missing)
+        notes.append(
+            f"{split.name}: {rows_text(len(missing))} that the dataset marks as without label (-1) left out "
+            f"({rows.places.describe(missing, most=3)})"
+        )
+        rows = rows.take([row for row, label in enumerate(encoded) if label is not None])
+    targets = [label for label in encoded if label is not None]
+    single = encoder.labels.kind == SINGLE
+    return PreparedSplit(
+        rows, targets, [label for label in targets if isinstance(label, int)] if single else None
+    )
+
+
+def _all_unpublished(encoded: Sequence[Encoded | None]) -> bool:
+    """Whether scores are all -1, which benchmarks write where labels are not published."""
+    return all(isinstance(label, float) and label == -1 for label in encoded)
+
+
+def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> None:
+    """Refuse rows without label, except for a few that a dataset with declared classes marks as such (-1)."""
+    if columns.label in rows.class_names and len(missing) <= _MAX_UNLABELLED * len(rows):
+        return
+    raise DataError(
+        f"{rows.name}: of {rows_text(len(rows))}, {len(missing):,} without label in {columns.label!r} "
+        f"({rows.places.describe(missing)}). Take them out or fill them in; if -1 is meant as a class, "
+        "give the classes names."
+    )
+
+
+def _note_absent_classes(train: PreparedSplit, labels: Labels, notes: list[str]) -> None:
+    """Note which classes no training row has: the model will never predict them."""
+    if train.targets is None or labels.kind == REGRESSION:
+        return
+    present = (
+        {identity for row in train.targets for identity, flag in enumerate(row) if flag}
+        if labels.kind == MULTI
+        else set(train.targets)
+    )
+    absent = [name for identity, name in enumerate(labels.names) if identity not in present]
+    if absent:
+        notes.append(f"labels: no training row has the class {', '.join(absent)}")
+
+
+def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> Dataset:
+    from datasets import Dataset, Features, List, Value
+
+    kinds: dict[str, Any] = {column: Value("string") for column in columns.texts}
+    values: dict[str, Any] = {column: split.rows.columns[column] for column in columns.texts}
+    if split.targets is not None and labels is not None:
+        kinds["labels"] = {
+            SINGLE: Value("int64"),
+            MULTI: List(Value("float32")),
+            REGRESSION: Value("float32"),
+        }[labels.kind]
+        values["labels"] = split.targets
+    return Dataset.from_dict(values, features=Features(kinds))
+
+
+def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
+    """Drop rows without text, and turn numbers into text.
+
+    A row of two texts counts as without text when one of them is missing (None), or both are empty.
+
+    Args:
+        split: as read; columns other than the text columns are kept as they are.
+        columns: the text columns.
+        keep_all: keep rows without text as empty strings, so that predictions match the file row by row.
+
+    Returns:
+        The split, and a note when something was done.
+
+    Raises:
+        DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.
+    """
+    texts = {column: _strings(split, column) for column in columns}
+    empty = [
+        row
+        for row, values in enumerate(zip(*texts.values(), strict=True))
+        if None in values or not any(value.strip() for value in values)
+    ]
+    if len(empty) > _MAX_MISSING_TEXTS * len(split) and not keep_all:
+        raise DataError(
+            f"{split.name}: {len(empty):,} of {len(split):,} rows have no text in {' and '.join(columns)} "
+            f"({split.places.describe(empty)}). Is that the text column? Choose with --input_column_names."
+        )
+    if keep_all:
+        texts = {column: [value or "" for value in values] for column, values in texts.items()}
+    cleaned = replace(split, columns={**split.columns, **texts})
+    if not empty:
+        return cleaned, []
+    found, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
+    if keep_all:
+        return cleaned, [f"{found} kept as empty ({where})"]
+    without = set(empty)
+    kept = cleaned.take([row for row in range(len(split)) if row not in without])
+    return kept, [f"{found} left out ({where})"]
+
+
+def _strings(split: RawSplit, column: str) -> list[str | None]:
+    values = split.columns[column]
+    types = set(map(type, values))
+    if types == {str}:
+        return list(values)
+    if not types <= {str, int, float, bool, type(None)}:
+        wrong = [row for row, value in enumerate(values) if not isinstance(value, str | int | float | None)]
+        raise DataError(
+            f"{split.name}: column {column!r} holds {type(values[wrong[0]]).__name__} values, not text "
+            f"({split.places.describe(wrong)}). Choose the text column with --input_column_names."
+        )
+    return [_string(value) for value in values]
+
+
+def _string(value: Any) -> str | None:
+    # NaN is what pandas leaves where a text is missing.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value)

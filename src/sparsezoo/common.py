@@ -1,0 +1,46 @@
+"""What all of the zoo shares: its error, its folder on this machine, and checksums of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from resparse.errors import UserError
+
+
+class ZooError(UserError):
+    """A stub that cannot be read, or something in the zoo that cannot be had."""
+
+
+def home() -> Path:
+    """The zoo's folder: `SPARSEZOO_HOME`, else `SPARSEZOO_MODELS_PATH`, else `~/.cache/resparse/zoo`.
+
+    A model put at `home() / STUB_NAME` is what that stub then names. What the zoo makes or notes by itself
+    lies under `home() / ".cache"` and may be deleted at any time.
+    """
+    for variable in ("SPARSEZOO_HOME", "SPARSEZOO_MODELS_PATH"):
+        if value := os.environ.get(variable):
+            return Path(value).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "resparse" / "zoo"
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder under the zoo's own cache; not created."""
+    return home().joinpath(".cache", *parts)
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def git_blob_of(file: Path) -> str:
+    """The id that git gives to a file's bytes (SHA-1 over a header and the bytes), in hexadecimal."""
+    digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
