@@ -1,101 +1,70 @@
-"""What may stand in the body of a request, and the one clear sentence for everything else."""
+"""Request bodies: their JSON schemas, and one clear sentence for whatever is wrong with one."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from deepsparse import tasks
 from deepsparse.errors import InputError
-from deepsparse.inputs import Row, parse_rows
+from deepsparse.tasks.base import Row, Task
 from resparse.errors import did_you_mean
 
-INFER_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["sequences"],
-    "additionalProperties": False,
-    "properties": {
-        "sequences": {
-            "description": "A text, a list of texts, or a list of [text, text] pairs.",
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [
-                            {"type": "string"},
-                            {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
-                        ]
-                    },
-                },
-            ],
-        },
-        "top_k": {"type": "integer", "minimum": 1, "description": "Labels for each text, best first."},
-    },
-    "example": {"sequences": ["What a day!", "Not again."]},
-}
 _SECONDS = {"type": "number", "minimum": 0.1, "maximum": 10}
-BENCHMARK_SCHEMA: dict[str, Any] = {
-    **INFER_SCHEMA,
-    "properties": {"sequences": INFER_SCHEMA["properties"]["sequences"], "seconds": _SECONDS},
-    "example": {"sequences": ["What a day!"], "seconds": 1},
-}
 
 
 class NotJsonError(InputError):
     """A body that is no JSON."""
 
 
-@dataclass(frozen=True)
-class InferRequest:
-    """Texts to classify; `top_k` is None where the endpoint's own is meant."""
-
-    rows: list[Row]
-    top_k: int | None
+def infer_schema() -> dict[str, Any]:
+    """The body of a request for inference, of any task."""
+    return _any_of([dict(tasks.find(name).request) for name in tasks.names()])
 
 
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """Texts to classify again and again for some seconds."""
-
-    rows: list[Row]
-    seconds: float
+def benchmark_schema() -> dict[str, Any]:
+    """The body of a request to measure, of any task: the inputs, without options."""
+    return _any_of([_benchmark(tasks.find(name)) for name in tasks.names()])
 
 
-def parse_infer(body: bytes) -> InferRequest:
-    """Read the body of a request to classify.
+def parse_infer(body: bytes, task: type[Task[Any, Any]] | Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and options of a request for inference.
 
     Raises:
-        InputError: no JSON, unknown fields, no texts; says what and where.
+        InputError: no JSON, unknown fields, no inputs; says what and where.
     """
-    content = _object(body, INFER_SCHEMA)
-    top_k = content.get("top_k")
-    if top_k is not None and (type(top_k) is not int or top_k < 1):
-        raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
-    return InferRequest(parse_rows(content["sequences"]), top_k)
+    fields = _fields(body, task.example, task.request["properties"])
+    options = task.options(fields)
+    return task.parse(fields), options
 
 
-def parse_benchmark(body: bytes) -> BenchmarkRequest:
-    """Read the body of a request to measure.
+def parse_benchmark(body: bytes, task: type[Task[Any, Any]] | Task[Any, Any]) -> tuple[list[Row], float]:
+    """Rows of a request to measure, and for how many seconds they are run again and again.
 
     Raises:
         InputError: as `parse_infer`.
     """
-    content = _object(body, BENCHMARK_SCHEMA)
-    seconds = content.get("seconds", 1)
+    inputs = task.request["required"]
+    fields = _fields(body, task.example, [*inputs, "seconds"])
+    seconds = fields.pop("seconds", 1)
     if type(seconds) not in (int, float) or not _SECONDS["minimum"] <= seconds <= _SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
-    rows = parse_rows(content["sequences"])
+    rows = task.parse(fields)
     if not rows:
-        raise InputError("sequences is empty: there is nothing to measure.")
-    return BenchmarkRequest(rows, float(seconds))
+        raise InputError(f"{' and '.join(inputs)} is empty: there is nothing to measure.")
+    return rows, float(seconds)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, example: Mapping[str, Any]) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        example: of one, for the error where it is something else.
+
     Raises:
-        NotJsonError: it is none; with the place.
+        NotJsonError: it is no JSON; with the place.
+        InputError: it is no object.
     """
     try:
         content = json.loads(body.decode("utf-8"))
@@ -113,16 +82,26 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise NotJsonError("The body is nested too deeply.") from error
     if not isinstance(content, dict):
-        raise InputError('The body has to be an object such as {"sequences": ["What a day!"]}.')
+        raise InputError(f"The body has to be an object such as {json.dumps(example)}.")
     return content
 
 
-def _object(body: bytes, schema: dict[str, Any]) -> dict[str, Any]:
-    content = parse_object(body)
-    known = list(schema["properties"])
-    for name in content:
+def _fields(body: bytes, example: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    fields = parse_object(body, example)
+    for name in fields:
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
-    if "sequences" not in content:
-        raise InputError('The field "sequences" is missing: a text, or a list of texts.')
-    return content
+    return fields
+
+
+def _benchmark(task: type[Task[Any, Any]]) -> dict[str, Any]:
+    inputs = {name: task.request["properties"][name] for name in task.request["required"]}
+    return {
+        **task.request,
+        "properties": {**inputs, "seconds": _SECONDS},
+        "example": {**task.example, "seconds": 1},
+    }
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}

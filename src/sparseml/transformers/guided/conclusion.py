@@ -84,7 +84,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
 
 def _scored(data: TextData) -> tuple[list[Row], np.ndarray, str]:
     """The rows that the summary is about: those of the test split where they have labels, else the validation's."""
-    from deepsparse.inputs import has_text
+    from deepsparse.tasks.text_inputs import has_text
 
     test = data.test if data.test is not None and "labels" in data.test.column_names else None
     split = test if test is not None else data.validation
@@ -102,7 +102,7 @@ def _asked(
     """What the exported model answers, and how fast."""
     from deepsparse import Pipeline
     from deepsparse.hardware import cpu_model
-    from deepsparse.measure import measure
+    from deepsparse.workload import measure
 
     with waiting("loading the exported model"):
         pipeline = Pipeline.create("text_classification", folder, sequence_length=length)
