@@ -157,10 +157,12 @@ def _in_order(parts: Sequence[Any], order: Sequence[int]) -> Any:
         parts: of each batch, an array or a list of arrays.
         order: the position of each sequence among all.
     """
+    if len(order) == 1:
+        return parts[0]
     if isinstance(parts[0], list):
         by_position = dict(zip(order, chain.from_iterable(parts), strict=True))
         return [by_position[position] for position in range(len(order))]
-    merged = np.concatenate(parts)
+    merged = parts[0] if len(parts) == 1 else np.concatenate(parts)
     ordered = np.empty_like(merged)
     ordered[order] = merged
     return ordered

@@ -17,12 +17,12 @@ from starlette.exceptions import HTTPException
 
 from deepsparse import tasks
 from deepsparse.errors import DeepsparseError
-from deepsparse.server import metrics
 from deepsparse.server.config import parse_config
-from deepsparse.server.endpoints import ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
-from deepsparse.server.middleware import BodyLimit, FastInferRoute
+from deepsparse.server.endpoints import METRICS_TYPE, ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
 from deepsparse.server.queue import ClosingError, QueueFullError, TooManyError
 from deepsparse.server.requests import (
+    BodyLimit,
+    FastInferRoute,
     NotJsonError,
     benchmark_schema,
     infer_schema,
@@ -182,7 +182,7 @@ def _add_information(app: FastAPI, server: Server) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:
-        return Response(server.endpoints.metrics.text(), media_type=metrics.CONTENT_TYPE)
+        return Response(server.endpoints.metrics.text(), media_type=METRICS_TYPE)
 
 
 def _add_models(app: FastAPI, server: Server) -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
 from deepsparse.errors import DeepsparseError
 from deepsparse.pipeline import Pipeline
 from deepsparse.server.config import EndpointConfig, ServerConfig, load_config
-from deepsparse.server.metrics import Metrics
 from deepsparse.server.queue import MicroBatcher
 from deepsparse.tasks.base import Outputs, Row
 from resparse.console import say, warn
 from resparse.errors import UserError, did_you_mean
 
+METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 _CHANGES_EVERY_S = 1.0
 # An answer this young shows that the model answers; older ones do not count.
 _FRESH_S = 5.0
@@ -26,6 +32,51 @@ _PATIENCE_S = 5.0
 
 class UnknownEndpointError(DeepsparseError):
     """There is no endpoint of that name."""
+
+
+class Metrics:
+    """What Prometheus may ask for: counts of one server, by endpoint."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
+        )
+        self.texts = Counter("deepsparse_texts", "Texts classified", ["endpoint"], registry=self._registry)
+        self.seconds = Histogram(
+            "deepsparse_request_seconds",
+            "From a request read to its answer made",
+            ["endpoint"],
+            buckets=_SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        self.batches = Histogram(
+            "deepsparse_batch_texts",
+            "Texts computed together",
+            ["endpoint"],
+            buckets=_ROWS_BUCKETS,
+            registry=self._registry,
+        )
+        self._waiting = Gauge(
+            "deepsparse_waiting_texts", "Texts that wait", ["endpoint"], registry=self._registry
+        )
+        self._served = Gauge(
+            "deepsparse_endpoint", "Endpoints served", ["endpoint", "engine"], registry=self._registry
+        )
+
+    def add_endpoint(self, name: str, engine: str, waiting: Callable[[], float]) -> None:
+        """Begin to count for an endpoint."""
+        self._served.labels(name, engine).set(1)
+        self._waiting.labels(name).set_function(waiting)
+
+    def remove_endpoint(self, name: str, engine: str) -> None:
+        """Forget what is true of a running endpoint only; its counts stay."""
+        self._served.remove(name, engine)
+        self._waiting.remove(name)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)
 
 
 class Endpoint:

@@ -43,7 +43,7 @@ class TaskOutput:
     dict = model_dump
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outputs:
     """A model's outputs for some rows, in the order of the rows.
 
