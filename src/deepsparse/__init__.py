@@ -9,7 +9,7 @@ classify(["What a day!", "Not again."]).labels
 from __future__ import annotations
 
 from resparse import __version__
-from resparse.distribution import refuse_foreign
+from resparse.errors import refuse_foreign
 
 refuse_foreign("deepsparse")
 

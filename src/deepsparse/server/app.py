@@ -15,7 +15,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from deepsparse import tasks
 from deepsparse.errors import DeepsparseError
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import METRICS_TYPE, ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
@@ -74,7 +73,7 @@ class Server:
         await self.endpoints.close()
 
     async def infer(self, name: str, request: Request) -> Response:
-        """Answer the inputs of a request."""
+        """Classify the texts of a request."""
         started = time.perf_counter()
         status = 500
         counts = self.endpoints.metrics
@@ -92,7 +91,7 @@ class Server:
             counts.seconds.labels(name).observe(time.perf_counter() - started)
 
     async def benchmark(self, name: str, request: Request) -> Response:
-        """Answer the same inputs again and again for a while, and say how long it took."""
+        """Classify the same texts again and again for a while, and say how long it took."""
         endpoint = self.endpoints[name]
         rows, seconds = parse_benchmark(await request.body(), endpoint.pipeline.handler)
         end = time.perf_counter() + seconds
@@ -119,8 +118,7 @@ class Server:
     async def add_endpoint(self, request: Request) -> Response:
         """Load and serve a model."""
         self._may_change()
-        example = {"task": tasks.DEFAULT, "model": "deployment/"}
-        content = parse_object(await request.body(), example)
+        content = parse_object(await request.body())
         (config,) = parse_config({"endpoints": [content]}, "endpoint").endpoints
         endpoint = await asyncio.to_thread(self.endpoints.load, config)
         await self.endpoints.add(endpoint)
@@ -129,7 +127,7 @@ class Server:
     async def remove_endpoint(self, request: Request) -> Response:
         """Serve a model no more."""
         self._may_change()
-        name = str(parse_object(await request.body(), {"name": "mine"}).get("name"))
+        name = str(parse_object(await request.body()).get("name"))
         await self.endpoints.remove(name)
         return _json({"removed": name})
 

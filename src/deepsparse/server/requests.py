@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -17,11 +17,11 @@ from deepsparse.errors import InputError
 from deepsparse.tasks.base import Row, Task
 from resparse.errors import UserError, did_you_mean
 
-_BEFORE: Final = "/v2/models/"
-_AFTER: Final = "/infer"
-
 Infer = Callable[[str, Request], Awaitable[Response]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
+
+_BEFORE: Final = "/v2/models/"
+_AFTER: Final = "/infer"
 _SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
 
 
@@ -107,25 +107,25 @@ def benchmark_schema() -> dict[str, Any]:
     return _any_of([_benchmark(tasks.find(name)) for name in tasks.names()])
 
 
-def parse_infer(body: bytes, task: type[Task[Any, Any]] | Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
+def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
     """Rows and options of a request for inference.
 
     Raises:
         InputError: no JSON, unknown fields, no inputs; says what and where.
     """
-    fields = _fields(body, task.example, task.request["properties"])
+    fields = _fields(body, task, task.request["properties"])
     options = task.options(fields)
     return task.parse(fields), options
 
 
-def parse_benchmark(body: bytes, task: type[Task[Any, Any]] | Task[Any, Any]) -> tuple[list[Row], float]:
+def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float]:
     """Rows of a request to measure, and for how many seconds they are run again and again.
 
     Raises:
         InputError: as `parse_infer`.
     """
     inputs = task.request["required"]
-    fields = _fields(body, task.example, [*inputs, "seconds"])
+    fields = _fields(body, task, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
     if type(seconds) not in (int, float) or not _SECONDS["minimum"] <= seconds <= _SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
@@ -135,11 +135,12 @@ def parse_benchmark(body: bytes, task: type[Task[Any, Any]] | Task[Any, Any]) ->
     return rows, float(seconds)
 
 
-def parse_object(body: bytes, example: Mapping[str, Any]) -> dict[str, Any]:
+def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
-        example: of one, for the error where it is something else.
+        body: of a request.
+        task: whose example is shown where it is something else; by default text classification.
 
     Raises:
         NotJsonError: it is no JSON; with the place.
@@ -161,12 +162,13 @@ def parse_object(body: bytes, example: Mapping[str, Any]) -> dict[str, Any]:
     except RecursionError as error:
         raise NotJsonError("The body is nested too deeply.") from error
     if not isinstance(content, dict):
+        example = (task or tasks.find(tasks.DEFAULT)).example
         raise InputError(f"The body has to be an object such as {json.dumps(example)}.")
     return content
 
 
-def _fields(body: bytes, example: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    fields = parse_object(body, example)
+def _fields(body: bytes, task: Task[Any, Any], known: Collection[str]) -> dict[str, Any]:
+    fields = parse_object(body, task)
     for name in fields:
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")

@@ -12,12 +12,11 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from resparse.console import output, say
+from resparse.console import output, say, width
 from resparse.files import write_json, write_text
 from resparse.progress import track, waiting
 from sparseml.data import TextData
 from sparseml.data.labels import Labels
-from sparseml.layout import width
 from sparseml.transformers.arguments import Arguments
 from sparseml.transformers.guided import folder as folders
 from sparseml.transformers.guided import summary, summary_text

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from sparseml.layout import entry
+from resparse.console import entry
 from sparseml.transformers.options.table import Option
 
 
