@@ -21,6 +21,7 @@ import sparsezoo.cli
 from deepsparse import Engine
 from deepsparse.server.app import Server, create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
+from deepsparse.tasks.text_classification import TextClassification
 from sparseml.modifiers import MODIFIERS
 from sparseml.options import renamed
 from sparseml.options.table import BARE
@@ -122,7 +123,7 @@ def pipeline(name: str) -> tuple[str, str]:
         return WITHOUT_EFFECT, ""
     taken = {
         *inspect.signature(deepsparse.pipeline.Pipeline.create).parameters,
-        *inspect.signature(deepsparse.pipeline.TextClassificationPipeline).parameters,
+        *deepsparse.pipeline.settings_of(TextClassification),
     }
     return (SAME if name in taken else GONE), ""
 

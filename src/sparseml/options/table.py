@@ -16,8 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
+from resparse.console import entry
 from resparse.errors import UserError, did_you_mean, nearest
-from sparseml.layout import entry
 
 TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
 FALSE: Final = frozenset({"false", "no", "n", "off", "0"})

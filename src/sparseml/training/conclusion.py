@@ -12,13 +12,12 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from resparse.console import output, say
+from resparse.console import output, say, width
 from resparse.files import write_json, write_text
 from resparse.progress import track, waiting
 from sparseml.guided import folder as folders
 from sparseml.guided import summary, summary_text
 from sparseml.guided.choices import LENGTH
-from sparseml.layout import width
 from sparseml.options.groups import DEFAULT_MODEL
 from sparseml.tasks.base import TaskData, Texts
 from sparseml.training.arguments import Arguments
@@ -82,7 +81,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
 
 def _scored(prepared: Prepared) -> tuple[list[Texts], np.ndarray, str]:
     """The rows that the summary is about: those of the test split where they have labels, else the validation's."""
-    from deepsparse.inputs import has_text
+    from deepsparse.tasks.text_inputs import has_text
 
     data = prepared.data
     test = data.test if data.test is not None and "labels" in data.test.column_names else None
@@ -101,7 +100,7 @@ def _measured(
     """How right the exported model is, and how fast."""
     from deepsparse import Pipeline
     from deepsparse.hardware import cpu_model
-    from deepsparse.measure import measure
+    from deepsparse.workload import measure
 
     with waiting("loading the exported model"):
         pipeline = Pipeline.create(prepared.task.name, folder, sequence_length=length)

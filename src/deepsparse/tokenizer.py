@@ -13,7 +13,6 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from deepsparse.deployment import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, Deployment, read_json
 from deepsparse.errors import EngineError, ModelError
-from deepsparse.inputs import Row
 from resparse.arrays import Array
 from resparse.console import say_once
 
@@ -42,15 +41,34 @@ class Padding:
     left: bool
 
 
+@dataclass(frozen=True)
+class Truncation:
+    """How rows that are too long are cut.
+
+    Attributes:
+        strategy: which text of a pair is cut: "longest_first", "only_first" or "only_second".
+        stride: tokens that neighbouring windows have in common; the rest of a row is in `Encoding.overflowing`.
+        left: whether its beginning is cut off, not its end.
+    """
+
+    strategy: str = "longest_first"
+    stride: int = 0
+    left: bool = False
+
+
 class Tokenizer:
     """A model's tokenizer.
 
     Attributes:
-        max_length: tokens that a row is cut to, special ones included; of a pair, the longer text first.
+        max_length: tokens that a row is cut to, special ones included.
     """
 
     def __init__(
-        self, rust: RustTokenizer, padding: Padding, max_length: int, cut_left: bool = False
+        self,
+        rust: RustTokenizer,
+        padding: Padding,
+        max_length: int,
+        truncation: Truncation,
     ) -> None:
         least = rust.num_special_tokens_to_add(is_pair=True) + 1
         if max_length < least:
@@ -62,12 +80,29 @@ class Tokenizer:
         self._rust = rust
         rust.no_padding()
         rust.enable_truncation(
-            max_length, strategy="longest_first", direction="left" if cut_left else "right"
+            max_length,
+            stride=truncation.stride,
+            strategy=truncation.strategy,
+            direction="left" if truncation.left else "right",
         )
 
-    def encode(self, rows: Sequence[Row]) -> list[Encoding]:
-        """Cut rows into tokens; safe to call from several threads."""
-        return self._rust.encode_batch_fast(list(rows))
+    @property
+    def pads_left(self) -> bool:
+        """Whether padding goes before the text."""
+        return self._padding.left
+
+    def encode(
+        self, rows: Sequence[Any], offsets: bool = False, is_pretokenized: bool = False
+    ) -> list[Encoding]:
+        """Tokenize and truncate rows; safe to call from several threads.
+
+        Args:
+            rows: texts and pairs of texts; where they are split into words, lists of words and pairs of them.
+            offsets: note each token's place in the text, which takes longer.
+            is_pretokenized: whether rows are split into words.
+        """
+        encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
+        return encode(list(rows), is_pretokenized)
 
     def arrays(self, encodings: Sequence[Encoding], length: int, names: Sequence[str]) -> dict[str, Array]:
         """A batch's inputs by name, padded.
@@ -100,11 +135,14 @@ class Tokenizer:
         return made
 
 
-def load_tokenizer(deployment: Deployment, sequence_length: int | None) -> Tokenizer:
+def load_tokenizer(
+    deployment: Deployment, sequence_length: int | None, strategy: str = "longest_first", stride: int = 0
+) -> Tokenizer:
     """The tokenizer of a deployment folder.
 
     Args:
         sequence_length: tokens that a row is cut to; None for as many as the model takes.
+        strategy, stride: see `Truncation`.
 
     Raises:
         ModelError: there is none, or it is damaged.
@@ -129,7 +167,7 @@ def load_tokenizer(deployment: Deployment, sequence_length: int | None) -> Token
         rust,
         _padding(rust, settings, deployment.config),
         min(lengths, default=512),
-        cut_left=settings.get("truncation_side") == "left",
+        Truncation(strategy, stride, left=settings.get("truncation_side") == "left"),
     )
 
 

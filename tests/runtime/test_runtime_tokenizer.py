@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepsparse.deployment import Deployment
-from deepsparse.tokenization import Tokenizer, load_tokenizer
+from deepsparse.tokenizer import Tokenizer, load_tokenizer
 from support.deployment import MAX_LENGTH, WORDS, deployment
 
 TEXTS = st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join))
