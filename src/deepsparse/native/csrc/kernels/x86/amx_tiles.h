@@ -1,8 +1,8 @@
 // The tile registers of AMX: eight matrices of up to 16 rows of 64 bytes, and their product of uint8 with int8.
 //
-// Written as assembly, since the intrinsics of GCC (to 12 at least) hide from the compiler that they read and write
-// memory, and take no constants of templates for registers. The tests compile with RESPARSE_EMULATE_TILES, and get a
-// model of the registers in C++ that runs on processors without AMX.
+// Inline assembly, since GCC's intrinsics (up to 12 at least) do not tell the compiler that they read and write memory,
+// and accept no template parameters as registers. With RESPARSE_EMULATE_TILES, tests get an emulation in C++ that runs
+// on processors without AMX.
 
 #pragma once
 
@@ -19,7 +19,7 @@ struct alignas(64) TileShapes {
   uint16_t row_bytes[16] = {};
   uint8_t rows[16] = {};
 };
-static_assert(sizeof(TileShapes) == 64, "as the processor reads it");
+static_assert(sizeof(TileShapes) == 64, "the layout that the processor reads");
 
 }  // namespace resparse
 
@@ -32,7 +32,7 @@ static_assert(sizeof(TileShapes) == 64, "as the processor reads it");
 namespace resparse {
 namespace tiles {
 
-// Sets the shapes of all tiles, which become zero.
+// Sets the shapes of all tiles and zeroes them.
 RESPARSE_TILES void configure(const TileShapes& shapes) { asm volatile("ldtilecfg %0" ::"m"(shapes)); }
 
 RESPARSE_TILES void release() { asm volatile("tilerelease"); }

@@ -1,17 +1,28 @@
-// Memory for vectors: aligned, zeroed, readable a little past its end.
+// What all parts of the engine use: its exception, alignment, and aligned memory.
 
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
-
-#include "pack.h"
+#include <stdexcept>
 
 namespace resparse {
 
+// Thrown for bad arguments and damaged models; the C interface turns it into a return value and a message.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+constexpr size_t kAlignment = 64;  // bytes; of every array in a packed model, and of every Buffer
+
+constexpr size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+constexpr uint32_t divide_up(uint32_t value, uint32_t by) { return (value + by - 1) / by; }
+
+// Aligned, zeroed memory, readable one vector past its end.
 template <typename T>
 class Buffer {
  public:

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from deepsparse.errors import ModelError
-from deepsparse.native import wire
-from deepsparse.native.onnx_file import Graph, read
-from deepsparse.native.tensors import Reader
+from deepsparse.native.onnx_graph import Graph, read
+from deepsparse.native.onnx_tensors import TensorReader, as_bytes, fields, signed, varints
 from support.deployment import model, weights
 
 onnx = pytest.importorskip("onnx")
@@ -33,7 +32,7 @@ def tensors() -> st.SearchStrategy[np.ndarray]:
 
 
 def parsed(message: Any) -> tuple[str, np.ndarray | None]:
-    return Reader(Path()).tensor(memoryview(message.SerializeToString()))
+    return TensorReader(Path()).tensor(memoryview(message.SerializeToString()))
 
 
 @settings(deadline=None)
@@ -65,16 +64,16 @@ def test_bfloat16_becomes_float32_and_text_is_left_out():
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_varints(numbers: list[int]):
     message = TensorProto(int64_data=numbers).SerializeToString()
-    packed = [wire.view(value) for _, _, value in wire.fields(memoryview(message))]
-    found = wire.varints(packed[0]) if packed else np.empty(0, np.uint64)
-    assert [wire.signed(int(number)) for number in found] == numbers
+    packed = [as_bytes(value) for _, _, value in fields(memoryview(message))]
+    found = varints(packed[0]) if packed else np.empty(0, np.uint64)
+    assert [signed(int(number)) for number in found] == numbers
 
 
 def same(graph: Graph, reference: Any) -> None:
     for tensor in reference.graph.initializer:
         np.testing.assert_array_equal(graph.constants[tensor.name], numpy_helper.to_array(tensor))
     assert [port.name for port in graph.inputs] == [port.name for port in reference.graph.input]
-    assert [(node.kind, node.inputs, node.outputs) for node in graph.nodes] == [
+    assert [(node.op_type, node.inputs, node.outputs) for node in graph.nodes] == [
         (node.op_type, list(node.input), list(node.output)) for node in reference.graph.node
     ]
     for node, wanted in zip(graph.nodes, reference.graph.node, strict=True):
@@ -89,7 +88,7 @@ def test_a_whole_file(tmp_path: Path):
     graph = read(tmp_path / "model.onnx")
     same(graph, reference)
     assert graph.opset == 17
-    assert [(port.kind, port.shape) for port in graph.inputs] == [(TensorProto.INT64, (1, None))] * 3
+    assert [(port.elem_type, port.shape) for port in graph.inputs] == [(TensorProto.INT64, (1, None))] * 3
     assert graph.outputs[0].shape == (1, 3)
 
 
@@ -103,7 +102,7 @@ def test_constants_and_attributes(tmp_path: Path):
     graph = read(tmp_path / "model.onnx")
     assert graph.constants["c"].tolist() == [0, 1, 2]
     (node,) = graph.nodes
-    assert node.kind == "mine.Own"
+    assert node.op_type == "mine.Own"
     assert node.attributes == {"f": 1.5, "i": -2, "s": "x", "fs": [1.0, 2.0], "ints": [-1, 5]}
 
 
@@ -155,7 +154,7 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path):
 
 
 def test_damaged_bytes_never_crash(tmp_path: Path):
-    from deepsparse.native.architecture import recognize
+    from deepsparse.native.recognition import recognize
 
     path = tmp_path / "model.onnx"
     whole = model(weights()).SerializeToString()

@@ -1,4 +1,4 @@
-#include "gelu.h"
+#include "kernels/gelu_table.h"
 
 #include <cmath>
 
@@ -9,7 +9,7 @@ constexpr uint32_t kNodes = GeluTable::kDegree + 1;
 
 double half_of_gelu(double a) { return 0.5 * a * std::erf(a * std::sqrt(0.5)); }
 
-// Coefficients of the polynomial through Chebyshev's nodes around `middle`, by Newton's divided differences.
+// Coefficients of the polynomial through the Chebyshev nodes around `middle`, by Newton's divided differences.
 void fit(double middle, double (&coefficients)[kNodes]) {
   double nodes[kNodes], differences[kNodes];
   for (uint32_t i = 0; i < kNodes; ++i) {

@@ -1,24 +1,21 @@
-#include "pool.h"
+#include "thread_pool.h"
 
 #include <condition_variable>
 #include <thread>
-
-#include "isa.h"
-
 namespace resparse {
 namespace {
 
-// Waiting threads look again this many times before they offer the processor to others, some microseconds.
-constexpr int kLooks = 2000;
+// Number of polls, some microseconds, before a waiting thread yields its core.
+constexpr int kPolls = 2000;
 
 template <typename Condition>
 void wait_until(const Condition& condition) {
-  for (int looks = 0; !condition(); ++looks) {
-    if (looks >= kLooks) {
+  for (int polls = 0; !condition(); ++polls) {
+    if (polls >= kPolls) {
       std::this_thread::yield();
       continue;
     }
-#ifdef RESPARSE_X86
+#ifdef __x86_64__
     __builtin_ia32_pause();
 #endif
   }
@@ -26,24 +23,24 @@ void wait_until(const Condition& condition) {
 
 uint32_t step_of(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
 uint32_t members_of(uint64_t state) { return static_cast<uint32_t>(state >> 16 & 0xffff); }
-uint32_t through_of(uint64_t state) { return static_cast<uint32_t>(state & 0xffff); }
+uint32_t finished_of(uint64_t state) { return static_cast<uint32_t>(state & 0xffff); }
 
 }  // namespace
 
-// Whether the thread takes part from this step on; not if the step is over, or all but over.
+// Whether the thread becomes a member with this step; not if all members have finished it.
 bool Team::join(uint32_t step) {
-  // Having passed by a step that was all but over, the thread may be ahead of the others for a moment.
+  // A thread that has skipped a step just before its end may be ahead of the others for a moment.
   wait_until([&] { return step_of(state_.load(std::memory_order_acquire)) >= step; });
   uint64_t state = state_.load(std::memory_order_acquire);
-  while (step_of(state) == step && through_of(state) < members_of(state))
+  while (step_of(state) == step && finished_of(state) < members_of(state))
     if (state_.compare_exchange_weak(state, state + (1 << 16), std::memory_order_acq_rel)) return true;
   return false;
 }
 
-void Team::meet(uint32_t step) {
+void Team::wait(uint32_t step) {
   const uint64_t state = state_.fetch_add(1, std::memory_order_acq_rel) + 1;
-  if (through_of(state) == members_of(state)) {
-    // Nobody takes pieces now, and nobody can join until the next step is proclaimed.
+  if (finished_of(state) == members_of(state)) {
+    // No thread takes tasks now, and none can join before the next step is published.
     for (Range& range : ranges_) range.next.store(0, std::memory_order_relaxed);
     state_.store(uint64_t{step + 1} << 32 | uint64_t{members_of(state)} << 16, std::memory_order_release);
     return;
@@ -56,7 +53,7 @@ struct Pool::Worker {
   std::mutex mutex;
   std::condition_variable wake;
   std::function<void()> job;
-  const Team* team = nullptr;  // that the job is for
+  const Team* team = nullptr;  // the job's
   bool stopping = false;
   std::thread thread{[this] { work(); }};
 
@@ -69,7 +66,7 @@ struct Pool::Worker {
     wake.notify_one();
   }
 
-  // Take a team's job back; false where it has begun. The job may be another team's by now.
+  // Cancels a team's job; false where it has begun. The current job may already be another team's.
   bool revoke(const Team* whose) {
     const std::lock_guard<std::mutex> lock(mutex);
     if (!job || team != whose) return false;
@@ -111,7 +108,7 @@ Pool& Pool::instance() {
   return pool;
 }
 
-// Workers for a run that may have so many threads; the run's own thread is counted as busy with them.
+// Workers for a run of up to `threads` threads; counts them and the caller as busy.
 std::vector<Pool::Worker*> Pool::take(uint32_t threads) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const uint32_t count = threads > busy_ + 1 ? threads - busy_ - 1 : 0;
@@ -134,23 +131,23 @@ void Pool::give_back(Worker* worker) {
 void Pool::run(uint32_t threads, const Body& body) {
   const std::vector<Worker*> taken = take(threads);
   Team team(static_cast<uint32_t>(taken.size()) + 1);
-  std::atomic<uint32_t> at_work{static_cast<uint32_t>(taken.size())};
+  std::atomic<uint32_t> running{static_cast<uint32_t>(taken.size())};
   for (uint32_t i = 0; i < taken.size(); ++i)
-    taken[i]->give(&team, [this, worker = taken[i], i, &team, &body, &at_work] {
+    taken[i]->give(&team, [this, worker = taken[i], i, &team, &body, &running] {
       Team::Member member(team, i + 1);
       body(member, i + 1);
       give_back(worker);
-      // The last touch of what lives in the caller's frame.
-      at_work.fetch_sub(1, std::memory_order_release);
+      // The last access to the caller's stack frame.
+      running.fetch_sub(1, std::memory_order_release);
     });
   Team::Member first(team, 0);
   body(first, 0);
   for (Worker* const worker : taken)
     if (worker->revoke(&team)) {
       give_back(worker);
-      at_work.fetch_sub(1, std::memory_order_relaxed);
+      running.fetch_sub(1, std::memory_order_relaxed);
     }
-  wait_until([&] { return at_work.load(std::memory_order_acquire) == 0; });
+  wait_until([&] { return running.load(std::memory_order_acquire) == 0; });
   const std::lock_guard<std::mutex> lock(mutex_);
   --busy_;
 }

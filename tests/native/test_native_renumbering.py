@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from deepsparse.native import library
-from deepsparse.native.architecture import recognize
-from deepsparse.native.checks import check, linears
-from deepsparse.native.encoder import Encoder, Linear
-from deepsparse.native.library import Form, Isa
-from deepsparse.native.onnx_file import read
-from deepsparse.native.order import ordered
+from deepsparse.native.encoder import Encoder, Linear, check, linears
+from deepsparse.native.library import InstructionSet, WeightFormat
+from deepsparse.native.onnx_graph import read
 from deepsparse.native.packing import build
+from deepsparse.native.recognition import recognize
+from deepsparse.native.renumbering import renumber
 
 pytestmark = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
 
@@ -40,7 +39,7 @@ def uneven_encoder(path: Path) -> Encoder:
     )
 
 
-def answers(encoder: Encoder, isa: Isa) -> np.ndarray:
+def answers(encoder: Encoder, isa: InstructionSet) -> np.ndarray:
     chance = np.random.default_rng(0)
     lengths = [1, 2, 7, 16, 33]
     starts = np.cumsum([0, *lengths], dtype=np.int64)
@@ -53,7 +52,7 @@ def answers(encoder: Encoder, isa: Isa) -> np.ndarray:
 def test_the_answers_stay_the_same(exported: Callable[..., Path], export: tuple[str, ...]):
     """The last one's projection and head are in float."""
     encoder = uneven_encoder(exported(*export))
-    other = ordered(encoder)
+    other = renumber(encoder)
     check(other)
     assert not np.array_equal(other.layers[0].query.weights, encoder.layers[0].query.weights)
     for isa in library.isas():
@@ -63,7 +62,7 @@ def test_the_answers_stay_the_same(exported: Callable[..., Path], export: tuple[
 def test_it_takes_less_room(exported: Callable[[str], Path]):
     def size(encoder: Encoder) -> int:
         matrices = [np.ascontiguousarray(linear.weights) for linear in linears(encoder)]
-        return sum(library.packed_size(Form.SLOTS64, weights) for weights in matrices)
+        return sum(library.packed_size(WeightFormat.SLOTS64, weights) for weights in matrices)
 
     encoder = uneven_encoder(exported("bert"))
-    assert size(ordered(encoder)) < size(encoder)
+    assert size(renumber(encoder)) < size(encoder)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.architecture import recognize
 from deepsparse.native.encoder import Activation, Encoder, Positions
-from deepsparse.native.onnx_file import read
+from deepsparse.native.onnx_graph import read
+from deepsparse.native.recognition import recognize
 from support import exports
 
 torch = pytest.importorskip("torch")
@@ -161,11 +161,11 @@ def test_attention_in_float(tmp_path: Path):
 def test_an_export_that_was_changed(exported: Callable[[str], Path], kind: str):
     graph = read(exported("bert"))
     for node in graph.nodes:
-        if node.kind == kind:
-            node.kind = "Neg"
+        if node.op_type == kind:
+            node.op_type = "Neg"
             with pytest.raises(UnsupportedError):
                 recognize(graph)
-            node.kind = kind
+            node.op_type = kind
     recognize(graph)
 
 
@@ -179,7 +179,7 @@ def test_graphs_that_depend_on_themselves_end(exported: Callable[[str], Path]):
     for node in graph.nodes:
         for index, name in enumerate(node.inputs):
             node.inputs[index] = node.outputs[0]
-            refused = suppress if node.kind in UNREAD else pytest.raises
+            refused = suppress if node.op_type in UNREAD else pytest.raises
             with refused(UnsupportedError):
                 recognize(graph)
             node.inputs[index] = name
@@ -189,7 +189,7 @@ def test_graphs_that_depend_on_themselves_end(exported: Callable[[str], Path]):
 def test_nodes_without_inputs(exported: Callable[[str], Path]):
     graph = read(exported("bert"))
     for node in graph.nodes:
-        if node.kind not in UNREAD:
+        if node.op_type not in UNREAD:
             inputs, node.inputs = node.inputs, []
             with pytest.raises(UnsupportedError):
                 recognize(graph)

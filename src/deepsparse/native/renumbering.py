@@ -1,33 +1,32 @@
-"""An encoder with its units in another order: the same function, but rows with as many non-zeros stand together.
+"""Renumbers the units of an encoder, so that rows with similar numbers of non-zeros are packed in one panel.
 
-The kernels take sixteen rows at a time, for as long as the fullest of them needs. In pruned models some units keep
-many weights and others next to none; and a hidden unit that has few in one layer mostly has few in all. What makes a
-unit and what takes it are renumbered alike, here, so that nothing is left to do when the model runs.
+The kernels process a panel of sixteen rows at a time, for as long as its fullest row needs. In pruned models some units
+keep many weights and others almost none, and a hidden unit that has few in one layer has few in most. The linear layers
+that compute a unit and those that read it are permuted alike, so the function stays the same and nothing has to be
+permuted at run time.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from deepsparse.native.encoder import Affine, Encoder, Layer, Linear, Norm, Table
+from deepsparse.native.library import PANEL_ROWS
 from resparse.arrays import Array
 
 Kind = TypeVar("Kind", bound=Affine)
 
-_GROUP: Final = 16
-"""Rows that are worked on together."""
 
-
-def ordered(encoder: Encoder) -> Encoder:
-    """Renumber hidden units, intermediate units, and within each head the parts of queries, keys and values."""
+def renumber(encoder: Encoder) -> Encoder:
+    """Renumber hidden units, intermediate units, and the dimensions of queries, keys and values within each head."""
     layers = encoder.layers
-    written = np.sum([_kept(one.attention_output) + _kept(one.output) for one in layers], axis=0)
+    computed = np.sum([_per_row(one.attention_output) + _per_row(one.output) for one in layers], axis=0)
     readers = [one for layer in layers for one in (layer.query, layer.key, layer.value, layer.intermediate)]
-    read = np.sum([_taken(linear) for linear in readers], axis=0)
-    hidden = _in_groups(written, read)
+    read = np.sum([_per_column(linear) for linear in readers], axis=0)
+    hidden = _panels(computed, read)
     first, *others = encoder.head
     return replace(
         _embedded(encoder, hidden),
@@ -49,10 +48,10 @@ def _embedded(encoder: Encoder, hidden: Array) -> Encoder:
 
 
 def _layer(layer: Layer, hidden: Array) -> Layer:
-    # Scores are sums over the parts of a head, in whichever order, if it is one for queries and keys.
-    scored = _within_heads(_kept(layer.query) + _kept(layer.key), layer.heads)
-    mixed = _within_heads(_kept(layer.value), layer.heads)
-    wide = _in_groups(_kept(layer.intermediate), _taken(layer.output))
+    # Scores are sums over the dimensions of a head, so queries and keys need the same order.
+    scored = _within_heads(_per_row(layer.query) + _per_row(layer.key), layer.heads)
+    mixed = _within_heads(_per_row(layer.value), layer.heads)
+    wide = _panels(_per_row(layer.intermediate), _per_column(layer.output))
     return replace(
         layer,
         query=_outputs(_inputs(layer.query, hidden), scored),
@@ -66,35 +65,37 @@ def _layer(layer: Layer, hidden: Array) -> Layer:
     )
 
 
-def _kept(linear: Linear) -> Array:
+def _per_row(linear: Linear) -> Array:
     """Non-zeros of each row."""
-    kept: Array = np.count_nonzero(linear.weights, axis=1)
-    return kept
+    count: Array = np.count_nonzero(linear.weights, axis=1)
+    return count
 
 
-def _taken(linear: Linear) -> Array:
+def _per_column(linear: Linear) -> Array:
     """Non-zeros of each column."""
-    taken: Array = np.count_nonzero(linear.weights, axis=0)
-    return taken
+    count: Array = np.count_nonzero(linear.weights, axis=0)
+    return count
 
 
-def _in_groups(kept: Array, taken: Array) -> Array:
-    """Units in groups that keep as many; and these so that neighbours are taken as often as any others.
+def _panels(per_row: Array, per_column: Array) -> Array:
+    """An order of units: panels of units with similar numbers of non-zeros, full and sparse ones alternating.
 
-    The second is for the matrices whose columns the units are: their non-zeros are packed from the left, best where
-    they come evenly.
+    Args:
+        per_row: non-zeros of the rows that compute the units.
+        per_column: non-zeros of the columns that read them. Matrices are packed from the left, which works best where
+            non-zeros are spread evenly over the columns.
     """
-    order = np.argsort(kept, kind="stable")
-    whole = len(order) // _GROUP * _GROUP
-    groups = order[:whole].reshape(-1, _GROUP)
-    ranks = np.argsort(taken[groups].sum(axis=1), kind="stable")
+    order = np.argsort(per_row, kind="stable")
+    whole = len(order) // PANEL_ROWS * PANEL_ROWS
+    panels = order[:whole].reshape(-1, PANEL_ROWS)
+    ranks = np.argsort(per_column[panels].sum(axis=1), kind="stable")
     few, many = ranks[: (len(ranks) + 1) // 2], ranks[len(ranks) // 2 :][::-1]
     dealt = np.stack([few, many], axis=1).reshape(-1)[: len(ranks)]
-    return np.concatenate([groups[dealt].reshape(-1), order[whole:]])
+    return np.concatenate([panels[dealt].reshape(-1), order[whole:]])
 
 
-def _within_heads(kept: Array, heads: int) -> Array:
-    by_head = kept.reshape(heads, -1)
+def _within_heads(per_row: Array, heads: int) -> Array:
+    by_head = per_row.reshape(heads, -1)
     starts = np.arange(heads)[:, None] * by_head.shape[1]
     order: Array = (np.argsort(by_head, axis=1, kind="stable") + starts).reshape(-1)
     return order
