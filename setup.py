@@ -31,8 +31,8 @@ setup(
     ext_modules=[
         Extension(
             "deepsparse.native._engine",
-            sorted(map(str, SOURCES.glob("*.cpp"))),
-            depends=sorted(str(path) for path in SOURCES.iterdir() if path.suffix != ".cpp"),
+            sorted(map(str, SOURCES.rglob("*.cpp"))),
+            depends=sorted(str(path) for path in SOURCES.rglob("*.*") if path.suffix != ".cpp"),
             language="c++",
             optional=True,
             py_limited_api=True,
