@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 import transformers
 import yaml
+from transformers.integrations import unset_hf_deepspeed_config
 
 from sparseml.guided import choices
 from sparseml.guided.choices import Guided
@@ -141,8 +144,7 @@ def _part(group: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _training(values: dict[str, Any]) -> tuple[TrainingArguments, list[str]]:
     """Transformers checks its own arguments as they are made: what it says is about what the user gave."""
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings(record=True) as warned:
+    with _restored_if_refused(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
             training = TrainingArguments(**values)
@@ -150,6 +152,27 @@ def _training(values: dict[str, Any]) -> tuple[TrainingArguments, list[str]]:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ArgumentError(f"Transformers does not accept these training arguments: {reason}") from error
     return training, [" ".join(str(entry.message).split()) for entry in warned]
+
+
+@contextmanager
+def _restored_if_refused() -> Iterator[None]:
+    """Silence Transformers; if it refuses the arguments, put back what it has changed in the process by then.
+
+    Its DeepSpeed configuration registers itself before it is complete, by a weak reference that every later
+    `from_pretrained` follows. The traceback of the error keeps it alive for as long as someone keeps the error,
+    as an interactive session does.
+    """
+    verbosity, environment = transformers.logging.get_verbosity(), dict(os.environ)
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    except ArgumentError:
+        unset_hf_deepspeed_config()
+        transformers.logging.set_verbosity(verbosity)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        raise
 
 
 def _as_flags(words: list[str], kwargs: Mapping[str, Any]) -> list[str]:
