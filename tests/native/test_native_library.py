@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from deepsparse.errors import EngineError, ModelError
 from deepsparse.native import library, packing
-from deepsparse.native.encoder import Activation
 from deepsparse.native.library import WeightFormat
 from deepsparse.native.packing import fastest
 

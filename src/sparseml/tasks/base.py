@@ -4,7 +4,7 @@ A training asks its task in this order (`sparseml/training`):
 
     data = task.load_data(options, arguments)            # rows by split, columns, labels
     model = task.model_class.from_pretrained(...)        # with task.config_values(data, labels) in its configuration
-    task.initialize_head(model, new, data, labels)       # guided runs only
+    task.initialize_head(model, new, data, labels)       # guided runs; at their end, `assess` and `summarize`
     rows = task.encode(split, data, tokenizer, ...)      # rows to token ids
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
     task.distance(student, teacher, temperature, config) # the distillation loss, while a modifier distils
@@ -17,6 +17,7 @@ An export (`sparseml/export`):
     graph with the outputs task.output_names
     task.decisions(outputs, mask)                        # of both, compared decision by decision
     task.deployment_config(config)                       # config.json of the deployment folder
+    task.evaluate_deployment(pipeline, options)          # deepsparse.transformers.eval_downstream
 
 To add a task: a file with a subclass, and a line in `tasks/__init__.py`; its other half, from the exported model's
 outputs to answers, is a file in `deepsparse/tasks`.
@@ -36,6 +37,8 @@ from sparseml.data import Columns, DataOptions, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from deepsparse.pipeline import Pipeline
 
 Texts = tuple[str, ...]
 """One or two texts, as a tokenizer takes them."""
@@ -93,6 +96,9 @@ class Task(ABC):
     one_output_a_row: ClassVar[bool] = False
     """Whether `logits` are [rows, labels]: then a teacher's are computed once for all rows, not for every batch."""
 
+    guided: ClassVar[bool] = False
+    """Whether a command that names no work is a guided run."""
+
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
 
@@ -127,20 +133,6 @@ class Task(ABC):
     @abstractmethod
     def config_values(self, data: TaskData, labels: Labels | None) -> dict[str, Any]:
         """Changes to the start's configuration, for a model that learns these labels."""
-
-    def initialize_head(
-        self, model: nn.Module, new: Collection[str], data: TaskData, labels: Labels | None
-    ) -> bool:
-        """Set a newly made head to what a guided run begins with, in place; by default it stays random.
-
-        Args:
-            model: with its weights loaded.
-            new: names of the parameters that the checkpoint did not have.
-
-        Returns:
-            Whether there was such a head.
-        """
-        return False
 
     # Training.
 
@@ -185,6 +177,42 @@ class Task(ABC):
             The file.
         """
 
+    # Guided runs; `guided` says whether the task has them.
+
+    def initialize_head(
+        self, model: nn.Module, new: Collection[str], data: TaskData, labels: Labels | None
+    ) -> bool:
+        """Set a newly made head to what a guided run begins with, in place; by default it stays random.
+
+        Args:
+            model: with its weights loaded.
+            new: names of the parameters that the checkpoint did not have.
+
+        Returns:
+            Whether there was such a head.
+        """
+        return False
+
+    def assess(
+        self, pipeline: Pipeline[Any, Any], texts: Sequence[Texts], truth: Array, labels: Labels | None
+    ) -> dict[str, Any]:
+        """What a deployed model gets right and wrong, as facts for `report.json` and `summarize`.
+
+        Args:
+            texts: the rows.
+            truth: their `labels`.
+        """
+        raise NotImplementedError
+
+    def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
+        """The summary at the end of a guided run, a line each.
+
+        Args:
+            facts: of `assess` under "answers", and those of `training/conclusion.py`.
+            width: characters in a line.
+        """
+        raise NotImplementedError
+
     # Export.
 
     def texts(self, data: TaskData, split: Any) -> list[Texts]:
@@ -215,3 +243,11 @@ class Task(ABC):
             "label2id": {name: int(index) for index, name in names.items()},
             "task": self.name,
         }
+
+    @abstractmethod
+    def evaluate_deployment(self, pipeline: Pipeline[Any, Any], options: DataOptions) -> dict[str, float]:
+        """The metrics of a deployed model on labelled data, run as it is deployed.
+
+        Raises:
+            UserError: the data cannot be had, or have labels that the model does not have.
+        """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from resparse.arrays import Array
+from resparse.console import say
 from resparse.files import whole_file
+from resparse.progress import track
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.metrics import decisions, metrics_for, probabilities
-from sparseml.tasks.base import Outputs, Task
+from sparseml.tasks.base import Outputs, Task, Texts
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+
+# Rows that a pipeline is given at once: enough to sort by length.
+_WINDOW = 256
 
 # The initial probability of a label that no training row has.
 _RAREST = 1e-4
@@ -29,6 +36,7 @@ class TextClassification(Task):
 
     name = "text_classification"
     one_output_a_row = True
+    guided = True
     introduction = """\
 Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a sparse,
 quantized classifier with its report comes out."""
@@ -78,6 +86,23 @@ quantized classifier with its report comes out."""
         truth = np.asarray(list(data.train["labels"]))
         return set_bias(model, new, prior_logits(truth, labels.kind, labels.num_labels))
 
+    def assess(
+        self, pipeline: Any, texts: Sequence[Texts], truth: Array, labels: Labels | None
+    ) -> dict[str, Any]:
+        """See `Task` and `guided/summary.py`."""
+        from sparseml.guided.summary import Answers, facts
+
+        assert labels is not None
+        return facts(
+            Answers(texts, truth, deployed_logits(pipeline, texts, "asking the exported model"), labels)
+        )
+
+    def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
+        """See `Task` and `guided/summary_text.py`."""
+        from sparseml.guided.summary_text import lines
+
+        return lines(facts, width)
+
     def encode(self, split: Any, data: Any, tokenizer: Any, arguments: Any) -> Any:
         """See `Task`."""
         return tokenize(
@@ -116,11 +141,39 @@ quantized classifier with its report comes out."""
         """See `Task`; `problem_type` is there even where Transformers leaves it to be inferred."""
         return {**super().deployment_config(config), "problem_type": problem_type(config)}
 
+    def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:
+        """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
+        labels = Labels(pipeline.problem_type, pipeline.labels)
+        data = load_text_data(replace(options, known_labels=labels))
+        for note in data.notes:
+            say(note)
+        assert data.labels is not None
+        score = metrics_for(data.task_name, data.labels)
+
+        def evaluated(split: Any) -> dict[str, float]:
+            logits = deployed_logits(pipeline, self.texts(data, split), "classifying")
+            return score(SimpleNamespace(predictions=logits, label_ids=np.asarray(split["labels"])))
+
+        found = evaluated(data.validation)
+        if data.validation_mismatched is None:
+            return found
+        other = evaluated(data.validation_mismatched)
+        return {f"{name}_m": value for name, value in found.items()} | {
+            f"{name}_mm": value for name, value in other.items()
+        }
+
 
 def problem_type(config: Any) -> Kind:
     """What a classifier predicts, by its configuration; Transformers' rule where that does not say."""
     kind: Kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
     return kind
+
+
+def deployed_logits(pipeline: Any, texts: Sequence[Texts], doing: str) -> Array:
+    """The logits [rows, labels] of a deployed model, with a progress bar."""
+    rows = [row[0] if len(row) == 1 else row for row in texts]
+    windows = [rows[start : start + _WINDOW] for start in range(0, len(rows), _WINDOW)]
+    return np.concatenate([pipeline.logits(window) for window in track(windows, doing)])
 
 
 class Collate:

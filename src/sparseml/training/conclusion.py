@@ -14,9 +14,8 @@ import yaml
 
 from resparse.console import output, say, width
 from resparse.files import write_json, write_text
-from resparse.progress import track, waiting
+from resparse.progress import waiting
 from sparseml.guided import folder as folders
-from sparseml.guided import summary, summary_text
 from sparseml.guided.choices import LENGTH
 from sparseml.options.groups import DEFAULT_MODEL
 from sparseml.tasks.base import TaskData, Texts
@@ -44,7 +43,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     from sparseml.export.deployment import Wanted, export
 
     guided = arguments.guided
-    assert guided is not None and prepared.labels is not None
+    assert guided is not None
     folder = guided.folder.path
     rows, truth, called = _scored(prepared)
     say("exporting, and comparing with PyTorch")
@@ -68,7 +67,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
         "hint": _hint(arguments, prepared.data),
         "next": _next(arguments, prepared),
     }
-    text = "\n".join(summary_text.lines(facts, width())) + "\n"
+    text = "\n".join(prepared.task.summarize(facts, width())) + "\n"
     report = {**report, "export": exported["export"], "summary": facts}
     write_json(folder / folders.REPORT, report)
     write_text(folder / folders.SUMMARY, text)
@@ -105,10 +104,7 @@ def _measured(
     with waiting("loading the exported model"):
         pipeline = Pipeline.create(prepared.task.name, folder, sequence_length=length)
     given: list[Any] = [row[0] if len(row) == 1 else row for row in rows]
-    windows = [given[start : start + _WINDOW] for start in range(0, len(given), _WINDOW)]
-    logits = np.concatenate(
-        [pipeline.logits(window) for window in track(windows, "asking the exported model")]
-    )
+    answers = prepared.task.assess(pipeline, rows, truth, prepared.labels)
     timed = given[:: max(1, len(given) // _MOST_TIMED)]
     turns = itertools.cycle(timed)
     with waiting("timing the exported model"):
@@ -124,7 +120,7 @@ def _measured(
         "cpu": cpu_model(),
     }
     pipeline.close()
-    return {"answers": summary.facts(summary.Answers(rows, truth, logits, prepared.labels)), "speed": speed}
+    return {"answers": answers, "speed": speed}
 
 
 def _hint(arguments: Arguments, data: TaskData) -> str | None:
