@@ -27,9 +27,9 @@ from sparseml.modifiers import Clock, build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
+from sparseml.session.callback import RecipeRate
 from sparseml.session.collate import Collate
 from sparseml.session.models import ModelError, load_model, load_tokenizer, resolve
-from sparseml.session.rates import RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler, by_length
 from support import tiny
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
-from sparseml.quantization.attention import ATTRIBUTE, attention_probabilities
+from sparseml.quantization.modules import ATTRIBUTE, attention_probabilities
 
 NAME = "resparse_export"
 """What the attention function is registered as."""

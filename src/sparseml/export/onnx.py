@@ -15,7 +15,7 @@ from torch import Tensor
 from resparse.errors import UserError
 from sparseml.export.attention import NAME
 from sparseml.quantization.fake_quantize import exporting
-from sparseml.quantization.probe import attention_implementation, set_attention
+from sparseml.quantization.modules import attention_implementation, set_attention
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -20,8 +20,7 @@ from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
-from sparseml.session.callback import RecipeCallback
-from sparseml.session.rates import RecipeRate
+from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler
 from sparseml.session.session import Session
 
