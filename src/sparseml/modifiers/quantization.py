@@ -211,14 +211,14 @@ class QuantizationModifier(QuantizationFields):
             )
 
     def calibration_batches(self, run: Run) -> int:
-        """In one shot: there is no training that ranges could be learned in."""
+        """In one shot; a training learns its ranges."""
         if not run.one_shot:
             return 0
         asked = self.num_calibration_steps or 0
         return asked if asked > 0 else CALIBRATION_BATCHES
 
     def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
-        """Take the ranges of weights and activations, of the model as it computes once quantized."""
+        """Take the ranges of weights and activations, with fake quantization on."""
         import torch
 
         from sparseml.quantization.structure import calibrating, enable
@@ -243,7 +243,7 @@ class QuantizationModifier(QuantizationFields):
             set_observing(run.model, False)
 
     def final_from(self, clock: Clock) -> float:
-        """A model in floating point is not the one that the recipe makes."""
+        """Its start: before, the model is in floating point."""
         return self.first_step(clock)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
@@ -253,7 +253,7 @@ class QuantizationModifier(QuantizationFields):
         return quantization_state(run.model)
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take them back."""
+        """Load them."""
         from sparseml.quantization.structure import load_quantization_state
 
         missing = load_quantization_state(run.model, state)
@@ -264,7 +264,7 @@ class QuantizationModifier(QuantizationFields):
             )
 
     def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
-        """Quantize with the ranges of the training, held; nothing, where it ended before quantization began."""
+        """Quantize with the training's ranges, frozen; leave the model where it ended before quantization began."""
         from sparseml.quantization.structure import enable, set_observing
 
         # A range that was never observed is NaN.
@@ -276,7 +276,7 @@ class QuantizationModifier(QuantizationFields):
         set_observing(run.model, False)
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Two quantize at the same time."""
+        """Only one may quantize at a time."""
         if isinstance(other, QuantizationModifier) and self.overlaps(other):
             return (
                 f"{self.name} and the one in line {other.place[1]} both quantize at the same time: keep one."
@@ -284,7 +284,7 @@ class QuantizationModifier(QuantizationFields):
         return None
 
     def supersedes(self, earlier: Modifier) -> str | None:
-        """A model is quantized once: an earlier recipe's ranges are dropped."""
+        """An earlier recipe's ranges are dropped: a model is quantized once."""
         if not isinstance(earlier, QuantizationModifier):
             return None
         return (

@@ -35,7 +35,7 @@ class RecipeCallback(TrainerCallback):
         optimizer: Optimizer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Begin at the step that the Trainer is at: 0, or a checkpoint's."""
+        """Begin at step 0, or at the checkpoint's."""
         self.session.begin(
             self.clock, state.global_step, getattr(optimizer, "optimizer", optimizer), self.decayed
         )
