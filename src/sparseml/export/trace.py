@@ -21,9 +21,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from resparse.errors import UserError
-from sparseml.quantization.attention import ATTRIBUTE, attention_probabilities
 from sparseml.quantization.fake_quantize import exporting
-from sparseml.quantization.probe import attention_implementation, set_attention
+from sparseml.quantization.modules import (
+    ATTRIBUTE,
+    attention_implementation,
+    attention_probabilities,
+    set_attention,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -67,7 +67,7 @@ Batch = dict[str, "torch.Tensor"]
 """The inputs of a model by name, labels among them where there are any."""
 
 Distance = Callable[[Mapping[str, "torch.Tensor"], Mapping[str, "torch.Tensor"], float], "torch.Tensor"]
-"""Of the student's outputs to the teacher's, both by name, at a temperature; a scalar."""
+"""From the student's outputs and the teacher's, both by name, and a temperature to a scalar loss."""
 
 
 class ModifierError(UserError):
@@ -111,12 +111,12 @@ class Run:
         decayed: ids of the parameters that weight decay is meant for (no biases, no norms).
         one_shot: the recipe is applied once, in place of a training.
         batches: an iterator over an epoch of training batches on the model's device, the same ones at every call;
-            it leaves the global random state and the training's own order of rows alone. Under distributed
+            it does not change the global random state nor the order of training rows. Under distributed
             training each process gets its own share. None where there are no training data.
         teacher: the teacher, in evaluation mode, where it is a model; None where there is none, or where its outputs
             were computed beforehand.
         distance: the task's, for distillation; None where there is no task.
-        gradient_scale: what the gradients are multiplied by until they are clipped: fp16's loss scale; else 1.
+        gradient_scale: the factor on the gradients in `after_backward`: the loss scale under fp16; else 1.
         rank, world_size: this process, and how many there are.
         seed: of the run.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
@@ -156,13 +156,13 @@ class Modifier(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     label: ClassVar[str] = ""
-    """A word for the progress bar and the schedule; empty for those that only set numbers."""
+    """The name in the progress bar and the schedule; empty for modifiers that only set numbers."""
 
     one_shot: ClassVar[bool] = False
-    """Whether `on_start` alone, without training, leaves its mark on the model."""
+    """Whether `on_start` alone, without training, changes the model."""
 
     starts_last: ClassVar[bool] = False
-    """Whether its start reads the weights as all others leave them, such as to take their ranges."""
+    """Whether it must start after all others of the same step, such as to take the ranges of the final weights."""
 
     sets_rate: ClassVar[bool] = False
     """Whether `rate` says the learning rate."""
@@ -174,8 +174,8 @@ class Modifier(BaseModel):
     """Whether it compares the model with a teacher's outputs."""
 
     needs_teacher_model: ClassVar[bool] = False
-    """Whether the teacher must run on every batch (`run.teacher`), such as for its hidden states; else its outputs
-    are computed once, before the training."""
+    """With `needs_teacher`: whether the teacher must run on every batch (`run.teacher`), such as for its hidden
+    states. Otherwise its outputs may be computed once, before the training."""
 
     restores_modules: ClassVar[bool] = False
     """Whether a model trained with it has modules that a plain loader does not build: see `restore`."""
@@ -224,7 +224,7 @@ class Modifier(BaseModel):
         return "" if self._idle else self.label
 
     def rest(self) -> None:
-        """It has nothing to do in this run, such as to distil without a teacher."""
+        """Mark it as having nothing to do in this run, such as distillation without a teacher."""
         self._idle = True
 
     def first_step(self, clock: Clock) -> int:
@@ -260,11 +260,11 @@ class Modifier(BaseModel):
         """Put modules in place; must leave what the model computes unchanged until `on_start`."""
 
     def calibration_batches(self, run: Run) -> int:
-        """How many batches of training data it wants to see before it starts."""
+        """The number of batches of training data that it needs before it starts."""
         return 0
 
     def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
-        """Look at that many batches, or as many as an epoch has. Not called again on resume."""
+        """Process that many batches, or as many as an epoch has. Not called again on resume."""
 
     # While training.
 
@@ -296,7 +296,7 @@ class Modifier(BaseModel):
         return loss
 
     def after_backward(self, run: Run) -> None:
-        """Once an optimizer step, when the gradients of all micro-batches are there and not yet clipped."""
+        """Once an optimizer step: the gradients of all micro-batches are accumulated and not yet clipped."""
 
     def before_optimizer_step(self, run: Run) -> None:
         """After clipping."""
@@ -308,27 +308,27 @@ class Modifier(BaseModel):
         """Its span, or the training, ends."""
 
     def final_from(self, clock: Clock) -> float:
-        """The number of steps that must be exceeded for the model to be what the recipe says; inf: never is.
+        """The step up to which the model is not yet what the recipe makes; infinite where it is only at the end.
 
-        Checkpoints up to there do not count as best ones.
+        Checkpoints up to and including that step are no candidates for the best one.
         """
         return 0
 
     # Checkpoints, and models that an earlier recipe made.
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """Tensors that a checkpoint must carry to go on as if never stopped."""
+        """Tensors that a checkpoint must hold for a resumed run to end with the same weights."""
         return {}
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take back what `state` gave; the checkpoint's weights are loaded after that, then comes `on_start`."""
+        """Load what `state` returned; after that the checkpoint's weights are loaded and `on_start` is called."""
 
     def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
-        """Make a model with the final weights compute what it did at the end of its training.
+        """Put the modules of a finished training into a model that has its weights.
 
         Args:
-            run: with the model alone.
-            state: as `state` gave it then; it may be that the training had not come to this modifier.
+            run: holds the model and nothing else.
+            state: what `state` returned at the end of the training, which may not have reached this modifier.
         """
 
     def supersedes(self, earlier: Modifier) -> str | None:

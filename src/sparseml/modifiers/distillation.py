@@ -42,7 +42,7 @@ class DistillationModifier(Modifier):
         outputs: Mapping[str, torch.Tensor],
         teacher_outputs: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """(1 - h) loss + h distance; without a teacher, or a task that knows a distance, the loss as it is."""
+        """(1 - h) loss + h distance; the loss itself without a teacher."""
         if not teacher_outputs or run.distance is None:
             return loss
         return (1 - self.hardness) * loss + self.hardness * run.distance(
@@ -50,7 +50,7 @@ class DistillationModifier(Modifier):
         )
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Two distil at the same time."""
+        """Only one may distil at a time."""
         if isinstance(other, DistillationModifier) and self.overlaps(other):
             return f"{self.name} and the one in line {other.place[1]} both distil at the same time: keep one."
         return None

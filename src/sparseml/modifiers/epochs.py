@@ -1,4 +1,4 @@
-"""How long training lasts."""
+"""The number of epochs."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class LearningRateSetter(Modifier):
         raise NotImplementedError
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Two set the rate of one group at the same time."""
+        """Only one may set a group's rate at a time."""
         if not isinstance(other, LearningRateSetter) or not self._shares_groups(other):
             return None
         begins, others = self.first_step(NOMINAL), other.first_step(NOMINAL)

@@ -173,7 +173,7 @@ def _refuse_outside(modifier: Modifier, whole: Modifier) -> None:
 
 
 def _refuse_contradiction(earlier: Modifier, later: Modifier) -> None:
-    """Asks both, the one that stands later in the recipe first: an error names the line to change."""
+    """Ask both, the one that stands later in the recipe first: an error names the line to change."""
     if earlier.stage != later.stage:
         return  # a saved recipe of two trainings, one after the other: what has no end ended with its training
     for modifier, other in ((later, earlier), (earlier, later)):

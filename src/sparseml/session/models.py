@@ -18,13 +18,12 @@ from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
-from sparseml.session.session import part as part_of
-from sparseml.session.session import prefix
+from sparseml.session.session import state_prefix, without_prefix
 
 if TYPE_CHECKING:
     from sparsezoo.hub import Part
 
-# Modules that a checkpoint of another task rightly lacks: they are made new and trained.
+# Modules that a checkpoint of another task may lack: they are newly initialized and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
 
 
@@ -34,10 +33,10 @@ class ModelError(UserError):
 
 @dataclass
 class Source:
-    """Where a model comes from, resolved.
+    """A model's name and its local folder.
 
     Attributes:
-        called: what the user called it.
+        called: the name that the user gave.
         folder: where its files are on this machine.
     """
 
@@ -52,15 +51,15 @@ def resolve(
     cache_dir: str | None = None,
     weights: bool = True,
 ) -> Source:
-    """From what the user typed to a Source; stubs and Hub ids are fetched, when they are not here yet.
+    """Resolve a name to a local folder; stubs and Hub ids are downloaded when they are not in the cache.
 
     Args:
         called: a folder, a stub or a Hub id.
         revision, token, cache_dir: for the Hub.
-        weights: whether they are wanted too; configuration and tokenizer alone are a small download.
+        weights: whether to download them too; configuration and tokenizer alone are small.
 
     Raises:
-        ZooError, ModelError: there is no such thing, or it cannot be had now; says which.
+        ZooError, ModelError: there is no such model, or it cannot be downloaded now.
     """
     from sparsezoo import is_stub, local_path
     from sparsezoo.hub_repo import Access
@@ -81,11 +80,11 @@ def resolve(
 
 @dataclass
 class Loaded:
-    """A model with what is to be said about it.
+    """A loaded model.
 
     Attributes:
         model: in training or evaluation mode as Transformers gives it.
-        new: names of parameters that the checkpoint did not have and that were made new.
+        new: names of parameters that the checkpoint did not have and that were newly initialized.
         notes: lines for the user.
     """
 
@@ -115,10 +114,10 @@ def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
 
 
 def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
-    """A model for a task; a missing head is made new, a missing encoder is an error.
+    """A model for a task; a missing head is newly initialized, a missing encoder is an error.
 
     Args:
-        source: where from.
+        source: the model.
         model_class: one of Transformers' Auto classes, such as AutoModelForSequenceClassification.
         config: in place of the source's own.
 
@@ -154,7 +153,7 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
 
 
 def restore(model: Any, folder: Path) -> None:
-    """Make a model with a checkpoint's weights compute what it did at the end of its training, such as quantized.
+    """Put the modules of a checkpoint's recipe into a model with its weights, such as quantizers.
 
     Raises:
         CheckpointError, RecipeError, ModifierError: the recipe's state is damaged or does not fit.
@@ -167,20 +166,22 @@ def restore(model: Any, folder: Path) -> None:
 def restore_saved(model: Any, made: Saved) -> None:
     """As `restore`, of a checkpoint whose recipe and state have been read."""
     for place, modifier in _restoring(made.plan):
-        modifier.restore(Run(model, Clock(1, 0)), part_of(made.state, prefix(place, type(modifier))))
+        modifier.restore(
+            Run(model, Clock(1, 0)), without_prefix(made.state, state_prefix(place, type(modifier)))
+        )
 
 
 def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
-    """What made the model that a training starts from; its modules are put in place again.
+    """The recipe and state of the model that a training starts from; its modules are put into the model.
 
     Args:
         model: with the folder's weights loaded.
         folder: the model's.
-        plan: the recipe to train with. What it supersedes is dropped: where it quantizes too, the model is left in
-            floating point, and the ranges of the old quantization are forgotten.
+        plan: the recipe to train with. State that it supersedes is dropped: where it quantizes too, the model
+            stays in floating point, and the ranges of the earlier quantization are dropped.
 
     Returns:
-        The folder's recipe and the state that still holds; None for a folder without a recipe.
+        The folder's recipe and the state that is kept; None for a folder without a recipe.
 
     Raises:
         CheckpointError, RecipeError, ModifierError: the folder's state is damaged or does not fit.
@@ -192,7 +193,9 @@ def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
     later = [modifier for _, modifier in _restoring(plan)] if plan is not None else []
     for place, modifier in _restoring(made.plan):
         reasons = [reason for other in later if (reason := other.supersedes(modifier)) is not None]
-        obsolete = [key for key in state if key.startswith(prefix(place, type(modifier)))] if reasons else []
+        obsolete = (
+            [key for key in state if key.startswith(state_prefix(place, type(modifier)))] if reasons else []
+        )
         for key in obsolete:
             del state[key]
         if obsolete:
@@ -203,7 +206,7 @@ def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
 
 
 def load_trained(folder: str | Path, model_class: Any = AutoModelForSequenceClassification) -> Any:
-    """A finished model as its training left it, quantized where its recipe quantized it; evaluation mode."""
+    """A trained model, quantized where its recipe quantized it, in evaluation mode."""
     source = resolve(str(folder))
     model = load_model(source, model_class).model
     restore(model, source.folder)
@@ -211,7 +214,7 @@ def load_trained(folder: str | Path, model_class: Any = AutoModelForSequenceClas
 
 
 def _restoring(plan: Plan) -> list[tuple[int, Modifier]]:
-    """The recipe's modifiers with `restores_modules`, with their places; others need not even be known here."""
+    """The recipe's modifiers with `restores_modules`, with their indices; tags unknown here are skipped."""
     return [
         (place, build(replace(plan, modifiers=(spec,)))[0])
         for place, spec in enumerate(plan.modifiers)
@@ -221,7 +224,7 @@ def _restoring(plan: Plan) -> list[tuple[int, Modifier]]:
 
 @contextmanager
 def _clear_errors(source: Source, what: str) -> Iterator[None]:
-    """Transformers' many errors as one that names the model; its chatter kept from the screen."""
+    """Turn Transformers' errors into one that names the model, and silence its logging."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""A recipe at work on a model: calls its modifiers at the right steps, whatever loop drives it."""
+"""The session of a recipe on a model: calls its modifiers at the right steps of any training loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Session:
 
     Args:
         plan: the evaluated recipe.
-        model: a Transformers model with its weights loaded; modules are put in place here (`structure`).
+        model: a Transformers model with its weights loaded; its modules are put in place (`Modifier.structure`).
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
 
     Raises:
@@ -44,11 +44,11 @@ class Session:
 
     @property
     def needs_teacher_model(self) -> bool:
-        """Whether the teacher must run on every batch: outputs computed beforehand do not suffice."""
+        """Whether the teacher must run on every batch: its outputs computed beforehand do not suffice."""
         return any(modifier.needs_teacher_model for modifier in self.modifiers)
 
     def rest_without_teacher(self) -> None:
-        """There is no teacher: what needs one has nothing to do."""
+        """Mark the modifiers that need a teacher as having nothing to do, as there is none."""
         for modifier in self.modifiers:
             if modifier.needs_teacher:
                 modifier.rest()
@@ -65,9 +65,9 @@ class Session:
         optimizer: torch.optim.Optimizer | None,
         decayed: frozenset[int] = frozenset(),
     ) -> None:
-        """Training begins at `step`, or continues there; starts every modifier whose span it lies in.
+        """Training begins at `step`, or is resumed there; starts every modifier whose span contains it.
 
-        Called again after a finished training it starts over.
+        May be called again after a finished training.
         """
         self.finish()
         self.run.clock, self.run.optimizer, self.run.decayed = clock, optimizer, decayed
@@ -91,7 +91,7 @@ class Session:
         return loss
 
     def after_backward(self) -> None:
-        """The gradients of all micro-batches are there, not yet clipped."""
+        """The gradients of all micro-batches are accumulated, not yet clipped."""
         for modifier in self.at_work:
             modifier.after_backward(self.run)
 
@@ -112,7 +112,7 @@ class Session:
         self.run.step = following
 
     def apply_once(self) -> None:
-        """In place of training: every modifier leaves the mark that it can leave without.
+        """Apply the recipe once, in place of training: its modifiers with `one_shot` calibrate and start.
 
         Raises:
             ModifierError: one needs batches, and `run.batches` is None.
@@ -125,27 +125,28 @@ class Session:
                 modifier.on_start(self.run)
 
     def finish(self) -> None:
-        """The training ends: hooks are removed from the model."""
+        """The training ends: modifiers release their hooks."""
         for modifier in self.at_work:
             modifier.on_end(self.run)
         self._begun.clear()
 
     def final_from(self) -> float:
-        """The number of steps that must be exceeded for the model to be what the recipe says."""
+        """The step up to which the model is not yet what the recipe makes: no checkpoint of it is the best one."""
         return max((modifier.final_from(self.run.clock) for modifier in self.modifiers), default=0)
 
     def labels(self) -> list[str]:
-        """Words for what is at work now, for the progress bar."""
+        """Labels of the modifiers at work, for the progress bar."""
         return [modifier.shown for modifier in self.at_work if modifier.shown]
 
     def state(self, place: int = 0) -> dict[str, torch.Tensor]:
         """All modifiers' states in one dictionary.
 
         Args:
-            place: of the first modifier in the recipe that is saved with the state, where others stand before it.
+            place: index of the first modifier in the recipe that is saved with the state, where an earlier
+                recipe's modifiers come first.
 
         Returns:
-            Tensors; the keys begin with the modifier's place in that recipe.
+            Tensors; the keys begin with the modifier's index in that recipe.
         """
         return {
             f"{start}{key}": value
@@ -154,14 +155,14 @@ class Session:
         }
 
     def load_state(self, state: Mapping[str, torch.Tensor], place: int = 0) -> None:
-        """Take back what `state` gave, under the same recipe."""
+        """Load what `state` returned, under the same recipe."""
         for start, modifier in self._places(place):
-            own = part(state, start)
+            own = without_prefix(state, start)
             if own or modifier.state(self.run):
                 modifier.load_state(own, self.run)
 
     def _start(self, step: int) -> None:
-        """Start what is to be at work at this step; where it begins at this very step, calibrate it first."""
+        """Start the modifiers whose span contains this step; those whose first step it is calibrate before."""
         self.run.step = step
         for index in self._in_order_of_start(self.run.clock):
             modifier = self.modifiers[index]
@@ -173,7 +174,7 @@ class Session:
             modifier.on_start(self.run)
 
     def _in_order_of_start(self, clock: Clock) -> list[int]:
-        """Places in the recipe by start: a resumed run starts all at once, and what began later must win there too.
+        """Indices by start: a resumed run starts all at once, and what began later must win there too.
 
         Of those that start together, what reads the final weights comes last; the others in the recipe's order.
         """
@@ -193,15 +194,16 @@ class Session:
 
     def _places(self, place: int) -> list[tuple[str, Modifier]]:
         return [
-            (prefix(place + index, type(modifier)), modifier) for index, modifier in enumerate(self.modifiers)
+            (state_prefix(place + index, type(modifier)), modifier)
+            for index, modifier in enumerate(self.modifiers)
         ]
 
 
-def prefix(place: int, kind: type[Modifier]) -> str:
-    """What the keys of a modifier's state begin with."""
+def state_prefix(place: int, kind: type[Modifier]) -> str:
+    """What the keys of a modifier's state begin with in a checkpoint."""
     return f"{place}.{kind.__name__}:"
 
 
-def part(state: Mapping[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
+def without_prefix(state: Mapping[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
     """The entries of a state whose keys begin with `start`, without that."""
     return {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}

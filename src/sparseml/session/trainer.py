@@ -20,13 +20,12 @@ from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
-from sparseml.session.callback import RecipeCallback
-from sparseml.session.rates import RecipeRate
+from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
-"""What the batch's keys of the teacher's outputs, computed beforehand, begin with: `teacher_logits`."""
+"""The prefix of batch keys that hold the teacher's outputs, computed beforehand, such as `teacher_logits`."""
 
 
 class RecipeTrainer(Trainer):
@@ -38,7 +37,7 @@ class RecipeTrainer(Trainer):
         teacher: a model for the recipe's distillation; it runs on every batch. Not needed where the batches
             carry its outputs (`teacher_logits`), computed once and reused in every epoch (`distillation/logits.py`).
         distance: of the model's outputs to the teacher's; by default a classifier's, by its `problem_type`.
-        base: what made the model that the training starts from (`models.starting_point`); saved in front.
+        base: recipe and state of the model that the training starts from (`models.starting_point`); saved first.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
 
@@ -65,7 +64,7 @@ class RecipeTrainer(Trainer):
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
         for path in missing:
-            path.rmdir()  # made too early by the Trainer: folders come with the first thing that is written
+            path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
         # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
@@ -94,7 +93,7 @@ class RecipeTrainer(Trainer):
         self.add_callback(self._bridge)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As the Trainer's; on resume the recipe goes on where it was."""
+        """As the Trainer's; on resume the modifiers' state is loaded first."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(checkpoint.newest(Path(self.args.output_dir)))
         if resume_from_checkpoint:
@@ -103,13 +102,13 @@ class RecipeTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's, without a trace in the random state: a run that looks more often ends the same."""
+        """As the Trainer's, but the random state stays: weights must not depend on how often a run is evaluated."""
         with torch.random.fork_rng(devices=[]):
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
 
     def set_teacher(self, teacher: nn.Module) -> None:
-        """Distil from a model that runs on every batch."""
+        """Distil from a model that runs on every training batch."""
         assert self.session is not None
         self.session.run.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
 
@@ -120,7 +119,7 @@ class RecipeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The task's loss, and in training what the recipe's modifiers make of it."""
+        """The task's loss; in training, with what the recipe's modifiers add to it."""
         kept = {key.removeprefix(TEACHER): inputs.pop(key) for key in list(inputs) if key.startswith(TEACHER)}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.session is not None and model.training:
@@ -129,7 +128,7 @@ class RecipeTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As the Trainer's; after the last backward pass of an optimizer step, modifiers see the gradients."""
+        """As the Trainer's; calls the modifiers after the last backward pass of an optimizer step."""
         loss: Tensor = super().training_step(*args, **kwargs)
         if self.session is not None and self.accelerator.sync_gradients:
             scaler = self.accelerator.scaler
@@ -143,7 +142,7 @@ class RecipeTrainer(Trainer):
         return Clock(steps_per_epoch=values[1], total_steps=values[6])
 
     def set_initial_training_values(self, args: Any, dataloader: DataLoader) -> Any:
-        """As the Trainer's; here the lengths of run and epoch become known."""
+        """As the Trainer's; tells the callback the lengths of run and epoch."""
         values = super().set_initial_training_values(args, dataloader)
         if self.session is not None:
             self._bridge.clock = Clock(steps_per_epoch=values[1], total_steps=values[6])
@@ -211,12 +210,12 @@ class RecipeTrainer(Trainer):
         return LengthGroupedSampler(dataset[column], batch, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
-        """In the rows' own order: the Trainer's shuffles them where training groups by length, and predictions with."""
+        """In the rows' own order; the Trainer's groups evaluation rows by length, too, and predictions with them."""
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Mapping[str, Any], kept: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """The teacher's outputs by name: those that the batch carried, or the model's, where a modifier wants them."""
+        """The teacher's outputs by name: from the batch, or from a forward pass where one is needed."""
         assert self.session is not None
         at_work = self.session.at_work
         teacher = self.session.run.teacher
@@ -229,12 +228,12 @@ class RecipeTrainer(Trainer):
     def _training_batches(self) -> Iterator[Batch]:
         """An epoch of training batches; see `Run.batches`.
 
-        Collating may draw random numbers (masked tokens): it is given a state of its own, from the seed.
+        Sampling and collating (masked tokens) draw from a random state of their own, seeded by the run's seed.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.args.seed)
             loader = self.get_train_dataloader()
-            # Without Accelerate's wrapper, which takes a loader that is left early for the one being trained from.
+            # Not Accelerate's wrapper, which would register as the active loader and stay so when left early.
             batches = iter(getattr(loader, "base_dataloader", loader))
             state = torch.get_rng_state()
         while True:
