@@ -90,6 +90,20 @@ def test_masks_that_change_are_held_in_place_of_the_older_ones() -> None:
     assert layer.weight.grad.tolist() == [[1.0] * 4]
 
 
+def test_gradients_of_pruned_weights_may_be_read_before_they_are_zeroed() -> None:
+    layer = nn.Linear(4, 1, bias=False)
+    masks = Masks()
+    masks.pruned = {"weight": torch.tensor([[True, False, False, True]])}
+    masks.hold(dict(layer.named_parameters()), "it", hook_gradients=False)
+    masks.zero_gradients()  # there are none yet
+    layer(torch.ones(1, 4)).sum().backward()
+    assert layer.weight.grad.tolist() == [[1.0] * 4]
+    assert [weight == 0 for weight in layer.weight[0].tolist()] == [True, False, False, True]
+    layer.weight.grad[0, 0] = float("nan")
+    masks.zero_gradients()
+    assert layer.weight.grad.tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
 def test_masks_told_back_are_those_that_were_saved() -> None:
     masks, again = Masks(), Masks()
     masks.pruned = {

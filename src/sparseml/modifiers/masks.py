@@ -32,12 +32,16 @@ class Masks:
         self._held: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         self._hooks: list[RemovableHandle] = []
 
-    def hold(self, parameters: Mapping[str, torch.nn.Parameter], who: str) -> None:
+    def hold(
+        self, parameters: Mapping[str, torch.nn.Parameter], who: str, hook_gradients: bool = True
+    ) -> None:
         """Hold the masks on a model's parameters from now on, in place of those held before.
 
         Args:
             parameters: by name; at least those that have a mask.
             who: the modifier, for the error.
+            hook_gradients: zero gradients by hooks. Without, a modifier may read those of pruned weights in
+                `after_backward`, and calls `zero_gradients` then.
 
         Raises:
             ModifierError: a mask fits no parameter.
@@ -54,7 +58,8 @@ class Masks:
             on_device = pruned.to(parameter.device)
             if on_device.any():
                 self._held.append((parameter, on_device))
-                self._hooks.append(_zero_gradients(parameter, on_device))
+                if hook_gradients:
+                    self._hooks.append(_hook(parameter, on_device))
         self.apply()
 
     def apply(self) -> None:
@@ -64,6 +69,12 @@ class Masks:
         with torch.no_grad():
             for parameter, pruned in self._held:
                 parameter.masked_fill_(pruned, 0.0)
+
+    def zero_gradients(self) -> None:
+        """Zero the gradients of the pruned weights, where no hooks did."""
+        for parameter, pruned in self._held:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(pruned, 0.0)
 
     def release(self) -> None:
         """Remove the hooks; the weights are free, the masks are kept."""
@@ -125,7 +136,7 @@ def _as_array(score: torch.Tensor) -> NDArray[Any]:
     return score.detach().to("cpu", torch.promote_types(score.dtype, torch.float32)).numpy()
 
 
-def _zero_gradients(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:
+def _hook(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:
     # PyTorch takes hooks only where gradients flow; a parameter that is frozen now may learn later.
     learns = parameter.requires_grad
     handle: RemovableHandle = parameter.requires_grad_(True).register_hook(
