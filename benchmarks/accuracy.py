@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data import DATASETS, DataSet
-from kept import kept_training
 from process import (
     DENSE_MODEL,
     DENSE_RECIPE,
@@ -28,6 +27,7 @@ from process import (
 )
 from record import RESULTS, keep, table
 from resparse.console import run
+from resumable import resumable_training
 
 STARTS = {"dense": DENSE_MODEL, "one-shot": SPARSE_MODEL}
 
@@ -118,7 +118,7 @@ def outcome_of(
     """The outcome of a run: read if the same command has finished before, else run."""
     folder = run_folder(root, task.name, configuration.name, seed)
     command = [*arguments_of(task, configuration, seed, root), *extra]
-    cost = kept_training(f"{task.name}: {configuration.title}, seed {seed}", command, folder)
+    cost = resumable_training(f"{task.name}: {configuration.title}, seed {seed}", command, folder)
     return Outcome(
         task=task.name,
         configuration=configuration.name,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from export_forms import make_model, write_files
-from lanes import Lane, add_python, engine_lane, measure, ratio
+from interleaved import Contestant, add_python, engine_contestant, measure, ratio
 from record import keep, table
 from resparse.console import run, say
 
@@ -27,7 +27,7 @@ BARS = {"deepsparse": 0.8, "onnxruntime": 0.25, "openvino": 0.5}
 BARS_BY_ISA = {"avx512": {"deepsparse": 1.0}, "avx2": {"onnxruntime": 0.6}}
 
 
-def lanes_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[str, Lane]:
+def contestants_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[str, Contestant]:
     """The engines that are here, each with its file."""
     wanted = [
         ("native", "portable.onnx", None),
@@ -35,12 +35,12 @@ def lanes_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[st
         ("openvino", "portable.onnx", arguments.openvino_python),
         ("deepsparse", "deepsparse.onnx", arguments.deepsparse_python),
     ]
-    lanes = {}
+    contestants = {}
     for engine, file, python in wanted:
         if python is None and engine in ("openvino", "deepsparse"):
             continue
         environment = {"DEEPSPARSE_CACHE": str(folder / "packed"), "DEEPSPARSE_ISA": arguments.isa or ""}
-        lanes[engine] = engine_lane(
+        contestants[engine] = engine_contestant(
             engine,
             engine,
             folder / file,
@@ -50,7 +50,7 @@ def lanes_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[st
             python=python,
             environment=environment if engine == "native" else None,
         )
-    return lanes
+    return contestants
 
 
 def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -61,22 +61,22 @@ def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, 
         say(f"{name}: writing")
         write_files(make_model(name, folder), folder, LENGTH)
     say(f"{name}: {batch} x {LENGTH} tokens")
-    lanes = lanes_of(arguments, folder, batch)
-    measure(list(lanes.values()), arguments.rounds if batch == 1 else max(3, arguments.rounds // 4))
-    labels = lanes["onnxruntime"].facts["labels"]
+    contestants = contestants_of(arguments, folder, batch)
+    measure(list(contestants.values()), arguments.rounds if batch == 1 else max(3, arguments.rounds // 4))
+    labels = contestants["onnxruntime"].facts["labels"]
     return {
         "model": name,
         "batch": batch,
         "lanes": {
             engine: {
-                "median_ms": 1e3 * statistics.median(lane.seconds),
-                "least_ms": 1e3 * min(lane.seconds),
-                "ours_by_theirs": ratio(lanes["native"], lane),
-                "same_labels": sum(map(int.__eq__, lane.facts["labels"], labels)) / len(labels),
-                "resident_mib": lane.facts.get("resident_mib"),
-                "load_seconds": lane.facts["load_seconds"],
+                "median_ms": 1e3 * statistics.median(contestant.seconds),
+                "least_ms": 1e3 * min(contestant.seconds),
+                "ours_by_theirs": ratio(contestants["native"], contestant),
+                "same_labels": sum(map(int.__eq__, contestant.facts["labels"], labels)) / len(labels),
+                "resident_mib": contestant.facts.get("resident_mib"),
+                "load_seconds": contestant.facts["load_seconds"],
             }
-            for engine, lane in lanes.items()
+            for engine, contestant in contestants.items()
         },
     }
 
@@ -95,7 +95,10 @@ def bars_table(results: list[dict[str, Any]], bars: dict[str, float]) -> str:
             [
                 engine,
                 f"≤ {bars[engine]}" if engine in bars else "",
-                *("–" if lane is None else f"{lane['ours_by_theirs']:.2f}" for lane in found),
+                *(
+                    "–" if contestant is None else f"{contestant['ours_by_theirs']:.2f}"
+                    for contestant in found
+                ),
             ]
         )
     return table(header, rows)
@@ -106,15 +109,15 @@ def lanes_table(results: list[dict[str, Any]]) -> str:
     rows = [
         [
             f"{result['model']}, {result['batch']} x {LENGTH}: {engine}",
-            f"{lane['median_ms']:.2f}",
-            f"{lane['least_ms']:.2f}",
-            f"{1e3 * result['batch'] / lane['median_ms']:.1f}",
-            f"{lane['same_labels']:.0%}",
-            "–" if lane["resident_mib"] is None else f"{lane['resident_mib']:.0f} MiB",
-            f"{lane['load_seconds']:.2f} s",
+            f"{contestant['median_ms']:.2f}",
+            f"{contestant['least_ms']:.2f}",
+            f"{1e3 * result['batch'] / contestant['median_ms']:.1f}",
+            f"{contestant['same_labels']:.0%}",
+            "–" if contestant["resident_mib"] is None else f"{contestant['resident_mib']:.0f} MiB",
+            f"{contestant['load_seconds']:.2f} s",
         ]
         for result in results
-        for engine, lane in result["lanes"].items()
+        for engine, contestant in result["lanes"].items()
     ]
     header = ["", "median ms", "least ms", "items/s", "labels as ORT", "memory", "load"]
     return table(header, rows)

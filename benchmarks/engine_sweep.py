@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export_forms import make_model, write_files
-from lanes import Lane, add_python, engine_lane, measure
+from interleaved import Contestant, add_python, engine_contestant, measure
 from record import RESULTS, keep, table
 from resparse.console import run, say
 
@@ -45,9 +45,11 @@ def pruned(source: Path, target: Path, zeros: float) -> None:
     ir.save(model, target)
 
 
-def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namespace) -> dict[str, Lane]:
+def contestants_at(
+    folder: Path, zeros: float, length: int, arguments: argparse.Namespace
+) -> dict[str, Contestant]:
     """The engines at one point."""
-    lanes = {}
+    contestants = {}
     for engine, form, python in (
         ("native", "portable", None),
         ("onnxruntime", "portable", None),
@@ -58,7 +60,7 @@ def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namesp
         file = folder / f"{form}-{zeros}.onnx"
         if not file.is_file():
             pruned(folder / f"{form}.onnx", file, zeros)
-        lanes[engine] = engine_lane(
+        contestants[engine] = engine_contestant(
             engine,
             engine,
             file,
@@ -68,7 +70,7 @@ def lanes_at(folder: Path, zeros: float, length: int, arguments: argparse.Namesp
             python=python,
             environment={"DEEPSPARSE_CACHE": ""} if engine == "native" else None,
         )
-    return lanes
+    return contestants
 
 
 def points(
@@ -82,9 +84,12 @@ def points(
     for number in range(arguments.passes):
         for zeros, length in places:
             say(f"pass {number + 1}: {zeros:.0%} zeros, {length} tokens")
-            lanes = lanes_at(folder, zeros, length, arguments)
-            measure(list(lanes.values()), arguments.rounds)
-            times = {engine: 1e3 * statistics.median(lane.seconds) for engine, lane in lanes.items()}
+            contestants = contestants_at(folder, zeros, length, arguments)
+            measure(list(contestants.values()), arguments.rounds)
+            times = {
+                engine: 1e3 * statistics.median(contestant.seconds)
+                for engine, contestant in contestants.items()
+            }
             before = best.get((zeros, length), times)
             best[zeros, length] = {engine: min(taken, before[engine]) for engine, taken in times.items()}
     return {place: {"zeros": place[0], "length": place[1], "ms": ms} for place, ms in best.items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 from accuracy import TASKS, run_folder
 from data import DATASETS
-from lanes import Lane, add_python, measure, start
+from interleaved import Contestant, add_python, measure, start
 from record import keep, table
 from resparse.console import run, say
 from sparseml.transformers import export
@@ -27,7 +27,7 @@ BUCKETS = (16, 32, 64, 128)
 BARS = {"deepsparse, padded to 128": 2.5, "deepsparse, in buckets": 1.2, "onnxruntime": 4.0}
 
 
-def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str, list[Lane]]:
+def contestants_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str, list[Contestant]]:
     """All contestants, each at its sizes of batch."""
     dataset = DATASETS[task]
     rows = [[row[column] for column in dataset.columns] for row in dataset.rows("test")]
@@ -35,7 +35,7 @@ def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str,
     texts.write_text(json.dumps([row if len(row) > 1 else row[0] for row in rows][: arguments.rows]))
     threads = ("--threads", str(arguments.threads))
 
-    def lane(name: str, words: Sequence[str], python: Path | None = None) -> Lane:
+    def contestant(name: str, words: Sequence[str], python: Path | None = None) -> Contestant:
         say(f"{task}: {name}")
         log = place / f"{name.replace(' ', '_').replace(',', '')}.log"
         environment = {"DEEPSPARSE_CACHE": str(place / "packed")}
@@ -50,9 +50,9 @@ def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str,
         )
 
     portable, for_deepsparse = str(place / "deployment"), str(place / "deployment-deepsparse")
-    lanes = {"native": [lane("native", ["ours", portable, str(texts), "--engine", "native"])]}
-    lanes["onnxruntime"] = [
-        lane(
+    contestants = {"native": [contestant("native", ["ours", portable, str(texts), "--engine", "native"])]}
+    contestants["onnxruntime"] = [
+        contestant(
             f"onnxruntime, batch {size or 'by tokens'}",
             [
                 "ours",
@@ -67,8 +67,8 @@ def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str,
     ]
     if arguments.deepsparse_python is not None:
         for name, lengths in (("deepsparse, padded to 128", (128,)), ("deepsparse, in buckets", BUCKETS)):
-            lanes[name] = [
-                lane(
+            contestants[name] = [
+                contestant(
                     f"{name}, batch {size}",
                     [
                         *("deepsparse", for_deepsparse, str(texts), "--batch", str(size)),
@@ -78,7 +78,7 @@ def lanes_of(task: str, place: Path, arguments: argparse.Namespace) -> dict[str,
                 )
                 for size in (1, 16)
             ]
-    return lanes
+    return contestants
 
 
 def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -87,26 +87,28 @@ def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     words = [str(place / "model"), "--task", "text_classification"]
     export.main(words)
     export.main([*words, "--runtime", "deepsparse", "--deployment_directory_name", "deployment-deepsparse"])
-    lanes = lanes_of(task, place, arguments)
-    measure([lane for group in lanes.values() for lane in group], arguments.rounds)
-    (ours,) = lanes["native"]
+    contestants = contestants_of(task, place, arguments)
+    measure([contestant for group in contestants.values() for contestant in group], arguments.rounds)
+    (ours,) = contestants["native"]
     count = len(ours.facts["labels"])
     best = {
-        name: min(group, key=lambda lane: statistics.median(lane.seconds)) for name, group in lanes.items()
+        name: min(group, key=lambda contestant: statistics.median(contestant.seconds))
+        for name, group in contestants.items()
     }
     return {
         "task": task,
         "rows": count,
         "contestants": {
             name: {
-                "lane": lane.name,
-                "items_per_second": count / statistics.median(lane.seconds),
+                "contestant": contestant.name,
+                "items_per_second": count / statistics.median(contestant.seconds),
                 "ours_by_theirs": statistics.median(
-                    theirs / mine for theirs, mine in zip(lane.seconds, ours.seconds, strict=True)
+                    theirs / mine for theirs, mine in zip(contestant.seconds, ours.seconds, strict=True)
                 ),
-                "labels_as_ours": sum(map(str.__eq__, lane.facts["labels"], ours.facts["labels"])) / count,
+                "labels_as_ours": sum(map(str.__eq__, contestant.facts["labels"], ours.facts["labels"]))
+                / count,
             }
-            for name, lane in best.items()
+            for name, contestant in best.items()
         },
     }
 
@@ -116,7 +118,7 @@ def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
     return [
         [
             f"{outcome['task']} ({outcome['rows']:,} rows)",
-            found["lane"],
+            found["contestant"],
             f"{found['items_per_second']:.0f}",
             f"{found['ours_by_theirs']:.2f}",
             f"≥ {BARS[name]}" if name in BARS else "",

@@ -2,7 +2,7 @@
 
 The same weights, five files: float32, ONNX Runtime's own `quantize_dynamic` of it, our portable int8 form, our form for
 DeepSparse, and SparseML's own export. Every pair of engine and file is a process of its own, which runs when it is told
-to; see lanes.py.
+to; see interleaved.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lanes import OPPONENTS, Lane, add_python, engine_lane, measure, ratio
+from interleaved import OPPONENTS, Contestant, add_python, engine_contestant, measure, ratio
 from process import SPARSE_MODEL
 from record import keep, table
 from resparse.console import run, say
@@ -29,7 +29,7 @@ _ARCHITECTURES = {"bert-base": "bert", "distilbert-base": "distilbert", "roberta
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio of two lanes that is to be reached: median time of `ours` over that of `theirs`."""
+    """A ratio of two contestants that is to be reached: median time of `ours` over that of `theirs`."""
 
     ours: str
     theirs: str
@@ -137,10 +137,10 @@ def write_sparseml_export(python: Path, folder: Path, length: int) -> Path:
     return out
 
 
-# --- the lanes ---
+# --- the contestants ---
 
 
-def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
+def contestants_of(arguments: argparse.Namespace, folder: Path) -> list[Contestant]:
     """All pairs of engine and file whose engine is here."""
     wanted = [
         ("onnxruntime float32", "onnxruntime", "float32.onnx", "", sys.executable),
@@ -153,7 +153,7 @@ def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
         ("deepsparse SparseML's export", "deepsparse", "sparseml.onnx", "", arguments.deepsparse_python),
     ]
     return [
-        engine_lane(
+        engine_contestant(
             name,
             engine,
             folder / file,
@@ -168,9 +168,13 @@ def lanes_of(arguments: argparse.Namespace, folder: Path) -> list[Lane]:
     ]
 
 
-def ratio_of(lanes: dict[str, Lane], bar: Bar) -> float | None:
+def ratio_of(contestants: dict[str, Contestant], bar: Bar) -> float | None:
     """Median over the rounds of ours by theirs, or None where one of them is not here."""
-    return ratio(lanes[bar.ours], lanes[bar.theirs]) if {bar.ours, bar.theirs} <= lanes.keys() else None
+    return (
+        ratio(contestants[bar.ours], contestants[bar.theirs])
+        if {bar.ours, bar.theirs} <= contestants.keys()
+        else None
+    )
 
 
 def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -182,22 +186,22 @@ def one_model(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.sparseml_python is not None:
         write_sparseml_export(arguments.sparseml_python, folder, arguments.length)
     say(f"{name}: measuring")
-    lanes = {lane.name: lane for lane in lanes_of(arguments, folder)}
-    measure(list(lanes.values()), arguments.rounds)
-    ours = lanes["onnxruntime int8"].facts["labels"]
+    contestants = {contestant.name: contestant for contestant in contestants_of(arguments, folder)}
+    measure(list(contestants.values()), arguments.rounds)
+    ours = contestants["onnxruntime int8"].facts["labels"]
     return {
         "model": name,
         **facts,
         "lanes": {
-            lane.name: {
-                **{key: value for key, value in lane.facts.items() if key != "labels"},
-                "same_labels_as_ours": sum(map(int.__eq__, lane.facts["labels"], ours)) / len(ours),
-                "median_ms": 1e3 * statistics.median(lane.seconds),
-                "least_ms": 1e3 * min(lane.seconds),
+            contestant.name: {
+                **{key: value for key, value in contestant.facts.items() if key != "labels"},
+                "same_labels_as_ours": sum(map(int.__eq__, contestant.facts["labels"], ours)) / len(ours),
+                "median_ms": 1e3 * statistics.median(contestant.seconds),
+                "least_ms": 1e3 * min(contestant.seconds),
             }
-            for lane in lanes.values()
+            for contestant in contestants.values()
         },
-        "ratios": {f"{bar.ours} / {bar.theirs}": ratio_of(lanes, bar) for bar in BARS},
+        "ratios": {f"{bar.ours} / {bar.theirs}": ratio_of(contestants, bar) for bar in BARS},
     }
 
 
@@ -219,17 +223,17 @@ def bars_table(results: list[dict[str, Any]]) -> str:
 
 
 def lanes_table(results: list[dict[str, Any]]) -> str:
-    """Milliseconds, labels and supported operators of every lane."""
+    """Milliseconds, labels and supported operators of every contestant."""
     rows = []
     for result in results:
-        for name, lane in result["lanes"].items():
-            fraction = lane.get("fraction_of_supported_ops")
+        for name, contestant in result["lanes"].items():
+            fraction = contestant.get("fraction_of_supported_ops")
             rows.append(
                 [
                     f"{result['model']}: {name}",
-                    f"{lane['median_ms']:.2f}",
-                    f"{lane['least_ms']:.2f}",
-                    f"{lane['same_labels_as_ours']:.0%}",
+                    f"{contestant['median_ms']:.2f}",
+                    f"{contestant['least_ms']:.2f}",
+                    f"{contestant['same_labels_as_ours']:.0%}",
                     "" if fraction is None else f"{fraction:.2f}",
                 ]
             )

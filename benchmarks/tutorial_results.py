@@ -20,10 +20,10 @@ from typing import Any
 
 from data import DATASETS, DataSet
 from deepsparse import Pipeline
-from kept import kept_training
 from process import DENSE_RECIPE, PAIR_RECIPE, SINGLE_RECIPE
 from record import keep, table
 from resparse.console import run, say
+from resumable import resumable_training
 from sparseml.transformers import export
 
 _TRANSFER = (
@@ -110,7 +110,7 @@ def command_of(row: Row, arguments: argparse.Namespace) -> list[str]:
 def outcome_of(row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, or find it trained; export, and try the exported model."""
     place = arguments.folder.resolve() / row.name
-    cost = kept_training(row.title, command_of(row, arguments), place)
+    cost = resumable_training(row.title, command_of(row, arguments), place)
     report = json.loads((place / "model" / "report.json").read_text())
     outcome = {
         "name": row.name,

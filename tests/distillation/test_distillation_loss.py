@@ -77,7 +77,9 @@ def test_hardness_is_the_teachers_share(hardness: float) -> None:
     modifier = DistillationModifier(hardness=hardness, temperature=2.0)
     whole = distillation_loss(student, teacher, 2.0, KINDS[0]).item()
     run = Run(torch.nn.Linear(1, 1), Clock(1, 1))
-    run.distance = lambda ours, theirs, t: distillation_loss(ours["logits"], theirs["logits"], t, KINDS[0])
+    run.distance = lambda ours, theirs, t, batch: distillation_loss(
+        ours["logits"], theirs["logits"], t, KINDS[0]
+    )
     got = modifier.mix_loss(run, task, {"logits": student}, {"logits": teacher}).item()
     assert got == pytest.approx((1 - hardness) * 0.7 + hardness * whole, rel=1e-6)
 

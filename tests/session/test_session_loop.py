@@ -295,7 +295,12 @@ def test_a_task_s_own_distance_gets_outputs_by_name(tmp_path: Path) -> None:
     """Two outputs, kept in the batch under `teacher_` and their names, none of which reaches the model."""
     seen = []
 
-    def distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], temperature: float) -> Tensor:
+    def distance(
+        ours: Mapping[str, Tensor],
+        theirs: Mapping[str, Tensor],
+        temperature: float,
+        batch: Mapping[str, Tensor],
+    ) -> Tensor:
         seen.append((set(theirs), temperature))
         return ((ours["logits"] - theirs["logits"] - theirs["other"]) ** 2).mean()
 

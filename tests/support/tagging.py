@@ -96,8 +96,9 @@ class Tagging(Task):
 
         return batch
 
-    def distance(self, student: Any, teacher: Any, temperature: float, mask: Tensor, config: Any) -> Tensor:
+    def distance(self, student: Any, teacher: Any, temperature: float, batch: Any, config: Any) -> Tensor:
         apart = (student["logits"] - teacher["logits"]).square().mean(dim=-1)
+        mask = batch["attention_mask"]
         return (apart * mask).sum() / mask.sum()
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
@@ -109,7 +110,7 @@ class Tagging(Task):
         return score
 
     def write_predictions(self, stem: Path, outputs: Any, data: Any, labels: Labels | None) -> Path:
-        path = stem.with_suffix(".json")
+        path = stem.with_name(f"{stem.name}_tags.json")
         path.write_text(json.dumps(outputs[0].argmax(axis=-1).tolist()))
         return path
 

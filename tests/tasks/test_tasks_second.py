@@ -73,7 +73,7 @@ def test_it_is_trained_evaluated_and_predicted(trained: Path) -> None:
     assert report["metrics"]["eval_tag_accuracy"] > 0.9
     assert report["totals"]["prunable_sparsity"] > 0.5 and report["totals"]["quantized_layers"] > 8
     assert report["data"]["labels"] == list(tagging.TAGS)
-    assert len(json.loads((trained / "model" / "predict_results.json").read_text())) == 16
+    assert len(json.loads((trained / "model" / "predict_results_tags.json").read_text())) == 16
 
 
 def test_its_export_is_compared_token_by_token_and_names_the_task(deployed: Path) -> None:

@@ -37,7 +37,7 @@ def add_teacher(
     trainer: RecipeTrainer,
     called: str | None,
     rows: Any,
-    labels: Labels,
+    labels: Labels | None,
     tokenizer: Any,
     encode: Callable[[Any], Any],
     collate: Callable[[Any], Callable[[Any], dict[str, Any]]],
@@ -53,7 +53,7 @@ def add_teacher(
         trainer: without a recipe that distils, nothing is done.
         called: what the user named: a folder, a stub, a Hub id, `self`, `disable`; None warns.
         rows: the training rows, tokenized for the student, with `length` and `labels`.
-        labels: the student's.
+        labels: the student's; None where the task has no classes to match.
         tokenizer: the student's.
         encode: from a tokenizer to the training rows tokenized with it.
         collate: from a tokenizer to what makes batches of such rows.
@@ -75,7 +75,8 @@ def add_teacher(
         )
         return
     if called == SELF:
-        teacher = Teacher(copy_of(trainer.model), tokenizer, list(range(labels.num_labels)), [])
+        order = list(range(labels.num_labels)) if labels is not None else []
+        teacher = Teacher(copy_of(trainer.model), tokenizer, order, [])
     else:
         teacher = load_teacher(called, labels, model_class, token, cache_dir)
     notes = list(teacher.notes)
@@ -90,6 +91,7 @@ def add_teacher(
             )
         trainer.set_teacher(teacher.model)
         return
+    assert labels is not None, "outputs of a row that can be stored are those of its labels"
     own_rows = rows if same else encode(teacher.tokenizer)
     for note in notes:
         say(note)

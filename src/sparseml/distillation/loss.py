@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from sparseml.modifiers.base import Distance
+    from sparseml.modifiers.base import Batch, Distance, Outputs
 
 
 def classification_distance(config: Any) -> Distance:
     """The distance of a classifier's outputs `logits`, by its configuration's `problem_type`."""
 
-    def distance(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], temperature: float) -> Tensor:
+    def distance(student: Outputs, teacher: Outputs, temperature: float, batch: Batch) -> Tensor:
         # Looked up at every call: Transformers sets it at the first batch, where the configuration says nothing.
         problem = config.problem_type or "single_label_classification"
         logits = student["logits"]

@@ -40,7 +40,7 @@ class Teacher:
 
 def load_teacher(
     called: str,
-    labels: Labels,
+    labels: Labels | None,
     model_class: Any = AutoModelForSequenceClassification,
     token: str | bool | None = None,
     cache_dir: str | None = None,
@@ -49,7 +49,7 @@ def load_teacher(
 
     Args:
         called: a folder, a stub or a Hub id.
-        labels: the student's.
+        labels: the student's; None where the task has no classes to match.
         model_class: Transformers' Auto class of the task.
         token, cache_dir: for the Hub.
 
@@ -57,7 +57,7 @@ def load_teacher(
         ZooError, ModelError, TeacherError: there is no such teacher, it was never trained, or its classes differ.
     """
     source = resolve(called, token=token, cache_dir=cache_dir)
-    order, notes = class_order(load_config(source), labels, called)
+    order, notes = class_order(load_config(source), labels, called) if labels is not None else ([], [])
     loaded = load_model(source, model_class)
     if loaded.new:
         raise TeacherError(

@@ -66,8 +66,11 @@ Epoch = Annotated[float, Field(ge=-1, allow_inf_nan=False)]
 Batch = dict[str, "torch.Tensor"]
 """The inputs of a model by name, labels among them where there are any."""
 
-Distance = Callable[[Mapping[str, "torch.Tensor"], Mapping[str, "torch.Tensor"], float], "torch.Tensor"]
-"""From the student's outputs and the teacher's, both by name, and a temperature to a scalar loss."""
+Outputs = Mapping[str, "torch.Tensor"]
+"""A model's outputs by name."""
+
+Distance = Callable[[Outputs, Outputs, float, Batch], "torch.Tensor"]
+"""From the student's outputs, the teacher's, a temperature and the batch to a scalar loss."""
 
 
 class ModifierError(UserError):
@@ -113,6 +116,7 @@ class Run:
         batches: an iterator over an epoch of training batches on the model's device, the same ones at every call;
             it does not change the global random state nor the order of training rows. Under distributed
             training each process gets its own share. None where there are no training data.
+        batch: the one whose loss is being computed, in `mix_loss`; it has the attention mask and the labels.
         teacher: the teacher, in evaluation mode, where it is a model; None where there is none, or where its outputs
             were computed beforehand.
         distance: the task's, for distillation; None where there is no task.
@@ -130,6 +134,7 @@ class Run:
     decayed: frozenset[int] = frozenset()
     one_shot: bool = False
     batches: Callable[[], Iterator[Batch]] | None = None
+    batch: Batch = field(default_factory=dict)
     teacher: torch.nn.Module | None = None
     distance: Distance | None = None
     gradient_scale: float = 1.0

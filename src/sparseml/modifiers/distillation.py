@@ -46,7 +46,7 @@ class DistillationModifier(Modifier):
         if not teacher_outputs or run.distance is None:
             return loss
         return (1 - self.hardness) * loss + self.hardness * run.distance(
-            outputs, teacher_outputs, self.temperature
+            outputs, teacher_outputs, self.temperature, run.batch
         )
 
     def conflicts_with(self, other: Modifier) -> str | None:

@@ -123,6 +123,7 @@ class RecipeTrainer(Trainer):
         kept = {key.removeprefix(TEACHER): inputs.pop(key) for key in list(inputs) if key.startswith(TEACHER)}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.session is not None and model.training:
+            self.session.run.batch = inputs
             answers = self._teacher_outputs(inputs, kept)
             loss = self.session.mix_loss(loss, outputs, answers)
         return (loss, outputs) if return_outputs else loss

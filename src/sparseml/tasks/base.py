@@ -7,7 +7,7 @@ A training asks its task in this order (`sparseml/training`):
     task.initialize_head(model, new, data, labels)       # guided runs; at their end, `assess` and `summarize`
     rows = task.encode(split, data, tokenizer, ...)      # rows to token ids
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
-    task.distance(student, teacher, temperature, config) # the distillation loss, while a modifier distils
+    task.distance(student, teacher, temperature, ...)    # the distillation loss, while a modifier distils
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
     task.write_predictions(stem, outputs, data, labels)  # --do_predict
 
@@ -34,6 +34,7 @@ import numpy as np
 
 from resparse.arrays import Array
 from sparseml.data import Columns, DataOptions, Labels
+from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
 
 Texts = tuple[str, ...]
 """One or two texts, as a tokenizer takes them."""
-
-Outputs = Mapping[str, Any]
-"""A model's outputs by name."""
 
 
 class TaskData(Protocol):
@@ -156,8 +154,10 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def distance(self, student: Outputs, teacher: Outputs, temperature: float, config: Any) -> Tensor:
-        """The distillation loss between two models' outputs for one batch: a scalar."""
+    def distance(
+        self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
+    ) -> Tensor:
+        """The distillation loss between two models' outputs for a batch: a scalar."""
 
     @abstractmethod
     def metrics(self, data: TaskData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:

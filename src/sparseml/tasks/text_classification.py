@@ -20,7 +20,8 @@ from resparse.progress import track
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.metrics import decisions, metrics_for, probabilities
-from sparseml.tasks.base import Outputs, Task, Texts
+from sparseml.modifiers.base import Batch, Outputs
+from sparseml.tasks.base import Task, Texts
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -117,11 +118,13 @@ quantized classifier with its report comes out."""
         """See `Task`."""
         return Collate(tokenizer, labels is not None and labels.kind != SINGLE, multiple_of)
 
-    def distance(self, student: Outputs, teacher: Outputs, temperature: float, config: Any) -> Tensor:
+    def distance(
+        self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
+    ) -> Tensor:
         """See `Task`; which distance, the configuration's `problem_type` says."""
-        from sparseml.distillation.loss import distillation_loss
+        from sparseml.distillation.loss import classification_distance
 
-        return distillation_loss(student["logits"], teacher["logits"], temperature, problem_type(config))
+        return classification_distance(config)(student, teacher, temperature, batch)
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """See `Task`."""

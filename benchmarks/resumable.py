@@ -1,4 +1,4 @@
-"""Long runs, kept: a command that has finished in its folder is not repeated while it stays the same."""
+"""Long runs that can be stopped and repeated: a command that has finished in its folder does not run again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resparse.console import say
 from resparse.files import write_json
 
 
-def kept_training(title: str, command: Sequence[str], folder: Path) -> Cost:
+def resumable_training(title: str, command: Sequence[str], folder: Path) -> Cost:
     """Train by our command into `folder`/model; its cost, measured now or when it ran.
 
     Args:

@@ -1,6 +1,6 @@
-"""Contestants that take turns: each is a process of its own, with its own environment, and runs when it is told to.
+"""Contestants that are measured in turns: each a process with an environment of its own, run on request.
 
-Bursts of all alternate in random order, so that a noisy machine is noisy for all alike. Ratios are taken within each
+Bursts of all alternate in random order, so that noise of the machine affects all alike. Ratios are taken within each
 round, and their median is reported.
 """
 
@@ -25,7 +25,7 @@ WARM_UP = 2
 
 
 @dataclass
-class Lane:
+class Contestant:
     """An engine with a file, in a process of its own.
 
     Attributes:
@@ -43,7 +43,7 @@ class Lane:
     model: Path | None = None
 
     def burst(self) -> None:
-        """Let it run some times."""
+        """Run a burst."""
         assert self.process.stdin is not None
         print(file=self.process.stdin, flush=True)
         self.seconds.append(self.answer()["seconds"])
@@ -64,7 +64,7 @@ class Lane:
         return answer
 
     def end(self) -> None:
-        """Let the process go."""
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
@@ -81,7 +81,7 @@ def start(
     python: str | Path | None = None,
     threads: int = 2,
     environment: Mapping[str, str] | None = None,
-) -> Lane:
+) -> Contestant:
     """Start a contestant and wait until it is ready.
 
     Args:
@@ -109,12 +109,12 @@ def start(
                 **(environment or {}),
             },
         )
-    lane = Lane(name, process)
-    lane.facts = lane.answer()
-    return lane
+    contestant = Contestant(name, process)
+    contestant.facts = contestant.answer()
+    return contestant
 
 
-def engine_lane(
+def engine_contestant(
     name: str,
     engine: str,
     file: Path,
@@ -125,7 +125,7 @@ def engine_lane(
     more: Sequence[str] = (),
     python: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Lane:
+) -> Contestant:
     """Start an engine on a model, with a copy of the file: DeepSparse writes into the files that it reads.
 
     Args:
@@ -137,7 +137,7 @@ def engine_lane(
         python, environment: as for `start`.
     """
     plain = name.replace(" ", "_").replace("'", "")
-    copy = file.with_name(f"{plain}.lane.onnx")
+    copy = file.with_name(f"{plain}.contestant.onnx")
     shutil.copy(file, copy)
     words = [
         engine,
@@ -151,11 +151,11 @@ def engine_lane(
         *more,
     ]
     log = file.with_name(f"{plain}.log")
-    lane = start(
+    contestant = start(
         name, "engine_worker.py", words, log, python=python, threads=threads, environment=environment
     )
-    lane.model = copy
-    return lane
+    contestant.model = copy
+    return contestant
 
 
 def add_python(parser: argparse.ArgumentParser, flag: str, has: str) -> None:
@@ -165,17 +165,17 @@ def add_python(parser: argparse.ArgumentParser, flag: str, has: str) -> None:
     )
 
 
-def measure(lanes: Sequence[Lane], rounds: int) -> None:
-    """Bursts of all lanes, alternating; then the processes end."""
+def measure(contestants: Sequence[Contestant], rounds: int) -> None:
+    """Bursts of all contestants, alternating; then the processes end."""
     order = random.Random(0)
     for _ in range(WARM_UP + rounds):
-        for lane in order.sample(list(lanes), len(lanes)):
-            lane.burst()
-    for lane in lanes:
-        lane.seconds = lane.seconds[WARM_UP:]
-        lane.end()
+        for contestant in order.sample(list(contestants), len(contestants)):
+            contestant.burst()
+    for contestant in contestants:
+        contestant.seconds = contestant.seconds[WARM_UP:]
+        contestant.end()
 
 
-def ratio(ours: Lane, theirs: Lane) -> float:
+def ratio(ours: Contestant, theirs: Contestant) -> float:
     """Median over the rounds of our time by theirs."""
     return statistics.median(a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True))
