@@ -74,7 +74,7 @@ def known_stubs() -> list[Stub]:
 
 
 def unknown_values(wanted: dict[str, str | None]) -> list[str]:
-    """For every wanted value that no known stub has at all, a sentence with the nearest that one has."""
+    """For every wanted value that no known stub has, a sentence with the nearest known values."""
     found = []
     for field, value in wanted.items():
         known = {str(part) for stub in known_stubs() if (part := getattr(stub, field)) is not None}
@@ -88,7 +88,7 @@ def stub_contents(stub: Stub) -> str:
     """What a stub has: weights, a recipe, both."""
     if sources.user_folder(stub):
         return "a folder of yours"
-    entry = sources.known(stub)
+    entry = sources.index_entry(stub)
     parts = ["weights"] if entry.weights else []
     if entry.recipes:
         parts.append("recipe")
@@ -96,10 +96,10 @@ def stub_contents(stub: Stub) -> str:
 
 
 def stub_needs(stub: Stub) -> str:
-    """What is needed to have a stub's files; "nothing" when they are here."""
+    """What fetching a stub's files needs; "nothing" when they are here."""
     if sources.user_folder(stub):
         return "nothing"
-    match sources.known(stub).weights:
+    match sources.index_entry(stub).weights:
         case HubWeights(repo, revision) if not hub.is_ready(repo, stub.revision or revision):
             return "the Hugging Face Hub"
         case PypiWeights() as weights if not (pypi.is_ready(weights) or pypi.installed_folder(weights)):
@@ -109,14 +109,14 @@ def stub_needs(stub: Stub) -> str:
 
 
 def stub_facts(stub: Stub) -> list[tuple[str, str]]:
-    """Label and text for everything that is known of a stub.
+    """What is known of a stub, as pairs of label and text.
 
     Raises:
         ZooError: nothing is known under that name.
     """
     if folder := sources.user_folder(stub):
         return [("lives in", str(folder)), ("needs", "nothing"), *_recipe_facts(stub)]
-    entry = sources.known(stub)
+    entry = sources.index_entry(stub)
     rows = [("about", entry.about), *_weight_facts(entry, stub), *_recipe_facts(stub)]
     if entry.weights:
         rows += [("licence", entry.licence or "not stated"), ("needs", stub_needs(stub))]
@@ -137,7 +137,7 @@ def local_files(stub: Stub) -> list[Path]:
 def _local_folder(stub: Stub) -> Path | None:
     if sources.user_folder(stub):
         return sources.training_folder(stub)
-    match sources.known(stub).weights:
+    match sources.index_entry(stub).weights:
         case HubWeights(repo, revision):
             return hub.local_copy(repo, stub.revision or revision, "training")
         case PypiWeights() as weights:
