@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sparseml.recipe.plan import METADATA
+from sparseml.recipe.source import clipped
 from sparseml.recipe.yaml_reader import SCALARS, STANDARD, NodeReader, Pair, line_of
 
 DEFAULT_GROUP = "modifiers"
@@ -71,7 +72,7 @@ class _Parser:
             stages = self._entries(self.reader.pairs(root), section)
         else:
             raise self.error(
-                f"a recipe is a mapping with lists of modifiers; found only the text {_clipped(root.value)}.",
+                f"a recipe is a mapping with lists of modifiers; found only the text {clipped(root.value)}.",
                 root,
             )
         if section.modifiers and stages:
@@ -156,7 +157,7 @@ class _Parser:
         if isinstance(node, MappingNode):
             pairs = self.reader.pairs(node)
         elif isinstance(node, SequenceNode) or node.value:
-            found = "a list" if isinstance(node, SequenceNode) else f"the text {_clipped(node.value)}"
+            found = "a list" if isinstance(node, SequenceNode) else f"the text {clipped(node.value)}"
             raise self.error(
                 f"{node.tag} is followed by {found}; its properties follow as `name: value`, one a line.",
                 node,
@@ -171,7 +172,7 @@ class _Parser:
         kind = node.tag.removeprefix(STANDARD)
         if kind not in ("map", "seq", *SCALARS):
             return f"!!{kind} is no modifier's tag; write it with one exclamation mark: !{kind}."
-        found = {"map": "a mapping", "seq": "a list"}.get(kind) or _clipped(str(node.value))
+        found = {"map": "a mapping", "seq": "a list"}.get(kind) or clipped(str(node.value))
         return (
             f"an entry of {group!r} has no !Tag: found {found}. A modifier looks like"
             f"{_suggestion(node, group)}"
@@ -194,7 +195,3 @@ def _suggestion(node: Node, group: str) -> str:
     ):
         name = node.value[0][0].value
     return f"\n    {group}:\n      - !{name}\n        start_epoch: 0"
-
-
-def _clipped(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -167,7 +167,7 @@ def _front_matter(text: str, name: str, *, required: bool) -> str:
             return text
         raise RecipeError(
             "Markdown without front matter. A recipe in Markdown begins with a line ---, then the YAML, "
-            f"then a line --- again; found {_clipped(lines[opening])}.",
+            f"then a line --- again; found {clipped(lines[opening])}.",
             name,
             opening + 1,
         )
@@ -182,5 +182,6 @@ def _front_matter(text: str, name: str, *, required: bool) -> str:
     return "\n" * (opening + 1) + "\n".join(lines[opening + 1 : closing]) + "\n" * (len(lines) - closing)
 
 
-def _clipped(line: str) -> str:
-    return repr(line if len(line) <= 60 else line[:57] + "...")
+def clipped(text: str) -> str:
+    """A text for a message: its repr, cut to 60 characters."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
