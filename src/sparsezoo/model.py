@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resparse.errors import did_you_mean
 from resparse.files import whole_file
-from sparsezoo import sources
+from sparsezoo import resolve
 from sparsezoo.common import ZooError
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
@@ -65,7 +65,7 @@ class Recipes:
         Raises:
             ZooError: there is none, or several and no query says which.
         """
-        return self._file(sources.choose_recipe(self._files, self._stub, self._requested))
+        return self._file(resolve.choose_recipe(self._files, self._stub, self._requested))
 
     @property
     def recipes(self) -> list[File]:
@@ -189,12 +189,12 @@ class Model:
             self.stub = parse_stub(text)
         elif Path(text).expanduser().is_dir():
             self._folder = Path(text).expanduser()
-        elif sources.indexed_name(text):
+        elif resolve.indexed_name(text):
             self.stub = parse_stub(PREFIX + text)
         else:
             raise ZooError(f"There is no folder {text}, and it is not a stub: stubs begin with {PREFIX!r}.")
         self._recipes = (
-            sources.recipe_files(self.stub) if self.stub else sources.folder_recipes(Path(text).expanduser())
+            resolve.recipe_files(self.stub) if self.stub else resolve.folder_recipes(Path(text).expanduser())
         )
         self.source = str(self.stub) if self.stub else text
 
@@ -248,16 +248,16 @@ class Model:
 
     def _training(self) -> Path:
         return (
-            sources.training_folder(self.stub)
+            resolve.training_folder(self.stub)
             if self.stub
-            else sources.folder_part(self._local(), "training")
+            else resolve.folder_part(self._local(), "training")
         )
 
     def _deployment(self) -> Path:
         return (
-            sources.deployment_folder(self.stub)
+            resolve.deployment_folder(self.stub)
             if self.stub
-            else sources.folder_part(self._local(), "deployment")
+            else resolve.folder_part(self._local(), "deployment")
         )
 
     def _local(self) -> Path:
@@ -265,12 +265,12 @@ class Model:
         return self._folder
 
     def _has_weights(self) -> bool:
-        if self.stub is None or sources.user_folder(self.stub):
+        if self.stub is None or resolve.user_folder(self.stub):
             return True
-        return sources.index_entry(self.stub).weights is not None
+        return resolve.index_entry(self.stub).weights is not None
 
     def _has_deployment(self) -> bool:
-        folder = self._folder or (self.stub and sources.user_folder(self.stub))
+        folder = self._folder or (self.stub and resolve.user_folder(self.stub))
         return bool(folder) and (Path(str(folder)) / "deployment").is_dir()
 
     def __repr__(self) -> str:
