@@ -2,25 +2,31 @@
 #   make demo   train, on the embedded sparse model and data, a sparse int8 classifier
 #   make test   lint, types and all tests
 # While working: make check (lint, types, unit tests).
+# Versions: make lock renews the tested ones in requirements.lock, which all of the above install; make newest and
+# make oldest run the tests against the newest and the oldest that pyproject.toml admits.
 
 PYTHON ?= python3
 VENV   ?= .venv
+LOCK   ?= requirements.lock
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The build of PyTorch to install first. Anything looser may bring gigabytes of CUDA; with a GPU, install your
-# own into $(VENV) and it is left alone.
+# own into $(VENV) and it is left alone: the lock has no torch.
 TORCH  ?= torch==2.13.0
 READY  := $(VENV)/.ready
+UV     := .venv-uv/bin/uv
+CSRC   := src/deepsparse/native/csrc
 
-.PHONY: demo test check lint types unit install clean
+.PHONY: demo test check lint types unit install lock newest oldest clean
 
 install: $(READY)
 
 # The native engine is built along with the installation.
-$(READY): pyproject.toml setup.py $(wildcard src/deepsparse/native/csrc/*)
+$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(CSRC)/* $(CSRC)/*/* $(CSRC)/*/*/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[torch,runtime,openvino,dev]"
+	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) --constraint $(LOCK) "$(TORCH)"
+	$(PIP) --requirement $(LOCK)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: install
@@ -41,5 +47,23 @@ check: lint types unit
 test: lint types
 	$(BIN)/pytest -q
 
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# For every Python and system that pyproject.toml names.
+lock: $(UV)
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 $(RESOLUTION) \
+	  --extra torch --extra runtime --extra openvino --extra dev --no-emit-package torch \
+	  --annotation-style line --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml
+
+# Direct requirements at their floors, on Python 3.11. torch stays at $(TORCH) in both: other releases are CUDA
+# builds on Linux. `make newest TORCH=torch` takes the newest one all the same.
+oldest: RESOLUTION := --resolution lowest-direct
+newest oldest:
+	$(MAKE) lock LOCK=.venv-$@.lock RESOLUTION="$(RESOLUTION)"
+	$(MAKE) install VENV=.venv-$@ LOCK=.venv-$@.lock
+	.venv-$@/bin/pytest -q
+
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info
+	rm -rf $(VENV) .venv-* demo build dist src/*.egg-info

@@ -12,18 +12,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("src/deepsparse/native/csrc")
-GCC = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-fopenmp-simd", "-pthread"]
-MSVC = ["/std:c++17", "/O2", "/EHsc", "/openmp:experimental"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"]
 
 
 class BuildEngine(build_ext):
-    """Flags by the compiler that is found."""
+    """Builds with GCC or Clang only: MSVC has no vector extension, in which the kernels are written."""
 
     def build_extensions(self) -> None:
-        is_msvc = self.compiler.compiler_type == "msvc"
-        for extension in self.extensions:
-            extension.extra_compile_args = MSVC if is_msvc else GCC
-            extension.extra_link_args = [] if is_msvc else ["-pthread"]
+        if self.compiler.compiler_type == "msvc":
+            self.extensions = []
         super().build_extensions()
 
 
@@ -31,8 +28,11 @@ setup(
     ext_modules=[
         Extension(
             "deepsparse.native._engine",
-            sorted(map(str, SOURCES.glob("*.cpp"))),
-            depends=sorted(str(path) for path in SOURCES.iterdir() if path.suffix != ".cpp"),
+            sorted(map(str, SOURCES.rglob("*.cpp"))),
+            depends=sorted(str(path) for path in SOURCES.rglob("*") if path.suffix in (".h", ".inl")),
+            include_dirs=[str(SOURCES)],
+            extra_compile_args=FLAGS,
+            extra_link_args=["-pthread"],
             language="c++",
             optional=True,
             py_limited_api=True,

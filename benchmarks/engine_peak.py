@@ -17,31 +17,32 @@ from typing import Any
 import numpy as np
 
 from deepsparse.native import library
-from deepsparse.native.library import FORMS, Form, Isa
+from deepsparse.native.library import InstructionSet, WeightFormat
 from record import keep, table
 from resparse.console import run, say
 
 SOURCES = Path(library.__file__).parent / "csrc"
 SHAPES = ((768, 768), (3072, 768), (768, 3072))  # of a BERT base: outputs, inputs
 TOKENS = (16, 64, 512)
-ZEROS = {Form.DENSE: 0.0, Form.MASK64: 0.9, Form.SLOTS64: 0.9}
+ZEROS = {WeightFormat.DENSE: 0.0, WeightFormat.MASK64: 0.9, WeightFormat.SLOTS64: 0.9}
 GOAL = 0.6  # of AMX's peak, by dense products
 
 
-def peaks() -> dict[Isa, float]:
+def peaks() -> dict[InstructionSet, float]:
     """Multiply-adds a second of one thread, by instruction set."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "peak"
-        files = [str(Path(__file__).with_name("peak.cpp")), str(SOURCES / "isa.cpp")]
+        files = [str(Path(__file__).with_name("peak.cpp")), *map(str, SOURCES.rglob("*.cpp"))]
         subprocess.run(
-            ["g++", "-O2", "-std=c++17", f"-I{SOURCES}", *files, "-o", str(program)],
+            ["g++", "-O2", "-std=c++17", "-pthread", f"-I{SOURCES}", *files, "-o", str(program)],
             check=True,
         )
         lines = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout.splitlines()
-    return {Isa(int(isa)): float(rate) for isa, rate in map(str.split, lines)}
+    known = {one.isa: one for one in library.instruction_sets()}
+    return {known[int(isa)]: float(rate) for isa, rate in map(str.split, lines)}
 
 
-def rate(isa: Isa, form: Form, rows: int, columns: int, tokens: int) -> float:
+def rate(isa: InstructionSet, form: WeightFormat, rows: int, columns: int, tokens: int) -> float:
     """Multiply-adds a second of a product, zeros counted."""
     chance = np.random.default_rng(0)
     weights = chance.integers(-127, 128, (rows, columns), dtype=np.int8)
@@ -55,13 +56,13 @@ def measured() -> list[dict[str, Any]]:
     """Every instruction set with a peak, form, shape and number of tokens."""
     found = []
     for isa, peak in peaks().items():
-        for form in FORMS[isa]:
+        for form in isa.formats:
             say(f"{isa.name}, {form.name}")
             for rows, columns in SHAPES:
                 rates = {tokens: rate(isa, form, rows, columns, tokens) for tokens in TOKENS}
                 found.append(
                     {
-                        "isa": isa.name,
+                        "isa": isa.name.upper(),
                         "form": form.name,
                         "rows": rows,
                         "columns": columns,
@@ -87,7 +88,7 @@ def main() -> None:
         [
             str(one["isa"]).lower(),
             str(one["form"]).lower(),
-            f"{ZEROS[Form[one['form']]]:.0%}",
+            f"{ZEROS[WeightFormat[one['form']]]:.0%}",
             f"{one['rows']} x {one['columns']}",
             f"{one['peak'] / 1e9:.0f}",
             *(f"{one['rates'][count] / one['peak']:.0%}" for count in TOKENS),

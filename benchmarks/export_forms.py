@@ -88,8 +88,8 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from sparseml.export import stored
-    from sparseml.export.forms import DEEPSPARSE, PORTABLE, give_form
-    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.export.formats import DEEPSPARSE, PORTABLE, apply_format
+    from sparseml.export.trace import input_names, to_onnx
     from sparseml.quantization.scheme import ModelScheme
     from sparseml.quantization.structure import calibrating, enable, quantize_structure
 
@@ -100,7 +100,7 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
     ]
     inputs = input_names(model, offered)
     graph = to_onnx(model, inputs)
-    give_form(graph, PORTABLE)
+    apply_format(graph, PORTABLE)
     ir.save(graph, folder / "float32.onnx")
     logging.disable(logging.WARNING)
     quantize_dynamic(folder / "float32.onnx", folder / "dynamic.onnx", weight_type=QuantType.QInt8)
@@ -114,7 +114,7 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
     ir.save(graph, folder / "traced.onnx")
     for form in (PORTABLE, DEEPSPARSE):
         graph = ir.load(folder / "traced.onnx")
-        give_form(graph, form)
+        apply_format(graph, form)
         ir.save(graph, folder / f"{form}.onnx")
         stored.weigh(model, folder / f"{form}.onnx")
     (folder / "traced.onnx").unlink()

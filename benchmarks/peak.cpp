@@ -2,15 +2,15 @@
 // instruction, on registers. Prints a line for each instruction set that the native engine has kernels for here:
 // number, rate.
 //
-// engine_peak.py builds it with the engine's isa.cpp.
+// engine_peak.py builds it together with the engine's sources.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 
-#include "isa.h"
-#include "tiles.h"
+#include "instruction_sets.h"
+#include "kernels/x86/amx_tiles.h"
 
 using namespace resparse;
 

@@ -21,10 +21,12 @@ import sparsezoo.cli
 from deepsparse import Engine
 from deepsparse.server.app import Server, create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
+from deepsparse.tasks.text_classification import TextClassification
 from sparseml.modifiers import MODIFIERS
-from sparseml.transformers import arguments, export
-from sparseml.transformers.options import renamed
-from sparseml.transformers.options.table import BARE
+from sparseml.options import renamed
+from sparseml.options.table import BARE
+from sparseml.training import arguments
+from sparseml.transformers import export
 from sparsezoo import Model
 
 SAME, WITHOUT_EFFECT, GONE = "same", "taken, without effect", "gone"
@@ -121,7 +123,7 @@ def pipeline(name: str) -> tuple[str, str]:
         return WITHOUT_EFFECT, ""
     taken = {
         *inspect.signature(deepsparse.pipeline.Pipeline.create).parameters,
-        *inspect.signature(deepsparse.pipeline.TextClassificationPipeline).parameters,
+        *deepsparse.pipeline.settings_of(TextClassification),
     }
     return (SAME if name in taken else GONE), ""
 

@@ -18,7 +18,7 @@ from former import TABLES
 from pydantic.fields import FieldInfo
 
 from deepsparse.server.config import EndpointConfig, ServerConfig
-from deepsparse.server.metrics import Metrics
+from deepsparse.server.endpoints import Metrics
 from sparseml.modifiers import MODIFIERS, Modifier
 from sparseml.recipe.expression import FUNCTIONS
 from sparseml.recipe_verbs import kind_in_words

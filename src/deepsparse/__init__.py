@@ -9,16 +9,16 @@ classify(["What a day!", "Not again."]).labels
 from __future__ import annotations
 
 from resparse import __version__
-from resparse.distribution import refuse_foreign
+from resparse.errors import refuse_foreign
 
 refuse_foreign("deepsparse")
 
 # Only now (E402): with a foreign distribution beside ours, these would be a mixture of both.
 from deepsparse.engine import Engine, compile_model  # noqa: E402
 from deepsparse.errors import DeepsparseError, EngineError, InputError, ModelError  # noqa: E402
-from deepsparse.labels import Prediction  # noqa: E402
-from deepsparse.pipeline import (  # noqa: E402
-    Pipeline,
+from deepsparse.pipeline import Pipeline  # noqa: E402
+from deepsparse.tasks.text_classification import (  # noqa: E402
+    Prediction,
     TextClassificationOutput,
     TextClassificationPipeline,
 )

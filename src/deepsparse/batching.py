@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, chain
+from typing import Any
 
 import numpy as np
 from tokenizers import Encoding
 
 from deepsparse.engine import Engine
 from deepsparse.errors import ModelError
-from deepsparse.inputs import Row
-from deepsparse.tokenization import Tokenizer
+from deepsparse.tasks import Outputs, Task
+from deepsparse.tasks.base import Row
+from deepsparse.tokenizer import Tokenizer
 from resparse.arrays import Array
 
 TOKEN_BUDGET = 512
 """Tokens of one batch, padding included: enough to keep the cores busy, few enough to stay in the caches."""
 
 RUN_COST = 8
-"""What one run costs whatever is in it, in tokens: measured on six layers of 384, on the processor's own time."""
+"""What one run costs whatever is in it, in tokens: measured on six layers of 384, in processor time."""
 
 UNPADDED_ROWS = 256
 """Rows of one run where padding is not computed: only the arrays that hold it grow with them."""
 
 
-class Classifier:
-    """Rows in, logits out.
+class BatchRunner:
+    """Rows in, a model's outputs out; the task says how rows become tokens, and which outputs it wants.
 
     Args:
         engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
         tokenizer: the model's.
+        task: the model's.
         batch_size: rows of one batch at most; None lets `TOKEN_BUDGET` decide.
 
     Raises:
-        ModelError: the model wants inputs that no tokenizer makes.
+        ModelError: the model wants inputs that no tokenizer makes, or lacks outputs.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, batch_size: int | None = None) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, task: Task[Any, Any], batch_size: int | None = None
+    ) -> None:
         known = ("input_ids", "attention_mask", "token_type_ids")
         if unknown := [name for name in engine.input_names if name not in known]:
             raise ModelError(
-                f"{engine.model_path} wants the input {unknown[0]!r}, which no tokenizer makes; a text "
-                f"classifier takes {', '.join(known)}."
+                f"{engine.model_path} wants the input {unknown[0]!r}, which no tokenizer makes; a {task.noun} "
+                f"takes {', '.join(known)}."
             )
         self.engine = engine
         self.tokenizer = tokenizer
+        self._task = task
+        self._outputs = _positions(engine, task)
         # Old exports are made for one shape: then every batch is padded to it.
         rows, length, *_ = (*engine.inputs[0].shape, None, None)
         self._fixed_rows, self._fixed_length = rows, length
@@ -61,27 +69,31 @@ class Classifier:
             else None
         )
 
-    def logits(self, rows: Sequence[Row], spread: bool = True) -> Array:
-        """Logits of (rows, labels), in the order of the rows; safe to call from several threads.
+    def run(self, rows: Sequence[Row], spread: bool = True) -> Outputs:
+        """The outputs, in the order of the rows; safe to call from several threads.
 
         Args:
             rows: one or more.
             spread: over the engine's streams; False stays in the thread of the caller, who has several.
         """
-        encodings = self.tokenizer.encode(rows)
+        encodings, starts = self._task.encode(self.tokenizer, rows), None
+        if self._task.stride:
+            encodings, starts = _with_windows(encodings)
         batches = self._batches(list(map(len, encodings)))
         parts = [[encodings[index] for index in batch] for batch in batches]
         if self._threads is None or len(parts) == 1 or not spread:
             found = [self._run(part) for part in parts]
         else:
             found = list(self._threads.map(self._run, parts))
-        merged = np.concatenate(found)
-        logits = np.empty_like(merged)
-        logits[np.concatenate(batches)] = merged
-        return logits
+        order = list(chain.from_iterable(batches))
+        arrays = {
+            name: _in_order(outputs, order)
+            for name, outputs in zip(self._task.output_names, zip(*found, strict=True), strict=True)
+        }
+        return Outputs(arrays, encodings, starts)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         if self._threads is not None:
             self._threads.shutdown()
 
@@ -92,17 +104,68 @@ class Classifier:
         rows = range(len(lengths))
         return [list(rows[start : start + step]) for start in rows[::step]]
 
-    def _run(self, encodings: Sequence[Encoding]) -> Array:
+    def _run(self, encodings: Sequence[Encoding]) -> list[Any]:
+        """Each output for one batch: an array, or a list of arrays where the task is token-level."""
         length = self._fixed_length or self._rounded(max(map(len, encodings)))
         feeds = self.tokenizer.arrays(encodings, length, self.engine.input_names)
         missing = (self._fixed_rows or 0) - len(encodings)
         if missing > 0:
             feeds = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in feeds.items()}
-        return self.engine.run(feeds)[0][: len(encodings)]
+        computed = self.engine.run(feeds)
+        found = [computed[position][: len(encodings)] for position in self._outputs]
+        return [self._unpadded(array, encodings) for array in found] if self._task.token_level else found
+
+    def _unpadded(self, array: Array, encodings: Sequence[Encoding]) -> list[Array]:
+        """Each row's own tokens of a token-level output, (tokens, ...)."""
+        if array.ndim < 2:
+            raise ModelError(
+                f"{self.engine.model_path} gives an array of shape {array.shape}, not an entry for each token: it is "
+                f"no {self._task.noun}."
+            )
+        if self.tokenizer.pads_left:
+            return [row[len(row) - len(encoding) :] for row, encoding in zip(array, encodings, strict=True)]
+        return [row[: len(encoding)] for row, encoding in zip(array, encodings, strict=True)]
 
     def _rounded(self, length: int) -> int:
         step = self.engine.length_step
         return min(-(-length // step) * step, max(length, self.tokenizer.max_length))
+
+
+def _positions(engine: Engine, task: Task[Any, Any]) -> list[int]:
+    """Where a task's outputs are among the model's: by name, else the first ones."""
+    given, wanted = engine.output_names, task.output_names
+    if all(name in given for name in wanted):
+        return [given.index(name) for name in wanted]
+    if len(given) < len(wanted):
+        raise ModelError(
+            f"{engine.model_path} gives {', '.join(given)}; a {task.noun} gives {', '.join(wanted)}. Was it exported "
+            "for another task?"
+        )
+    return list(range(len(wanted)))
+
+
+def _with_windows(encodings: Iterable[Encoding]) -> tuple[list[Encoding], list[int]]:
+    """All windows of all rows, and where each row's begin, (rows + 1,)."""
+    windows = [[encoding, *encoding.overflowing] for encoding in encodings]
+    return list(chain.from_iterable(windows)), list(accumulate(map(len, windows), initial=0))
+
+
+def _in_order(parts: Sequence[Any], order: Sequence[int]) -> Any:
+    """An output of all batches, in the order of the sequences.
+
+    Args:
+        parts: of each batch, an array or a list of arrays.
+        order: the position of each sequence among all.
+    """
+    if len(order) == 1:
+        return parts[0]
+    if isinstance(parts[0], list):
+        by_position = dict(zip(order, chain.from_iterable(parts), strict=True))
+        return [by_position[position] for position in range(len(order))]
+    merged = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    ordered = np.empty_like(merged)
+    ordered[order] = merged
+    return ordered
 
 
 def plan(lengths: Sequence[int], most_rows: int | None = None, budget: int = TOKEN_BUDGET) -> list[list[int]]:

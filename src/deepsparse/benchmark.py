@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsparse import backends
+from deepsparse import backends, tasks
 from deepsparse.arguments import Parser, normal_options
-from deepsparse.deployment import onnx_file
+from deepsparse.deployment import onnx_file, open_deployment
 from deepsparse.errors import EngineError
 from deepsparse.hardware import cpu_model, isa
-from deepsparse.measure import Timings, measure
-from deepsparse.workload import Settings, Workload, parse_shapes, prepare, read_texts
+from deepsparse.workload import Settings, Timings, Workload, measure, parse_shapes, prepare, read_texts
 from resparse.console import aligned, output, run, say, warn
 from resparse.errors import UserError
 from resparse.files import write_json
@@ -163,12 +162,15 @@ def _timed(workload: Workload, settings: Settings, seconds: float, warmup: float
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     onnx_file(arguments.model)
+    rows = None
+    if arguments.text:
+        rows = read_texts(Path(arguments.text), tasks.of_deployment(open_deployment(arguments.model)))
     return Settings(
         arguments.model,
         arguments.batch_size,
         arguments.sequence_length,
         parse_shapes(arguments.input_shapes) if arguments.input_shapes else None,
-        read_texts(Path(arguments.text)) if arguments.text else None,
+        rows,
         arguments.num_cores,
         arguments.num_streams,
         _SCENARIOS[arguments.scenario],

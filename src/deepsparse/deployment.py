@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,52 @@ class Deployment:
         """Where the files lie."""
         return self.model.parent
 
+    @property
+    def config_file(self) -> Path:
+        """The file of `config`."""
+        return self.folder / CONFIG
 
-def open_deployment(source: str | Path) -> Deployment:
+    @property
+    def task(self) -> str | None:
+        """The task that the model was exported for; None where the exporter did not say."""
+        task = self.config.get("task")
+        return task if isinstance(task, str) else None
+
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the logits.
+
+        Raises:
+            ModelError: names without ids, or ids with gaps.
+        """
+        given = self.config.get("id2label")
+        if given is None:
+            # Transformers leaves the names out where they are its own: LABEL_0, LABEL_1, ...
+            count = self.config.get("num_labels", self.config.get("_num_labels", 2))
+            return tuple(f"LABEL_{index}" for index in range(int(count)))
+        entries = list(enumerate(given)) if isinstance(given, Sequence) else list(dict(given).items())
+        try:
+            by_id = {int(key): str(name) for key, name in entries}
+        except ValueError as error:
+            raise ModelError(f"{self.config_file}: an id in id2label is no number: {error}.") from error
+        if sorted(by_id) != list(range(len(entries))) or not entries:
+            raise ModelError(
+                f"{self.config_file}: id2label has the ids {sorted(by_id)}; wanted are 0, 1, 2, ... without a gap."
+            )
+        return tuple(by_id[index] for index in range(len(by_id)))
+
+
+def open_deployment(source: str | Path | Deployment) -> Deployment:
     """Find a model and read its configuration.
 
     Args:
         source: a deployment folder (or the folder that holds one), its ONNX file, a `zoo:` stub, or `hf:` and
-            the name of a Hub repository.
+            the name of a Hub repository. What is open already is returned as it is.
 
     Raises:
         ModelError: files are missing or cannot be read.
     """
+    if isinstance(source, Deployment):
+        return source
     model = onnx_file(source)
     return Deployment(model, read_json(model.parent / CONFIG, "It holds the names of the labels."))
 

@@ -1,4 +1,4 @@
-"""`sparseml predict`: label a file of texts, however large; go on where an earlier run was cut off."""
+"""`sparseml predict`: predictions for a file of any size; a run that was cut off goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from deepsparse import tasks
 from deepsparse.arguments import Parser, normal_options
 from deepsparse.backends import AUTOMATIC
+from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
-from deepsparse.inputs import Row as TextRow
-from deepsparse.inputs import parse_row
-from deepsparse.labels import Prediction
-from deepsparse.pipeline import WINDOW, Pipeline, TextClassificationPipeline
+from deepsparse.pipeline import WINDOW, Pipeline
 from deepsparse.tables import (
     BadRow,
     Place,
@@ -26,7 +25,6 @@ from deepsparse.tables import (
     TableError,
     Writer,
     open_table,
-    text_columns,
     wide_fields,
     writer_for,
 )
@@ -34,7 +32,6 @@ from resparse.console import say, warn
 from resparse.files import WriteError, write_json
 from resparse.progress import share
 
-_LABEL, _SCORE = "predicted_label", "predicted_score"
 _SHOWN = 5
 
 
@@ -91,17 +88,19 @@ def main(words: Sequence[str]) -> int:
     _check(paths, arguments.overwrite)
     wide_fields()
     table = open_table(paths.rows)
-    columns = text_columns(table, arguments.input_column_names, paths.rows)
+    deployment = open_deployment(arguments.model)
+    asked = arguments.input_column_names
+    columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
+    # Not every task has such a setting; it is an error only where it is asked for.
+    settings = {"top_k": arguments.top_k} if arguments.top_k > 1 else {}
     pipeline = Pipeline.create(
-        "text_classification",
-        model_path=arguments.model,
-        top_k=arguments.top_k,
+        model_path=deployment,
         sequence_length=arguments.sequence_length,
         engine_type=arguments.engine,
         num_cores=arguments.num_cores,
+        **settings,
     )
-    run = _Run(paths, table, columns, pipeline)
-    run.go()
+    _Run(paths, table, columns, pipeline).go()
     return 0
 
 
@@ -109,13 +108,16 @@ class _Run:
     """One file, labelled window by window; after each, everything is on the disk and noted."""
 
     def __init__(
-        self, paths: Paths, table: Table, columns: Sequence[str], pipeline: TextClassificationPipeline
+        self, paths: Paths, table: Table, columns: Sequence[str], pipeline: Pipeline[Any, Any]
     ) -> None:
         self._paths = paths
         self._table = table
         self._columns = columns
         self._pipeline = pipeline
-        self._added = _added_columns(table, pipeline.top_k, paths.rows)
+        self._task = pipeline.handler
+        self._added = self._task.columns()
+        if taken := [name for name in self._added if name in table.columns]:
+            raise TableError(f"{paths.rows} has a column {taken[0]!r} already: rename it.")
         self._names = [*table.columns, *self._added]
         self._first_refused: list[BadRow] = []
 
@@ -165,21 +167,22 @@ class _Run:
                 writer.row(found, self._names)
 
     def _labelled(self, window: Sequence[Row | BadRow]) -> Iterator[dict[str, Any] | BadRow]:
-        """Each row with its labels, or what is wrong with it, in order."""
-        texts = [row if isinstance(row, BadRow) else self._text(row) for row in window]
-        rows = [text for text in texts if not isinstance(text, BadRow)]
-        predictions = iter(self._pipeline.predict(rows))
-        for row, text in zip(window, texts, strict=True):
-            if isinstance(text, BadRow):
-                yield text
+        """Each row with its prediction, or what is wrong with it, in order."""
+        parsed = [row if isinstance(row, BadRow) else self._parsed(row) for row in window]
+        predictions = iter(self._pipeline.predict([row for row in parsed if not isinstance(row, BadRow)]))
+        for row, inputs in zip(window, parsed, strict=True):
+            if isinstance(inputs, BadRow):
+                yield inputs
             elif isinstance(row, Row):
-                yield {**row.values, **dict(zip(self._added, _flat(next(predictions)), strict=True))}
+                values = self._task.values(next(predictions))
+                yield {**row.values, **dict(zip(self._added, values, strict=True))}
 
-    def _text(self, row: Row) -> TextRow | BadRow:
+    def _parsed(self, row: Row) -> Any:
+        """What the task makes of a row's columns; a BadRow where it makes nothing of them."""
         if missing := [name for name in self._columns if row.values.get(name) is None]:
             return BadRow(row.line, row.after, f"no {missing[0]!r}", row.raw)
         try:
-            return parse_row([row.values[name] for name in self._columns], "the row")
+            return self._task.parse_values([row.values[name] for name in self._columns], "the row")
         except InputError as error:
             return BadRow(row.line, row.after, str(error), row.raw)
 
@@ -190,7 +193,7 @@ class _Run:
             "input": [rows.st_size, rows.st_mtime_ns],
             "model": [str(self._pipeline.model_path.resolve()), model.st_size, model.st_mtime_ns],
             "columns": list(self._columns),
-            "settings": [self._pipeline.top_k, self._pipeline.sequence_length],
+            "settings": [self._added, self._pipeline.sequence_length],
         }
 
     def _finish(self, progress: Progress) -> None:
@@ -248,22 +251,6 @@ def _noted(key: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
 def _refusal(row: BadRow) -> str:
     return json.dumps({"line": row.line, "reason": row.reason, "row": row.raw}, ensure_ascii=False) + "\n"
-
-
-def _flat(prediction: Prediction) -> list[Any]:
-    return [
-        item
-        for pair in zip(prediction.labels, prediction.scores, strict=True)
-        for item in (pair[0], round(pair[1], 6))
-    ]
-
-
-def _added_columns(table: Table, top_k: int, path: Path) -> list[str]:
-    ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
-    added = [f"{name}{rank}" for rank in ranks for name in (_LABEL, _SCORE)]
-    if taken := [name for name in added if name in table.columns]:
-        raise TableError(f"{path} has a column {taken[0]!r} already: rename it.")
-    return added
 
 
 def _check(paths: Paths, overwrite: bool) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TextIO
 
 from deepsparse.errors import DeepsparseError
-from resparse.column_names import PAIRS, TEXTS, by_name
-from resparse.errors import did_you_mean
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
@@ -262,36 +260,6 @@ def _explain(reason: str) -> str:
     if "expected after" in reason:
         return "text follows a closing double quote"
     return reason
-
-
-def text_columns(table: Table, asked: str | None, path: Path) -> list[str]:
-    """The one or two columns to classify.
-
-    Args:
-        asked: their names with a comma between; None finds them by the names that such columns usually have.
-
-    Raises:
-        TableError: there are none of these names, or none that is usual.
-    """
-    listed = ", ".join(table.columns)
-    if asked:
-        names = [name.strip() for name in asked.split(",")]
-        for name in names:
-            if name not in table.columns:
-                raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, table.columns)}")
-        if len(names) > 2:
-            raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
-        return names
-    for pair in PAIRS:
-        found = [column for usual in pair if (column := by_name((usual,), table.columns)) is not None]
-        if len(found) == len(pair):
-            return found
-    single = by_name(TEXTS, table.columns)
-    if single is not None:
-        return [single]
-    if len(table.columns) == 1:
-        return table.columns
-    raise TableError(f"Which column of {path} holds the text? Choose with --input_column_names: {listed}.")
 
 
 def wide_fields() -> None:

@@ -1,27 +1,33 @@
-"""What a benchmark computes: made-up arrays, or a user's own texts from text to label."""
+"""What a benchmark runs, and its timing: made-up arrays through an engine, or a user's rows through a pipeline."""
 
 from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from deepsparse import tasks
 from deepsparse.backends.base import TensorSpec
 from deepsparse.deployment import CONFIG, read_json
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
-from deepsparse.inputs import Row as TextRow
-from deepsparse.inputs import parse_row
 from deepsparse.pipeline import Pipeline
-from deepsparse.tables import Row, open_table, text_columns, wide_fields
+from deepsparse.tables import Row as TableRow
+from deepsparse.tables import open_table, wide_fields
+from deepsparse.tasks.base import Row, Task
 from resparse.arrays import Array
 
 _MOST_TEXTS = 10_000
 _SEQUENCE_LENGTH = 128
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+PERCENTILES = (25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 Shapes = list[tuple[int, ...]]
 
 
@@ -57,7 +63,7 @@ class Settings:
     batch_size: int = 1
     sequence_length: int | None = None
     shapes: Shapes | None = None
-    texts: Sequence[TextRow] | None = None
+    texts: Sequence[Row] | None = None
     num_cores: int | None = None
     num_streams: int | None = None
     scheduler: str | None = None
@@ -84,29 +90,22 @@ def prepare(settings: Settings, engine_type: str) -> Workload:
     return Workload(lambda: engine.run(feeds), items, engine)
 
 
-def read_texts(path: Path) -> list[TextRow]:
-    """The texts of a file: CSV, TSV, JSON Lines by their columns; of any other, each line.
+def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row]:
+    """The rows of a file: of CSV, TSV, JSON Lines by their columns; of any other, each line.
+
+    Args:
+        task: what makes rows of the columns; by default text classification.
 
     Raises:
-        UserError: no such file, or no texts in it.
+        UserError: no such file, or no rows in it.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-    found: list[TextRow] = []
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".json"):
-        wide_fields()
-        table = open_table(path)
-        columns = text_columns(table, None, path)
-        candidates = (
-            [row.values.get(name) for name in columns]
-            for row in table.rows(table.start)
-            if isinstance(row, Row)
-        )
-    else:
-        candidates = ([line] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    for candidate in candidates:
+    task = task or tasks.find(tasks.DEFAULT)
+    found: list[Row] = []
+    for values in _values(path, task):
         try:
-            found.append(parse_row(candidate, "the row"))
+            found.append(task.parse_values(values, "the row"))
         except InputError:
             continue  # an empty line: nothing to time
         if len(found) == _MOST_TEXTS:
@@ -158,11 +157,99 @@ def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
     return feeds
 
 
-def _texts(settings: Settings, texts: Sequence[TextRow], engine_type: str) -> Workload:
-    """From text to label, `batch_size` rows at a time, over and over."""
+@dataclass
+class Timings:
+    """What was measured.
+
+    Attributes:
+        seconds: of each run.
+        elapsed: from the first run's begin to the last one's end.
+        items: in each run.
+    """
+
+    items: int
+    seconds: list[float] = field(default_factory=list)
+    elapsed: float = 0.0
+
+    @property
+    def items_per_second(self) -> float:
+        """Throughput."""
+        return self.items * len(self.seconds) / self.elapsed if self.elapsed else 0.0
+
+    def milliseconds(self, percentile: float) -> float:
+        """A percentile of the runs' durations."""
+        return float(np.percentile(self.seconds, percentile)) * 1e3
+
+    def add(self, other: Timings) -> None:
+        """Take in what was measured at another time."""
+        self.seconds += other.seconds
+        self.elapsed += other.elapsed
+
+    def summary(self) -> dict[str, Any]:
+        """All of it under DeepSparse's names: milliseconds, and items per second."""
+        spent = np.asarray(self.seconds) * 1e3
+        return {
+            "items_per_sec": self.items_per_second,
+            "seconds_ran": self.elapsed,
+            "iterations": len(self.seconds),
+            "mean": float(spent.mean()),
+            "median": float(np.median(spent)),
+            "std": float(spent.std()),
+            **{f"{percentile:g}%": float(np.percentile(spent, percentile)) for percentile in PERCENTILES},
+        }
+
+
+def measure(work: Callable[[], object], seconds: float, items: int, callers: int = 1) -> Timings:
+    """Repeat `work` for some seconds, at least once from each caller.
+
+    Args:
+        work: called from `callers` threads at once.
+        seconds: when to begin no more.
+        items: what one call does, for the throughput.
+
+    Raises:
+        Exception: whatever `work` raised first.
+    """
+    if callers == 1:
+        return _repeat(work, seconds, items)
+    results: list[Timings | BaseException] = []
+
+    def caller() -> None:
+        try:
+            results.append(_repeat(work, seconds, items))
+        except BaseException as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=caller) for _ in range(callers)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = Timings(items)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        total.add(result)
+    total.elapsed = time.perf_counter() - begun
+    return total
+
+
+def _values(path: Path, task: type[Task[Any, Any]]) -> Iterable[Sequence[Any]]:
+    """The values of each row of a file."""
+    if path.suffix.lower() not in _TABLES:
+        return ([line] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    wide_fields()
+    table = open_table(path)
+    columns = task.find_columns(table.columns, None, path)
+    rows = (row.values for row in table.rows(table.start) if isinstance(row, TableRow))
+    return ([row.get(name) for name in columns] for row in rows)
+
+
+def _texts(settings: Settings, texts: Sequence[Row], engine_type: str) -> Workload:
+    """From text to prediction, `batch_size` rows at a time, over and over."""
     pipeline = Pipeline.create(
-        "text_classification",
-        settings.model,
+        model_path=settings.model,
         engine_type=engine_type,
         num_cores=settings.num_cores,
         num_streams=settings.num_streams,
@@ -189,3 +276,15 @@ def _vocabulary(folder: Path) -> int:
     if not (folder / CONFIG).is_file():
         return 100
     return int(read_json(folder / CONFIG, "").get("vocab_size", 100))
+
+
+def _repeat(work: Callable[[], object], seconds: float, items: int) -> Timings:
+    found = Timings(items)
+    begun = now = time.perf_counter()
+    while not found.seconds or now - begun < seconds:
+        work()
+        after = time.perf_counter()
+        found.seconds.append(after - now)
+        now = after
+    found.elapsed = now - begun
+    return found

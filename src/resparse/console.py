@@ -1,9 +1,11 @@
-"""What a person sees: one console, and the frame in which every command runs."""
+"""Output to the terminal: the console, tables and help texts, and the frame in which every command runs."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
@@ -12,7 +14,7 @@ from rich.text import Text
 
 from resparse.errors import UserError
 
-# Progress and words to a person go to standard error, so that standard output can be piped.
+# Progress and messages go to standard error, so that standard output can be piped.
 console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
@@ -20,7 +22,7 @@ _said: set[str] = set()
 
 
 def say(message: str) -> None:
-    """Print one line to the person who waits."""
+    """Print one line to the user, on standard error."""
     console.print(Text(message), soft_wrap=True)
 
 
@@ -32,7 +34,7 @@ def say_once(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print something that the person should know and may want to change."""
+    """Print a warning."""
     console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
 
 
@@ -56,8 +58,22 @@ def aligned(
     return table
 
 
+def width() -> int:
+    """The width of help texts, in characters: the terminal's, from 60 to 110."""
+    return min(max(shutil.get_terminal_size((100, 24)).columns, 60), 110)
+
+
+def entry(head: str, body: str, column: int) -> str:
+    """A line of help: `head`, then `body` wrapped from `column` on; a long head has a line of its own."""
+    lines = textwrap.wrap(body, width() - column, break_long_words=False, break_on_hyphens=False)
+    if len(head) > column - 2 or not lines:
+        lines.insert(0, "")
+    first, *others = lines
+    return "\n".join([f"{head:<{column}}{first}".rstrip(), *(" " * column + line for line in others)])
+
+
 def run(command: Callable[[], int | None]) -> int:
-    """Run a command as a person's: a UserError is printed without traceback and becomes exit code 2.
+    """Run a command from the terminal: a UserError is printed without traceback and becomes exit code 2.
 
     `RESPARSE_TRACEBACK=1` shows the traceback all the same.
     """
@@ -72,6 +88,6 @@ def run(command: Callable[[], int | None]) -> int:
         console.print(Text("interrupted"))
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has left; Python would complain again while closing standard output.
+        # The reader (head, less) has closed the pipe; Python would complain again while closing standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

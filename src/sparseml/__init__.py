@@ -1,7 +1,7 @@
 """Recipes, modifiers and sparse transfer learning for text classification."""
 
 from resparse import __version__
-from resparse.distribution import refuse_foreign
+from resparse.errors import refuse_foreign
 
 refuse_foreign("sparseml")
 

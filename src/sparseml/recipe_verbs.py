@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_
 
 from rich.console import Console
 
+from resparse.console import entry, width
 from resparse.errors import UserError, did_you_mean
-from sparseml.layout import entry, width
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, build
 from sparseml.modifiers.schedule import Schedule, merge
 from sparseml.recipe import load_plan

@@ -16,7 +16,8 @@ import torch
 
 from deepsparse.backends import CHECKPOINT, Resources, TensorSpec
 from deepsparse.errors import EngineError
-from sparseml.session.models import load_trained
+from sparseml.session.models import load_config, load_trained, resolve
+from sparseml.tasks import task_of
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _WEIGHTS = "model.safetensors"
@@ -41,17 +42,22 @@ class TorchEngine:
 
     def __init__(self, model: Path, resources: Resources) -> None:
         torch.set_num_threads(resources.cores)
-        self._model = load_trained(_checkpoint(model))
+        folder = _checkpoint(model)
+        task = task_of(load_config(resolve(str(folder))))
+        self._model = load_trained(folder, task.model_class)
+        self._outputs = task.output_names
         taken = inspect.signature(self._model.forward).parameters
         anything = np.dtype(np.int64)
         self.inputs = tuple(TensorSpec(name, anything, (None, None)) for name in _INPUTS if name in taken)
-        self.outputs = (TensorSpec("logits", np.dtype(np.float32), (None, None)),)
+        shape = (None, None) if task.one_output_a_row else (None, None, None)
+        self.outputs = tuple(TensorSpec(name, np.dtype(np.float32), shape) for name in self._outputs)
 
     def run(self, feeds: Mapping[str, Any]) -> list[Any]:
-        """Compute the logits."""
+        """Compute the outputs."""
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
-            return [self._model(**tensors).logits.numpy()]
+            found = self._model(**tensors)
+            return [found[name].numpy() for name in self._outputs]
 
 
 def _checkpoint(model: Path) -> Path:

@@ -8,7 +8,7 @@ recipe = Model(stub).recipes.default.path
 
 from __future__ import annotations
 
-from resparse.distribution import refuse_foreign
+from resparse.errors import refuse_foreign
 
 refuse_foreign("sparsezoo")
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sparseml.transformers.arguments import Arguments, all_options, parse
-from sparseml.transformers.options.groups import DEFAULT_MODEL, TrainingArguments
-from sparseml.transformers.options.table import ArgumentError, options_of
+from sparseml.options.groups import DEFAULT_MODEL, TrainingArguments
+from sparseml.options.table import ArgumentError, options_of
+from sparseml.training.arguments import Arguments
+from support.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 FILES = ["--do_train", "--output_dir", "out", "--train_file", "a.csv"]

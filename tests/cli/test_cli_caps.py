@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sparseml.transformers import arguments
-from sparseml.transformers.options.table import ArgumentError
-from support import tiny
+from sparseml.options.table import ArgumentError
+from support import arguments, tiny
 
 FLAGS = [
     *("--train_file", "train.csv", "--validation_file", "validation.csv", "--do_train", "--do_eval"),

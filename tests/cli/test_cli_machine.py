@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sparseml.transformers.arguments import parse
-from sparseml.transformers.options import machine
+from sparseml.options import environment as machine
+from support.arguments import parse
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModel
 
 from resparse.errors import UserError
-from sparseml.transformers.arguments import all_options, parse
-from sparseml.transformers.options.table import ArgumentError
+from sparseml.options.table import ArgumentError
+from support.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 FILES = ["--do_train", "--output_dir", "out", "--train_file", "a.csv"]
@@ -61,6 +65,23 @@ def test_mistakes_get_one_clear_line(words: list[str], parts: list[str]) -> None
     assert all(part in message for part in parts), message
     assert "\n" not in message
     assert "usage:" not in message
+
+
+@pytest.mark.parametrize(
+    "words", [["--deepspeed", "nowhere.json"], ["--logging_dir", "logs", "--load_best_model_at_end"]]
+)
+def test_a_refused_flag_leaves_the_process_as_it_was(words: list[str], pruned_model: Path) -> None:
+    before = transformers.logging.get_verbosity(), dict(os.environ)
+    transformers.logging.set_verbosity_info()
+    try:
+        with pytest.raises(ArgumentError) as kept:  # as a notebook keeps the last error, and so its frames
+            parse([*BASE, *words])
+        assert transformers.logging.get_verbosity() == logging.INFO
+    finally:
+        transformers.logging.set_verbosity(before[0])
+    assert dict(os.environ) == before[1]
+    assert AutoModel.from_pretrained(pruned_model).config.model_type == "bert"
+    assert kept.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(

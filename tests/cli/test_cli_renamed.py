@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from sparseml.transformers.arguments import Arguments, all_options, parse
-from sparseml.transformers.options import renamed
-from sparseml.transformers.options.table import ArgumentError
+from sparseml.options import renamed
+from sparseml.options.table import ArgumentError
+from sparseml.training.arguments import Arguments
+from support.arguments import all_options, parse
 
 BASE = ["--task_name", "sst2", "--do_train", "--output_dir", "out"]
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
+from sparseml.distillation.teacher import TeacherError
 from sparseml.session.models import ModelError, load_trained
-from sparseml.session.teacher import TeacherError
 from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import train

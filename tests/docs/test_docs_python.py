@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from sparseml.transformers.guided import conclusion
+from sparseml.training import conclusion
 from support import tiny
 from support.pages import ROOT, Reader, blocks, furnish
 

@@ -33,7 +33,7 @@ def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, bool, Path]:
     """A classifier, whether it is quantized, and its graph as the exporter wrote it."""
-    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.export.trace import input_names, to_onnx
 
     name, quantized = request.param
     model = encoders.classifier(name, quantized=quantized)
@@ -44,13 +44,13 @@ def exported(
 
 @pytest.mark.parametrize("form", ["portable", "deepsparse"])
 def test_answers_are_those_of_pytorch(exported: tuple[Any, bool, Path], form: str, tmp_path: Path) -> None:
-    from sparseml.export.forms import give_form
+    from sparseml.export.formats import apply_format
     from sparseml.export.stored import weigh
     from sparseml.export.verify import open_session
 
     model, quantized, path = exported
     graph = ir.load(path)
-    give_form(graph, form)
+    apply_format(graph, form)
     file = tmp_path / "model.onnx"
     ir.save(graph, file)
     session = open_session(file)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from resparse.errors import UserError
 from sparseml.export import deployment, verify
-from sparseml.export.onnx import ExportError
+from sparseml.export.trace import ExportError
 from sparseml.quantization.structure import quantizers_of
 from sparseml.transformers import export
 from support import tiny
@@ -47,12 +47,12 @@ def trace_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     traced = tmp_path_factory.mktemp("traced")
     honest = deployment.to_onnx
 
-    def remembered(model: Any, inputs: Sequence[str], opset: int) -> Any:
+    def remembered(model: Any, inputs: Sequence[str], opset: int, outputs: Sequence[str]) -> Any:
         tensors = [*model.parameters(), *(quantizer.scale for _, quantizer in quantizers_of(model))]
         key = hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
         path = traced / f"{key}.onnx"
         if not path.exists():
-            ir.save(honest(model, inputs, opset), path)
+            ir.save(honest(model, inputs, opset, outputs), path)
         return ir.load(path)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -210,7 +210,7 @@ def test_an_export_that_answers_otherwise_fails_and_leaves_the_folder_as_it_was(
     shift = np.where(np.arange(2) == usual, -100, 100).astype(np.float32)
     exported(copy, tmp_path)
     before = contents(tmp_path / "deployment")
-    honest = deployment.give_form
+    honest = deployment.apply_format
 
     def spoil(model: Any, form: str, opset: int | None = None) -> None:
         honest(model, form, opset)
@@ -221,7 +221,7 @@ def test_an_export_that_answers_otherwise_fails_and_leaves_the_folder_as_it_was(
         bias = classifier.inputs[2]
         bias.const_value = ir.tensor(bias.const_value.numpy() + shift, name=bias.name)
 
-    monkeypatch.setattr(deployment, "give_form", spoil)
+    monkeypatch.setattr(deployment, "apply_format", spoil)
     with pytest.raises(ExportError, match=r"(?s)rows get another label.*The worst row: '.+PyTorch's logits"):
         exported(copy, tmp_path)
     assert contents(tmp_path / "deployment") == before
@@ -230,7 +230,7 @@ def test_an_export_that_answers_otherwise_fails_and_leaves_the_folder_as_it_was(
 def test_a_pruned_weight_that_came_back_fails_the_export(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = deployment.give_form
+    honest = deployment.apply_format
 
     def spoil(model: Any, form: str, opset: int | None = None) -> None:
         honest(model, form, opset)
@@ -242,7 +242,7 @@ def test_a_pruned_weight_that_came_back_fails_the_export(
         weight[tuple(np.argwhere(weight == 0)[0])] = 1
         value.const_value = ir.tensor(weight, name=name)
 
-    monkeypatch.setattr(deployment, "give_form", spoil)
+    monkeypatch.setattr(deployment, "apply_format", spoil)
     with pytest.raises(ExportError, match=r"integers of bert\.encoder\.layer\.0\.output\.dense"):
         exported(copy, tmp_path)
     assert not (tmp_path / "deployment").exists()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from resparse.arrays import Array
-from sparseml.export import deepsparse, graph, opset, simplify, weights
-from sparseml.export.onnx import ExportError
+from sparseml.export import formats, graph, passes
+from sparseml.export.trace import ExportError
 
 RANDOM = np.random.default_rng(0)
 ROWS, IN, OUT = 5, 8, 6
@@ -89,7 +89,7 @@ def linear() -> tuple[ir.Model, dict[str, Array]]:
 def test_weights_are_stored_as_integers_once_in_the_layout_of_the_product() -> None:
     model, feed = linear()
     weight = graph.array_of(model.graph.initializers["w"])
-    left = same_after(model, weights.store_integers, weights.transpose_stored, **feed)
+    left = same_after(model, passes.store_integers, passes.transpose_stored, **feed)
     assert left == {"QuantizeLinear": 1, "DequantizeLinear": 2, "MatMul": 1, "Add": 1}
     stored = graph.array_of(model.graph.initializers["w.quantized.transposed"])
     assert stored.dtype == np.int8 and stored.shape == (IN, OUT)
@@ -105,7 +105,7 @@ def test_weights_are_stored_as_integers_once_in_the_layout_of_the_product() -> N
 )
 def test_integers_are_those_of_onnx(values: list[float], scale: float, zero: int) -> None:
     array = np.array(values, np.float32)
-    grid = weights.Grid(np.array(scale, np.float32), np.array(zero, np.int8), axis=1)
+    grid = passes.Grid(np.array(scale, np.float32), np.array(zero, np.int8), axis=1)
     model = parsed(
         f"q (float[{len(array)}] x) => (int8[{len(array)}] y) {{ y = QuantizeLinear(x, s, z) }}",
         {"s": grid.scale, "z": grid.zero_point},
@@ -122,7 +122,7 @@ def test_a_scale_for_every_row_moves_with_the_transposition() -> None:
     for node in graph.nodes(model, "QuantizeLinear", "DequantizeLinear"):
         if node.inputs[1] is not None and node.inputs[1].name == "ws":
             node.attributes["axis"] = ir.AttrInt64("axis", 0)
-    same_after(model, weights.store_integers, weights.transpose_stored, **feed)
+    same_after(model, passes.store_integers, passes.transpose_stored, **feed)
     (matmul,) = graph.nodes(model, "MatMul")
     scaled = graph.producer(matmul.inputs[1], "DequantizeLinear")
     assert scaled is not None and scaled.attributes.get_int("axis", 1) == 1
@@ -138,7 +138,7 @@ def test_rows_looked_up_in_a_quantized_table_come_from_an_integer_table() -> Non
         }""",
         {"t": table, "s": np.float32(np.abs(table).max() / 127), "z": np.int8(0)},
     )
-    left = same_after(model, weights.store_integers, ids=RANDOM.integers(0, 10, (2, 3)), tolerance=0)
+    left = same_after(model, passes.store_integers, ids=RANDOM.integers(0, 10, (2, 3)), tolerance=0)
     assert left == {"Gather": 1, "DequantizeLinear": 1}
     assert "t" not in model.graph.initializers
 
@@ -147,10 +147,10 @@ def test_the_form_for_deepsparse_multiplies_integers() -> None:
     model, feed = linear()
     left = same_after(
         model,
-        weights.store_integers,
-        weights.transpose_stored,
-        deepsparse.make_unsigned,
-        deepsparse.multiply_integers,
+        passes.store_integers,
+        passes.transpose_stored,
+        passes.make_unsigned,
+        passes.multiply_integers,
         **feed,
     )
     assert left == {"QuantizeLinear": 1, "MatMulInteger": 1, "Cast": 1, "Mul": 1, "Add": 1}
@@ -179,7 +179,7 @@ def test_a_gemm_becomes_a_product_of_integers(transposed: int) -> None:
         },
     )
     feed = {"x": RANDOM.normal(size=(ROWS, IN)).astype(np.float32)}
-    left = same_after(model, deepsparse.make_unsigned, deepsparse.multiply_integers, **feed)
+    left = same_after(model, passes.make_unsigned, passes.multiply_integers, **feed)
     assert left["MatMulInteger"] == transposed, "x · W without transposition is no Linear layer: left alone"
     assert [value.name for value in model.graph.outputs] == ["y"]
 
@@ -191,7 +191,7 @@ def test_gelu_is_put_in_the_order_that_runtimes_know() -> None:
         }""",
         {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)},
     )
-    same_after(model, simplify.order_gelu, x=RANDOM.normal(size=4).astype(np.float32))
+    same_after(model, passes.order_gelu, x=RANDOM.normal(size=4).astype(np.float32))
     (erf,) = graph.nodes(model, "Erf")
     shifted = graph.consumer(erf.outputs[0], "Add")
     assert shifted is not None
@@ -209,7 +209,7 @@ def test_scores_are_scaled_and_keys_transposed_before_they_are_floats() -> None:
         {"s": np.float32(0.02), "u": np.uint8(128), "i": np.int8(0), "f": np.float32(0.5)},
     )
     feed = {name: RANDOM.normal(size=(2, 3, 4)).astype(np.float32) for name in "qk"}
-    left = same_after(model, simplify.transpose_integers, simplify.fold_score_scale, **feed)
+    left = same_after(model, passes.transpose_integers, passes.fold_score_scale, **feed)
     assert left == {"QuantizeLinear": 2, "DequantizeLinear": 2, "Transpose": 1, "MatMul": 1}
     (moved,) = graph.nodes(model, "Transpose")
     assert graph.producer(moved.inputs[0], "QuantizeLinear")
@@ -223,7 +223,7 @@ def test_residuals_before_a_norm_are_one_sum() -> None:
         {name: RANDOM.normal(size=4).astype(np.float32) for name in "bgh"},
     )
     feed = {name: RANDOM.normal(size=(2, 3, 4)).astype(np.float32) for name in "xr"}
-    assert same_after(model, simplify.sum_residuals, **feed) == {"Sum": 1, "LayerNormalization": 1}
+    assert same_after(model, passes.sum_residuals, **feed) == {"Sum": 1, "LayerNormalization": 1}
 
 
 def test_norms_means_and_shapes_are_written_in_an_older_operator_set() -> None:
@@ -236,7 +236,9 @@ def test_norms_means_and_shapes_are_written_in_an_older_operator_set() -> None:
         {"g": np.full(4, 2, np.float32), "h": np.ones(4, np.float32), "axes": np.array([-1])},
     )
     left = same_after(
-        model, lambda graph: opset.lower(graph, 14), x=RANDOM.normal(size=(2, 3, 4)).astype(np.float32)
+        model,
+        lambda graph: formats.lower_opset(graph, 14),
+        x=RANDOM.normal(size=(2, 3, 4)).astype(np.float32),
     )
     assert "LayerNormalization" not in left and model.graph.opset_imports[""] == 14
 
@@ -244,7 +246,7 @@ def test_norms_means_and_shapes_are_written_in_an_older_operator_set() -> None:
 def test_an_operator_that_did_not_exist_is_named() -> None:
     model = parsed("gelu (float[4] x) => (float[4] y) { y = Gelu(x) }", {}, operator_set=20)
     with pytest.raises(ExportError, match=r"operator set 14 has no Gelu.*--opset 20"):
-        opset.lower(model, 14)
+        formats.lower_opset(model, 14)
 
 
 def test_what_only_the_exporters_authors_would_read_is_dropped() -> None:

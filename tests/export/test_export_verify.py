@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sparseml.export import verify
-from sparseml.export.onnx import ExportError
+from sparseml.export.trace import ExportError
 
 
 def answers(expected: Any, got: Any, kind: str = "single_label_classification") -> verify.Answers:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from resparse.errors import UserError
-from sparseml.transformers.arguments import Arguments, parse
-from sparseml.transformers.guided import sizing
-from sparseml.transformers.options import machine
+from sparseml.guided import sizing
+from sparseml.options import environment as machine
+from sparseml.training.arguments import Arguments
+from support.arguments import parse
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparseml.transformers.guided.folder import REPORT, SUMMARY, RunFolder, RunFolderError, choose
+from sparseml.guided.folder import REPORT, SUMMARY, RunFolder, RunFolderError, choose
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from transformers import Trainer
 
 from deepsparse import Pipeline
 from resparse.errors import UserError
-from sparseml.transformers.guided import choices, conclusion
+from sparseml.guided import choices
+from sparseml.training import conclusion
 from sparseml.transformers.text_classification import main
 from support import tiny
 

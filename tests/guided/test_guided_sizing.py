@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparseml.guided.sizing import RECIPE, batch_for, fit
 from sparseml.recipe import load_plan
-from sparseml.transformers.guided.sizing import RECIPE, batch_for, fit
 
 
 def test_what_the_recipe_was_tuned_on_comes_out_again() -> None:

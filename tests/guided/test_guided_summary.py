@@ -9,8 +9,8 @@ import pytest
 
 from sparseml.data import Labels
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
-from sparseml.transformers.guided import summary_text
-from sparseml.transformers.guided.summary import Answers, facts
+from sparseml.guided import summary_text
+from sparseml.guided.summary import Answers, facts
 
 
 def answers(kind: Kind, names: tuple[str, ...], truth: Any, logits: Any) -> Answers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sparseml.modifiers import Clock, ModifierError, Run
-from sparseml.modifiers.constant_pruning import ConstantPruningModifier, pack_bits, unpack_bits, zero_where
+from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 
 ROWS, COLUMNS = 12, 10
 CLOCK = Clock(steps_per_epoch=5, total_steps=20)
@@ -134,12 +133,6 @@ def test_an_overflowing_step_leaves_zeros(poison: float) -> None:
         assert (module.get_parameter(name)[zero] == 0).all()
 
 
-def test_a_masked_gradient_is_the_gradient_elsewhere() -> None:
-    gradient, pruned = torch.randn(50, 40), torch.rand(50, 40) < 0.5
-    expected = np.where(pruned.numpy(), np.float32(0), gradient.numpy())
-    np.testing.assert_array_equal(zero_where(gradient, pruned).numpy(), expected)
-
-
 def test_after_its_end_weights_are_free() -> None:
     module = model()
     optimizing, zeros = torch.optim.SGD(module.parameters(), lr=0.1), zeros_of(module)
@@ -210,20 +203,6 @@ def test_a_dense_start_may_be_allowed() -> None:
 
 
 # Masks in a checkpoint.
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 9), max_size=3), st.randoms(use_true_random=False))
-def test_bits_round_trip_in_any_shape(shape: list[int], random: Any) -> None:
-    count = int(np.prod(shape))
-    mask = torch.tensor([random.random() < 0.5 for _ in range(count)]).reshape(shape)
-    packed = pack_bits(mask)
-    assert packed.dtype == torch.uint8 and packed.shape == (-(-count // 8),)
-    assert torch.equal(unpack_bits(packed, tuple(shape)), mask)
-
-
-def test_the_first_bit_is_the_highest() -> None:
-    assert pack_bits(torch.tensor([True] + [False] * 8 + [True])).tolist() == [0b1000_0000, 0b0100_0000]
 
 
 def test_a_resumed_run_holds_the_mask_of_the_run_and_not_the_zeros_of_the_moment() -> None:

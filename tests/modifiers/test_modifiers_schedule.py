@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import sparsezoo
 from sparseml.modifiers import Clock, build
-from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.schedule import Schedule, merge
 from sparseml.recipe import ModifierSpec, Plan, RecipeError, compose, load_plan
 
@@ -239,6 +238,6 @@ def test_what_follows_or_stands_beside_is_no_contradiction(
 def test_a_modifier_with_nothing_to_do_is_not_shown() -> None:
     merged = schedule(lasting(2), ("Distillation", {"start_epoch": 1}))
     assert [row.active for row in merged.rows()] == [(), ("distillation",)]
-    for modifier in merged.of(DistillationModifier):
+    for modifier in merged.modifiers:
         modifier.rest()
     assert all(not row.active and not row.events for row in merged.rows())

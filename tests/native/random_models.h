@@ -1,4 +1,4 @@
-// Models of random weights, as Python writes those of real ones; for stress.cpp.
+// Packed models of random weights, as Python writes them; for stress.cpp.
 
 #pragma once
 
@@ -10,23 +10,24 @@
 #include <vector>
 
 #include "engine.h"
-#include "pack.h"
+#include "weight_formats.h"
 
 namespace resparse {
 
-// Linears that may be in float, as bits.
+// Linear layers that are in float, as bits.
 enum InFloat : uint32_t { kPooler = 1, kClassifier = 2, kProjection = 4 };
 
 struct Sizes {
   uint32_t layers, hidden, intermediate, heads, embedding, labels;
   double zeros;
   uint32_t in_float;
+  uint32_t head_tokens = kFirstToken;
 };
 
-// Writes a model of random weights, as Python writes those of real ones.
 class Builder {
  public:
-  Builder(const Sizes& sizes, uint32_t isa, uint32_t form, uint32_t seed) : sizes_(sizes), form_(form), random_(seed) {
+  Builder(const Sizes& sizes, uint32_t isa, uint32_t format, uint32_t seed)
+      : sizes_(sizes), format_(format), random_(seed) {
     take(sizeof(Model));
     Model model{};
     model.magic = kMagic;
@@ -40,6 +41,7 @@ class Builder {
     model.labels = sizes.labels;
     model.activation = kGelu;
     model.head_linears = 2;
+    model.head_tokens = sizes.head_tokens;
     model.epsilon = 1e-12f;
     model.score_scale = 1 / std::sqrt(static_cast<float>(sizes.hidden) / static_cast<float>(sizes.heads));
     model.words = table(500);
@@ -109,13 +111,13 @@ class Builder {
     Linear record{};
     record.rows = rows;
     record.columns = columns;
-    record.form = form_;
-    const int64_t size = resparse_pack(form_, values.data(), rows, columns, nullptr, 0);
+    record.format = format_;
+    const int64_t size = resparse_pack(format_, values.data(), rows, columns, nullptr, 0);
     std::vector<uint8_t> packed(static_cast<size_t>(size));
-    resparse_pack(form_, values.data(), rows, columns, packed.data(), size);
+    resparse_pack(format_, values.data(), rows, columns, packed.data(), size);
     record.weights = put(packed.data(), packed.size());
     record.weights_size = packed.size();
-    const auto padded = static_cast<uint32_t>(round_up(rows, kLanes));
+    const auto padded = static_cast<uint32_t>(round_up(rows, kPanelRows));
     const float density = 1.02f - static_cast<float>(sizes_.zeros);
     const float weight_scale = 0.02f / std::sqrt(static_cast<float>(columns) * density);
     record.scales = floats(padded, input_scale * weight_scale, 0);
@@ -130,11 +132,11 @@ class Builder {
 
   Linear any_linear(InFloat which, uint32_t rows, uint32_t columns, float input_scale) {
     if ((sizes_.in_float & which) == 0) return linear(rows, columns, input_scale);
-    const auto padded = static_cast<uint32_t>(round_up(rows, kLanes));
+    const auto padded = static_cast<uint32_t>(round_up(rows, kPanelRows));
     Linear record{};
     record.rows = rows;
     record.columns = columns;
-    record.form = kFloat;
+    record.format = kFloat;
     record.weights = floats(padded * columns, 0, 0.1f);
     record.weights_size = sizeof(float) * padded * columns;
     record.biases = floats(padded, 0, 0.1f);
@@ -149,12 +151,12 @@ class Builder {
   }
 
   Sizes sizes_;
-  uint32_t form_;
+  uint32_t format_;
   std::mt19937 random_;
   std::vector<uint8_t> bytes_;
 };
 
-// A copy of a block at a multiple of 64, without a byte to spare behind it.
+// An aligned copy of a block, with no readable byte behind it.
 struct Aligned {
   explicit Aligned(const std::vector<uint8_t>& bytes) : size(bytes.size()) {
     if (posix_memalign(&memory, kAlignment, size) != 0) std::abort();

@@ -1,7 +1,7 @@
-// The engine under the sanitizers: made-up models run from many threads, and damaged models opened.
+// The engine under the sanitizers: random models run from many threads, and damaged models opened.
 //
-//   stress products     products of all instruction sets and forms of weights, held against the portable kernels'
-//   stress answers      small models: the same answers in all forms, in batches, alone and from many threads
+//   stress products     products of all instruction sets and formats of weights, held against the portable kernels'
+//   stress answers      small models: the same answers in all formats, in batches, alone and from many threads
 //   stress damage       damaged models and impossible tokens
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
 //
@@ -20,9 +20,10 @@
 #include <vector>
 
 #include "engine.h"
-#include "kernels.h"
-#include "pack.h"
+#include "instruction_sets.h"
+#include "kernels/kernels.h"
 #include "random_models.h"
+#include "weight_formats.h"
 
 using namespace resparse;
 
@@ -48,8 +49,13 @@ struct Batch {
   std::exit(1);
 }
 
-std::vector<float> run(void* model, const Batch& batch, uint32_t labels, int threads) {
-  std::vector<float> logits(static_cast<size_t>(batch.texts()) * labels);
+// Logits of a batch before its text `texts`.
+size_t logits_before(const Batch& batch, int32_t texts, const Sizes& sizes) {
+  return sizes.labels * static_cast<size_t>(sizes.head_tokens == kEveryToken ? batch.starts[texts] : texts);
+}
+
+std::vector<float> run(void* model, const Batch& batch, const Sizes& sizes, int threads) {
+  std::vector<float> logits(logits_before(batch, batch.texts(), sizes));
   if (resparse_run(model, batch.ids.data(), batch.types.data(), batch.positions.data(), batch.starts.data(),
                    batch.texts(), threads, logits.data()) != 0)
     fail("a run");
@@ -69,16 +75,16 @@ Batch some_texts(uint32_t count, uint32_t longest, uint32_t seed) {
 
 // The same texts in one batch, one by one, and from several threads at once: the same answers, bit for bit. Returns
 // them.
-std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
-  const Builder builder(sizes, isa, form, 7);
+std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t format) {
+  const Builder builder(sizes, isa, format, 7);
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
   if (model == nullptr) fail("opening a model");
   const Batch batch = some_texts(40, 70, 3);
-  const std::vector<float> alone = run(model, batch, sizes.labels, 1);
+  const std::vector<float> alone = run(model, batch, sizes, 1);
   for (const float value : alone)
     if (!std::isfinite(value)) fail("a logit that is not finite");
-  if (!same(alone, run(model, batch, sizes.labels, 3))) fail("three threads answer otherwise");
+  if (!same(alone, run(model, batch, sizes, 3))) fail("three threads answer otherwise");
   std::mt19937 random(3);
   for (int32_t i = 0; i < batch.texts(); i += 7) {
     Batch one;
@@ -87,14 +93,15 @@ std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
     one.types.assign(batch.types.begin() + from, batch.types.begin() + to);
     one.positions.assign(batch.positions.begin() + from, batch.positions.begin() + to);
     one.starts.push_back(static_cast<int64_t>(one.ids.size()));
-    const std::vector<float> expected(alone.begin() + i * sizes.labels, alone.begin() + (i + 1) * sizes.labels);
-    if (!same(expected, run(model, one, sizes.labels, 2))) fail("a text alone is answered otherwise");
+    const std::vector<float> expected(alone.begin() + logits_before(batch, i, sizes),
+                                      alone.begin() + logits_before(batch, i + 1, sizes));
+    if (!same(expected, run(model, one, sizes, 2))) fail("a text alone is answered otherwise");
   }
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&] {
       for (int i = 0; i < 3; ++i)
-        if (!same(alone, run(model, batch, sizes.labels, 2))) fail("callers at once are answered otherwise");
+        if (!same(alone, run(model, batch, sizes, 2))) fail("callers at once are answered otherwise");
     });
   for (std::thread& caller : callers) caller.join();
   resparse_close(model);
@@ -103,13 +110,13 @@ std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t form) {
 
 // Products of random matrices with inputs that have not a byte more than kernels may read, begun with offsets or with
 // 0.
-void check_products(uint32_t isa, uint32_t form) {
+void check_products(uint32_t isa, uint32_t format) {
   std::mt19937 random(17);
   const Kernels &kernels = kernels_of(isa), &reference = kernels_of(kPortable);
-  const Use use(kernels);
+  const KernelScope scope(kernels);
   for (int round = 0; round < 150; ++round) {
     const uint32_t rows = 1 + random() % 40, columns = 1 + random() % (round % 2 == 0 ? 70 : 700);
-    const uint32_t tokens = 1 + random() % (kernels.tiles * kTile), density = 1 + random() % 100;
+    const uint32_t tokens = 1 + random() % (kernels.max_tiles * kTileTokens), density = 1 + random() % 100;
     std::vector<int8_t> weights(size_t{rows} * columns);
     for (int8_t& weight : weights)
       if (random() % 100 < density) weight = static_cast<int8_t>(random());
@@ -118,24 +125,24 @@ void check_products(uint32_t isa, uint32_t form) {
       pack(as, weights.data(), rows, columns, packed.data());
       return packed;
     };
-    const Aligned packed(pack_as(form)), dense(pack_as(kDense));
+    const Aligned packed(pack_as(format)), dense(pack_as(kDense));
     const size_t width = round_up(columns, kColumnPad), stride = width + kColumnPad * (random() % 3);
     std::vector<uint8_t> bytes(stride * (tokens - 1) + width);
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     const Aligned x(bytes);
-    int32_t offsets[kLanes];
+    int32_t offsets[kPanelRows];
     for (int32_t& offset : offsets) offset = static_cast<int32_t>(random() % (1 << 20));
     const int32_t* const begin = round % 3 == 0 ? nullptr : offsets;
     const auto in = [&](const Aligned& block) { return static_cast<const uint8_t*>(block.memory); };
-    const Packed found = view(form, in(packed), packed.size, rows, columns);
-    const Packed wanted = view(kDense, in(dense), dense.size, rows, columns);
-    for (uint32_t group = 0; group < round_up(rows, kLanes) / kLanes; ++group) {
+    const PackedMatrix found = view(format, in(packed), packed.size, rows, columns);
+    const PackedMatrix wanted = view(kDense, in(dense), dense.size, rows, columns);
+    for (uint32_t panel = 0; panel < panels_of(rows); ++panel) {
       Sums sums, expected;
-      kernels.multiply(found, group, in(x), stride, tokens, begin, sums);
+      kernels.multiply(found, panel, in(x), stride, tokens, begin, sums);
       // The reference takes one tile.
-      for (uint32_t token = 0; token < tokens; token += kTile) {
-        const uint32_t count = std::min(kTile, tokens - token);
-        reference.multiply(wanted, group, in(x) + token * stride, stride, count, begin, expected);
+      for (uint32_t token = 0; token < tokens; token += kTileTokens) {
+        const uint32_t count = std::min(kTileTokens, tokens - token);
+        reference.multiply(wanted, panel, in(x) + token * stride, stride, count, begin, expected);
         if (std::memcmp(sums.values[token], expected.values, count * sizeof expected.values[0]) != 0)
           fail("a product that is not exact");
       }
@@ -144,8 +151,8 @@ void check_products(uint32_t isa, uint32_t form) {
 }
 
 // Blocks cut short or with changed bytes either open, and then run, or are refused.
-void check_damage(const Sizes& sizes, uint32_t isa, uint32_t form, int rounds) {
-  const Builder builder(sizes, isa, form, 11);
+void check_damage(const Sizes& sizes, uint32_t isa, uint32_t format, int rounds) {
+  const Builder builder(sizes, isa, format, 11);
   const Batch batch = some_texts(3, 9, 5);
   std::mt19937 random(13);
   int refused = 0;
@@ -220,20 +227,23 @@ void check_bad_tokens(void* model) {
 const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8, 0}, kRagged{2, 72, 100, 6, 40, 5, 0.3, 0};
 const Sizes kFloatHead{1, 72, 100, 6, 40, 5, 0.3, kPooler | kClassifier | kProjection};
 const Sizes kFloatPooler{1, 64, 128, 4, 64, 3, 0.8, kPooler}, kFloatClassifier{1, 72, 100, 6, 72, 18, 0.3, kClassifier};
+const Sizes kTokens{2, 72, 100, 6, 40, 5, 0.3, 0, kEveryToken};
+const Sizes kFloatTokens{1, 64, 128, 4, 64, 3, 0.8, kPooler | kClassifier, kEveryToken};
 
-// The forms that an instruction set reads, the sparsest last.
-std::vector<uint32_t> forms_of(uint32_t isa) {
-  if (isa == kAvx2) return {kDense, kSlots16};
-  if (isa == kAvx512) return {kDense, kSlots64};
-  return {kDense, kSlots64, kMask64};
+// The formats that an instruction set reads, the sparsest last.
+std::vector<uint32_t> formats_of(uint32_t isa) {
+  std::vector<uint32_t> found;
+  for (const uint32_t format : {kDense, kSlots16, kSlots64, kMask64})
+    if (reads_format(isa, format)) found.push_back(format);
+  return found;
 }
 
-// Calls body(instruction set, form of weights).
+// Calls body(instruction set, format of weights).
 template <typename Body>
 int for_each_isa(const Body& body) {
   for (const uint32_t isa : {kPortable, kAvx2, kAvx512, kAmx}) {
     if ((resparse_isas() & isa) == 0) continue;
-    for (const uint32_t form : forms_of(isa)) body(isa, form);
+    for (const uint32_t format : formats_of(isa)) body(isa, format);
     std::printf("instruction set %u: ok\n", isa);
   }
   return 0;
@@ -243,18 +253,19 @@ int products() { return for_each_isa(check_products); }
 
 int answers() {
   std::vector<float> of_dense[2];
-  return for_each_isa([&](uint32_t isa, uint32_t form) {
-    if (form == kDense) check_activations(isa);
+  return for_each_isa([&](uint32_t isa, uint32_t format) {
+    if (format == kDense) check_activations(isa);
     for (const bool is_even : {true, false}) {
-      const std::vector<float> found = check_runs(is_even ? kEven : kRagged, isa, form);
-      // Forms differ in no sum, and AMX differs from AVX-512, which comes before it, in nothing else.
-      if (form == kDense && isa != kAmx)
+      const std::vector<float> found = check_runs(is_even ? kEven : kRagged, isa, format);
+      // Formats differ in no sum, and AMX differs from AVX-512, which comes before it, in nothing else.
+      if (format == kDense && isa != kAmx)
         of_dense[is_even] = found;
       else if (!same(found, of_dense[is_even]))
-        fail("weights in another form are answered otherwise");
+        fail("weights in another formatat are answered otherwise");
     }
-    if (form != kDense)
-      for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, form);
+    if (format != kDense)
+      for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier, kTokens, kFloatTokens})
+        check_runs(sizes, isa, format);
   });
 }
 
@@ -265,17 +276,17 @@ int damage() {
   if (model == nullptr) fail("opening a model");
   check_bad_tokens(model);
   resparse_close(model);
-  return for_each_isa([](uint32_t isa, uint32_t form) {
-    if (form == kDense) return;
-    for (const Sizes& sizes : {kRagged, kFloatHead}) check_damage(sizes, isa, form, 400);
+  return for_each_isa([](uint32_t isa, uint32_t format) {
+    if (format == kDense) return;
+    for (const Sizes& sizes : {kRagged, kFloatHead, kTokens}) check_damage(sizes, isa, format, 400);
   });
 }
 
-double best_seconds(void* model, const Batch& batch, uint32_t labels, int threads) {
+double best_seconds(void* model, const Batch& batch, const Sizes& sizes, int threads) {
   double best = 1e9;
   for (int i = 0; i < 15; ++i) {
     const auto began = std::chrono::steady_clock::now();
-    run(model, batch, labels, threads);
+    run(model, batch, sizes, threads);
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
   }
   return best;
@@ -285,7 +296,7 @@ int time(int count, char** lengths) {
   const Sizes base{12, 768, 3072, 12, 768, 4, 0.9, 0};
   uint32_t isa = kAmx;
   while ((resparse_isas() & isa) == 0) isa /= 2;
-  const Builder builder(base, isa, forms_of(isa).back(), 1);
+  const Builder builder(base, isa, formats_of(isa).back(), 1);
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
   if (model == nullptr) fail("opening a model");
@@ -294,7 +305,7 @@ int time(int count, char** lengths) {
     Batch batch;
     batch.add(static_cast<uint32_t>(std::atoi(lengths[i])), random);
     std::printf("%s tokens: %.2f ms on 1 thread, %.2f ms on 2\n", lengths[i],
-                1e3 * best_seconds(model, batch, 4, 1), 1e3 * best_seconds(model, batch, 4, 2));
+                1e3 * best_seconds(model, batch, base, 1), 1e3 * best_seconds(model, batch, base, 2));
   }
   resparse_close(model);
   return 0;

@@ -85,10 +85,10 @@ def tipped(native: Engine, reference: Engine, given: Feeds) -> list[bool]:
     return list(np.abs(found - wanted).max(1) > CLOSE)
 
 
-@pytest.fixture(params=library.isas() if library.file() else [], ids=lambda isa: isa.name.lower())
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> library.Isa:
+@pytest.fixture(params=library.isas() if library.file() else [], ids=lambda isa: isa.name)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> library.InstructionSet:
     """Each instruction set of this processor, forced."""
-    monkeypatch.setenv("DEEPSPARSE_ISA", request.param.name.lower())
+    monkeypatch.setenv("DEEPSPARSE_ISA", request.param.name)
     return request.param
 
 

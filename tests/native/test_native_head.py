@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from deepsparse.errors import ModelError, UnsupportedError
 from deepsparse.native import library
-from deepsparse.native.architecture import recognize
 from deepsparse.native.encoder import Activation, Encoder, FloatLinear, Grid, Head, Linear
-from deepsparse.native.layout import LayerRecord, ModelRecord
-from deepsparse.native.library import Form
-from deepsparse.native.onnx_file import Graph, Node, read
-from deepsparse.native.packing import build
+from deepsparse.native.library import WeightFormat
+from deepsparse.native.onnx_graph import Graph, Node, read
+from deepsparse.native.packing import LayerRecord, ModelRecord, build
+from deepsparse.native.recognition import recognize
 from support import exports
 from support.encoders import VOCABULARY
 
@@ -57,13 +56,13 @@ def _as_gemm(graph: Graph, node: Node, weights: np.ndarray, bias: str) -> None:
 
 
 def _as_sum(graph: Graph, node: Node, weights: np.ndarray, bias: str) -> None:
-    node.kind, node.attributes = "MatMul", {}
+    node.op_type, node.attributes = "MatMul", {}
     graph.constants["other"] = weights.T
     _add_bias(graph, node, "other", bias)
 
 
 def _with_a_transposition(graph: Graph, node: Node, weights: np.ndarray, bias: str) -> None:
-    node.kind, node.attributes = "MatMul", {}
+    node.op_type, node.attributes = "MatMul", {}
     graph.constants["other"] = weights
     graph.nodes.append(Node("Transpose", ["other"], ["turned"], {"perm": [1, 0]}))
     _add_bias(graph, node, "turned", bias)
@@ -81,7 +80,7 @@ def test_every_spelling_is_the_same_layer(
 ):
     graph = read(exported(*ENCODER_ONLY))
     wanted = recognize(graph).head
-    node = [node for node in graph.nodes if node.kind == "Gemm"][place]
+    node = [node for node in graph.nodes if node.op_type == "Gemm"][place]
     weights = graph.constants[node.inputs[1]]
     spell(graph, node, weights, node.inputs[2])
     found = recognize(graph).head
@@ -104,7 +103,7 @@ def test_every_spelling_is_the_same_layer(
 )
 def test_what_is_no_such_layer(exported: Callable[..., Path], spoil: Callable[[Graph, Node], Any], part: str):
     graph = read(exported(*ENCODER_ONLY))
-    spoil(graph, [node for node in graph.nodes if node.kind == "Gemm"][-1])
+    spoil(graph, [node for node in graph.nodes if node.op_type == "Gemm"][-1])
     with pytest.raises(UnsupportedError) as caught:
         recognize(graph)
     assert part in caught.value.reason
@@ -167,7 +166,7 @@ def answers_of(head: Sequence[Head], x: np.ndarray) -> np.ndarray:
     return x
 
 
-def run(encoder: Encoder, isa: library.Isa, texts: int, threads: int, seed: int) -> np.ndarray:
+def run(encoder: Encoder, isa: library.InstructionSet, texts: int, threads: int, seed: int) -> np.ndarray:
     """Logits of random texts of one to three tokens."""
     source = np.random.default_rng(seed)
     lengths = source.integers(1, 4, texts)
@@ -229,11 +228,11 @@ def _without_a_grid(model: ModelRecord) -> None:
 
 
 def _of_another_form(model: ModelRecord) -> None:
-    model.head[0].linear.form = Form.DENSE
+    model.head[0].linear.format = WeightFormat.DENSE
 
 
 def _unknown(model: ModelRecord) -> None:
-    model.head[0].linear.form = 4711
+    model.head[0].linear.format = 4711
 
 
 def _other_width(model: ModelRecord) -> None:

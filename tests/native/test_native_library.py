@@ -1,4 +1,4 @@
-"""Packing and the integer product on every instruction set of this machine, against NumPy; and the records' layout."""
+"""Packing and the integer product on every instruction set of this machine, against NumPy; and the records' packing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepsparse.errors import EngineError, ModelError
-from deepsparse.native import layout, library
-from deepsparse.native.library import FORMS, Form, Isa
+from deepsparse.native import library, packing
+from deepsparse.native.library import WeightFormat
 from deepsparse.native.packing import fastest
 
 SOURCES = Path(library.__file__).parent / "csrc"
@@ -30,7 +30,7 @@ def sparse(rows: int, columns: int, zeros: float, seed: int) -> np.ndarray:
     return weights
 
 
-def packed(form: Form, weights: np.ndarray) -> np.ndarray:
+def packed(form: WeightFormat, weights: np.ndarray) -> np.ndarray:
     out = library.aligned(library.packed_size(form, weights))
     library.pack(form, weights, out)
     return out
@@ -49,7 +49,7 @@ def test_products_are_exact(rows: int, columns: int, tokens: int, zeros: float, 
     x = np.random.default_rng(seed + 1).integers(0, 256, (tokens, columns), dtype=np.uint8)
     wanted = x.astype(np.int32) @ weights.T.astype(np.int32)
     for isa in library.isas():
-        for form in FORMS[isa]:
+        for form in isa.formats:
             found = library.multiply(isa, form, packed(form, weights), rows, columns, x)
             np.testing.assert_array_equal(found, wanted, err_msg=f"{isa.name} {form.name}")
 
@@ -60,30 +60,30 @@ def test_the_largest_sums_do_not_saturate(sign: int):
     weights = np.full((16, 3072), sign, np.int8)
     x = np.full((17, 3072), 255, np.uint8)
     for isa in library.isas():
-        for form in FORMS[isa]:
+        for form in isa.formats:
             found = library.multiply(isa, form, packed(form, weights), 16, 3072, x)
             assert (found == 255 * sign * 3072).all(), f"{isa.name} {form.name}"
 
 
 def test_zeros_take_no_room():
-    for form in set(Form) - {Form.DENSE, Form.FLOAT}:
+    for form in set(WeightFormat) - {WeightFormat.DENSE, WeightFormat.FLOAT}:
         sizes = {zeros: packed(form, sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
         assert sizes[1] < sizes[0.9] < sizes[0.5]
-        masks = 64 * 512 // 8 if form == Form.MASK64 else 0
+        masks = 64 * 512 // 8 if form == WeightFormat.MASK64 else 0
         assert sizes[1] <= masks + 64 * 512 / 16
 
 
 def test_forms_are_chosen_by_measuring():
     for isa in library.isas():
-        assert fastest(isa, sparse(256, 768, 0.0, 0)) == Form.DENSE
-        assert fastest(isa, sparse(256, 768, 1.0, 0)) != Form.DENSE
+        assert fastest(isa, sparse(256, 768, 0.0, 0)) == WeightFormat.DENSE
+        assert fastest(isa, sparse(256, 768, 1.0, 0)) != WeightFormat.DENSE
 
 
 def test_damaged_packed_weights_are_refused():
     weights = sparse(32, 128, 0.8, 0)
     x = np.zeros((1, 128), np.uint8)
     for isa in library.isas():
-        for form in FORMS[isa]:
+        for form in isa.formats:
             whole = packed(form, weights)
             with pytest.raises(ModelError, match="packed weights"):
                 library.multiply(isa, form, whole[: whole.size // 2 // 64 * 64], 32, 128, x)
@@ -91,24 +91,25 @@ def test_damaged_packed_weights_are_refused():
 
 def test_masks_with_more_bits_than_non_zeros_are_refused():
     weights = sparse(16, 64, 0.8, 0)
-    whole = packed(Form.MASK64, weights)
+    whole = packed(WeightFormat.MASK64, weights)
     x = np.zeros((1, 64), np.uint8)
-    for at in (*range(8), *range(64, 64 + 128)):  # where the group starts and ends, and its masks
+    for at in (*range(64, 72), *range(128, 128 + 128)):  # where the panel starts and ends, and its masks
         damaged = whole.copy()
         damaged[at] ^= 1
         with pytest.raises(ModelError, match="packed weights"):
-            library.multiply(Isa.PORTABLE, Form.MASK64, damaged, 16, 64, x)
+            library.multiply(library.isas()[-1], WeightFormat.MASK64, damaged, 16, 64, x)
 
 
 def test_a_forced_instruction_set(monkeypatch: pytest.MonkeyPatch):
     assert library.chosen_isa() == library.isas()[0]
     for isa in library.isas():
-        monkeypatch.setenv("DEEPSPARSE_ISA", isa.name.lower() if isa.name else "")
+        monkeypatch.setenv("DEEPSPARSE_ISA", isa.name)
         assert library.chosen_isa() == isa
     monkeypatch.setenv("DEEPSPARSE_ISA", "avx3")
     with pytest.raises(EngineError, match="avx2"):
         library.chosen_isa()
-    monkeypatch.setattr(library, "isas", lambda: [Isa.PORTABLE])
+    portable = library.isas()[-1:]
+    monkeypatch.setattr(library, "isas", lambda: portable)
     monkeypatch.setenv("DEEPSPARSE_ISA", "avx512")
     with pytest.raises(EngineError, match="to be had here: portable"):
         library.chosen_isa()
@@ -127,13 +128,13 @@ def test_what_is_no_model_is_refused():
 def test_records_lie_as_the_library_reads_them(tmp_path: Path):
     """Sizes and offsets of every field, as the compiler says and as ctypes says."""
     records = {
-        "Grid": layout.GridRecord,
-        "Linear": layout.LinearRecord,
-        "Norm": layout.NormRecord,
-        "Table": layout.TableRecord,
-        "Layer": layout.LayerRecord,
-        "HeadLinear": layout.HeadRecord,
-        "Model": layout.ModelRecord,
+        "Grid": packing.GridRecord,
+        "Linear": packing.LinearRecord,
+        "Norm": packing.NormRecord,
+        "Table": packing.TableRecord,
+        "Layer": packing.LayerRecord,
+        "HeadLinear": packing.HeadRecord,
+        "Model": packing.ModelRecord,
     }
     lines = [
         '#include "engine.h"',
@@ -159,5 +160,5 @@ def test_records_lie_as_the_library_reads_them(tmp_path: Path):
         check=True,
     )
     printed = subprocess.run([tmp_path / "sizes"], check=True, capture_output=True, text=True).stdout
-    wanted += [layout.MAGIC, layout.VERSION, layout.MOST_HEAD_LINEARS, 128]
+    wanted += [packing.MAGIC, packing.VERSION, packing.MOST_HEAD_LINEARS, 128]
     assert [int(line) for line in printed.split()] == wanted

@@ -44,7 +44,7 @@ def test_clean(sanitizers: str, commands: list[str], emulated: bool, tmp_path: P
     flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     if emulated:
         flags.append("-DRESPARSE_EMULATE_TILES")
-    sources = [str(STRESS), *map(str, sorted(SOURCES.glob("*.cpp")))]
+    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
     subprocess.run(
         ["g++", *flags, f"-I{SOURCES}", f"-I{STRESS.parent}", *sources, "-o", str(program)], check=True
     )

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparseml.quantization.attention import ATTRIBUTE, AttentionQuantizers, quantized_attention
+from sparseml.quantization.modules import ATTRIBUTE, AttentionQuantizers, quantized_attention
 from sparseml.quantization.scheme import INT8_ACTIVATIONS, UINT8_ACTIVATIONS
 
 BATCH, HEADS, TOKENS, SIZE = 2, 3, 6, 8

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from sparseml.modifiers.select import select_modules
-from sparseml.quantization.attention import ATTRIBUTE, NAME
 from sparseml.quantization.fake_quantize import FakeQuantize
-from sparseml.quantization.modules import QuantizedEmbedding, QuantizedLinear
+from sparseml.quantization.modules import ATTRIBUTE, QUANTIZED_ATTENTION, QuantizedEmbedding, QuantizedLinear
 from sparseml.quantization.scheme import LayerScheme, ModelScheme, TensorScheme
 from sparseml.quantization.structure import (
     Structure,
@@ -80,7 +79,7 @@ def test_attention_is_found_once_a_layer(architecture: str) -> None:
     for path in structure.attentions:
         assert set(dict(model.get_submodule(path).named_children())) >= {ATTRIBUTE}
     enable(model)
-    assert model.config._attn_implementation == NAME
+    assert model.config._attn_implementation == QUANTIZED_ATTENTION
 
 
 @pytest.mark.parametrize("architecture", OFF_INTERFACE)
@@ -190,7 +189,7 @@ def test_rows_of_different_lengths_do_not_touch_each_other(architecture: str) ->
 def test_a_saved_model_is_a_plain_one(architecture: str, tmp_path: Path) -> None:
     model = calibrated(architecture)
     model.save_pretrained(tmp_path)
-    assert NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
+    assert QUANTIZED_ATTENTION not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert not is_quantized(plain)
     free = dense(architecture)

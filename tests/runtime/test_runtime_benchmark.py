@@ -12,8 +12,7 @@ from deepsparse import benchmark
 from deepsparse.arguments import ArgumentsError
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
-from deepsparse.measure import measure
-from deepsparse.workload import Settings, made_up, parse_shapes, read_texts
+from deepsparse.workload import Settings, made_up, measure, parse_shapes, read_texts
 from resparse.errors import UserError
 
 QUICK = ["-t", "0.05", "-w", "0.01"]

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from deepsparse import Pipeline, predict
-from deepsparse.pipeline import TextClassificationPipeline
+from deepsparse import Pipeline, TextClassificationPipeline, predict
 from sparseml.cli import main
 from support.deployment import WORDS
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepsparse.inputs import Row
 from deepsparse.server.queue import ClosingError, MicroBatcher, QueueFullError, TooManyError
+from deepsparse.tasks.base import Row
 
 
 class Numbers:

@@ -21,8 +21,7 @@ from deepsparse import Pipeline
 from deepsparse.server.app import Server, create_app
 from deepsparse.server.cli import main
 from deepsparse.server.config import ConfigError, ServerConfig, load_config, parse_config
-from deepsparse.server.endpoints import Endpoints
-from deepsparse.server.reload import ConfigWatch
+from deepsparse.server.endpoints import ConfigWatch, Endpoints
 from resparse.errors import UserError
 from support.deployment import NAMES, deployment
 from support.serving import free_port, serving

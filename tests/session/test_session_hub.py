@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from sparseml.cli import main
-from sparseml.session.models import load_classifier, load_config, load_tokenizer, resolve
+from sparseml.session.models import load_config, load_model, load_tokenizer, resolve
 from sparsezoo import ZooError
 from sparsezoo.hub_repo import UnreachableError
 from support import tiny
@@ -62,8 +63,8 @@ def test_configuration_and_tokenizer_of_another_model_bring_no_weights(filled: L
 
 def test_a_revision_of_a_hub_id(filled: LoopbackHub, teacher_files: dict[str, bytes]) -> None:
     filled.add(MODEL, teacher_files, revision="v1")
-    assert load_classifier(resolve(MODEL, "v1")).new == []
-    assert load_classifier(resolve(MODEL)).new != []
+    assert load_model(resolve(MODEL, "v1"), AutoModelForSequenceClassification).new == []
+    assert load_model(resolve(MODEL), AutoModelForSequenceClassification).new != []
 
 
 def test_a_renamed_model_is_followed(filled: LoopbackHub) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from sparseml.session.collate import Collate
 from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks.text_classification import Collate
 from support import tiny
 from support.tiny import train
 from support.trainers import ROWS, classifier, dataset, trainer

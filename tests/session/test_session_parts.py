@@ -1,11 +1,10 @@
-"""The small parts of a session: order of rows, batches, the rate as PyTorch's scheduler, damaged files, the teacher."""
+"""The small parts of a session: order of rows, batches, the rate as PyTorch's scheduler, damaged files."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
 from resparse.files import WriteError
-from sparseml.data import Labels
 from sparseml.modifiers import Clock, build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.collate import Collate
-from sparseml.session.models import ModelError, load_classifier, load_tokenizer, resolve
-from sparseml.session.rates import RecipeRate
+from sparseml.session.callback import RecipeRate
+from sparseml.session.models import ModelError, load_model, load_tokenizer, resolve
 from sparseml.session.sampling import LengthGroupedSampler, by_length
-from sparseml.session.teacher import TeacherError, agreement, class_order, teacher_logits
+from sparseml.tasks.text_classification import Collate
 from support import tiny
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=300)
@@ -191,82 +189,6 @@ def test_replaced_folder_comes_back_when_writing_fails(tmp_path: Path) -> None:
     assert tiny.contents(tmp_path).keys() == {"checkpoint-5", "checkpoint-5/new"}
 
 
-THREE = Labels("single_label_classification", ("anger", "joy", "sadness"))
-
-
-def config(*names: str) -> Any:
-    return SimpleNamespace(num_labels=len(names), id2label=dict(enumerate(names)))
-
-
-@pytest.mark.parametrize(
-    ("names", "order", "words"),
-    [
-        (("anger", "joy", "sadness"), [0, 1, 2], ""),
-        (("sadness", "anger", "joy"), [1, 2, 0], "put in our order"),
-        (("Sad-ness", "ANGER", "joy"), [1, 2, 0], "put in our order"),
-        (("LABEL_0", "LABEL_1", "LABEL_2"), [0, 1, 2], "no names"),
-        (("0", "1", "2"), [0, 1, 2], "no names"),
-    ],
-)
-def test_teacher_s_classes_by_name(names: tuple[str, ...], order: list[int], words: str) -> None:
-    found, notes = class_order(config(*names), THREE, "it")
-    assert found == order
-    assert words in " ".join(notes)
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (("anger", "joy"), "tells 2 classes apart"),
-        (("anger", "joy", "fear"), "cannot be matched by name"),
-        (("anger", "joy", "JOY"), "cannot be matched by name"),
-        (("LABEL_2", "LABEL_1", "LABEL_0"), "cannot be matched by name"),
-    ],
-)
-def test_teacher_of_other_classes_is_refused(names: tuple[str, ...], words: str) -> None:
-    with pytest.raises(TeacherError, match=words) as caught:
-        class_order(config(*names), THREE, "my-teacher")
-    assert "my-teacher" in str(caught.value)
-
-
-def test_regression_has_no_names_to_match() -> None:
-    assert class_order(config("LABEL_0"), Labels("regression", ("score",)), "it") == ([0], [])
-
-
-class Teacher(nn.Module):
-    """Says for each row its first token behind [CLS], and twice that; counts the rows that it saw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = 0
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        assert not self.training and not torch.is_grad_enabled()
-        self.seen += len(input_ids)
-        told = input_ids[:, 1].double()
-        return {"logits": torch.stack([told, 2 * told], dim=1)}
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_teacher_s_logits_are_in_the_rows_order_and_in_ours(batch_size: int) -> None:
-    generator = np.random.default_rng(0)
-    ids = [[2, *generator.integers(5, 30, generator.integers(1, 9)).tolist(), 3] for _ in range(13)]
-    rows = Dataset.from_dict(
-        {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "length": [len(i) for i in ids]}
-    )
-    teacher = Teacher()
-    found = teacher_logits(teacher, rows, Collate(tiny.tokenizer()), batch_size, torch.device("cpu"), [1, 0])
-    assert teacher.seen == 13
-    assert found.dtype == np.float32
-    assert found.tolist() == [[2.0 * i[1], 1.0 * i[1]] for i in ids]
-
-
-def test_agreement() -> None:
-    logits = np.array([[2, 1], [0, 3], [5, 1]], dtype=np.float32)
-    assert agreement(logits, [0, 1, 1], "single_label_classification") == pytest.approx(2 / 3)
-    assert agreement(logits, [0.5, 1, 1], "regression") is None
-
-
 @pytest.mark.parametrize(
     ("called", "words"),
     [("./nowhere", "does not exist"), ("a/b/c", "does not exist"), ("{file}", "is a file")],
@@ -279,18 +201,20 @@ def test_model_that_is_not_there(tmp_path: Path, called: str, words: str) -> Non
 
 
 def test_head_is_made_new_and_encoder_is_not(pruned_model: Path, tmp_path: Path) -> None:
-    loaded = load_classifier(resolve(str(pruned_model)))
+    loaded = load_model(resolve(str(pruned_model)), AutoModelForSequenceClassification)
     assert loaded.new == ["classifier.bias", "classifier.weight"]
     assert loaded.notes == ["new, to be trained: classifier"]
     other = tiny.bert(tmp_path / "other", names=["a", "b", "c"])
     tensors = {
         k: v
-        for k, v in load_classifier(resolve(str(other))).model.state_dict().items()
+        for k, v in load_model(resolve(str(other)), AutoModelForSequenceClassification)
+        .model.state_dict()
+        .items()
         if ".layer.1." not in k
     }
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 16 weights .*layer\.1"):
-        load_classifier(resolve(str(other)))
+        load_model(resolve(str(other)), AutoModelForSequenceClassification)
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "tokenizer_config.json"])
@@ -300,4 +224,4 @@ def test_model_folder_cut_short(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ModelError, match="Could not load"):
         load_tokenizer(resolve(str(folder)))
-        load_classifier(resolve(str(folder)))
+        load_model(resolve(str(folder)), AutoModelForSequenceClassification)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
 
 from sparseml.quantization.structure import quantization_state, quantizers_of
 from sparseml.recipe import load_plan
-from sparseml.session.models import load_classifier, load_trained, resolve
+from sparseml.session.models import load_model, load_trained, resolve
 from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import contents, train
@@ -93,7 +94,10 @@ def test_loaded_model_answers_as_the_trained_one_did(
         RecipeTrainer, "save_model", lambda self, *rest: (kept.append(self.model), save_model(self, *rest))
     )
     train(pruned_model, rows_folder, tmp_path / "run")
-    loaded, floating = load_trained(tmp_path / "run"), load_classifier(resolve(str(tmp_path / "run"))).model
+    loaded, floating = (
+        load_trained(tmp_path / "run"),
+        load_model(resolve(str(tmp_path / "run")), AutoModelForSequenceClassification).model,
+    )
     assert not loaded.training
     assert torch.equal(logits(loaded), logits(kept[-1].eval()))
     assert not torch.equal(logits(loaded), logits(floating.eval()))

@@ -85,11 +85,51 @@ def model(
     return made
 
 
-def tokenizer() -> Tokenizer:
+def token_model(tables: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A token-level model as ONNX: each output looks its tokens' values up in a table of (vocabulary, ...)."""
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence", *table.shape[1:]])
+        for name, table in tables.items()
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Gather", [f"{name}.table", "input_ids"], [name]) for name in tables],
+        "tokens",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        outputs,
+        [numpy_helper.from_array(table, f"{name}.table") for name, table in tables.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(made)
+    return made
+
+
+def token_deployment(
+    folder: Path, words: Sequence[str], tables: dict[str, np.ndarray], **config: Any
+) -> Path:
+    """Write the deployment folder of a token-level model, and return it.
+
+    Args:
+        folder: where.
+        words: of the vocabulary, behind the special tokens.
+        tables: by output, the values of these words, (words, ...); those of special tokens are 0.
+        config: of `config.json`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    padded = {
+        name: np.concatenate([np.zeros_like(table[:1])] * len(SPECIAL) + [table])
+        for name, table in tables.items()
+    }
+    onnx.save(token_model(padded), folder / "model.onnx")
+    tokenizer(words, lowercase=False).save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def tokenizer(words: Sequence[str] = WORDS, lowercase: bool = True) -> Tokenizer:
     """A WordPiece tokenizer of these words."""
-    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
     made = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
-    made.normalizer = BertNormalizer(lowercase=True)
+    made.normalizer = BertNormalizer(lowercase=lowercase)
     made.pre_tokenizer = BertPreTokenizer()
     made.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",

@@ -56,11 +56,11 @@ def portable(
     """
     import onnx_ir as ir
 
-    from sparseml.export.forms import give_form
-    from sparseml.export.onnx import input_names, to_onnx
+    from sparseml.export.formats import apply_format
+    from sparseml.export.trace import input_names, to_onnx
 
     model = encoders.classifier(architecture, **settings)
     graph = to_onnx(model, input_names(model, inputs))
-    give_form(graph, form)
+    apply_format(graph, form)
     ir.save(graph, path)
     return path

@@ -15,8 +15,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from sparseml.session.collate import Collate
 from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks.text_classification import Collate
 from support import tiny
 
 ROWS, CLASSES = 32, 3
@@ -69,7 +69,15 @@ def trainer(
     folder: Path, recipe: str | None, kind: str = "single_label_classification", **more: Any
 ) -> RecipeTrainer:
     """A trainer that writes nothing by itself; `more` are its own keywords, or arguments of the training."""
-    keywords = {"model", "train_dataset", "eval_dataset", "teacher", "compute_metrics", "callbacks"}
+    keywords = {
+        "model",
+        "train_dataset",
+        "eval_dataset",
+        "teacher",
+        "distance",
+        "compute_metrics",
+        "callbacks",
+    }
     given = {name: more.pop(name) for name in list(more) if name in keywords}
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 8,

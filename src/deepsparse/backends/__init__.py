@@ -65,7 +65,7 @@ def _best(model: Path, resources: Resources) -> Backend:
     except EngineError as error:
         say_once(f"{error} Until then {other} runs the models.")
         return _named(other, model, resources)
-    if library.chosen_isa() == library.Isa.PORTABLE and not library.is_forced():
+    if library.chosen_isa().name == library.PORTABLE and not library.is_forced():
         say_once(
             f"The native engine has no kernels for this processor (AVX2 or better): {other} runs the models."
         )

@@ -1,4 +1,4 @@
-"""Our own engine: sparse int8 encoders, without a step for zeros or for padding."""
+"""The native engine as a backend: sparse int8 encoders, without computing zeros or padding."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import InputError
 from deepsparse.native import cache, library
-from deepsparse.native.architecture import recognize
-from deepsparse.native.embeddings import MASK, TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
-from deepsparse.native.onnx_file import Port, read
-from deepsparse.native.order import ordered
+from deepsparse.native.onnx_graph import ValueInfo, read
 from deepsparse.native.packing import build
+from deepsparse.native.recognition import MASK, TYPES, WORDS, recognize
+from deepsparse.native.renumbering import renumber
 from resparse import __version__
 from resparse.arrays import Array
 
-_KINDS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+# By TensorProto.DataType.
+_DTYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 
 
 class NativeBackend:
-    """An encoder in the form that the processor at hand likes best.
+    """An encoder, packed for this processor.
 
     Raises:
-        EngineError: the engine was not built, or `DEEPSPARSE_ISA` asks for what is not to be had.
-        ModelError: the model is damaged; as `UnsupportedError`, it is sound, and not for this engine.
+        EngineError: the engine was not built, or `DEEPSPARSE_ISA` names an instruction set that is not available.
+        ModelError: the model is damaged; as `UnsupportedError`: the engine cannot run it.
     """
 
     name = "native"
@@ -38,34 +38,41 @@ class NativeBackend:
     def __init__(self, model: Path, resources: Resources) -> None:
         self.isa = library.chosen_isa()
         self._cores = resources.cores
-        self._model = self._opened(model)
+        self._model = self._open(model)
         library.trim()
 
-    def _opened(self, model: Path) -> library.Model:
-        """Read and pack; what that takes is free when this returns."""
+    def _open(self, model: Path) -> library.Model:
+        """Read and pack; a function of its own, so that graph and encoder are freed when it returns."""
         graph = read(model)
         encoder = recognize(graph)
         self.inputs = tuple(map(_spec, graph.inputs))
         self.outputs = tuple(map(_spec, graph.outputs))
         self._tokens = _Tokens(encoder)
-        block = cache.cached(cache.key_of(graph.files, self.isa), lambda: build(ordered(encoder), self.isa))
-        return library.Model(block, encoder.labels)
+        self._every_token = encoder.every_token
+        key = cache.key_of(graph.files, self.isa.name)
+        block = cache.cached(key, lambda: build(renumber(encoder), self.isa))
+        return library.Model(block, encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute the logits.
+        """Compute the logits, float32 [rows, labels]; of a head on every token, [rows, columns, labels].
 
-        A text's answer does not depend on its padding: where that is on the left, the text is computed as if there were
-        none. (The ONNX graph numbers such tokens differently, and takes padding for the first token.)
+        The logits of a text do not depend on its padding: with padding on the left, it is computed as without any. (The
+        ONNX graph gives such tokens other positions, and classifies a padding token.) Those of padding are 0.
 
         Raises:
             InputError: a token that the model does not have.
         """
-        ids, types, positions, starts = self._tokens.without_padding(feeds)
-        return [self._model.run(ids, types, positions, starts, self._cores)]
+        mask, ids, types, positions, starts = self._tokens.without_padding(feeds)
+        logits = self._model.run(ids, types, positions, starts, self._cores)
+        if not self._every_token:
+            return [logits]
+        padded = np.zeros((*mask.shape, logits.shape[1]), np.float32)
+        padded[mask] = logits
+        return [padded]
 
 
 class _Tokens:
-    """Which tokens a model takes; holds no tables, whose memory is to be given back."""
+    """Converts padded rows to concatenated tokens. Holds no embedding tables, so that their memory can be freed."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._words = len(encoder.words.rows)
@@ -73,8 +80,12 @@ class _Tokens:
         self._types = len(encoder.types.rows) if encoder.takes_types and encoder.types is not None else 0
         self._numbering = encoder.numbering
 
-    def without_padding(self, feeds: Mapping[str, Array]) -> tuple[Array, Array | None, Array, Array]:
-        """Ids, types and positions of all tokens, int32 [tokens], and where each row's begin, int64 [rows + 1].
+    def without_padding(self, feeds: Mapping[str, Array]) -> tuple[Array, Array, Array | None, Array, Array]:
+        """The tokens without padding.
+
+        Returns:
+            The mask of tokens, bool [rows, columns]; ids, types (None: all 0) and positions, int32 [tokens]; and where
+            each row begins, int64 [rows + 1].
 
         Raises:
             InputError: an id, a type or a position that the model does not have.
@@ -82,7 +93,7 @@ class _Tokens:
         ids, mask = feeds[WORDS], feeds[MASK] != 0
         if ids.shape != mask.shape or not ids.shape[1]:
             raise InputError(f"{WORDS} and {MASK} differ in shape, or have no columns.")
-        # Where a row has no token at all, its scores all are lowered alike: every token sees every other.
+        # Softmax of a row without any token: all scores are lowered alike, so every token sees every other.
         mask = mask | ~mask.any(axis=1, keepdims=True)
         starts = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(mask.sum(axis=1), out=starts[1:])
@@ -94,7 +105,7 @@ class _Tokens:
         if types is not None:
             _check("The token type", types, self._types)
             types = types.astype(np.int32)
-        return ids.astype(np.int32), types, positions.astype(np.int32), starts
+        return mask, ids.astype(np.int32), types, positions.astype(np.int32), starts
 
 
 def _positions(ids: Array, mask: Array, numbering: Positions) -> Array:
@@ -113,5 +124,5 @@ def _check(what: str, values: Array, count: int) -> None:
         raise InputError(f"{what} {wrong[0]} is out of range: the model has {count:,}.")
 
 
-def _spec(port: Port) -> TensorSpec:
-    return TensorSpec(port.name, np.dtype(_KINDS.get(port.kind, np.float32)), port.shape)
+def _spec(value: ValueInfo) -> TensorSpec:
+    return TensorSpec(value.name, np.dtype(_DTYPES.get(value.elem_type, np.float32)), value.shape)

@@ -1,6 +1,5 @@
-"""The native engine: sparse int8 encoders, their zeros skipped.
+"""The native engine: sparse int8 encoders, whose zeros are skipped.
 
-model.onnx ──> onnx_file ──> architecture ──> packing ──> cache ──> library
-               a Graph       an Encoder       one block   on disk   csrc, by ctypes
-                                              of memory
+model.onnx -> onnx_graph -> recognition -> renumbering -> packing -> cache -> library
+              a Graph       an Encoder     an Encoder     a block    on disk  csrc, by ctypes
 """

@@ -1,14 +1,20 @@
-"""What the native engine runs: a quantized transformer encoder with a classification head, quantized or not.
+"""The model that the native engine runs: a quantized transformer encoder with a classification head, quantized or not.
 
-Integers stand for numbers by a grid: number = scale · (integer - zero point).
+A `Grid` quantizes: number = scale * (integer - zero point).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
+from deepsparse.errors import UnsupportedError
 from resparse.arrays import Array
+
+_LARGEST: Final = 2**16
+"""Rows or columns of a matrix."""
 
 
 class Activation(IntEnum):
@@ -24,7 +30,7 @@ class Activation(IntEnum):
 
 @dataclass(frozen=True)
 class Grid:
-    """How numbers become integers: round(number / scale) + zero_point, saturated."""
+    """Scale and zero point: integer = saturate(round(number / scale) + zero_point)."""
 
     scale: float
     zero_point: int
@@ -32,10 +38,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Affine:
-    """What linear layers have, quantized or not.
+    """Linear layers, quantized or not.
 
     Attributes:
-        weights: [outputs, inputs]; maybe a transposed view.
+        weights: [outputs, inputs]; may be a transposed view.
         biases: float32 [outputs].
     """
 
@@ -44,21 +50,21 @@ class Affine:
 
     @property
     def outputs(self) -> int:
-        """How many there are."""
+        """Number of outputs."""
         return int(self.weights.shape[0])
 
     @property
     def inputs(self) -> int:
-        """How many there are."""
+        """Number of inputs."""
         return int(self.weights.shape[1])
 
 
 @dataclass(frozen=True)
 class Linear(Affine):
-    """A linear layer of int8 weights, zero point 0, on quantized inputs.
+    """A linear layer of int8 weights with zero point 0, on quantized inputs.
 
     Attributes:
-        scales: of each output's weights, float32 [outputs].
+        scales: of the weights, float32 [outputs].
         grid: of the inputs, uint8.
     """
 
@@ -68,12 +74,12 @@ class Linear(Affine):
 
 @dataclass(frozen=True)
 class FloatLinear(Affine):
-    """A linear layer that was left in float32."""
+    """A linear layer in float32."""
 
 
 @dataclass(frozen=True)
 class Norm:
-    """Layer normalization: float32 [width] both."""
+    """Layer normalization; weight and bias are float32 [width]."""
 
     weight: Array
     bias: Array
@@ -82,7 +88,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Table:
-    """An embedding: int8 or float32 [count, width]; scale of the integers, 0 for float32."""
+    """An embedding table: int8 or float32 [count, width]; `scale` is that of int8, 0 for float32."""
 
     rows: Array
     scale: float
@@ -90,11 +96,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Positions:
-    """Which position a token has.
+    """How position ids are computed.
 
     Attributes:
-        padding: None: the token's place in its row. Else the id of tokens that do not count.
-        offset: the first counted token has the position offset + 1, those that do not count have offset.
+        padding: None: they are the indices of the tokens. Else tokens are counted, but those of this id.
+        offset: of counted tokens: the first has the position offset + 1; tokens that are not counted have offset.
     """
 
     padding: int | None = None
@@ -103,7 +109,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Layer:
-    """An encoder layer; grids of queries and probabilities are uint8, of keys and values int8 around 0."""
+    """An encoder layer; queries and probabilities are uint8, keys and values int8 with zero point 0."""
 
     query: Linear
     key: Linear
@@ -124,7 +130,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer of the head, on a text's first token, and the activation after it."""
+    """A linear layer of the head, and the activation after it."""
 
     linear: Linear | FloatLinear
     activation: Activation
@@ -136,8 +142,9 @@ class Encoder:
 
     Attributes:
         types: of token types; None where the model has none.
-        projection: from the width of the embeddings to that of the layers; None where they are the same.
         takes_types: whether token types are an input; else all are 0.
+        projection: from the width of the embeddings to that of the layers; None where they are equal.
+        every_token: the head is applied to every token; else to the first of each text.
     """
 
     words: Table
@@ -149,13 +156,84 @@ class Encoder:
     projection: Linear | FloatLinear | None
     layers: tuple[Layer, ...]
     head: tuple[Head, ...]
+    every_token: bool = False
 
     @property
     def labels(self) -> int:
-        """Logits of a text."""
+        """Number of logits."""
         return self.head[-1].linear.outputs
 
     @property
     def hidden(self) -> int:
         """Width of the layers."""
         return self.layers[0].query.inputs
+
+
+def check(encoder: Encoder) -> None:
+    """Check that all sizes fit each other and the engine, whose kernels trust them, and that the layers are alike.
+
+    Raises:
+        UnsupportedError: they do not.
+    """
+    _check_layers(encoder)
+    if any(max(linear.weights.shape) > _LARGEST for linear in linears(encoder)):
+        raise UnsupportedError(f"a matrix of it has more than {_LARGEST:,} rows or columns")
+    width, hidden = encoder.words.rows.shape[1], encoder.hidden
+    projected = width if encoder.projection is None else encoder.projection.outputs
+    fits = encoder.embedding_norm.weight.size == width and projected == hidden
+    if encoder.projection is not None:
+        fits = fits and encoder.projection.inputs == width
+    before = hidden
+    for head in encoder.head:
+        fits = fits and head.linear.inputs == before
+        before = head.linear.outputs
+    if not fits or not encoder.words.rows.size or not encoder.positions.rows.size:
+        raise UnsupportedError("the sizes of its embeddings, layers and head do not fit each other")
+
+
+def linears(encoder: Encoder) -> list[Linear | FloatLinear]:
+    """All linear layers, in the order of the computation."""
+    found: list[Linear | FloatLinear] = [] if encoder.projection is None else [encoder.projection]
+    for layer in encoder.layers:
+        found += [
+            layer.query,
+            layer.key,
+            layer.value,
+            layer.attention_output,
+            layer.intermediate,
+            layer.output,
+        ]
+    return found + [head.linear for head in encoder.head]
+
+
+def _check_layers(encoder: Encoder) -> None:
+    hidden, first = encoder.hidden, encoder.layers[0]
+    if hidden % (4 * first.heads):
+        raise UnsupportedError(f"its heads are {hidden / first.heads:g} wide, which is no multiple of 4")
+    epsilons = {encoder.embedding_norm.epsilon}
+    for layer in encoder.layers:
+        _check_layer(layer, hidden)
+        epsilons |= {layer.attention_norm.epsilon, layer.output_norm.epsilon}
+        if (layer.heads, layer.intermediate.outputs, layer.activation) != (
+            first.heads,
+            first.intermediate.outputs,
+            first.activation,
+        ):
+            raise UnsupportedError("its layers differ in size or activation function")
+        if not math.isclose(layer.score_scale, (first.heads / hidden) ** 0.5, rel_tol=1e-5):
+            raise UnsupportedError(f"its attention scores are multiplied by {layer.score_scale:.6g}")
+    if len(epsilons) > 1:
+        raise UnsupportedError("its normalizations have several epsilons")
+
+
+def _check_layer(layer: Layer, hidden: int) -> None:
+    wide = layer.intermediate.outputs
+    shapes = {
+        (hidden, hidden): (layer.query, layer.key, layer.value, layer.attention_output),
+        (wide, hidden): (layer.intermediate,),
+        (hidden, wide): (layer.output,),
+    }
+    fits = all(one.weights.shape == shape for shape, members in shapes.items() for one in members)
+    fits = fits and layer.attention_norm.weight.size == layer.output_norm.weight.size == hidden
+    if not fits or not layer.query.grid == layer.key.grid == layer.value.grid:
+        raise UnsupportedError("the parts of its layers do not fit each other")

@@ -1,11 +1,12 @@
-"""The compiled library, by ctypes, which releases the interpreter lock; `csrc/engine.h` is its contract."""
+"""The compiled library, called by ctypes, which releases the interpreter lock; `csrc/engine.h` is its interface."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
-from enum import IntEnum, IntFlag
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -18,23 +19,17 @@ from resparse.arrays import Array
 from resparse.errors import did_you_mean
 
 ISA_VARIABLE: Final = "DEEPSPARSE_ISA"
-"""The variable that forces an instruction set: amx, avx512, avx2, portable."""
+"""The environment variable that forces an instruction set, by its name."""
 
-LANES: Final = 16
-"""Rows of a packed matrix are padded to a multiple of these."""
+PORTABLE: Final = "portable"
+"""The instruction set of the reference kernels, in plain C++."""
 
-
-class Isa(IntFlag):
-    """Instruction sets, the better ones later."""
-
-    PORTABLE = 1
-    AVX2 = 2
-    AVX512 = 4
-    AMX = 8
+PANEL_ROWS: Final = 16
+"""Rows of packed matrices are padded to multiples of it."""
 
 
-class Form(IntEnum):
-    """How the weights of a matrix are packed; see `csrc/pack.h`."""
+class WeightFormat(IntEnum):
+    """How the weights of a matrix are packed; see `csrc/weight_formats.h`."""
 
     DENSE = 1
     SLOTS64 = 2
@@ -43,17 +38,31 @@ class Form(IntEnum):
     FLOAT = 5
 
 
-FORMS: Final = {
-    Isa.PORTABLE: (Form.DENSE, Form.SLOTS64, Form.MASK64),
-    Isa.AVX2: (Form.DENSE, Form.SLOTS16),
-    Isa.AVX512: (Form.DENSE, Form.SLOTS64),
-    Isa.AMX: (Form.DENSE, Form.SLOTS64, Form.MASK64),
-}
-"""The forms of integer weights that the kernels of an instruction set read; all read `Form.FLOAT`."""
+@dataclass(frozen=True)
+class InstructionSet:
+    """An instruction set that the library knows; `csrc/instruction_sets.cpp` lists them.
+
+    Attributes:
+        name: in lower case.
+        isa: its bit.
+        formats: of integer weights that its kernels read; all read `WeightFormat.FLOAT`.
+    """
+
+    name: str
+    isa: int
+    formats: tuple[WeightFormat, ...]
+
+
+class _Description(ctypes.Structure):
+    """`InstructionSet` of `csrc/engine.h`."""
+
+    _fields_ = (("name", c_char_p), ("isa", c_uint32), ("formats", c_uint32))
+
 
 _POINTER = c_void_p
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "resparse_error": (c_char_p, ()),
+    "resparse_instruction_set": (ctypes.POINTER(_Description), (c_uint32,)),
     "resparse_isas": (c_uint32, ()),
     "resparse_pack": (c_int64, (c_uint32, _POINTER, c_uint32, c_uint32, _POINTER, c_int64)),
     "resparse_time": (c_double, (c_uint32, c_uint32, _POINTER, c_int64, c_uint32, c_uint32, c_uint32)),
@@ -72,7 +81,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 
 
 def file() -> Path | None:
-    """Where the library lies; None where it was not built."""
+    """The library's path; None where it was not built."""
     folder = Path(__file__).parent
     return next((path for end in EXTENSION_SUFFIXES if (path := folder / f"_engine{end}").is_file()), None)
 
@@ -103,15 +112,26 @@ def load() -> ctypes.CDLL:
 
 
 def error() -> str:
-    """What went wrong last in this thread."""
+    """The last error message of this thread."""
     text = load().resparse_error()
     return text.decode(errors="replace") if text else "for a reason that it does not give"
 
 
-def isas() -> list[Isa]:
+@cache
+def instruction_sets() -> tuple[InstructionSet, ...]:
+    """All instruction sets that the library knows, best first."""
+    found: list[InstructionSet] = []
+    while description := load().resparse_instruction_set(len(found)):
+        one = description.contents
+        formats = tuple(known for known in WeightFormat if one.formats >> known & 1)
+        found.append(InstructionSet(one.name.decode(), one.isa, formats))
+    return tuple(reversed(found))
+
+
+def isas() -> list[InstructionSet]:
     """The instruction sets that this processor has and the library has kernels for, best first."""
-    found = load().resparse_isas()
-    return [isa for isa in reversed(Isa) if isa & found]
+    usable = load().resparse_isas()
+    return [one for one in instruction_sets() if one.isa & usable]
 
 
 def is_forced() -> bool:
@@ -123,37 +143,37 @@ def _forced() -> str:
     return os.environ.get(ISA_VARIABLE, "").strip()
 
 
-def chosen_isa() -> Isa:
+def chosen_isa() -> InstructionSet:
     """The best instruction set, or the one that `DEEPSPARSE_ISA` names.
 
     Raises:
-        EngineError: that one is unknown, or not to be had here.
+        EngineError: that one is unknown, or not available here.
     """
     usable = isas()
     wanted = _forced()
     if not wanted:
         return usable[0]
-    names = {isa.name.lower(): isa for isa in Isa if isa.name}
+    names = {one.name: one for one in reversed(instruction_sets())}
     isa = names.get(wanted.lower())
     if isa is None:
         raise EngineError(
             f"{ISA_VARIABLE}={wanted!r}: no such instruction set. {did_you_mean(wanted, names)}"
         )
     if isa not in usable:
-        had = ", ".join(other.name.lower() for other in usable if other.name)
+        had = ", ".join(other.name for other in usable)
         raise EngineError(
             f"{ISA_VARIABLE}={wanted}: this processor, or this build, does not have it; to be had here: {had}."
         )
     return isa
 
 
-def packed_size(form: Form, weights: Array) -> int:
-    """Bytes that a matrix takes in a form; arguments as for `pack`."""
+def packed_size(weight_format: WeightFormat, weights: Array) -> int:
+    """Size of a packed matrix in bytes; arguments as for `pack`."""
     rows, columns = weights.shape
-    return _checked(load().resparse_pack(form, _address(weights, np.int8), rows, columns, None, 0))
+    return _checked(load().resparse_pack(weight_format, _address(weights, np.int8), rows, columns, None, 0))
 
 
-def pack(form: Form, weights: Array, out: Array) -> None:
+def pack(weight_format: WeightFormat, weights: Array, out: Array) -> None:
     """Pack a matrix.
 
     Args:
@@ -162,31 +182,41 @@ def pack(form: Form, weights: Array, out: Array) -> None:
     """
     rows, columns = weights.shape
     address = _address(weights, np.int8)
-    _checked(load().resparse_pack(form, address, rows, columns, _address(out, np.uint8), out.size))
+    _checked(load().resparse_pack(weight_format, address, rows, columns, _address(out, np.uint8), out.size))
+
+
+def row_sums(packed: Array, rows: int) -> Array:
+    """The sum of each row's weights, with which a packed integer matrix begins: int32 [padded rows]."""
+    sums: Array = packed[: 4 * padded(rows)].view(np.int32)
+    return sums
 
 
 def trim() -> None:
-    """Give memory that packing has left unused back to the system."""
+    """Return free heap memory to the operating system."""
     load().resparse_trim()
 
 
-def seconds(isa: Isa, form: Form, packed: Array, rows: int, columns: int, tokens: int) -> float:
-    """How long the product with a packed matrix takes, on one thread, for so many tokens."""
+def seconds(
+    isa: InstructionSet, weight_format: WeightFormat, packed: Array, rows: int, columns: int, tokens: int
+) -> float:
+    """Time of the product of `tokens` rows with a packed matrix, on one thread."""
     address = _address(packed, np.uint8)
-    taken: float = load().resparse_time(isa, form, address, packed.size, rows, columns, tokens)
+    taken: float = load().resparse_time(isa.isa, weight_format, address, packed.size, rows, columns, tokens)
     if taken < 0:
         raise ModelError(f"The native engine cannot multiply {rows} × {columns}: {error()}")
     return taken
 
 
-def multiply(isa: Isa, form: Form, packed: Array, rows: int, columns: int, x: Array) -> Array:
+def multiply(
+    isa: InstructionSet, weight_format: WeightFormat, packed: Array, rows: int, columns: int, x: Array
+) -> Array:
     """The integer product alone: x [tokens, columns], uint8, times the packed matrix; int32 [tokens, rows]."""
     tokens = len(x)
     out = aligned(4 * tokens * padded(rows)).view(np.int32).reshape(tokens, padded(rows))
     _checked(
         load().resparse_multiply(
-            isa,
-            form,
+            isa.isa,
+            weight_format,
             _address(packed, np.uint8),
             packed.size,
             rows,
@@ -200,8 +230,8 @@ def multiply(isa: Isa, form: Form, packed: Array, rows: int, columns: int, x: Ar
 
 
 def padded(rows: int) -> int:
-    """Rows with those that fill up the last vector."""
-    return -(-rows // LANES) * LANES
+    """Rows, padded to whole panels."""
+    return -(-rows // PANEL_ROWS) * PANEL_ROWS
 
 
 def aligned(size: int, to: int = 64) -> Array:
@@ -215,22 +245,25 @@ class Model:
     """A packed model, opened; `run` is safe to call from several threads.
 
     Args:
-        block: uint8, laid out as `csrc/engine.h` says; kept as long as this object.
+        block: uint8, laid out as `csrc/engine.h` says; kept alive by this object.
+        labels: of the model.
+        every_token: whether its head is applied to every token.
 
     Raises:
-        ModelError: something in the block points out of it.
+        ModelError: the block is damaged.
     """
 
-    def __init__(self, block: Array, labels: int) -> None:
+    def __init__(self, block: Array, labels: int, every_token: bool = False) -> None:
         self._library = load()
         self._block = block
         self._labels = labels
+        self._every_token = every_token
         self._handle = self._library.resparse_open(_address(block, np.uint8), block.size)
         if not self._handle:
             raise ModelError(f"The native engine refuses the packed model: {error()}")
 
     def run(self, ids: Array, types: Array | None, positions: Array, starts: Array, threads: int) -> Array:
-        """Classify texts, whose tokens stand one after the other.
+        """Run a batch of texts without padding, concatenated.
 
         Args:
             ids, types, positions: int32 [tokens]; without types, all are 0.
@@ -238,10 +271,13 @@ class Model:
             threads: that compute, at most.
 
         Returns:
-            Logits, float32 [texts, labels].
+            Logits, float32 [texts, labels], or [tokens, labels] where the head is applied to every token.
+
+        Raises:
+            ModelError: a token that the model does not have, or a text without tokens.
         """
         texts = len(starts) - 1
-        logits = np.empty((texts, self._labels), np.float32)
+        logits = np.empty((len(ids) if self._every_token else texts, self._labels), np.float32)
         status = self._library.resparse_run(
             self._handle,
             _address(ids, np.int32),

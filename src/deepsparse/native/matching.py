@@ -1,16 +1,18 @@
-"""Questions that one asks of a graph while following it from its output to its inputs."""
+"""Pattern matching on a graph: nodes, constants, quantized tensors, linear layers, norms and activation functions."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import FloatLinear, Grid, Linear, Norm
-from deepsparse.native.onnx_file import Graph, Node
+from deepsparse.native.encoder import Activation, FloatLinear, Grid, Linear, Norm
+from deepsparse.native.onnx_graph import Graph, Node
 from resparse.arrays import Array
 
 _MOST_TERMS = 16
@@ -24,16 +26,43 @@ _LEAST_INPUTS = {
 }
 _PASSED = ("Cast", "Unsqueeze", "Expand", "Identity")
 
+# Activation functions are recognized by their values here.
+_POINTS: Final = np.linspace(-9, 9, 181)
+_TOLERANCE: Final = 1e-5
+_MOST_NODES: Final = 12
+_erf: Final = np.vectorize(math.erf, otypes=[float])
+
+_OPERATORS: Final[dict[str, Callable[..., Array]]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Pow": np.power,
+    "Erf": _erf,
+    "Tanh": np.tanh,
+    "Relu": lambda x: np.maximum(x, 0),
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+
+_FUNCTIONS: Final[dict[Activation, Callable[[Array], Array]]] = {
+    Activation.NONE: lambda x: x,
+    Activation.GELU: lambda x: x * (1 + _erf(x / math.sqrt(2))) / 2,
+    Activation.GELU_TANH: lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    Activation.RELU: lambda x: np.maximum(x, 0),
+    Activation.TANH: np.tanh,
+    Activation.SILU: lambda x: x / (1 + np.exp(-x)),
+}
+
 
 @dataclass(frozen=True)
 class Quantized:
-    """A tensor that was put on a grid and is multiplied as integers.
+    """A tensor that goes through QuantizeLinear and DequantizeLinear.
 
     Attributes:
-        source: the tensor before, and before it was transposed.
-        grid: uint8 or int8, as `is_signed` says.
-        read_scale: the scale with which the integers are read again; another one where a factor was folded in.
-        permutation: of the axes between.
+        source: the float tensor, before quantization and transpositions.
+        grid: of QuantizeLinear; uint8 or int8, as `is_signed` says.
+        read_scale: of DequantizeLinear; differs from that of the grid where a factor was folded in.
+        permutation: of the axes, by all transpositions between source and result.
     """
 
     source: str
@@ -43,14 +72,14 @@ class Quantized:
     permutation: tuple[int, ...]
 
     def unsigned(self) -> Grid:
-        """The grid as uint8: the same numbers."""
+        """The same grid for uint8."""
         return Grid(self.grid.scale, self.grid.zero_point + 128 * self.is_signed)
 
     def centred(self) -> Grid:
-        """The grid as int8 around 0: the same numbers.
+        """The same grid for int8 with zero point 0.
 
         Raises:
-            UnsupportedError: 0 is not in the middle.
+            UnsupportedError: it is not symmetric.
         """
         if self.grid.zero_point != 128 * (not self.is_signed):
             raise UnsupportedError("keys or values are on a grid with 0 aside from its middle")
@@ -58,7 +87,7 @@ class Quantized:
 
 
 class Matcher:
-    """A graph, by its values.
+    """A graph, indexed by the names of its values.
 
     Raises:
         UnsupportedError: a node has fewer inputs than its operator takes.
@@ -67,39 +96,39 @@ class Matcher:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         for node in graph.nodes:
-            if len(node.inputs) < _LEAST_INPUTS.get(node.kind, 0):
-                raise UnsupportedError(f"a {node.kind} of its graph has {len(node.inputs)} inputs")
+            if len(node.inputs) < _LEAST_INPUTS.get(node.op_type, 0):
+                raise UnsupportedError(f"a {node.op_type} of its graph has {len(node.inputs)} inputs")
         self.producers = {name: node for node in graph.nodes for name in node.outputs}
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
 
-    def producer(self, value: str, *kinds: str) -> Node | None:
-        """The node that makes a value, if it is of one of these operators."""
+    def producer(self, value: str, *op_types: str) -> Node | None:
+        """The node that computes a value, if it has one of these operators; else None."""
         node = self.producers.get(value)
-        return node if node is not None and node.kind in kinds else None
+        return node if node is not None and node.op_type in op_types else None
 
-    def needed(self, value: str, *kinds: str) -> Node:
-        """The node that makes a value, which must be of one of these operators.
+    def needed(self, value: str, *op_types: str) -> Node:
+        """The node that computes a value, which must have one of these operators.
 
         Raises:
-            UnsupportedError: it is of another.
+            UnsupportedError: it has another.
         """
-        node = self.producer(value, *kinds)
+        node = self.producer(value, *op_types)
         if node is None:
-            self.refuse(value, " or ".join(kinds))
+            self.refuse(value, " or ".join(op_types))
         return node
 
     def refuse(self, value: str, wanted: str) -> NoReturn:
-        """Say that a value is not made as it should be."""
+        """Raise UnsupportedError: a value is not computed as expected."""
         node = self.producers.get(value)
-        found = f"made by {node.kind}" if node is not None else "no result of a node"
+        found = f"made by {node.op_type}" if node is not None else "no result of a node"
         raise UnsupportedError(f"the graph's value {value!r} is {found}, where {wanted} is wanted")
 
     def constant(self, value: str) -> Array | None:
-        """The array that a value is, or None."""
+        """The value as an array; None if it is not constant."""
         return self.graph.constants.get(value)
 
     def scalar(self, value: str) -> float | None:
-        """The single number that a value is, or None."""
+        """The value as a number; None if it is not a constant of one element."""
         array = self.graph.constants.get(value)
         return (
             float(array.reshape(()))
@@ -108,10 +137,10 @@ class Matcher:
         )
 
     def vector(self, value: str, size: int) -> Array:
-        """A constant float32 [size].
+        """A constant, float32 [size].
 
         Raises:
-            UnsupportedError: it is none.
+            UnsupportedError: it is not.
         """
         array = self.graph.constants.get(value)
         if array is None or array.dtype != np.float32 or array.shape != (size,):
@@ -119,7 +148,7 @@ class Matcher:
         return array
 
     def through(self, value: str) -> str:
-        """The value from which one is made by operators that change no number."""
+        """The value, before operators that only change its type or shape."""
         for _ in range(_MOST_TERMS):
             node = self.producer(value, *_PASSED)
             if node is None:
@@ -128,7 +157,7 @@ class Matcher:
         return value
 
     def terms(self, value: str) -> list[str]:
-        """What is added up to a value; sums within it count if they are used nowhere else."""
+        """The terms of a sum, nested sums included if they are used nowhere else."""
         pending, found = [value], []
         for _ in range(_MOST_TERMS):
             if not pending:
@@ -144,7 +173,7 @@ class Matcher:
         return found
 
     def norm(self, value: str) -> tuple[Norm, str]:
-        """A layer normalization over the last axis, and what it normalizes."""
+        """A layer normalization over the last axis, and its input."""
         node = self.needed(value, "LayerNormalization")
         weight = self.constant(node.inputs[1])
         if (
@@ -159,7 +188,7 @@ class Matcher:
         return Norm(weight, bias, epsilon if isinstance(epsilon, float) else 1e-5), node.inputs[0]
 
     def quantized(self, value: str) -> Quantized:
-        """What lies before the two nodes that put a tensor on a grid, maybe with transpositions between.
+        """A quantized tensor, maybe with transpositions around QuantizeLinear.
 
         Raises:
             UnsupportedError: the tensor is not quantized.
@@ -178,7 +207,7 @@ class Matcher:
         """A quantized linear layer, and its input.
 
         Raises:
-            UnsupportedError: it is none, or not quantized.
+            UnsupportedError: the value is computed otherwise, or not quantized.
         """
         linear, source, others = self._linear(value)
         if others:
@@ -189,7 +218,7 @@ class Matcher:
         """A linear layer, quantized or not, and its input.
 
         Raises:
-            UnsupportedError: it is none, or half quantized.
+            UnsupportedError: the value is computed otherwise, or only one of inputs and weights is quantized.
         """
         node, bias, others = self._sum(value)
         name, permutation = self._transposed(node.inputs[1], ())
@@ -203,7 +232,7 @@ class Matcher:
         return FloatLinear(weights, self._biases(bias, len(weights))), node.inputs[0]
 
     def added_linear(self, value: str) -> tuple[Linear, str, str]:
-        """A quantized linear layer whose result is added to something; its input, and that.
+        """A quantized linear layer and a residual added to it: the layer, its input, the residual.
 
         Raises:
             UnsupportedError: as for `linear`.
@@ -214,10 +243,10 @@ class Matcher:
         return linear, source, others[0]
 
     def _linear(self, value: str) -> tuple[Linear, str, list[str]]:
-        """A quantized linear layer, its input, and what else is added to it."""
+        """A quantized linear layer, its input, and the other terms that are added to it."""
         node, bias, others = self._sum(value)
         if self.producer(node.inputs[1], "DequantizeLinear") is None:
-            # Exporters fold the transposition of weights in float, and with it goes their name; the bias keeps its own.
+            # Exporters fold the transposition of float weights, which then lose their name; the bias keeps its own.
             raise UnsupportedError(
                 f"the weights of the linear layer with {bias or value!r} are not quantized"
             )
@@ -229,7 +258,7 @@ class Matcher:
         return Linear(weights, biases, scales, x.unsigned()), x.source, others
 
     def _sum(self, value: str) -> tuple[Node, str | None, list[str]]:
-        """Of a linear layer: its product; the constant that is added to it, if one is; and what else is."""
+        """The product of a linear layer, the name of its bias or None, and the other terms that are added."""
         terms = self.terms(value)
         products = [term for term in terms if self.producer(term, "MatMul", "Gemm") is not None]
         if len(products) != 1:
@@ -245,8 +274,8 @@ class Matcher:
         return self.vector(name, size) if name is not None else np.zeros(size, np.float32)
 
     def _is_by_inputs(self, node: Node) -> bool:
-        """Whether the weights of a product are [inputs, outputs], and not the other way round."""
-        if node.kind == "MatMul":
+        """Whether the weights of a product are [inputs, outputs]; else [outputs, inputs]."""
+        if node.op_type == "MatMul":
             return True
         get = node.attributes.get
         if (get("alpha", 1.0), get("beta", 1.0), get("transA", 0)) != (1.0, 1.0, 0):
@@ -254,7 +283,7 @@ class Matcher:
         return get("transB", 0) == 0
 
     def _weights(self, node: Node) -> tuple[Array, Array]:
-        """Weights [outputs, inputs] around 0, and their scales [outputs]."""
+        """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
         name = node.inputs[1]
         read = self.producer(name, "DequantizeLinear")
         integers = self.constant(read.inputs[0]) if read is not None else None
@@ -278,7 +307,7 @@ class Matcher:
         return weights, full
 
     def _transposed(self, value: str, permutation: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-        """The value before transpositions, and what all of them do; `permutation` is of those after `value`."""
+        """The value before transpositions, and their permutation, followed by `permutation`."""
         for _ in range(_MOST_TERMS):
             node = self.producer(value, "Transpose")
             axes = node.attributes.get("perm") if node is not None else None
@@ -292,7 +321,7 @@ class Matcher:
         return value, permutation
 
     def _grid(self, node: Node) -> tuple[float, int, bool]:
-        """Scale, zero point and signedness of a QuantizeLinear or DequantizeLinear of a whole tensor."""
+        """Scale, zero point and signedness of a per-tensor QuantizeLinear or DequantizeLinear."""
         scale = self.scalar(node.inputs[1])
         zero_point = self.constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
         if (
@@ -309,3 +338,59 @@ class Matcher:
 def _check_scales(scales: Array, what: str) -> None:
     if not (np.isfinite(scales).all() and (scales > 0).all()):
         raise UnsupportedError(f"{what!r} has a scale that is no positive number")
+
+
+def activation(matcher: Matcher, value: str) -> tuple[Activation, str]:
+    """The activation function that computes a value, and its input.
+
+    Exporters write each function with different operators, so it is recognized by its values.
+
+    Raises:
+        UnsupportedError: the engine does not have it.
+    """
+    known: dict[str, Array] = {}
+    sources: set[str] = set()
+    with np.errstate(all="ignore"):
+        found = _evaluate(matcher, value, known, sources)
+        if len(sources) == 1:
+            for candidate, function in _FUNCTIONS.items():
+                if np.allclose(found, function(_POINTS), rtol=_TOLERANCE, atol=_TOLERANCE):
+                    return candidate, sources.pop()
+    raise UnsupportedError(f"the activation function that makes {value!r} is unknown")
+
+
+def _evaluate(
+    matcher: Matcher, value: str, known: dict[str, Array], sources: set[str], steps: int = _MOST_NODES
+) -> Array:
+    """A value as a function of its source, at `_POINTS`; collects the names of the sources."""
+    if value in known:
+        return known[value]
+    # In a damaged file a value may depend on itself.
+    if steps == 0:
+        raise UnsupportedError(f"the activation function around {value!r} is unknown")
+    node = matcher.producers.get(value)
+    inputs = _inputs(matcher, node) if node is not None else None
+    if node is None or inputs is None:
+        sources.add(value)
+        return _POINTS
+    parts = [
+        part if isinstance(part, float) else _evaluate(matcher, part, known, sources, steps - 1)
+        for part in inputs
+    ]
+    known[value] = _OPERATORS[node.op_type](*parts)
+    return known[value]
+
+
+def _inputs(matcher: Matcher, node: Node) -> list[float | str] | None:
+    """The inputs of an elementwise operator, scalars as numbers; None for other nodes, and for those with a bias."""
+    function = _OPERATORS.get(node.op_type)
+    arity = 2 if isinstance(function, np.ufunc) and function.nin == 2 else 1
+    if function is None or len(node.inputs) != arity:
+        return None
+    inputs: list[float | str] = []
+    for name in node.inputs:
+        number = matcher.scalar(name)
+        if number is None and matcher.constant(name) is not None:
+            return None
+        inputs.append(name if number is None else number)
+    return inputs

@@ -1,38 +1,141 @@
-"""An encoder as the one block of memory that the library reads, its weights in the forms that run fastest here."""
+"""Packs an encoder into one block of memory, the binary format that `csrc/engine.h` lays out.
+
+Each matrix is packed in the format whose product is measured to be the fastest on this processor.
+"""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import sizeof
+from ctypes import Structure, c_float, c_int32, c_uint32, c_uint64, sizeof
 from typing import Final
 
 import numpy as np
 
 from deepsparse.native import library
-from deepsparse.native.checks import linears
-from deepsparse.native.encoder import Encoder, FloatLinear, Grid, Layer, Linear, Norm, Table
-from deepsparse.native.layout import (
-    ALIGNMENT,
-    MAGIC,
-    VERSION,
-    GridRecord,
-    HeadRecord,
-    LayerRecord,
-    LinearRecord,
-    ModelRecord,
-    NormRecord,
-    TableRecord,
-)
-from deepsparse.native.library import FORMS, Form, Isa
+from deepsparse.native.encoder import Encoder, FloatLinear, Grid, Layer, Linear, Norm, Table, linears
+from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
+
+MAGIC: Final = 0x3165766974616E72
+VERSION: Final = 4
+MOST_HEAD_LINEARS: Final = 4
+ALIGNMENT: Final = 64
+"""Of arrays in the block, in bytes."""
 
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
-"""What forms are measured on: enough to tell them apart, little enough to do it for every matrix."""
+"""The sample on which formats are measured: enough to tell them apart, small enough for every matrix."""
 
 
-def build(encoder: Encoder, isa: Isa) -> Array:
+class GridRecord(Structure):
+    """`Grid`."""
+
+    _fields_ = (("scale", c_float), ("zero_point", c_int32))
+
+
+class LinearRecord(Structure):
+    """`Linear`."""
+
+    _fields_ = (
+        ("weights", c_uint64),
+        ("weights_size", c_uint64),
+        ("scales", c_uint64),
+        ("biases", c_uint64),
+        ("offsets", c_uint64),
+        ("rows", c_uint32),
+        ("columns", c_uint32),
+        ("format", c_uint32),
+        ("reserved", c_uint32),
+    )
+
+
+class NormRecord(Structure):
+    """`Norm`."""
+
+    _fields_ = (("weight", c_uint64), ("bias", c_uint64))
+
+
+class TableRecord(Structure):
+    """`Table`."""
+
+    _fields_ = (("rows", c_uint64), ("count", c_uint32), ("scale", c_float))
+
+
+class LayerRecord(Structure):
+    """`Layer`."""
+
+    _fields_ = (
+        *(
+            (name, LinearRecord)
+            for name in ("query", "key", "value", "attention_output", "intermediate", "output")
+        ),
+        *(
+            (name, GridRecord)
+            for name in (
+                "input",
+                "query_grid",
+                "key_grid",
+                "probabilities_grid",
+                "value_grid",
+                "attention_output_input",
+                "intermediate_input",
+                "output_input",
+            )
+        ),
+        ("attention_norm", NormRecord),
+        ("output_norm", NormRecord),
+    )
+
+
+class HeadRecord(Structure):
+    """`HeadLinear`."""
+
+    _fields_ = (
+        ("linear", LinearRecord),
+        ("input", GridRecord),
+        ("activation", c_uint32),
+        ("reserved", c_uint32),
+    )
+
+
+class ModelRecord(Structure):
+    """`Model`, with which a block begins."""
+
+    _fields_ = (
+        ("magic", c_uint64),
+        ("version", c_uint32),
+        ("isa", c_uint32),
+        ("size", c_uint64),
+        *(
+            (name, c_uint32)
+            for name in (
+                "layers",
+                "hidden",
+                "intermediate",
+                "heads",
+                "embedding",
+                "labels",
+                "activation",
+                "head_linears",
+                "head_tokens",
+            )
+        ),
+        ("epsilon", c_float),
+        ("score_scale", c_float),
+        ("reserved", c_uint32),
+        ("words", TableRecord),
+        ("positions", TableRecord),
+        ("types", TableRecord),
+        ("embedding_norm", NormRecord),
+        ("projection", LinearRecord),
+        ("projection_input", GridRecord),
+        ("head", HeadRecord * MOST_HEAD_LINEARS),
+        ("layer_records", c_uint64),
+    )
+
+
+def build(encoder: Encoder, isa: InstructionSet) -> Array:
     """Pack an encoder for an instruction set.
 
     Returns:
@@ -42,13 +145,13 @@ def build(encoder: Encoder, isa: Isa) -> Array:
     quantized = [linear for linear in everything if isinstance(linear, Linear)]
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1), "packing") as threads:
         weights = list(threads.map(_plain, quantized))
-        # One after the other: side by side they would take the time from each other.
-        forms = [fastest(isa, matrix) for matrix in weights]
-        packed = list(threads.map(_packed, forms, weights))
+        # Not in parallel, which would disturb the measurements.
+        formats = [fastest(isa, matrix) for matrix in weights]
+        packed = list(threads.map(_packed, formats, weights))
     block = _Block(sizeof(ModelRecord))
     records = {
-        id(linear): block.linear(linear, matrix, form, array)
-        for linear, matrix, form, array in zip(quantized, weights, forms, packed, strict=True)
+        id(linear): block.linear(linear, weight_format, array)
+        for linear, weight_format, array in zip(quantized, formats, packed, strict=True)
     }
     for linear in everything:
         if isinstance(linear, FloatLinear):
@@ -58,83 +161,85 @@ def build(encoder: Encoder, isa: Isa) -> Array:
     return block.written(model)
 
 
-def fastest(isa: Isa, weights: Array) -> Form:
-    """The form in which a product with these weights, int8 [outputs, inputs], takes the least time: measured."""
+def fastest(isa: InstructionSet, weights: Array) -> WeightFormat:
+    """The format in which the product with these weights, int8 [outputs, inputs], is measured to be the fastest."""
     sample = np.ascontiguousarray(weights[:_TIMED_ROWS])
     rows, columns = sample.shape
     return min(
-        FORMS[isa],
-        key=lambda form: library.seconds(isa, form, _packed(form, sample), rows, columns, _TIMED_TOKENS),
+        isa.formats,
+        key=lambda one: library.seconds(isa, one, _packed(one, sample), rows, columns, _TIMED_TOKENS),
     )
 
 
 class _Block:
-    """Arrays with the places that they are going to have."""
+    """Arrays and their offsets in the block."""
 
     def __init__(self, start: int) -> None:
         self.size = _round_up(start)
         self._arrays: list[tuple[int, Array]] = []
 
     def put(self, array: Array) -> int:
-        """Where an array is going to lie."""
-        place = self.size
-        self._arrays.append((place, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        """Append an array; returns its offset."""
+        offset = self.size
+        self._arrays.append((offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
         self.size += _round_up(array.nbytes)
-        return place
+        return offset
 
-    def linear(self, linear: Linear, weights: Array, form: Form, packed: Array) -> LinearRecord:
-        """A matrix, with what its sums are finished with."""
+    def linear(self, linear: Linear, weight_format: WeightFormat, packed: Array) -> LinearRecord:
+        """A packed matrix, with scales, biases, and offsets that correct the zero point of its inputs."""
         scales = np.float32(linear.grid.scale) * linear.scales
-        offsets = -linear.grid.zero_point * weights.sum(axis=1, dtype=np.int32)
+        offsets = -linear.grid.zero_point * library.row_sums(packed, linear.outputs)
         return LinearRecord(
             weights=self.put(packed),
             weights_size=packed.size,
             scales=self.put(_padded(scales, np.float32)),
             biases=self.put(_padded(linear.biases, np.float32)),
-            offsets=self.put(_padded(offsets, np.int32)),
+            offsets=self.put(offsets),
             rows=linear.outputs,
             columns=linear.inputs,
-            form=form,
+            format=weight_format,
         )
 
     def float_linear(self, linear: FloatLinear) -> LinearRecord:
-        """A matrix in `Form.FLOAT`: [groups of rows][columns][rows of a group]."""
-        groups = _padded(linear.weights, np.float32).reshape(-1, library.LANES, linear.inputs)
-        weights = groups.transpose(0, 2, 1)
+        """A matrix in `WeightFormat.FLOAT`: [panels][columns][rows of a panel]."""
+        panels = _padded(linear.weights, np.float32).reshape(-1, library.PANEL_ROWS, linear.inputs)
+        weights = panels.transpose(0, 2, 1)
         return LinearRecord(
             weights=self.put(weights),
             weights_size=weights.nbytes,
             biases=self.put(_padded(linear.biases, np.float32)),
             rows=linear.outputs,
             columns=linear.inputs,
-            form=Form.FLOAT,
+            format=WeightFormat.FLOAT,
         )
 
     def norm(self, norm: Norm) -> NormRecord:
-        """Both arrays of a normalization."""
+        """A layer normalization."""
         return NormRecord(weight=self.put(norm.weight), bias=self.put(norm.bias))
 
     def table(self, table: Table | None) -> TableRecord:
-        """An embedding, or none."""
+        """An embedding table, or none."""
         if table is None:
             return TableRecord()
         return TableRecord(rows=self.put(table.rows), count=len(table.rows), scale=table.scale)
 
     def written(self, model: ModelRecord) -> Array:
-        """The whole."""
+        """The block."""
         memory = library.aligned(self.size)
         memory[: sizeof(model)] = np.frombuffer(bytes(model), np.uint8)
-        for place, array in self._arrays:
-            memory[place : place + array.size] = array
+        for offset, array in self._arrays:
+            memory[offset : offset + array.size] = array
         return memory
 
 
-def _model(encoder: Encoder, isa: Isa, block: _Block, records: dict[int, LinearRecord]) -> ModelRecord:
+def _model(
+    encoder: Encoder, isa: InstructionSet, block: _Block, records: dict[int, LinearRecord]
+) -> ModelRecord:
     first = encoder.layers[0]
     model = ModelRecord(
         magic=MAGIC,
         version=VERSION,
-        isa=isa,
+        isa=isa.isa,
         layers=len(encoder.layers),
         hidden=encoder.hidden,
         intermediate=first.intermediate.outputs,
@@ -143,6 +248,7 @@ def _model(encoder: Encoder, isa: Isa, block: _Block, records: dict[int, LinearR
         labels=encoder.labels,
         activation=first.activation,
         head_linears=len(encoder.head),
+        head_tokens=encoder.every_token,
         epsilon=encoder.embedding_norm.epsilon,
         score_scale=first.score_scale,
         words=block.table(encoder.words),
@@ -186,14 +292,14 @@ def _plain(linear: Linear) -> Array:
     return np.ascontiguousarray(linear.weights)
 
 
-def _packed(form: Form, weights: Array) -> Array:
-    packed = library.aligned(library.packed_size(form, weights))
-    library.pack(form, weights, packed)
+def _packed(weight_format: WeightFormat, weights: Array) -> Array:
+    packed = library.aligned(library.packed_size(weight_format, weights))
+    library.pack(weight_format, weights, packed)
     return packed
 
 
 def _input(linear: Linear | FloatLinear) -> GridRecord:
-    """The grid of a linear's input; any where it is used for nothing."""
+    """The grid of a linear's input; any valid one where it is not used."""
     return _grid(linear.grid) if isinstance(linear, Linear) else GridRecord(1, 0)
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -15,21 +16,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from deepsparse.errors import DeepsparseError
-from deepsparse.server import metrics
 from deepsparse.server.config import parse_config
-from deepsparse.server.endpoints import Endpoint, Endpoints, UnknownEndpointError
-from deepsparse.server.limits import BodyLimit
+from deepsparse.server.endpoints import METRICS_TYPE, ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
 from deepsparse.server.queue import ClosingError, QueueFullError, TooManyError
-from deepsparse.server.reload import ConfigWatch
 from deepsparse.server.requests import (
-    BENCHMARK_SCHEMA,
-    INFER_SCHEMA,
+    BodyLimit,
+    FastInferRoute,
     NotJsonError,
+    benchmark_schema,
+    infer_schema,
     parse_benchmark,
     parse_infer,
     parse_object,
 )
-from deepsparse.server.shortcut import InferShortcut
 from resparse import __version__
 from resparse.errors import UserError
 
@@ -80,11 +79,10 @@ class Server:
         counts = self.endpoints.metrics
         endpoint = self.endpoints[name]
         try:
-            asked = parse_infer(await request.body())
-            found = await endpoint.answer(asked.rows, asked.top_k)
+            rows, options = parse_infer(await request.body(), endpoint.pipeline.handler)
+            predictions = await endpoint.answer(rows, **options)
             status = 200
-            output = endpoint.pipeline.output(found, asked.top_k)
-            return _json({"labels": output.labels, "scores": output.scores})
+            return _json(vars(endpoint.pipeline.output(predictions, **options)))
         except (UserError, HTTPException) as error:
             status = error.status_code if isinstance(error, HTTPException) else _status(error)
             raise
@@ -95,18 +93,18 @@ class Server:
     async def benchmark(self, name: str, request: Request) -> Response:
         """Classify the same texts again and again for a while, and say how long it took."""
         endpoint = self.endpoints[name]
-        asked = parse_benchmark(await request.body())
-        end = time.perf_counter() + asked.seconds
+        rows, seconds = parse_benchmark(await request.body(), endpoint.pipeline.handler)
+        end = time.perf_counter() + seconds
         spent: list[float] = []
 
         async def client() -> None:
             while (begun := time.perf_counter()) < end:
-                await endpoint.answer(asked.rows)
+                await endpoint.answer(rows)
                 spent.append(time.perf_counter() - begun)
 
         begun = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(_CONCURRENT)))
-        return _json(_timings(sorted(spent), time.perf_counter() - begun, len(asked.rows)))
+        return _json(_timings(sorted(spent), time.perf_counter() - begun, len(rows)))
 
     async def ready(self) -> Response:
         """Whether all models answer."""
@@ -150,7 +148,7 @@ def create_app(server: Server) -> FastAPI:
     most = server.config["max_request_bytes"]
     app = FastAPI(title="deepsparse", version=__version__, lifespan=server.lifespan, redoc_url=None)
     app.state.server = server
-    app.add_middleware(InferShortcut, infer=server.infer, refuse=_refuse)
+    app.add_middleware(FastInferRoute, infer=server.infer, refuse=_refuse)
     app.add_middleware(BodyLimit, most=most)
     app.add_exception_handler(UserError, _refuse)
     _add_information(app, server)
@@ -182,20 +180,20 @@ def _add_information(app: FastAPI, server: Server) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:
-        return Response(server.endpoints.metrics.text(), media_type=metrics.CONTENT_TYPE)
+        return Response(server.endpoints.metrics.text(), media_type=METRICS_TYPE)
 
 
 def _add_models(app: FastAPI, server: Server) -> None:
     # Names may hold slashes (route: /a/b); so the longer addresses come first.
     app.add_api_route("/v2/models/{name:path}/ready", server.model_ready, methods=["GET"])
     app.add_api_route(
-        "/v2/models/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(INFER_SCHEMA)
+        "/v2/models/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(infer_schema())
     )
     app.add_api_route(
         "/v2/models/{name:path}/benchmark",
         server.benchmark,
         methods=["POST"],
-        openapi_extra=_body(BENCHMARK_SCHEMA),
+        openapi_extra=_body(benchmark_schema()),
     )
 
     @app.get("/v2/models/{name:path}")
@@ -209,13 +207,13 @@ def _add_models(app: FastAPI, server: Server) -> None:
 def _add_sagemaker(app: FastAPI, server: Server) -> None:
     app.add_api_route("/ping", server.ready, methods=["GET"])
 
-    @app.post("/invocations", openapi_extra=_body(INFER_SCHEMA))
+    @app.post("/invocations", openapi_extra=_body(infer_schema()))
     async def invoke(request: Request) -> Response:
         first: Endpoint = next(iter(server.endpoints))
         return await server.infer(first.name, request)
 
     app.add_api_route(
-        "/invocations/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(INFER_SCHEMA)
+        "/invocations/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(infer_schema())
     )
 
 
@@ -233,7 +231,7 @@ def _state(name: str, value: bool) -> Response:
 
 
 def _json(content: dict[str, Any]) -> Response:
-    return Response(json.dumps(content, ensure_ascii=False), media_type="application/json")
+    return Response(json.dumps(content, ensure_ascii=False, default=asdict), media_type="application/json")
 
 
 def _body(schema: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepsparse import tasks
 from deepsparse.arguments import Parser, normal_options
-from deepsparse.pipeline import normal_task
+from deepsparse.deployment import open_deployment
 from deepsparse.server.config import ConfigError, EndpointConfig, ServerConfig, load_config
 from resparse.console import run, say, warn
 
@@ -50,8 +51,7 @@ def main(words: Sequence[str]) -> int:
             f"The server needs {error.name}, which is not installed: pip install 'resparse[server]'."
         ) from error
     from deepsparse.server.app import Server, create_app
-    from deepsparse.server.endpoints import Endpoints
-    from deepsparse.server.reload import ConfigWatch
+    from deepsparse.server.endpoints import ConfigWatch, Endpoints
 
     for field in config.without_effect():
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
@@ -87,7 +87,10 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
     if file:
         config = load_config(file)
     elif len(models) == 1:
-        task = normal_task(arguments.task or "text_classification")
+        found = (
+            tasks.find(arguments.task) if arguments.task else tasks.of_deployment(open_deployment(models[0]))
+        )
+        task = found.name
         endpoint = EndpointConfig(task=task, model=models[0], name=task, batch_size=arguments.batch_size)
         config = ServerConfig(endpoints=[endpoint])
     else:

@@ -1,22 +1,30 @@
-"""The models that a server has: loaded, queued for, answered from."""
+"""The models that a server has: loaded, answered from, counted, and changed with the configuration file."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from deepsparse.errors import DeepsparseError
-from deepsparse.inputs import Row
-from deepsparse.labels import Prediction
-from deepsparse.pipeline import Pipeline, TextClassificationPipeline
-from deepsparse.server.config import EndpointConfig, ServerConfig
-from deepsparse.server.metrics import Metrics
-from deepsparse.server.queue import MicroBatcher
-from resparse.errors import did_you_mean
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from deepsparse.errors import DeepsparseError
+from deepsparse.pipeline import Pipeline
+from deepsparse.server.config import EndpointConfig, ServerConfig, load_config
+from deepsparse.server.queue import MicroBatcher
+from deepsparse.tasks.base import Outputs, Row
+from resparse.console import say, warn
+from resparse.errors import UserError, did_you_mean
+
+METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+_CHANGES_EVERY_S = 1.0
 # An answer this young shows that the model answers; older ones do not count.
 _FRESH_S = 5.0
 _PATIENCE_S = 5.0
@@ -24,6 +32,51 @@ _PATIENCE_S = 5.0
 
 class UnknownEndpointError(DeepsparseError):
     """There is no endpoint of that name."""
+
+
+class Metrics:
+    """What Prometheus may ask for: counts of one server, by endpoint."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
+        )
+        self.texts = Counter("deepsparse_texts", "Texts classified", ["endpoint"], registry=self._registry)
+        self.seconds = Histogram(
+            "deepsparse_request_seconds",
+            "From a request read to its answer made",
+            ["endpoint"],
+            buckets=_SECONDS_BUCKETS,
+            registry=self._registry,
+        )
+        self.batches = Histogram(
+            "deepsparse_batch_texts",
+            "Texts computed together",
+            ["endpoint"],
+            buckets=_ROWS_BUCKETS,
+            registry=self._registry,
+        )
+        self._waiting = Gauge(
+            "deepsparse_waiting_texts", "Texts that wait", ["endpoint"], registry=self._registry
+        )
+        self._served = Gauge(
+            "deepsparse_endpoint", "Endpoints served", ["endpoint", "engine"], registry=self._registry
+        )
+
+    def add_endpoint(self, name: str, engine: str, waiting: Callable[[], float]) -> None:
+        """Begin to count for an endpoint."""
+        self._served.labels(name, engine).set(1)
+        self._waiting.labels(name).set_function(waiting)
+
+    def remove_endpoint(self, name: str, engine: str) -> None:
+        """Forget what is true of a running endpoint only; its counts stay."""
+        self._served.remove(name, engine)
+        self._waiting.remove(name)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)
 
 
 class Endpoint:
@@ -41,16 +94,15 @@ class Endpoint:
         settings.setdefault("num_streams", server.num_workers)
         self.config = config
         self.name = config.served_as
-        self.pipeline: TextClassificationPipeline = Pipeline.create(
-            config.task, model_path=config.model, **settings
-        )
+        self.pipeline: Pipeline[Any, Any] = Pipeline.create(config.task, model_path=config.model, **settings)
         engine = self.pipeline.engine
         self._metrics = metrics
         self._batcher = MicroBatcher(
-            partial(self.pipeline.logits, spread=False),
+            partial(self.pipeline.run, spread=False),
             workers=engine.num_streams,
             capacity=server.max_queued_texts,
             on_batch=metrics.batches.labels(self.name).observe,
+            concatenate=Outputs.concatenate,
         )
         self._answered = time.monotonic()
 
@@ -59,16 +111,20 @@ class Endpoint:
         """Texts in its queue."""
         return self._batcher.waiting
 
-    async def answer(self, rows: list[Row], top_k: int | None = None) -> list[Prediction]:
-        """Classify rows, in company of whatever else waits.
+    async def answer(self, rows: list[Row], **options: Any) -> list[Any]:
+        """A prediction for each row, computed together with whatever else waits.
+
+        Args:
+            rows: as the task parses a request.
+            options: the request's other fields.
 
         Raises:
-            DeepsparseError: no room in the queue, or no answer to be had.
+            DeepsparseError: the queue is full, or the model gives no answer.
         """
         if not rows:
             return []
-        logits = await self._batcher.submit(rows)
-        predictions = self.pipeline.decide(logits, top_k)
+        outputs = await self._batcher.submit(rows)
+        predictions = self.pipeline.handler.decode(rows, outputs, **options)
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
         return predictions
@@ -77,15 +133,16 @@ class Endpoint:
         """Whether the model answers: it did just now, or does when asked."""
         if time.monotonic() - self._answered < _FRESH_S:
             return True
+        task = self.pipeline.handler
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await self.answer(["Is anybody there?"])
+                await self.answer(task.parse(task.example))
         except (DeepsparseError, TimeoutError):
             return False
         return True
 
     async def close(self) -> None:
-        """Answer what was taken, then let the model go."""
+        """Answer what was taken, then close the model."""
         await self._batcher.close()
         self.pipeline.close()
 
@@ -97,9 +154,7 @@ class Endpoint:
             "task": self.pipeline.task,
             "model": self.config.model,
             "platform": f"{engine.engine_type} {engine.version}",
-            "labels": list(self.pipeline.labels),
-            "sequence_length": self.pipeline.sequence_length,
-            "top_k": self.pipeline.top_k,
+            **self.pipeline.describe(),
         }
 
 
@@ -163,7 +218,7 @@ class Endpoints:
         return not self.closing and all([await endpoint.is_ready() for endpoint in self])
 
     async def close(self) -> None:
-        """Answer what was taken, then let all models go."""
+        """Answer what was taken, then close all models."""
         self.closing = True
         await asyncio.gather(*(self.remove(endpoint.name) for endpoint in self))
 
@@ -175,3 +230,54 @@ class Endpoints:
     def _leave(self, endpoint: Endpoint) -> None:
         del self._by_name[endpoint.name]
         self.metrics.remove_endpoint(endpoint.name, endpoint.pipeline.engine.engine_type)
+
+
+class ConfigWatch:
+    """Follows changes of the configuration file: loads endpoints that it gains, removes those that it loses.
+
+    Args:
+        path: the YAML file.
+        config: what it held when the server started.
+        every: seconds between two checks.
+    """
+
+    def __init__(self, path: Path, config: ServerConfig, every: float = _CHANGES_EVERY_S) -> None:
+        self._path = path
+        self._running: dict[str, EndpointConfig] = {entry.served_as: entry for entry in config.endpoints}
+        self._every = every
+        self._seen = self._stamp()
+
+    async def follow(self, endpoints: Endpoints) -> None:
+        """Check the file until cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            stamp = self._stamp()
+            if stamp is None or stamp == self._seen:
+                continue
+            self._seen = stamp
+            try:
+                await self._apply(load_config(self._path), endpoints)
+            except UserError as error:
+                warn(f"{self._path} has changed, but not all of it can be followed: {error}")
+
+    async def _apply(self, config: ServerConfig, endpoints: Endpoints) -> None:
+        wanted = {entry.served_as: entry for entry in config.endpoints}
+        for name, entry in wanted.items():
+            if self._running.get(name) != entry:
+                await endpoints.add(await asyncio.to_thread(endpoints.load, entry))
+                self._running[name] = entry
+                say(f"{name}: now {entry.model}")
+        for name in [name for name in self._running if name not in wanted]:
+            del self._running[name]
+            try:
+                await endpoints.remove(name)
+            except DeepsparseError:
+                continue  # it was removed over HTTP before
+            say(f"{name}: no longer served")
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
 from deepsparse.errors import DeepsparseError
-from deepsparse.inputs import Row
-from resparse.arrays import Array
+from deepsparse.tasks.base import Row
 
 # A request with many texts is cut into pieces of this many: all workers share it, and others get between.
 _PIECE = 64
@@ -45,10 +45,18 @@ class ClosingError(DeepsparseError):
     """The server is about to stop."""
 
 
+class Answers(Protocol):
+    """What is computed for some rows, in their order: `Outputs`, or an array of (rows, ...)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
 @dataclass(frozen=True)
 class _Piece:
     rows: Sequence[Row]
-    answer: asyncio.Future[Array]
+    answer: asyncio.Future[Any]
 
 
 class MicroBatcher:
@@ -57,20 +65,23 @@ class MicroBatcher:
     It belongs to one event loop; the computing happens in threads.
 
     Args:
-        compute: rows to logits, (rows, labels), in order.
+        compute: rows to answers.
         workers: batches computed side by side.
         capacity: rows that may wait.
         on_batch: told the rows of each batch.
+        concatenate: answers to several parts of a request to those to all of it.
     """
 
     def __init__(
         self,
-        compute: Callable[[list[Row]], Array],
+        compute: Callable[[list[Row]], Answers],
         workers: int,
         capacity: int,
         on_batch: Callable[[int], None] = lambda rows: None,
+        concatenate: Callable[[list[Any]], Any] = np.concatenate,
     ) -> None:
         self._compute = compute
+        self._concatenate = concatenate
         self._capacity = capacity
         self._on_batch = on_batch
         self._threads = ThreadPoolExecutor(workers, "batch")
@@ -88,8 +99,8 @@ class MicroBatcher:
         """Rows that wait."""
         return self._waiting
 
-    async def submit(self, rows: Sequence[Row]) -> Array:
-        """Wait for the logits of rows, in their order.
+    async def submit(self, rows: Sequence[Row]) -> Any:
+        """Wait for the answers to rows, in their order.
 
         Raises:
             QueueFullError: there is no room now.
@@ -119,10 +130,10 @@ class MicroBatcher:
             self._scheduled = True
             loop.call_soon(self._dispatch)
         answers = await asyncio.gather(*(piece.answer for piece in pieces))
-        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+        return answers[0] if len(answers) == 1 else self._concatenate(answers)
 
     async def close(self) -> None:
-        """Take nothing new, finish what was taken, and let the threads go."""
+        """Take nothing new, finish what was taken, and stop the threads."""
         self._closing = True
         if self._pieces or self._idle < self._workers:
             await self._all_done.wait()
@@ -143,11 +154,11 @@ class MicroBatcher:
         if self._closing and not self._pieces and self._idle == self._workers:
             self._all_done.set()
 
-    def _computed(self, rows: list[Row]) -> Array:
-        logits = self._compute(rows)
-        if len(logits) != len(rows):
-            raise ValueError(f"{len(logits)} answers to {len(rows)} texts")
-        return logits
+    def _computed(self, rows: list[Row]) -> Answers:
+        answers = self._compute(rows)
+        if len(answers) != len(rows):
+            raise ValueError(f"{len(answers)} answers to {len(rows)} texts")
+        return answers
 
     def _take(self) -> list[_Piece]:
         """The next pieces: a fair share for each idle worker, in the order of arrival."""
@@ -162,16 +173,16 @@ class MicroBatcher:
                 count += len(piece.rows)
         return taken
 
-    def _finish(self, pieces: list[_Piece], count: int, started: float, done: asyncio.Future[Array]) -> None:
+    def _finish(self, pieces: list[_Piece], count: int, started: float, done: asyncio.Future[Any]) -> None:
         self._idle += 1
         error = done.exception()
         if error is None:
-            logits, start = done.result(), 0
+            answers, start = done.result(), 0
             # Smoothed over about the last ten batches.
             spent = (time.perf_counter() - started) / count
             self._seconds_per_row += 0.1 * (spent - self._seconds_per_row)
             for piece in pieces:
-                part = logits[start : start + len(piece.rows)]
+                part = answers[start : start + len(piece.rows)]
                 start += len(piece.rows)
                 if not piece.answer.done():
                     piece.answer.set_result(part)

@@ -1,101 +1,150 @@
-"""What may stand in the body of a request, and the one clear sentence for everything else."""
+"""What a request passes on its way to a model: the limit of its size, the fast route, and the reading of its body."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
 
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deepsparse import tasks
 from deepsparse.errors import InputError
-from deepsparse.inputs import Row, parse_rows
-from resparse.errors import did_you_mean
+from deepsparse.tasks.base import Row, Task
+from resparse.errors import UserError, did_you_mean
 
-INFER_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["sequences"],
-    "additionalProperties": False,
-    "properties": {
-        "sequences": {
-            "description": "A text, a list of texts, or a list of [text, text] pairs.",
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [
-                            {"type": "string"},
-                            {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
-                        ]
-                    },
-                },
-            ],
-        },
-        "top_k": {"type": "integer", "minimum": 1, "description": "Labels for each text, best first."},
-    },
-    "example": {"sequences": ["What a day!", "Not again."]},
-}
-_SECONDS = {"type": "number", "minimum": 0.1, "maximum": 10}
-BENCHMARK_SCHEMA: dict[str, Any] = {
-    **INFER_SCHEMA,
-    "properties": {"sequences": INFER_SCHEMA["properties"]["sequences"], "seconds": _SECONDS},
-    "example": {"sequences": ["What a day!"], "seconds": 1},
-}
+Infer = Callable[[str, Request], Awaitable[Response]]
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
+
+_BEFORE: Final = "/v2/models/"
+_AFTER: Final = "/infer"
+_SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
 
 
 class NotJsonError(InputError):
     """A body that is no JSON."""
 
 
-@dataclass(frozen=True)
-class InferRequest:
-    """Texts to classify; `top_k` is None where the endpoint's own is meant."""
+class BodyLimit:
+    """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory."""
 
-    rows: list[Row]
-    top_k: int | None
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        stated = Headers(scope=scope).get("content-length", "")
+        is_stated = stated.isdigit()
+        read = int(stated) if is_stated else 0
+
+        async def counted() -> Message:
+            nonlocal read
+            if read > self._most:
+                raise self._refusal()
+            message = await receive()
+            if not is_stated:
+                read += len(message.get("body", b""))
+                if read > self._most:
+                    raise self._refusal()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _refusal(self) -> HTTPException:
+        words = f"The request is larger than {self._most:,} bytes, which is the most this server takes."
+        # Closed, since the rest of the body has not been read.
+        return HTTPException(413, words, {"Connection": "close"})
 
 
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """Texts to classify again and again for some seconds."""
+class FastInferRoute:
+    """Middleware that answers POST /v2/models/NAME/infer itself, and leaves all else to the application.
 
-    rows: list[Row]
-    seconds: float
+    FastAPI's way from a request to a function, with its contexts, its list of routes and its dependencies, takes as
+    long as the model takes for a short text. The route is declared there all the same, for its description.
+
+    Args:
+        app: the application.
+        infer: answers a request for an endpoint.
+        refuse: answers where that raised a UserError.
+    """
+
+    def __init__(self, app: ASGIApp, infer: Infer, refuse: Refuse) -> None:
+        self._app = app
+        self._infer = infer
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        name = _endpoint(scope)
+        if name is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._infer(name, request)
+        except UserError as error:
+            response = await self._refuse(request, error)
+        except HTTPException as error:
+            response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        await response(scope, receive, send)
 
 
-def parse_infer(body: bytes) -> InferRequest:
-    """Read the body of a request to classify.
+def infer_schema() -> dict[str, Any]:
+    """The body of a request for inference, of any task."""
+    return _any_of([dict(tasks.find(name).request) for name in tasks.names()])
+
+
+def benchmark_schema() -> dict[str, Any]:
+    """The body of a request to measure, of any task: the inputs, without options."""
+    return _any_of([_benchmark(tasks.find(name)) for name in tasks.names()])
+
+
+def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and options of a request for inference.
 
     Raises:
-        InputError: no JSON, unknown fields, no texts; says what and where.
+        InputError: no JSON, unknown fields, no inputs; says what and where.
     """
-    content = _object(body, INFER_SCHEMA)
-    top_k = content.get("top_k")
-    if top_k is not None and (type(top_k) is not int or top_k < 1):
-        raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
-    return InferRequest(parse_rows(content["sequences"]), top_k)
+    fields = _fields(body, task, task.request["properties"])
+    options = task.options(fields)
+    return task.parse(fields), options
 
 
-def parse_benchmark(body: bytes) -> BenchmarkRequest:
-    """Read the body of a request to measure.
+def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float]:
+    """Rows of a request to measure, and for how many seconds they are run again and again.
 
     Raises:
         InputError: as `parse_infer`.
     """
-    content = _object(body, BENCHMARK_SCHEMA)
-    seconds = content.get("seconds", 1)
+    inputs = task.request["required"]
+    fields = _fields(body, task, [*inputs, "seconds"])
+    seconds = fields.pop("seconds", 1)
     if type(seconds) not in (int, float) or not _SECONDS["minimum"] <= seconds <= _SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
-    rows = parse_rows(content["sequences"])
+    rows = task.parse(fields)
     if not rows:
-        raise InputError("sequences is empty: there is nothing to measure.")
-    return BenchmarkRequest(rows, float(seconds))
+        raise InputError(f"{' and '.join(inputs)} is empty: there is nothing to measure.")
+    return rows, float(seconds)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        body: of a request.
+        task: whose example is shown where it is something else; by default text classification.
+
     Raises:
-        NotJsonError: it is none; with the place.
+        NotJsonError: it is no JSON; with the place.
+        InputError: it is no object.
     """
     try:
         content = json.loads(body.decode("utf-8"))
@@ -113,16 +162,37 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise NotJsonError("The body is nested too deeply.") from error
     if not isinstance(content, dict):
-        raise InputError('The body has to be an object such as {"sequences": ["What a day!"]}.')
+        example = (task or tasks.find(tasks.DEFAULT)).example
+        raise InputError(f"The body has to be an object such as {json.dumps(example)}.")
     return content
 
 
-def _object(body: bytes, schema: dict[str, Any]) -> dict[str, Any]:
-    content = parse_object(body)
-    known = list(schema["properties"])
-    for name in content:
+def _fields(body: bytes, task: Task[Any, Any], known: Collection[str]) -> dict[str, Any]:
+    fields = parse_object(body, task)
+    for name in fields:
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
-    if "sequences" not in content:
-        raise InputError('The field "sequences" is missing: a text, or a list of texts.')
-    return content
+    return fields
+
+
+def _benchmark(task: type[Task[Any, Any]]) -> dict[str, Any]:
+    inputs = {name: task.request["properties"][name] for name in task.request["required"]}
+    return {
+        **task.request,
+        "properties": {**inputs, "seconds": _SECONDS},
+        "example": {**task.example, "seconds": 1},
+    }
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _endpoint(scope: Scope) -> str | None:
+    """The endpoint of a request for inference; None for any other request."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    if not (path.startswith(_BEFORE) and path.endswith(_AFTER)):
+        return None
+    return path[len(_BEFORE) : -len(_AFTER)]

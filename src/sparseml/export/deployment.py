@@ -14,15 +14,13 @@ import numpy as np
 
 from resparse.files import WriteError, whole_file, write_json, write_text
 from resparse.progress import waiting
-from sparseml.export import rows as texts
 from sparseml.export import stored, verify
-from sparseml.export import tokenizer as tokenizers
-from sparseml.export.forms import FORMS, OPSETS, PORTABLE, give_form
-from sparseml.export.onnx import ExportError, input_names, to_onnx
-from sparseml.export.trained import Trained, load
-from sparseml.export.verify import Answers, Row
+from sparseml.export.formats import FORMATS, OPSETS, PORTABLE, apply_format
+from sparseml.export.trace import ExportError, input_names, to_onnx
+from sparseml.export.trained import Trained, apply_once, load
 from sparseml.report import build, versions
 from sparseml.session import checkpoint
+from sparseml.tasks.base import Task, Texts
 
 REPORT: Final = "report.json"
 _OTHERS: Final = (
@@ -34,6 +32,8 @@ _OTHERS: Final = (
     checkpoint.RECIPE_FILE,
     REPORT,
 )
+# Vocabulary files that a training folder may hold beside tokenizer.json, which says the same.
+_VOCABULARIES: Final = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model")
 _LARGEST_FILE: Final = 2**31 - 2**20  # a protobuf holds less than 2 GiB
 
 
@@ -44,8 +44,9 @@ class Wanted:
     Attributes:
         source: a finished training's folder.
         folder: the deployment folder.
-        runtime: a key of FORMS.
-        opset: ONNX operator set; None is the form's own.
+        task: what the model does; None where its configuration says.
+        runtime: a key of FORMATS.
+        opset: ONNX operator set; None is the format's own.
         file_name: of the model in the folder.
         sequence_length: tokens that texts are cut at; None is what the model takes.
         rows: texts to compare PyTorch and ONNX Runtime on; empty makes some up.
@@ -58,11 +59,12 @@ class Wanted:
 
     source: Path
     folder: Path
+    task: Task | None = None
     runtime: str = PORTABLE
     opset: int | None = None
     file_name: str = "model.onnx"
     sequence_length: int | None = None
-    rows: Sequence[Row] = ()
+    rows: Sequence[Texts] = ()
     rows_called: str = "made-up texts"
     samples: int = 0
     external_data: bool = False
@@ -84,14 +86,12 @@ def export(wanted: Wanted) -> dict[str, Any]:
     """
     mine = _mine(wanted.folder)
     _refuse_foreign(wanted, mine)
-    trained = load(wanted.source, wanted.sequence_length)
-    rows = texts.some(wanted.rows) or texts.made_up(trained.tokenizer, trained.limit)
+    trained = load(wanted.source, wanted.task, wanted.sequence_length)
+    rows = verify.spread(wanted.rows) or verify.made_up(trained.tokenizer, trained.limit)
     if wanted.recipe is not None:
-        from sparseml.export.one_shot import apply_once
-
         apply_once(trained, wanted.recipe, rows)
     with _staging(wanted.folder) as stage:
-        answers, facts = _write_model(trained, wanted, rows, stage)
+        facts = _write_model(trained, wanted, rows, stage)
         _write_others(trained, wanted, stage)
         files = sorted({path.name for path in stage.iterdir()} | {REPORT})
         report = _report(trained, wanted, {**facts, "files": files})
@@ -99,29 +99,29 @@ def export(wanted: Wanted) -> dict[str, Any]:
         _publish(stage, wanted)
     for name in set(mine) - set(files):
         (wanted.folder / name).unlink(missing_ok=True)
-    _write_samples(trained, wanted, answers)
+    _write_samples(trained, wanted, rows)
     return report
 
 
-def _write_model(
-    trained: Trained, wanted: Wanted, rows: Sequence[Row], stage: Path
-) -> tuple[Answers, dict[str, Any]]:
-    """Write model.onnx and prove it."""
+def _write_model(trained: Trained, wanted: Wanted, rows: Sequence[Texts], stage: Path) -> dict[str, Any]:
+    """Write model.onnx, and check that it computes what the model does."""
     inputs = input_names(trained.model, trained.tokenizer.model_input_names)
-    form = FORMS[wanted.runtime]
-    opset = OPSETS[form] if wanted.opset is None else wanted.opset
+    format = FORMATS[wanted.runtime]
+    opset = OPSETS[format] if wanted.opset is None else wanted.opset
     with waiting("exporting"):
-        graph = to_onnx(trained.model, inputs, opset)
-        give_form(graph, form, opset)
+        graph = to_onnx(trained.model, inputs, opset, trained.task.output_names)
+        apply_format(graph, format, opset)
         files = _save(graph, stage / wanted.file_name, wanted.external_data)
     layers = stored.weigh(trained.model, files[0])
-    answers = verify.ask(trained.model, files[0], trained.tokenizer, inputs, rows, trained.limit)
+    answers = verify.compare(
+        trained.task, trained.model, files[0], trained.tokenizer, inputs, rows, trained.limit
+    )
     answers.refuse_mismatch()
     with waiting("measuring its size"):
         sizes = stored.sizes(trained.model, files)
-    return answers, {
+    return {
         "runtime": wanted.runtime,
-        "form": form,
+        "form": format,
         "opset": opset,
         "inputs": inputs,
         "sequence_length": trained.limit,
@@ -146,24 +146,10 @@ def _save(graph: Any, path: Path, external: bool) -> list[Path]:
 
 def _write_others(trained: Trained, wanted: Wanted, stage: Path) -> None:
     """Everything that stands beside the model."""
-    write_json(stage / "config.json", config_of(trained.model.config))
-    tokenizers.save(trained.tokenizer, wanted.source, stage, trained.limit)
+    write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
+    save_tokenizer(trained.tokenizer, wanted.source, stage, trained.limit)
     if trained.plan is not None:
         write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
-
-
-def config_of(config: Any) -> dict[str, Any]:
-    """A model's configuration with what readers without Transformers need spelled out."""
-    kind = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
-    values = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
-    names = {str(index): str(config.id2label[index]) for index in range(config.num_labels)}
-    return {
-        **values,
-        "num_labels": config.num_labels,
-        "id2label": names,
-        "label2id": {name: int(index) for index, name in names.items()},
-        "problem_type": kind,
-    }
 
 
 def _report(trained: Trained, wanted: Wanted, facts: dict[str, Any]) -> dict[str, Any]:
@@ -225,15 +211,80 @@ def _publish(stage: Path, wanted: Wanted) -> None:
             path.replace(temporary)
 
 
-def _write_samples(trained: Trained, wanted: Wanted, answers: Answers) -> None:
-    """Rows as the model takes them, and its answers: NumPy files in folders beside the deployment."""
+def _write_samples(trained: Trained, wanted: Wanted, rows: Sequence[Texts]) -> None:
+    """Write rows as the model takes them, and the file's outputs: NumPy files in folders beside the deployment."""
+    if not wanted.samples:
+        return
     inputs = input_names(trained.model, trained.tokenizer.model_input_names)
+    names = list(trained.task.output_names)
+    session = verify.open_session(wanted.folder / wanted.file_name)
 
     def save(place: str, arrays: dict[str, Any]) -> None:
         with whole_file(wanted.folder.parent / place) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
-    for index, row in enumerate(answers.rows[: wanted.samples]):
+    for index, row in enumerate(rows[: wanted.samples]):
         encoded = trained.tokenizer(*row, truncation=True, max_length=trained.limit)
-        save(f"sample-inputs/inp-{index:04d}.npz", {name: np.asarray([encoded[name]]) for name in inputs})
-        save(f"sample-outputs/out-{index:04d}.npz", {"logits": answers.got[index : index + 1]})
+        feeds = {name: np.asarray([encoded[name]]) for name in inputs}
+        save(f"sample-inputs/inp-{index:04d}.npz", feeds)
+        save(f"sample-outputs/out-{index:04d}.npz", dict(zip(names, session.run(names, feeds), strict=True)))
+
+
+def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> None:
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json, and vocab.txt for WordPiece.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        source: the training folder, whose other vocabulary files come along.
+        folder: where to.
+        limit: tokens that the deployed model takes at most.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        # A tokenizer remembers how it was last called, and would write that down as its nature.
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.model_max_length = limit
+    tokenizer.save_pretrained(folder)
+    # Transformers 5 keeps these in tokenizer_config.json alone; older readers look for the file.
+    write_json(folder / "special_tokens_map.json", _special_tokens(tokenizer))
+    _clean_config(folder / "tokenizer_config.json", source)
+    vocabulary = _wordpiece(folder / "tokenizer.json")
+    if vocabulary is not None:
+        write_text(folder / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
+    for name in _VOCABULARIES:
+        if (source / name).is_file() and not (folder / name).exists():
+            (folder / name).write_bytes((source / name).read_bytes())
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, Any]:
+    return {
+        name: value if isinstance(value, str) else [str(token) for token in value]
+        for name, value in tokenizer.special_tokens_map.items()
+    }
+
+
+def _clean_config(path: Path, source: Path) -> None:
+    """Leave out what only said where the tokenizer came from."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in (
+        "name_or_path",
+        "is_local",
+        "local_files_only",
+        "max_length",
+        "stride",
+        "truncation_strategy",
+    ):
+        config.pop(name, None)
+    write_json(path, config)
+
+
+def _wordpiece(path: Path) -> list[str] | None:
+    """The tokens in the order of their ids, where the tokenizer is a WordPiece."""
+    if not path.is_file():
+        return None
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    if model.get("type") != "WordPiece":
+        return None
+    vocabulary: dict[str, int] = model["vocab"]
+    return sorted(vocabulary, key=vocabulary.__getitem__)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from resparse.arrays import Array
-from sparseml.export.onnx import ExportError
+from sparseml.export.trace import ExportError
 from sparseml.quantization.fake_quantize import FakeQuantize
 
 

@@ -1,22 +1,45 @@
-"""What a modifier is, and when it is called: the whole training loop on one page.
+"""What a modifier is, and when it is called: the whole life of a recipe on one page.
 
-A recipe's modifiers meet the loop in these places, marked with the method that is called:
+First a recipe's modifiers are checked against each other and put into the model, whose weights are loaded:
 
-    for modifier in modifiers:
-        modifier.structure(run)              # modules are put in place, before weights and scales load
-    load the weights; on resume, modifier.load_state(...)
-    for step in range(run.total_steps):
-        lr = schedule's learning rate at step            # modifiers/learning_rate.py, a pure function
-        if step == modifier's first step:
-            modifier.on_start(run)           # also on resume, when the step lies inside its span
-        loss = model(batch)                  # distillation mixes the teacher's answer in here
-        loss.backward()                      # tensor hooks set by on_start act here (masks)
+    for modifier, other in all pairs: modifier.conflicts_with(other)      # a text refuses the recipe
+    the run lasts as long as the longest modifier with sets_length
+    for each modifier: modifier.structure(run)                            # puts modules in place
+    needs_teacher, needs_teacher_model: a teacher is loaded; where there is none, modifier.rest()
+    on resume: modifier.load_state(state, run), then the checkpoint's weights
+
+The training loop, with the method called at each point. Of the modifiers that begin at one step, those with
+`starts_last` come after the others. "At work" means begun and not ended.
+
+    for step in range(run.clock.total_steps):
+        for each modifier whose span begins at step, or on resume contains it:
+            if it begins: modifier.calibrate(run, batches)     # modifier.calibration_batches(run) of them, if any
+            modifier.on_start(run)
+        for each at work: modifier.before_step(run)
+        learning rate = modifier.rate(step, clock, group)      # of the one with sets_rate that began last
+        for each micro-batch:
+            loss = model(batch)
+            for each at work: loss = modifier.mix_loss(run, loss, outputs, teacher_outputs)
+            loss.backward()                                    # hooks on tensors, set by on_start, act here
+        for each at work: modifier.after_backward(run)         # gradients complete, not yet clipped
         clip the gradients
+        for each at work: modifier.before_optimizer_step(run)
         optimizer.step()
-        modifier.after_step(run)             # while it is active
-        if step + 1 == modifier's end step:
-            modifier.on_end(run)
-    modifier.state() goes into every checkpoint
+        for each at work: modifier.after_step(run)
+        for each whose span ends at step + 1: modifier.on_end(run)
+        a checkpoint carries modifier.state(run); it can be the best only after modifier.final_from(clock)
+
+In place of training (`--one_shot`, `run.one_shot`), for the modifiers with `one_shot`, in the order of their starts:
+
+    modifier.calibrate(run, batches), then modifier.on_start(run)
+
+Loading a model that an earlier recipe made, for those of its modifiers with `restores_modules`:
+
+    modifier.restore(run, state), unless a modifier of the new recipe supersedes(earlier)
+
+The printed schedule shows `label` (`shown`) between first_step(clock) and last_step(clock) where the modifier is
+active(step, clock), and modifier.events(clock). `name`, `place` and `stage` say where in the recipe it stands;
+overlaps(other) compares spans.
 
 A modifier knows the model and the optimizer, never the Trainer. It is a pydantic model: its public
 fields are what the recipe may say. Its mathematics is a pure function in the same file.
@@ -27,7 +50,7 @@ To add one: a file with a subclass of `Modifier`, and a line in `registry.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -39,6 +62,12 @@ if TYPE_CHECKING:
     import torch
 
 Epoch = Annotated[float, Field(ge=-1, allow_inf_nan=False)]
+
+Batch = dict[str, "torch.Tensor"]
+"""The inputs of a model by name, labels among them where there are any."""
+
+Distance = Callable[[Mapping[str, "torch.Tensor"], Mapping[str, "torch.Tensor"], float], "torch.Tensor"]
+"""From the student's outputs and the teacher's, both by name, and a temperature to a scalar loss."""
 
 
 class ModifierError(UserError):
@@ -66,6 +95,10 @@ class Clock:
         return step / self.steps_per_epoch
 
 
+NOMINAL = Clock(steps_per_epoch=10_000, total_steps=0)
+"""For comparing spans before the number of steps is known: fine enough for any fraction of an epoch."""
+
+
 @dataclass
 class Run:
     """What a modifier may see and touch.
@@ -74,10 +107,20 @@ class Run:
         model: the student, unwrapped.
         clock: epochs to steps.
         step: optimizer steps done so far.
-        optimizer: there from `on_start` on.
+        optimizer: there from `on_start` on; None in one shot.
         decayed: ids of the parameters that weight decay is meant for (no biases, no norms).
+        one_shot: the recipe is applied once, in place of a training.
+        batches: an iterator over an epoch of training batches on the model's device, the same ones at every call;
+            it does not change the global random state nor the order of training rows. Under distributed
+            training each process gets its own share. None where there are no training data.
+        teacher: the teacher, in evaluation mode, where it is a model; None where there is none, or where its outputs
+            were computed beforehand.
+        distance: the task's, for distillation; None where there is no task.
+        gradient_scale: the factor on the gradients in `after_backward`: the loss scale under fp16; else 1.
+        rank, world_size: this process, and how many there are.
+        seed: of the run.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
-        notes: lines for the user, said once by whoever drives the run.
+        notes: lines for the user, printed once by the caller.
     """
 
     model: torch.nn.Module
@@ -85,8 +128,22 @@ class Run:
     step: int = 0
     optimizer: torch.optim.Optimizer | None = None
     decayed: frozenset[int] = frozenset()
+    one_shot: bool = False
+    batches: Callable[[], Iterator[Batch]] | None = None
+    teacher: torch.nn.Module | None = None
+    distance: Distance | None = None
+    gradient_scale: float = 1.0
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 0
     allow_dense_start: bool = False
     notes: list[str] = field(default_factory=list)
+
+    def generator(self) -> torch.Generator:
+        """A new CPU generator for this step: the same in all processes and in a resumed run."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
 
 
 class Modifier(BaseModel):
@@ -99,10 +156,29 @@ class Modifier(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     label: ClassVar[str] = ""
-    """A word for the progress bar and the schedule; empty for those that only set numbers."""
+    """The name in the progress bar and the schedule; empty for modifiers that only set numbers."""
 
     one_shot: ClassVar[bool] = False
-    """Whether `on_start` alone, without training, leaves its mark on the model."""
+    """Whether `on_start` alone, without training, changes the model."""
+
+    starts_last: ClassVar[bool] = False
+    """Whether it must start after all others of the same step, such as to take the ranges of the final weights."""
+
+    sets_rate: ClassVar[bool] = False
+    """Whether `rate` says the learning rate."""
+
+    sets_length: ClassVar[bool] = False
+    """Whether its end is the end of the run."""
+
+    needs_teacher: ClassVar[bool] = False
+    """Whether it compares the model with a teacher's outputs."""
+
+    needs_teacher_model: ClassVar[bool] = False
+    """With `needs_teacher`: whether the teacher must run on every batch (`run.teacher`), such as for its hidden
+    states. Otherwise its outputs may be computed once, before the training."""
+
+    restores_modules: ClassVar[bool] = False
+    """Whether a model trained with it has modules that a plain loader does not build: see `restore`."""
 
     start_epoch: Epoch = Field(-1, description="epoch at which it begins; -1: from the start")
     end_epoch: Epoch = Field(-1, description="epoch at which it ends; -1: never")
@@ -144,11 +220,11 @@ class Modifier(BaseModel):
 
     @property
     def shown(self) -> str:
-        """Its label while it has work to do; empty when it has been told that it has none."""
+        """Its label; empty after `rest`."""
         return "" if self._idle else self.label
 
     def rest(self) -> None:
-        """Tell it that it has nothing to do in this run, such as to distil without a teacher."""
+        """Mark it as having nothing to do in this run, such as distillation without a teacher."""
         self._idle = True
 
     def first_step(self, clock: Clock) -> int:
@@ -165,10 +241,32 @@ class Modifier(BaseModel):
         """Whether `step` lies inside its span."""
         return self.first_step(clock) <= step < self.last_step(clock)
 
-    # The lifecycle, empty here.
+    def overlaps(self, other: Modifier) -> bool:
+        """Whether the two spans share a step."""
+        begin = max(self.first_step(NOMINAL), other.first_step(NOMINAL))
+        return begin < min(self.last_step(NOMINAL), other.last_step(NOMINAL))
+
+    # Before the training.
+
+    def conflicts_with(self, other: Modifier) -> str | None:
+        """Why a recipe cannot have both, in a sentence for the user; None where it can.
+
+        Asked of each modifier about each other one of its stage; where both refuse, the text of the one
+        that stands later in the recipe is printed.
+        """
+        return None
 
     def structure(self, run: Run) -> None:
         """Put modules in place; must leave what the model computes unchanged until `on_start`."""
+
+    def calibration_batches(self, run: Run) -> int:
+        """The number of batches of training data that it needs before it starts."""
+        return 0
+
+    def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
+        """Process that many batches, or as many as an epoch has. Not called again on resume."""
+
+    # While training.
 
     def on_start(self, run: Run) -> None:
         """Its span begins, or a resumed run continues inside it."""
@@ -176,24 +274,76 @@ class Modifier(BaseModel):
     def before_step(self, run: Run) -> None:
         """Before the forward pass of every step in its span."""
 
+    def rate(self, step: float, clock: Clock, group: int = 0) -> float | None:
+        """The learning rate of a parameter group at a step; None where it says none for that group."""
+        return None
+
+    def mix_loss(
+        self,
+        run: Run,
+        loss: torch.Tensor,
+        outputs: Mapping[str, torch.Tensor],
+        teacher_outputs: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """The loss to train with.
+
+        Args:
+            run: the run.
+            loss: the task's, or what the modifier before made of it; a scalar.
+            outputs: the model's, by name.
+            teacher_outputs: the teacher's, by the same names; empty without a teacher.
+        """
+        return loss
+
+    def after_backward(self, run: Run) -> None:
+        """Once an optimizer step: the gradients of all micro-batches are accumulated and not yet clipped."""
+
+    def before_optimizer_step(self, run: Run) -> None:
+        """After clipping."""
+
     def after_step(self, run: Run) -> None:
         """After the optimizer's step."""
 
     def on_end(self, run: Run) -> None:
         """Its span, or the training, ends."""
 
+    def final_from(self, clock: Clock) -> float:
+        """The step up to which the model is not yet what the recipe makes; infinite where it is only at the end.
+
+        Checkpoints up to and including that step are no candidates for the best one.
+        """
+        return 0
+
+    # Checkpoints, and models that an earlier recipe made.
+
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """Tensors that a checkpoint must carry to go on as if never stopped."""
+        """Tensors that a checkpoint must hold for a resumed run to end with the same weights."""
         return {}
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take back what `state` gave, before `on_start` is called for a resumed run."""
+        """Load what `state` returned; after that the checkpoint's weights are loaded and `on_start` is called."""
+
+    def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
+        """Put the modules of a finished training into a model that has its weights.
+
+        Args:
+            run: holds the model and nothing else.
+            state: what `state` returned at the end of the training, which may not have reached this modifier.
+        """
+
+    def supersedes(self, earlier: Modifier) -> str | None:
+        """Whether this recipe makes an earlier one's state obsolete, so that it is dropped and not restored.
+
+        Returns:
+            What to tell the user, with the model's name in front; None where both hold.
+        """
+        return None
 
     def events(self, clock: Clock) -> list[tuple[float, str]]:
         """(step, what happens then) beyond the span's own edges, for the printed schedule."""
         return []
 
 
-def fields_of(modifier: type[Modifier]) -> dict[str, Any]:
-    """The fields that a recipe may give a modifier: name to pydantic's field description."""
-    return dict(modifier.model_fields)
+def without_effect(default: Any, reason: str = "") -> Any:
+    """A field that SparseML's recipes carry and that does nothing here; `reason` says why."""
+    return Field(default, description=f"accepted; {reason}" if reason else "accepted, without effect")

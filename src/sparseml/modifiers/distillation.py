@@ -1,12 +1,13 @@
-"""Learning from a teacher's logits."""
+"""Knowledge distillation: learning from a teacher's outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sparseml.modifiers.base import Modifier
+from sparseml.modifiers.base import Modifier, Run, without_effect
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,7 @@ class DistillationModifier(Modifier):
     """
 
     label = "distillation"
+    needs_teacher = True
 
     hardness: float = Field(
         0.5, ge=0, le=1, description="h: share of the teacher in the loss; 1 leaves labels out"
@@ -28,45 +30,27 @@ class DistillationModifier(Modifier):
     distill_output_keys: list[str] | None = Field(
         None, description="model outputs to compare; for classification that is [logits]"
     )
-    teacher_input_keys: list[str] | None = Field(
-        None, description="accepted; the teacher is given every input that its forward method takes"
+    teacher_input_keys: list[str] | None = without_effect(
+        None, "the teacher is given every input that its forward method takes"
     )
-    update_frequency: float = Field(-1, description="accepted, without effect")
+    update_frequency: float = without_effect(-1)
 
-    def mix(
-        self, task_loss: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor, problem_type: str
+    def mix_loss(
+        self,
+        run: Run,
+        loss: torch.Tensor,
+        outputs: Mapping[str, torch.Tensor],
+        teacher_outputs: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """The loss to train with, from the task's own loss and both models' logits [batch, labels]."""
-        return (1 - self.hardness) * task_loss + self.hardness * distillation_loss(
-            student, teacher, self.temperature, problem_type
+        """(1 - h) loss + h distance; the loss itself without a teacher."""
+        if not teacher_outputs or run.distance is None:
+            return loss
+        return (1 - self.hardness) * loss + self.hardness * run.distance(
+            outputs, teacher_outputs, self.temperature
         )
 
-
-def distillation_loss(
-    student: torch.Tensor, teacher: torch.Tensor, temperature: float, problem_type: str
-) -> torch.Tensor:
-    """The distance of the student's logits to the teacher's, both [batch, labels]; a scalar, mean over rows.
-
-    - single_label_classification: T^2 KL(softmax(teacher / T) || softmax(student / T)).
-    - multi_label_classification: the same with one Bernoulli distribution a label, summed over labels.
-    - regression: the mean squared difference; a softmax over one output would say nothing.
-    """
-    import torch.nn.functional as F
-
-    student, teacher = student.float(), teacher.float()
-    if problem_type == "regression":
-        return F.mse_loss(student, teacher)
-    student, teacher = student / temperature, teacher / temperature
-    if problem_type == "multi_label_classification":
-        target = teacher.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(teacher, target, reduction="sum")
-        crossed = F.binary_cross_entropy_with_logits(student, target, reduction="sum")
-        divergence = (crossed - entropy) / student.shape[0]
-    else:
-        divergence = F.kl_div(
-            F.log_softmax(student, dim=-1),
-            F.log_softmax(teacher, dim=-1),
-            log_target=True,
-            reduction="batchmean",
-        )
-    return temperature**2 * divergence
+    def conflicts_with(self, other: Modifier) -> str | None:
+        """Only one may distil at a time."""
+        if isinstance(other, DistillationModifier) and self.overlaps(other):
+            return f"{self.name} and the one in line {other.place[1]} both distil at the same time: keep one."
+        return None

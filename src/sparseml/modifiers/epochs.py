@@ -1,4 +1,4 @@
-"""How long training lasts."""
+"""The number of epochs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from sparseml.modifiers.base import Epoch, Modifier
 
 class EpochRangeModifier(Modifier):
     """Sets how many epochs the run has; no other effect."""
+
+    sets_length = True
 
     start_epoch: Epoch = Field(0, description="where counting starts; training always starts at 0")
     end_epoch: Epoch = Field(-1, description="number of epochs, which may be fractional")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sparseml.modifiers.base import Clock, Epoch, Modifier
+from sparseml.modifiers.base import NOMINAL, Clock, Epoch, Modifier, without_effect
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
@@ -15,22 +15,51 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 class LearningRateSetter(Modifier):
     """The common base of the modifiers that say what the learning rate is."""
 
+    sets_rate = True
+    gives_way: ClassVar[bool] = False
+    """Whether another setter may begin before this one has ended."""
+
     param_groups: list[int] | None = Field(
         None, description="indices of the optimizer's parameter groups; by default all of them"
     )
 
-    def rate(self, step: float, clock: Clock) -> float:
+    def rate(self, step: float, clock: Clock, group: int = 0) -> float | None:
         """The learning rate at an optimizer step; after its span, the rate that it ended with."""
+        if self.param_groups is not None and group not in self.param_groups:
+            return None
+        return self.curve(step, clock)
+
+    def curve(self, step: float, clock: Clock) -> float:
+        """The rate of the groups that it sets, as a pure function of the step."""
         raise NotImplementedError
+
+    def conflicts_with(self, other: Modifier) -> str | None:
+        """Only one may set a group's rate at a time."""
+        if not isinstance(other, LearningRateSetter) or not self._shares_groups(other):
+            return None
+        begins, others = self.first_step(NOMINAL), other.first_step(NOMINAL)
+        earlier = self if begins < others else other
+        if begins != others and (earlier.gives_way or not self.overlaps(other)):
+            return None
+        return (
+            f"{self.name} and {other.name} in line {other.place[1]} both set the learning rate at the same "
+            "time: let one end where the other begins."
+        )
+
+    def _shares_groups(self, other: LearningRateSetter) -> bool:
+        ours, theirs = self.param_groups, other.param_groups
+        return ours is None or theirs is None or bool(set(ours) & set(theirs))
 
 
 class SetLearningRateModifier(LearningRateSetter):
     """One constant rate, from its start until another modifier takes over."""
 
-    learning_rate: float = Field(gt=0, le=1, description="the rate")
-    constant_logging: bool = Field(False, description="accepted; every logged step carries the rate anyway")
+    gives_way = True
 
-    def rate(self, step: float, clock: Clock) -> float:
+    learning_rate: float = Field(gt=0, le=1, description="the rate")
+    constant_logging: bool = without_effect(False, "every logged step carries the rate anyway")
+
+    def curve(self, step: float, clock: Clock) -> float:
         """See LearningRateSetter."""
         return self.learning_rate
 
@@ -42,7 +71,7 @@ class LearningRateFunctionModifier(LearningRateSetter):
     init_lr: Rate = Field(description="rate at the start")
     final_lr: Rate = Field(description="rate at the end")
     cycle_epochs: float = Field(1.0, gt=0, description="epochs in one cycle of cyclic_linear")
-    update_frequency: float = Field(-1, description="accepted; the rate is set at every step")
+    update_frequency: float = without_effect(-1, "the rate is set at every step")
 
     @model_validator(mode="after")
     def _has_length(self) -> LearningRateFunctionModifier:
@@ -52,7 +81,7 @@ class LearningRateFunctionModifier(LearningRateSetter):
             raise ValueError(f"cycle_epochs belongs to lr_func cyclic_linear, not to {self.lr_func}")
         return self
 
-    def rate(self, step: float, clock: Clock) -> float:
+    def curve(self, step: float, clock: Clock) -> float:
         """See LearningRateSetter."""
         first, last = self.first_step(clock), self.last_step(clock)
         done = min(max(step - first, 0), last - first)
@@ -109,7 +138,7 @@ class LearningRateModifier(LearningRateSetter):
     )
     lr_kwargs: dict[str, Any] = Field(default_factory=dict, description="the schedule's own numbers")
     init_lr: float = Field(gt=0, le=1, description="rate at the start")
-    constant_logging: bool = Field(False, description="accepted; every logged step carries the rate anyway")
+    constant_logging: bool = without_effect(False, "every logged step carries the rate anyway")
 
     @model_validator(mode="after")
     def _kwargs_fit(self) -> LearningRateModifier:
@@ -124,7 +153,7 @@ class LearningRateModifier(LearningRateSetter):
             ) from None
         return self
 
-    def rate(self, step: float, clock: Clock) -> float:
+    def curve(self, step: float, clock: Clock) -> float:
         """See LearningRateSetter."""
         first = self.first_step(clock)
         done = max(min(step, self.last_step(clock)) - first, 0)

@@ -56,7 +56,7 @@ class SetParamModifier(Modifier):
     _done: bool = PrivateAttr(False)
 
     def on_start(self, run: Run) -> None:
-        """Set them, unless a run that this one resumes has done so."""
+        """Set them, unless the run that this one resumes has done so."""
         import torch
 
         if self._done:
@@ -79,11 +79,11 @@ class SetParamModifier(Modifier):
         self._done = True
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """Whether it was done."""
+        """Whether the parameters were set."""
         import torch
 
         return {"done": torch.tensor(self._done)}
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Whether it was done."""
+        """Whether the run that this one resumes has set them."""
         self._done = bool(state["done"])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from resparse.errors import did_you_mean
-from sparseml.modifiers.base import Clock, Epoch, Modifier, ModifierError, Run
+from sparseml.modifiers.base import Batch, Clock, Epoch, Modifier, ModifierError, Run, without_effect
 from sparseml.modifiers.select import select_modules
 from sparseml.quantization.scheme import (
+    NAMED,
     UINT8_ACTIVATIONS,
     LayerScheme,
     ModelScheme,
+    Scheme,
     TensorScheme,
+    observer_arguments,
 )
 
 if TYPE_CHECKING:
@@ -23,67 +26,9 @@ if TYPE_CHECKING:
     from sparseml.quantization.structure import Structure
 
 
-class TensorArguments(BaseModel):
-    """How one tensor is quantized, in the newer form of the recipe."""
+CALIBRATION_BATCHES = 32
+"""Batches for the ranges of a one-shot run, where the recipe does not say."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    num_bits: int = Field(8, ge=2, le=8)
-    symmetric: bool = False
-    strategy: Literal["tensor", "channel"] = "tensor"
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-
-    def resolve(self) -> TensorScheme:
-        """As the quantization package takes it."""
-        return TensorScheme(
-            num_bits=self.num_bits,
-            symmetric=self.symmetric,
-            strategy=self.strategy,
-            **_observer_arguments(self.kwargs),
-        )
-
-
-class SchemeArguments(BaseModel):
-    """How one layer is quantized, in the newer form of the recipe."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    input_activations: TensorArguments | None = TensorArguments()
-    weights: TensorArguments | None = TensorArguments(symmetric=True)
-    output_activations: TensorArguments | None = None
-    target_hardware: str | None = None
-
-    @model_validator(mode="after")
-    def _channels_are_of_weights(self) -> SchemeArguments:
-        for part in ("input_activations", "output_activations"):
-            arguments = getattr(self, part)
-            if arguments is not None and arguments.strategy == "channel":
-                raise ValueError(f"strategy channel is for weights; {part} take one scale a tensor")
-        return self
-
-    def resolve(self) -> LayerScheme:
-        """As the quantization package takes it."""
-        parts = (self.weights, self.input_activations, self.output_activations)
-        return LayerScheme(*(part.resolve() if part is not None else None for part in parts))
-
-
-_NAMED = {
-    "default": SchemeArguments(),
-    "deepsparse": SchemeArguments(),
-    "tensorrt": SchemeArguments(input_activations=TensorArguments(symmetric=True)),
-}
-
-
-def _by_name(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value not in _NAMED:
-        raise ValueError(f"there is no scheme called {value!r}. {did_you_mean(value, _NAMED)}")
-    return _NAMED[value]
-
-
-Scheme = Annotated[SchemeArguments, BeforeValidator(_by_name)]
-"""One of the names, or the arguments themselves."""
 
 _OLDER = (
     "submodules",
@@ -105,16 +50,8 @@ _OLDER = (
 _NEWER = ("scheme", "scheme_overrides", "ignore", "strict")
 
 
-class QuantizationModifier(Modifier):
-    """Trains with fake-quantized weights and activations from `start_epoch` on.
-
-    All Linear layers of `submodules` (weights int8 symmetric, inputs uint8 asymmetric), their embeddings,
-    and both matrix products of attention, on every encoder that goes through Transformers' attention
-    interface. Ranges follow the batches until `disable_quantization_observer_epoch` and are held from there.
-    """
-
-    label = "QAT"
-    one_shot = True
+class QuantizationFields(Modifier):
+    """What a recipe may say of quantization: in the older form by fields of its own, in the newer by `scheme`."""
 
     submodules: list[str] | None = Field(
         None,
@@ -126,28 +63,30 @@ class QuantizationModifier(Modifier):
     disable_quantization_observer_step: int | None = Field(
         None, ge=0, description="in place of disable_quantization_observer_epoch: the optimizer step"
     )
-    freeze_bn_stats_epoch: Epoch | None = Field(None, description="accepted; encoders have no batch norm")
+    freeze_bn_stats_epoch: Epoch | None = without_effect(None, "encoders have no batch norm")
     quantize_embeddings: bool = Field(True, description="whether embedding tables are quantized")
     quantize_linear_activations: bool = Field(
         True, description="whether the outputs of Linear layers are quantized too; their inputs always are"
     )
-    quantize_conv_activations: bool = Field(True, description="accepted; encoders have no convolutions")
-    quantize_embedding_activations: bool = Field(
-        True, description="accepted; a row of a quantized table is quantized already"
+    quantize_conv_activations: bool = without_effect(True, "encoders have no convolutions")
+    quantize_embedding_activations: bool = without_effect(
+        True, "a row of a quantized table is quantized already"
     )
     activation_bits: int = Field(8, ge=2, le=8, description="bits of activations")
     weight_bits: int = Field(8, ge=2, le=8, description="bits of weights")
     reduce_range: bool = Field(False, description="one bit less for activations, for hardware that saturates")
-    exclude_batchnorm: bool = Field(True, description="accepted; encoders have no batch norm")
+    exclude_batchnorm: bool = without_effect(True, "encoders have no batch norm")
     exclude_module_types: list[str] | None = Field(
         None, description="class names of modules that stay in floating point"
     )
-    custom_quantizable_module_types: list[str] | None = Field(None, description="accepted, without effect")
+    custom_quantizable_module_types: list[str] | None = without_effect(None)
     activation_qconfig_kwargs: dict[str, Any] | None = Field(None, description="{averaging_constant: number}")
-    weight_qconfig_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
-    model_fuse_fn_name: str | None = Field(None, description="accepted; encoders have nothing to fuse")
-    model_fuse_fn_kwargs: dict[str, Any] | None = Field(None, description="accepted, without effect")
-    num_calibration_steps: int | None = Field(None, description="accepted; ranges are learned while training")
+    weight_qconfig_kwargs: dict[str, Any] | None = without_effect(None)
+    model_fuse_fn_name: str | None = without_effect(None, "encoders have nothing to fuse")
+    model_fuse_fn_kwargs: dict[str, Any] | None = without_effect(None)
+    num_calibration_steps: int | None = Field(
+        None, description="batches for the ranges of a one-shot run, by default 32; training needs none"
+    )
     tensorrt: bool = Field(False, description="symmetric activations, as TensorRT wants them")
     scheme: Scheme | None = Field(
         None, description="default, deepsparse, tensorrt, or {input_activations, weights, output_activations}"
@@ -160,10 +99,8 @@ class QuantizationModifier(Modifier):
         True, description="whether an entry of ignore or scheme_overrides must match something"
     )
 
-    _structure: Structure | None = PrivateAttr(None)
-
     @model_validator(mode="after")
-    def _one_form(self) -> QuantizationModifier:
+    def _one_form(self) -> QuantizationFields:
         older = [name for name in _OLDER if name in self.model_fields_set]
         newer = [name for name in _NEWER if name in self.model_fields_set]
         if older and newer:
@@ -202,11 +139,11 @@ class QuantizationModifier(Modifier):
                 )
 
     def model_scheme(self) -> ModelScheme:
-        """What the fields say, as the quantization package takes it."""
+        """What the fields say, resolved."""
         if any(name in self.model_fields_set for name in _NEWER):
             return self._newer_scheme()
         bits = self.activation_bits - (1 if self.reduce_range else 0)
-        observer = _observer_arguments(self.activation_qconfig_kwargs or {})
+        observer = observer_arguments(self.activation_qconfig_kwargs or {})
         left = TensorScheme(num_bits=bits, symmetric=self.tensorrt, **observer)
         weights = TensorScheme(num_bits=self.weight_bits, symmetric=True)
         return ModelScheme(
@@ -216,6 +153,35 @@ class QuantizationModifier(Modifier):
             attention_right=TensorScheme(num_bits=bits, symmetric=True, **observer),
             ignored=frozenset(self.exclude_module_types or ()),
         )
+
+    def _newer_scheme(self) -> ModelScheme:
+        linear = (self.scheme or NAMED["default"]).resolve()
+        inputs = linear.inputs or UINT8_ACTIVATIONS
+        return ModelScheme(
+            linear=linear,
+            embedding=LayerScheme(linear.weights, None) if linear.weights else None,
+            attention=linear.inputs is not None,
+            attention_left=inputs,
+            attention_right=inputs.model_copy(update={"symmetric": True}),
+            overrides=tuple((key, value.resolve()) for key, value in (self.scheme_overrides or {}).items()),
+            ignored=frozenset(self.ignore or ()),
+        )
+
+
+class QuantizationModifier(QuantizationFields):
+    """Trains with fake-quantized weights and activations from `start_epoch` on.
+
+    All Linear layers of `submodules` (weights int8 symmetric, inputs uint8 asymmetric), their embeddings,
+    and both matrix products of attention, on every encoder that goes through Transformers' attention
+    interface. Ranges follow the batches until `disable_quantization_observer_epoch` and are held from there.
+    """
+
+    label = "QAT"
+    one_shot = True
+    starts_last = True
+    restores_modules = True
+
+    _structure: Structure | None = PrivateAttr(None)
 
     def structure(self, run: Run) -> None:
         """Put the fake-quantized modules in place, not yet enabled."""
@@ -244,6 +210,24 @@ class QuantizationModifier(Modifier):
                 "embeddings are quantized, its attention products stay in floating point."
             )
 
+    def calibration_batches(self, run: Run) -> int:
+        """In one shot; a training learns its ranges."""
+        if not run.one_shot:
+            return 0
+        asked = self.num_calibration_steps or 0
+        return asked if asked > 0 else CALIBRATION_BATCHES
+
+    def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
+        """Take the ranges of weights and activations, with fake quantization on."""
+        import torch
+
+        from sparseml.quantization.structure import calibrating, enable
+
+        enable(run.model)
+        with torch.no_grad(), calibrating(run.model):
+            for batch in batches:
+                run.model(**batch)
+
     def on_start(self, run: Run) -> None:
         """Switch fake quantization on."""
         from sparseml.quantization.structure import enable
@@ -258,6 +242,10 @@ class QuantizationModifier(Modifier):
         if run.step >= self.frozen_from(run.clock):
             set_observing(run.model, False)
 
+    def final_from(self, clock: Clock) -> float:
+        """Its start: before, the model is in floating point."""
+        return self.first_step(clock)
+
     def state(self, run: Run) -> dict[str, torch.Tensor]:
         """Ranges, scales and zero points by module path."""
         from sparseml.quantization.structure import quantization_state
@@ -265,7 +253,7 @@ class QuantizationModifier(Modifier):
         return quantization_state(run.model)
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take them back."""
+        """Load them."""
         from sparseml.quantization.structure import load_quantization_state
 
         missing = load_quantization_state(run.model, state)
@@ -274,6 +262,35 @@ class QuantizationModifier(Modifier):
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
                 f"for ({missing[0]}, ...): it was cut short, or written for another model."
             )
+
+    def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
+        """Quantize with the training's ranges, frozen; leave the model where it ended before quantization began."""
+        from sparseml.quantization.structure import enable, set_observing
+
+        # A range that was never observed is NaN.
+        if all(value.isnan().any() for key, value in state.items() if key.endswith(".minimum")):
+            return
+        self.structure(run)
+        self.load_state(state, run)
+        enable(run.model)
+        set_observing(run.model, False)
+
+    def conflicts_with(self, other: Modifier) -> str | None:
+        """Only one may quantize at a time."""
+        if isinstance(other, QuantizationModifier) and self.overlaps(other):
+            return (
+                f"{self.name} and the one in line {other.place[1]} both quantize at the same time: keep one."
+            )
+        return None
+
+    def supersedes(self, earlier: Modifier) -> str | None:
+        """An earlier recipe's ranges are dropped: a model is quantized once."""
+        if not isinstance(earlier, QuantizationModifier):
+            return None
+        return (
+            "was quantized by its own recipe, and this recipe quantizes too: starting from the weights in "
+            "floating point; ranges are learned anew."
+        )
 
     def frozen_from(self, clock: Clock) -> float:
         """The step from which ranges are held; infinite when never."""
@@ -286,19 +303,6 @@ class QuantizationModifier(Modifier):
         """The step from which ranges are held."""
         return [(self.frozen_from(clock), "quantization ranges held")]
 
-    def _newer_scheme(self) -> ModelScheme:
-        linear = (self.scheme or _NAMED["default"]).resolve()
-        inputs = linear.inputs or UINT8_ACTIVATIONS
-        return ModelScheme(
-            linear=linear,
-            embedding=LayerScheme(linear.weights, None) if linear.weights else None,
-            attention=linear.inputs is not None,
-            attention_left=inputs,
-            attention_right=inputs.model_copy(update={"symmetric": True}),
-            overrides=tuple((key, value.resolve()) for key, value in (self.scheme_overrides or {}).items()),
-            ignored=frozenset(self.ignore or ()),
-        )
-
     def _refuse_unmatched(self, model: torch.nn.Module, scheme: ModelScheme) -> None:
         if not self.strict or not (self.ignore or self.scheme_overrides):
             return
@@ -310,17 +314,3 @@ class QuantizationModifier(Modifier):
                     f"{self.name}: {entry!r} is neither a module nor a module class of this model. "
                     f"{did_you_mean(entry, classes | paths)}"
                 )
-
-
-def _observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(kwargs) - {"averaging_constant"}
-    if unknown:
-        raise ValueError(
-            f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant"
-        )
-    if "averaging_constant" not in kwargs:
-        return {}
-    averaging = kwargs["averaging_constant"]
-    if not isinstance(averaging, (int, float)) or not 0 < averaging <= 1:
-        raise ValueError(f"averaging_constant is {averaging!r}; it is a number above 0 and at most 1")
-    return {"averaging": averaging}

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from sparseml.modifiers.base import Clock, Modifier
-from sparseml.modifiers.distillation import DistillationModifier
-from sparseml.modifiers.epochs import EpochRangeModifier
-from sparseml.modifiers.learning_rate import LearningRateSetter, SetLearningRateModifier
-from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers.base import NOMINAL, Clock, Modifier
 from sparseml.recipe import RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-Kind = TypeVar("Kind", bound=Modifier)
-
-# For comparing a schedule in epochs before the number of steps is known: fine enough for any fraction.
-_NOMINAL = Clock(steps_per_epoch=10_000, total_steps=0)
 
 
 @dataclass(frozen=True)
@@ -61,25 +52,19 @@ class Schedule:
 
         The modifier that began last rules; after its end, the rate that it ended with stays.
         """
-        begun = [
-            setter
-            for setter in self._setters()
-            if (setter.param_groups is None or group in setter.param_groups)
-            and setter.first_step(clock) <= step
-        ]
-        if not begun:
-            return None
-        ruling = max(enumerate(begun), key=lambda pair: (pair[1].first_step(clock), pair[0]))[1]
-        return ruling.rate(step, clock)
+        ruling, begun = None, -1
+        for modifier in self.modifiers:
+            first = modifier.first_step(clock)
+            if modifier.sets_rate and begun <= first <= step:
+                rate = modifier.rate(step, clock, group)
+                if rate is not None:
+                    ruling, begun = rate, first
+        return ruling
 
     @property
     def owns_rate(self) -> bool:
         """Whether the recipe says the learning rate at all."""
-        return any(True for _ in self._setters())
-
-    def of(self, kind: type[Kind]) -> list[Kind]:
-        """The modifiers of one class."""
-        return [modifier for modifier in self.modifiers if isinstance(modifier, kind)]
+        return any(modifier.sets_rate for modifier in self.modifiers)
 
     def rows(self, epochs: float | None = None, clock: Clock | None = None) -> list[Row]:
         """The schedule epoch by epoch.
@@ -88,7 +73,7 @@ class Schedule:
             epochs: length of the run where the recipe does not say it; else one epoch is shown.
             clock: the run's own, where it is known.
         """
-        clock = clock or _NOMINAL
+        clock = clock or NOMINAL
         length = self.epochs or (clock.epoch(self.steps) if self.steps else None) or epochs or 1.0
         # In steps, so that what falls on the same step shares a row, however its epoch was written.
         edges: set[float] = {clock.step(epoch) for epoch in range(math.ceil(length))}
@@ -113,9 +98,6 @@ class Schedule:
             for row in self.rows(epochs, clock)
         )
         return aligned(cells, ("epochs", "learning rate", "at work", "what changes"), left=(0, 2, 3))
-
-    def _setters(self) -> Iterable[LearningRateSetter]:
-        return (modifier for modifier in self.modifiers if isinstance(modifier, LearningRateSetter))
 
     def _row(self, start: int, end: int, clock: Clock) -> Row:
         begin, finish = self.rate(start, clock), self.rate(end - 1, clock)
@@ -145,14 +127,14 @@ def merge(modifiers: Sequence[Modifier]) -> Schedule:
     Raises:
         RecipeError: two modifiers contradict each other; the message names both and their lines.
     """
-    ranges = [modifier for modifier in modifiers if isinstance(modifier, EpochRangeModifier)]
+    ranges = [modifier for modifier in modifiers if modifier.sets_length]
     schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), _steps(modifiers))
     if ranges:
         longest = max(ranges, key=lambda modifier: (modifier.end_epoch, modifier.end_step or 0))
         for modifier in modifiers:
             _refuse_outside(modifier, longest)
-    for first, second in itertools.combinations(modifiers, 2):
-        _refuse_contradiction(first, second)
+    for earlier, later in itertools.combinations(modifiers, 2):
+        _refuse_contradiction(earlier, later)
     return schedule
 
 
@@ -169,7 +151,7 @@ def _steps(modifiers: Sequence[Modifier]) -> int | None:
     return max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
 
 
-def _refuse_outside(modifier: Modifier, whole: EpochRangeModifier) -> None:
+def _refuse_outside(modifier: Modifier, whole: Modifier) -> None:
     """Compares epochs with epochs and steps with steps: how many steps an epoch has is not known yet."""
     for unit, start, end, length in (
         ("epoch", modifier.start_epoch, modifier.end_epoch, whole.end_epoch),
@@ -190,37 +172,11 @@ def _refuse_outside(modifier: Modifier, whole: EpochRangeModifier) -> None:
         )
 
 
-def _refuse_contradiction(first: Modifier, second: Modifier) -> None:
-    if first.stage != second.stage:
+def _refuse_contradiction(earlier: Modifier, later: Modifier) -> None:
+    """Ask both, the one that stands later in the recipe first: an error names the line to change."""
+    if earlier.stage != later.stage:
         return  # a saved recipe of two trainings, one after the other: what has no end ended with its training
-    for kind, what in ((QuantizationModifier, "quantize"), (DistillationModifier, "distil")):
-        if isinstance(first, kind) and isinstance(second, kind) and _overlap(first, second):
-            raise RecipeError(
-                f"{second.name} and the one in line {first.place[1]} both {what} at the same time: keep one.",
-                *second.place,
-            )
-    if isinstance(first, LearningRateSetter) and isinstance(second, LearningRateSetter):
-        same_groups = (
-            first.param_groups is None
-            or second.param_groups is None
-            or set(first.param_groups) & set(second.param_groups)
-        )
-        if same_groups and _rates_clash(first, second):
-            raise RecipeError(
-                f"{second.name} and {first.name} in line {first.place[1]} both set the learning rate at the same "
-                "time: let one end where the other begins.",
-                *second.place,
-            )
-
-
-def _overlap(first: Modifier, second: Modifier) -> bool:
-    begin = max(first.first_step(_NOMINAL), second.first_step(_NOMINAL))
-    return begin < min(first.last_step(_NOMINAL), second.last_step(_NOMINAL))
-
-
-def _rates_clash(first: LearningRateSetter, second: LearningRateSetter) -> bool:
-    """A constant rate gives way to whatever begins later; anything else must have ended."""
-    earlier, later = sorted((first, second), key=lambda setter: setter.first_step(_NOMINAL))
-    if earlier.first_step(_NOMINAL) == later.first_step(_NOMINAL):
-        return True
-    return not isinstance(earlier, SetLearningRateModifier) and _overlap(earlier, later)
+    for modifier, other in ((later, earlier), (earlier, later)):
+        reason = modifier.conflicts_with(other)
+        if reason is not None:
+            raise RecipeError(reason, *modifier.place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparseml.modifiers.base import Clock, Modifier, ModifierError, Run
+from sparseml.modifiers.base import Clock, Modifier, ModifierError, Run, without_effect
 
 
 class SetWeightDecayModifier(Modifier):
@@ -19,7 +19,7 @@ class SetWeightDecayModifier(Modifier):
         None,
         description="indices of the optimizer's parameter groups; by default those that decay is meant for",
     )
-    constant_logging: bool = Field(False, description="accepted, without effect")
+    constant_logging: bool = without_effect(False)
 
     def on_start(self, run: Run) -> None:
         """Set it."""

@@ -28,7 +28,7 @@ _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """Within: rounding is traced by `torch.onnx.export` as ONNX's QuantizeLinear and DequantizeLinear."""
+    """Context in which rounding is traced by `torch.onnx.export` as ONNX's QuantizeLinear and DequantizeLinear."""
     token = _exporting.set(True)
     try:
         yield
@@ -37,10 +37,10 @@ def exporting() -> Iterator[None]:
 
 
 class FakeQuantize(nn.Module):
-    """Observes a tensor's range while training, and fake-quantizes the tensor once enabled.
+    """Observes a tensor's range while training, and fake-quantizes the tensor; returns it as it is until enabled.
 
-    Its buffers are not persistent: a model's own `state_dict` keeps the keys that every other loader
-    knows, and the checkpoint carries them in a file of their own. Until it is enabled it returns its input.
+    Its buffers are not persistent: the model's `state_dict` keeps the keys that every other loader knows, and
+    the checkpoint stores ranges in a file of their own.
 
     Buffers (shape [] for one scale a tensor, [rows, 1] for one a channel): `minimum` and `maximum`, the
     observed range (NaN before the first observation); `scale` (float32) and `zero_point` (int32).
@@ -52,7 +52,7 @@ class FakeQuantize(nn.Module):
     zero_point: Tensor
 
     def __init__(self, scheme: TensorScheme, weight: Tensor | None = None) -> None:
-        """For activations; or, given a `weight`, for that weight, whose range is always its present one."""
+        """For activations; or, given a `weight`, for that weight, whose range is its current minimum and maximum."""
         super().__init__()
         self.scheme = scheme
         self.of_weight = weight is not None
@@ -67,17 +67,17 @@ class FakeQuantize(nn.Module):
             "zero_point", torch.zeros(channels, dtype=torch.int32, device=device), persistent=False
         )
         self.sharers = 1
-        """How many layers ask this quantizer for one and the same tensor."""
+        """Number of layers that share this quantizer because they have one input tensor."""
         self._memo: _Memo | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The tensor on the integer grid, as float32, any shape; the tensor itself while not enabled."""
+        """Round a tensor of any shape to the grid, as float32; the tensor itself while not enabled."""
         if not self.enabled:
             return x
         if _exporting.get():
             return self.round(x)
         if self._memo is not None and self._memo.is_of(x):
-            return self._recalled(self._memo)
+            return self._from_memo(self._memo)
         if self.observes:
             self.observe(x.detach())
         result = self.round(x)
@@ -86,22 +86,22 @@ class FakeQuantize(nn.Module):
 
     @property
     def observes(self) -> bool:
-        """Whether the next tensor moves the range."""
+        """Whether the next tensor updates the range."""
         return self.enabled and self.observing and self.training
 
     def round(self, x: Tensor) -> Tensor:
-        """The tensor on the present grid, without looking at its range."""
+        """Round to the current grid, without observing."""
         if _exporting.get():
             return _onnx_round(x.float(), self.scale, self.zero_point, self.scheme)
-        # A weight's present range cannot clip it, so its gradient needs no mask.
+        # A weight is never outside its own current range, so its gradient needs no mask.
         never_clips = self.of_weight and self.observes
         return fake_quantize(x.float(), self.scale, self.zero_point, self.scheme, never_clips)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Move the range by what `x` holds, and derive scale and zero point.
+        """Update the range from `x`, and derive scale and zero point.
 
-        What is infinite or NaN, as in a step that overflows in fp16 and is skipped, moves nothing.
+        A tensor with infinite or NaN entries, as in a step that overflows in fp16 and is skipped, is ignored.
         """
         if self.of_weight:
             low, high = weight_range(x.float(), self.scheme)
@@ -121,8 +121,8 @@ class FakeQuantize(nn.Module):
         ):
             buffer.copy_(torch.where(usable, moved, buffer))
 
-    def _recalled(self, memo: _Memo) -> Tensor:
-        """The result for the next of the layers that share it; after the last it is let go of."""
+    def _from_memo(self, memo: _Memo) -> Tensor:
+        """The result for the next of the layers that share it; freed after the last."""
         memo.left -= 1
         if memo.left == 0:
             self._memo = None
@@ -140,17 +140,17 @@ class FakeQuantize(nn.Module):
 class _Memo:
     """The last result of a quantizer that several layers share.
 
-    Query, key and value are fed by one tensor: it is then observed and quantized once, not three times,
-    and one result is kept for the backward pass, not three.
+    Query, key and value have one input tensor: it is observed and quantized once, not three times, and one
+    result is stored for the backward pass, not three.
     """
 
     def __init__(self, x: Tensor, result: Tensor, left: int) -> None:
-        """`left`: how many layers have yet to ask for it."""
+        """`left`: number of layers that have not asked for it yet."""
         self.result, self.left = result, left
         self._of, self._version, self._grad = weakref.ref(x), x._version, torch.is_grad_enabled()
 
     def is_of(self, x: Tensor) -> bool:
-        """Whether `x` is the very tensor, unchanged since, and its gradient is wanted or not as then."""
+        """Whether `x` is the same tensor, not modified in place since, in the same grad mode."""
         return self._of() is x and self._version == x._version and self._grad == torch.is_grad_enabled()
 
 
@@ -178,8 +178,8 @@ def fake_quantize(
 ) -> Tensor:
     """`(saturate(round(x / scale) + zero_point) - zero_point) * scale`, float32, the shape of `x`.
 
-    The gradient passes where nothing was clipped and is 0 elsewhere; `never_clips` promises that nothing is,
-    and saves the memory of knowing where.
+    The gradient passes where nothing was clipped and is 0 elsewhere; `never_clips` promises that nothing is
+    clipped, and saves the memory of the mask.
     """
     low, high = scheme.low - zero_point, scheme.high - zero_point
     result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)
@@ -187,10 +187,10 @@ def fake_quantize(
 
 
 def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorScheme) -> Tensor:
-    """The pair of ONNX operators that computes `fake_quantize`, for a trace only: its values mean nothing.
+    """The pair of ONNX operators that computes `fake_quantize`, for tracing only: the values are not computed.
 
     Symmetric is int8, asymmetric uint8. ONNX saturates to all 256 values of the type: a grid of fewer bits is
-    clipped before. Symmetric int8 leaves -128 to values below the range, which training put at -127.
+    clipped before. In symmetric int8, values below the range become -128, where training has -127.
     """
     if scheme.num_bits < 8:
         x = torch.clamp(x, (scheme.low - zero_point) * scale, (scheme.high - zero_point) * scale)
@@ -215,7 +215,7 @@ def weight_range(weight: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:
 
 
 def scale_and_zero_point(low: Tensor, high: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:
-    """The grid for values in [low, high], of which 0 is always a point; float32 scale, int32 zero point."""
+    """The grid for values in [low, high], which always contains 0; float32 scale, int32 zero point."""
     tiny = torch.finfo(torch.float32).tiny * 2**10
     if scheme.symmetric:
         scale = (torch.maximum(low.abs(), high.abs()) / scheme.high).clamp_min(tiny)

@@ -1,12 +1,17 @@
-"""What is quantized, and how: bits, symmetry, one scale a tensor or one a channel. No torch here."""
+"""What is quantized, and how: bits, symmetry, one scale a tensor or one a channel; as a recipe writes it and resolved.
+
+No torch here: recipes are checked without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from resparse.errors import did_you_mean
 
 
 class TensorScheme(BaseModel):
@@ -92,3 +97,88 @@ class ModelScheme:
 
 def _names(entry: str, path: str, classes: Collection[str]) -> bool:
     return entry in classes or path == entry or path.startswith(f"{entry}.")
+
+
+# The `scheme` of a recipe.
+
+
+class TensorArguments(BaseModel):
+    """How one tensor is quantized, in the newer form of the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_bits: int = Field(8, ge=2, le=8)
+    symmetric: bool = False
+    strategy: Literal["tensor", "channel"] = "tensor"
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def resolve(self) -> TensorScheme:
+        """Resolved."""
+        return TensorScheme(
+            num_bits=self.num_bits,
+            symmetric=self.symmetric,
+            strategy=self.strategy,
+            **observer_arguments(self.kwargs),
+        )
+
+
+class SchemeArguments(BaseModel):
+    """How one layer is quantized, in the newer form of the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_activations: TensorArguments | None = TensorArguments()
+    weights: TensorArguments | None = TensorArguments(symmetric=True)
+    output_activations: TensorArguments | None = None
+    target_hardware: str | None = None
+
+    @model_validator(mode="after")
+    def _channels_are_of_weights(self) -> SchemeArguments:
+        for part in ("input_activations", "output_activations"):
+            arguments = getattr(self, part)
+            if arguments is not None and arguments.strategy == "channel":
+                raise ValueError(f"strategy channel is for weights; {part} take one scale a tensor")
+        return self
+
+    def resolve(self) -> LayerScheme:
+        """Resolved."""
+        parts = (self.weights, self.input_activations, self.output_activations)
+        return LayerScheme(*(part.resolve() if part is not None else None for part in parts))
+
+
+NAMED = {
+    "default": SchemeArguments(),
+    "deepsparse": SchemeArguments(),
+    "tensorrt": SchemeArguments(input_activations=TensorArguments(symmetric=True)),
+}
+
+
+def _by_name(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value not in NAMED:
+        raise ValueError(f"there is no scheme called {value!r}. {did_you_mean(value, NAMED)}")
+    return NAMED[value]
+
+
+Scheme = Annotated[SchemeArguments, BeforeValidator(_by_name)]
+"""One of the names, or the arguments themselves."""
+
+
+def observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The range observer's arguments of a recipe as `TensorScheme` calls them.
+
+    Raises:
+        ValueError: it takes no such argument, or no such value.
+    """
+    unknown = set(kwargs) - {"averaging_constant"}
+    if unknown:
+        raise ValueError(
+            f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant"
+        )
+    if "averaging_constant" not in kwargs:
+        return {}
+    averaging = kwargs["averaging_constant"]
+    if not isinstance(averaging, (int, float)) or not 0 < averaging <= 1:
+        raise ValueError(f"averaging_constant is {averaging!r}; it is a number above 0 and at most 1")
+    return {"averaging": averaging}

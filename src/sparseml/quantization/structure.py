@@ -1,4 +1,4 @@
-"""Putting fake-quantized modules into a model, and finding them again."""
+"""Putting fake-quantized modules into a model, switching them on, and saving and loading their ranges."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from sparseml.quantization.attention import ATTRIBUTE, AttentionQuantizers
 from sparseml.quantization.fake_quantize import BUFFERS, FakeQuantize
 from sparseml.quantization.modules import (
+    ATTRIBUTE,
+    QUANTIZED_ATTENTION,
+    AttentionQuantizers,
     QuantizedEmbedding,
     QuantizedLinear,
+    attention_implementation,
     quantize_embedding,
     quantize_linear,
+    set_attention,
 )
-from sparseml.quantization.probe import probe, use_quantized_attention
 from sparseml.quantization.scheme import ModelScheme
+
+_PROBE = "resparse_probe"
+_TOKENS = 4
 
 
 @dataclass
@@ -28,8 +36,8 @@ class Structure:
 
     Attributes:
         linears, embeddings, attentions: paths of the modules that were made quantized.
-        other_attention: whether the model has attention that could not be reached, because its
-            architecture is not on Transformers' attention interface.
+        other_attention: whether attention stays in floating point because the architecture does not use
+            Transformers' attention interface.
     """
 
     linears: list[str] = field(default_factory=list)
@@ -39,7 +47,7 @@ class Structure:
 
 
 def quantize_structure(model: Any, roots: Mapping[str, nn.Module], scheme: ModelScheme) -> Structure:
-    """Make the layers below `roots` fake-quantized, not yet enabled: the model computes what it did.
+    """Make the layers below `roots` fake-quantized, not yet enabled: what the model computes stays the same.
 
     Args:
         model: a Transformers model.
@@ -86,12 +94,12 @@ def quantizers_of(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
 
 
 def is_quantized(model: nn.Module) -> bool:
-    """Whether a structure is in place, enabled or not."""
+    """Whether a model has quantizers, enabled or not."""
     return any(True for _ in quantizers_of(model))
 
 
 def enable(model: nn.Module) -> None:
-    """Start fake-quantizing: weights by their present range, activations from the first batch that is seen."""
+    """Start fake-quantizing: weights by their current range, activations from the first batch on."""
     for _, quantizer in quantizers_of(model):
         quantizer.enabled = True
     for module in model.modules():
@@ -99,18 +107,18 @@ def enable(model: nn.Module) -> None:
             continue
         if torch.isnan(module.weight_quantizer.minimum).any():
             module.weight_quantizer.observe(module.weight.detach())
-    use_quantized_attention(model)
+    set_attention(model, QUANTIZED_ATTENTION)
 
 
 def set_observing(model: nn.Module, observing: bool) -> None:
-    """Let ranges move with what is seen in training, or hold them."""
+    """Let ranges follow the training's batches, or freeze them."""
     for _, quantizer in quantizers_of(model):
         quantizer.observing = observing
 
 
 @contextmanager
 def calibrating(model: nn.Module) -> Iterator[None]:
-    """Within: the model in evaluation mode (no dropout), its ranges moving all the same; afterwards they are held."""
+    """Context with the model in evaluation mode (no dropout) but observing; afterwards ranges are frozen."""
     was_training = model.training
     model.eval()
     for _, quantizer in quantizers_of(model):
@@ -132,7 +140,7 @@ def quantization_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_quantization_state(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Take back what `quantization_state` gave; returns the keys that the model expects and `state` lacks."""
+    """Load what `quantization_state` gave; returns the keys that the model expects and `state` lacks."""
     missing = []
     for path, quantizer in quantizers_of(model):
         for name in BUFFERS:
@@ -143,6 +151,64 @@ def load_quantization_state(model: nn.Module, state: Mapping[str, Tensor]) -> li
             else:
                 buffer.copy_(value)
     return missing
+
+
+@dataclass
+class Wiring:
+    """How a model's layers are connected.
+
+    Attributes:
+        same_input: groups of paths of Linear layers with one input tensor, such as query, key and value.
+        attention: paths of the modules that call Transformers' attention interface.
+    """
+
+    same_input: list[list[str]] = field(default_factory=list)
+    attention: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def probe(model: Any) -> Wiring:
+    """Find how a Transformers encoder is wired by one forward pass of four tokens, in evaluation mode."""
+    paths = {module: path for path, module in model.named_modules()}
+    fed: dict[int, list[str]] = {}
+    inputs: list[Tensor] = []  # kept alive, so that their ids stay unique
+    attending: list[str] = []
+
+    def watch(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        inputs.append(arguments[0])
+        group = fed.setdefault(id(arguments[0]), [])
+        if paths[layer] not in group:
+            group.append(paths[layer])
+
+    def attend(module: nn.Module, *arguments: Any, **kwargs: Any) -> Any:
+        # Causal attention is a decoder's; this project quantizes encoders.
+        if paths[module] not in attending and not getattr(module, "is_causal", False):
+            attending.append(paths[module])
+        return sdpa_attention_forward(module, *arguments, **kwargs)
+
+    hooks = [layer.register_forward_pre_hook(watch) for layer in paths if type(layer) is nn.Linear]
+    was_training = model.training
+    before = attention_implementation(model)
+    AttentionInterface.register(_PROBE, attend)
+    try:
+        set_attention(model, _PROBE)
+        model.eval()
+        model(**_inputs(model))
+    finally:
+        model.train(was_training)
+        set_attention(model, before)
+        for hook in hooks:
+            hook.remove()
+    return Wiring([group for group in fed.values() if len(group) > 1], attending)
+
+
+def _inputs(model: Any) -> dict[str, Tensor]:
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    padding = getattr(model.config, "pad_token_id", None)
+    token = next(index for index in range(vocabulary) if index != padding)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.full((1, _TOKENS), token, device=device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _with_parents(path: str) -> Iterator[str]:

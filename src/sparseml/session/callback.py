@@ -1,14 +1,16 @@
-"""The one bridge between a recipe's session and the Trainer's loop."""
+"""The one bridge between a recipe's session and the Trainer's loop: its events, and the learning rate."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sparseml.modifiers import Clock
-from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers.schedule import Schedule
 from sparseml.session.session import Session
 
 
@@ -30,10 +32,10 @@ class RecipeCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Begin at the step that the Trainer is at: 0, or a checkpoint's."""
+        """Begin at step 0, or at the checkpoint's."""
         self.session.begin(
             self.clock, state.global_step, getattr(optimizer, "optimizer", optimizer), self.decayed
         )
@@ -46,6 +48,12 @@ class RecipeCallback(TrainerCallback):
         if self._not_yet_final(state.global_step):
             # A better score of a model that is not yet what the recipe makes must not win over the final ones.
             state.best_metric, state.best_model_checkpoint, state.best_global_step = None, None, 0
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After clipping."""
+        self.session.before_optimizer_step()
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -62,5 +70,35 @@ class RecipeCallback(TrainerCallback):
     def _not_yet_final(self, step: int) -> bool:
         if self._best_after is not None and self.clock.epoch(step) <= self._best_after:
             return True
-        quantizations = self.session.schedule.of(QuantizationModifier)
-        return any(step <= modifier.first_step(self.clock) for modifier in quantizations if step > 0)
+        return 0 < step <= self.session.final_from()
+
+
+class RecipeRate(LRScheduler):
+    """The recipe's learning rate as a PyTorch scheduler, so that the Trainer logs and saves the one in use.
+
+    Where the schedule does not say (before its first modifier begins), the optimizer's own rate stays.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, clock: Clock) -> None:
+        self._schedule = schedule
+        self._clock = clock
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of each parameter group at step `last_epoch`, PyTorch's name for the number of steps."""
+        rates: list[float | Tensor] = []
+        for group, base in enumerate(self.base_lrs):
+            rate = self._schedule.rate(self.last_epoch, self._clock, group)
+            rates.append(float(base) if rate is None else rate)
+        return rates
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps alone: the rest is in the recipe."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the number of steps."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate

@@ -1,8 +1,8 @@
-"""Checkpoints: plain Transformers folders, with the recipe and its modifiers' state in two files more.
+"""Checkpoints: plain Transformers folders, with two additional files for the recipe and its modifiers' state.
 
     model.safetensors, config.json, tokenizer files     any Transformers loader reads these; zeros are in place
     recipe.yaml                                         the evaluated recipe
-    modifiers.safetensors                               masks, ranges and scales, by place in the recipe
+    modifiers.safetensors                               masks, ranges and scales, by index in the recipe
 
 A folder is complete when its weights are; a checkpoint of a running training also has `trainer_state.json`,
 which is written last.
@@ -44,7 +44,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder says of its making.
+    """The recipe and the modifiers' state of a checkpoint.
 
     Attributes:
         plan: the recipe.
@@ -56,7 +56,7 @@ class Saved:
 
 
 def saved(folder: Path) -> Saved | None:
-    """What a folder says of its making, or None where it was made without a recipe.
+    """The recipe and state in a folder, or None for a model that was trained without a recipe.
 
     Raises:
         RecipeError, CheckpointError: it cannot be read.
@@ -72,12 +72,12 @@ def saved(folder: Path) -> Saved | None:
 
 
 def save_state(session: Session | None, base: Saved | None, folder: Path) -> None:
-    """Write recipe and modifiers' state into a folder that is not yet anybody's.
+    """Write recipe and modifiers' state into a new folder.
 
     Args:
         session: the run's; None for a run without a recipe.
-        base: what made the checkpoint that the run started from: its recipe goes in front, its state stays.
-        folder: where.
+        base: of the checkpoint that the run started from: its recipe comes first, its state is kept.
+        folder: to write to.
     """
     plan = _whole_plan(session, base)
     if plan is None:
@@ -91,7 +91,7 @@ def save_state(session: Session | None, base: Saved | None, folder: Path) -> Non
 
 
 def load_state(session: Session | None, base: Saved | None, folder: Path) -> None:
-    """Give a session the state that `save_state` wrote under the same recipes.
+    """Load into a session the state that `save_state` wrote under the same recipes.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it was written under another recipe.
@@ -116,19 +116,19 @@ def load_state(session: Session | None, base: Saved | None, folder: Path) -> Non
 
 
 def _whole_plan(session: Session | None, base: Saved | None) -> Plan | None:
-    """The recipes of all that was done to the model, one after the other."""
+    """The recipes of all trainings of the model, one after the other."""
     if base is None or session is None:
         return session.plan if session is not None else base.plan if base is not None else None
     return compose(base.plan, session.plan)
 
 
 def _place(base: Saved | None) -> int:
-    """Where a session's modifiers stand in the whole recipe: behind the base's."""
+    """The index of a session's first modifier in the whole recipe: after the base's."""
     return len(base.plan.modifiers) if base is not None else 0
 
 
 def _steps(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
-    """What a recipe does, without how its text says it."""
+    """A recipe's modifiers and fields, without lines and comments."""
     return [(spec.tag, spec.fields) for spec in plan.modifiers]
 
 
@@ -183,7 +183,7 @@ def refuse_unfinished(folder: Path) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[None]:
-    """While a folder is written, keep an older one of its name aside; put it back when the writing fails."""
+    """Move an existing folder aside while a new one is written; restore it when the writing fails."""
     older = folder.with_name(f".{folder.name}.older")
     shutil.rmtree(older, ignore_errors=True)
     if folder.exists():
@@ -199,10 +199,10 @@ def replacing(folder: Path) -> Iterator[None]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file of tensors, or None; reads its directory and its size, not its tensors.
+    """What is wrong with a file of tensors, or None; reads its header and size, not its tensors.
 
-    `.safetensors`: eight bytes of length, little-endian; a JSON header; the tensors, to the byte. Anything else
-    is PyTorch's: a zip archive, with its directory at the end.
+    `.safetensors` is a little-endian 8-byte header length, a JSON header, and the tensors; the header gives the
+    exact size. Anything else is PyTorch's: a zip archive, whose directory is at the end.
     """
     if path.suffix != ".safetensors":
         return None if zipfile.is_zipfile(path) else "its end is missing"
@@ -238,7 +238,7 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         raise
 
 
-# The system's words, as safetensors and tokenizers pass them on, and PyTorch's own for a short write.
+# Texts of the operating system, as safetensors and tokenizers report them, and PyTorch's own for a short write.
 _WRITE_FAILED = (
     *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)),
     "PytorchStreamWriter",
@@ -249,7 +249,7 @@ _WRITE_FAILED = (
 
 
 def remove_later(folder: Path) -> None:
-    """Remove the checkpoints beside a checkpoint that are of later steps: an earlier run's, which this one replaces."""
+    """Remove the checkpoints of later steps beside a checkpoint: they are an earlier run's, which this one replaces."""
     for other in folder.parent.glob("checkpoint-*"):
         if _step_of(other) > _step_of(folder):
             shutil.rmtree(other, ignore_errors=True)

@@ -14,18 +14,16 @@ from transformers.utils import logging
 
 from resparse.console import say
 from resparse.errors import UserError
-from sparseml.modifiers import MODIFIERS, Clock, Run, build
-from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
-from sparseml.session.session import part as part_of
-from sparseml.session.session import prefix
+from sparseml.session.session import state_prefix, without_prefix
 
 if TYPE_CHECKING:
     from sparsezoo.hub import Part
 
-# Modules that a checkpoint of another task rightly lacks: they are made new and trained.
+# Modules that a checkpoint of another task may lack: they are newly initialized and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
 
 
@@ -35,10 +33,10 @@ class ModelError(UserError):
 
 @dataclass
 class Source:
-    """Where a model comes from, resolved.
+    """A model's name and its local folder.
 
     Attributes:
-        called: what the user called it.
+        called: the name that the user gave.
         folder: where its files are on this machine.
     """
 
@@ -53,15 +51,15 @@ def resolve(
     cache_dir: str | None = None,
     weights: bool = True,
 ) -> Source:
-    """From what the user typed to a Source; stubs and Hub ids are fetched, when they are not here yet.
+    """Resolve a name to a local folder; stubs and Hub ids are downloaded when they are not in the cache.
 
     Args:
         called: a folder, a stub or a Hub id.
         revision, token, cache_dir: for the Hub.
-        weights: whether they are wanted too; configuration and tokenizer alone are a small download.
+        weights: whether to download them too; configuration and tokenizer alone are small.
 
     Raises:
-        ZooError, ModelError: there is no such thing, or it cannot be had now; says which.
+        ZooError, ModelError: there is no such model, or it cannot be downloaded now.
     """
     from sparsezoo import is_stub, local_path
     from sparsezoo.hub_repo import Access
@@ -82,11 +80,11 @@ def resolve(
 
 @dataclass
 class Loaded:
-    """A model with what is to be said about it.
+    """A loaded model.
 
     Attributes:
         model: in training or evaluation mode as Transformers gives it.
-        new: names of parameters that the checkpoint did not have and that were made new.
+        new: names of parameters that the checkpoint did not have and that were newly initialized.
         notes: lines for the user.
     """
 
@@ -115,8 +113,13 @@ def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
         return AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
 
 
-def load_classifier(source: Source, config: Any = None) -> Loaded:
-    """A sequence classifier; a missing head is made new, a missing encoder is an error.
+def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
+    """A model for a task; a missing head is newly initialized, a missing encoder is an error.
+
+    Args:
+        source: the model.
+        model_class: one of Transformers' Auto classes, such as AutoModelForSequenceClassification.
+        config: in place of the source's own.
 
     Raises:
         ModelError: nothing there, weights cut short, or weights of another architecture.
@@ -128,7 +131,7 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
                 f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
             )
     with _clear_errors(source, "model"):
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = model_class.from_pretrained(
             source.folder,
             config=config,
             ignore_mismatched_sizes=True,
@@ -149,91 +152,79 @@ def load_classifier(source: Source, config: Any = None) -> Loaded:
     return Loaded(model.float(), new, notes)
 
 
-def restore_quantization(model: Any, folder: Path | None) -> None:
-    """Re-create, from a checkpoint's own recipe, the quantization that its weights were trained with.
-
-    Args:
-        model: with the folder's weights loaded.
-        folder: a checkpoint's folder; None, or one without a recipe, leaves the model as it is.
+def restore(model: Any, folder: Path) -> None:
+    """Put the modules of a checkpoint's recipe into a model with its weights, such as quantizers.
 
     Raises:
-        CheckpointError, ModifierError: the recipe's state is damaged or does not fit.
+        CheckpointError, RecipeError, ModifierError: the recipe's state is damaged or does not fit.
     """
-    made = checkpoint.saved(folder) if folder is not None else None
+    made = checkpoint.saved(folder)
     if made is not None:
-        quantize_as_saved(model, made)
+        restore_saved(model, made)
 
 
-def starting_point(model: Any, folder: Path | None, plan: Plan | None) -> Saved | None:
-    """What made the model that a training starts from, with its quantization in place again.
+def restore_saved(model: Any, made: Saved) -> None:
+    """As `restore`, of a checkpoint whose recipe and state have been read."""
+    for place, modifier in _restoring(made.plan):
+        modifier.restore(
+            Run(model, Clock(1, 0)), without_prefix(made.state, state_prefix(place, type(modifier)))
+        )
+
+
+def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
+    """The recipe and state of the model that a training starts from; its modules are put into the model.
 
     Args:
         model: with the folder's weights loaded.
-        folder: the model's; None, or one without a recipe, has no story.
-        plan: the recipe to train with. Where it quantizes too, the model is left in floating point, and the
-            ranges of the old quantization are forgotten: the new one learns its own.
+        folder: the model's.
+        plan: the recipe to train with. State that it supersedes is dropped: where it quantizes too, the model
+            stays in floating point, and the ranges of the earlier quantization are dropped.
+
+    Returns:
+        The folder's recipe and the state that is kept; None for a folder without a recipe.
 
     Raises:
-        CheckpointError, ModifierError: the folder's state is damaged or does not fit.
+        CheckpointError, RecipeError, ModifierError: the folder's state is damaged or does not fit.
     """
-    made = checkpoint.saved(folder) if folder is not None else None
+    made = checkpoint.saved(folder)
     if made is None:
         return None
-    if plan is None or not _quantizations(plan):
-        quantize_as_saved(model, made)
-        return made
-    forgotten = tuple(prefix(place, QuantizationModifier) for place, _ in _quantizations(made.plan))
-    kept = {key: value for key, value in made.state.items() if not key.startswith(forgotten)}
-    if len(kept) < len(made.state):
-        say(
-            f"{folder} was quantized by its own recipe, and this recipe quantizes too: starting from the weights in "
-            "floating point; ranges are learned anew."
+    state = dict(made.state)
+    later = [modifier for _, modifier in _restoring(plan)] if plan is not None else []
+    for place, modifier in _restoring(made.plan):
+        reasons = [reason for other in later if (reason := other.supersedes(modifier)) is not None]
+        obsolete = (
+            [key for key in state if key.startswith(state_prefix(place, type(modifier)))] if reasons else []
         )
-    return Saved(made.plan, kept)
+        for key in obsolete:
+            del state[key]
+        if obsolete:
+            say(f"{folder} {reasons[0]}")
+    kept = Saved(made.plan, state)
+    restore_saved(model, kept)
+    return kept
 
 
-def quantize_as_saved(model: Any, made: Saved) -> None:
-    """Quantize a model with the ranges of its training, held; nothing, where that had not come to quantize yet.
-
-    Raises:
-        RecipeError, ModifierError: the state does not fit the recipe or the model.
-    """
-    from sparseml.quantization.structure import enable, set_observing
-
-    for place, modifier in _quantizations(made.plan):
-        own = part_of(made.state, prefix(place, QuantizationModifier))
-        # Untouched ranges are NaN: the training ended before its quantization began.
-        if any(not value.isnan().any() for key, value in own.items() if key.endswith(".minimum")):
-            run = Run(model, Clock(1, 0))
-            modifier.structure(run)
-            modifier.load_state(own, run)
-            enable(model)
-            set_observing(model, False)
-            return
-
-
-def load_trained(folder: str | Path) -> Any:
-    """A finished classifier as its training left it, quantized where its recipe quantized it; evaluation mode."""
+def load_trained(folder: str | Path, model_class: Any = AutoModelForSequenceClassification) -> Any:
+    """A trained model, quantized where its recipe quantized it, in evaluation mode."""
     source = resolve(str(folder))
-    model = load_classifier(source).model
-    restore_quantization(model, source.folder)
+    model = load_model(source, model_class).model
+    restore(model, source.folder)
     return model.eval()
 
 
-def _quantizations(plan: Plan) -> list[tuple[int, QuantizationModifier]]:
-    """The recipe's quantization modifiers with their places; whatever else it has need not be known here."""
-    found = []
-    for place, spec in enumerate(plan.modifiers):
-        if MODIFIERS.get(spec.tag) is QuantizationModifier:
-            (modifier,) = build(replace(plan, modifiers=(spec,)))
-            assert isinstance(modifier, QuantizationModifier)
-            found.append((place, modifier))
-    return found
+def _restoring(plan: Plan) -> list[tuple[int, Modifier]]:
+    """The recipe's modifiers with `restores_modules`, with their indices; tags unknown here are skipped."""
+    return [
+        (place, build(replace(plan, modifiers=(spec,)))[0])
+        for place, spec in enumerate(plan.modifiers)
+        if spec.tag in MODIFIERS and MODIFIERS[spec.tag].restores_modules
+    ]
 
 
 @contextmanager
 def _clear_errors(source: Source, what: str) -> Iterator[None]:
-    """Transformers' many errors as one that names the model; its chatter kept from the screen."""
+    """Turn Transformers' errors into one that names the model, and silence its logging."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

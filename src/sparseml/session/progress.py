@@ -1,4 +1,4 @@
-"""What a person sees of a training: one bar with epoch, loss, rate, sparsity and what is at work; scores by epoch."""
+"""The progress of a training on the terminal: a bar with epoch, loss, rate, sparsity and modifiers; scores by epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNSHOWN = ("runtime", "per_second", "epoch", "total_flos", "compilation")
 
 
 class ProgressCallback(TrainerCallback):
-    """A live bar on a terminal; elsewhere a line an epoch."""
+    """A live bar on a terminal; otherwise one line per epoch."""
 
     def __init__(self, session: Session | None, total_epochs: float | None = None) -> None:
         self._session = session
@@ -69,7 +69,7 @@ class ProgressCallback(TrainerCallback):
         lr_scheduler: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._rate = lr_scheduler.get_last_lr()[0] if lr_scheduler is not None else self._rate
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, text=self._line(args, state))
@@ -82,7 +82,7 @@ class ProgressCallback(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take the loss."""
+        """Remember the loss for the bar."""
         if logs and "loss" in logs:
             self._loss = float(logs["loss"])
 
@@ -94,7 +94,7 @@ class ProgressCallback(TrainerCallback):
         model: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Measure the sparsity; without a terminal, say where the training is."""
+        """Measure the sparsity; without a terminal, print a line."""
         self._sparsity = prunable_sparsity(model)
         if not console.is_terminal:
             say(self._line(args, state))
@@ -107,7 +107,7 @@ class ProgressCallback(TrainerCallback):
         metrics: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say the scores, while training."""
+        """Print the scores, while training."""
         if self._bar is None or not metrics:
             return
         shown = [
@@ -120,11 +120,11 @@ class ProgressCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.stop()
 
     def stop(self) -> None:
-        """Take the bar away, also after an error."""
+        """Remove the bar, also after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -1,4 +1,4 @@
-"""Batches of texts of like length, in an order that depends on seed and epoch alone."""
+"""Batches of texts of similar length, in an order that depends on seed and epoch alone."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""A recipe at work on a model: calls its modifiers at the right steps, whatever loop drives it."""
+"""The session of a recipe on a model: calls its modifiers at the right steps of any training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from sparseml.modifiers import Clock, Modifier, Run, build
-from sparseml.modifiers.quantization import QuantizationModifier
+from resparse.progress import track
+from sparseml.modifiers import Clock, Modifier, ModifierError, Run, build
+from sparseml.modifiers.base import NOMINAL
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe.plan import Plan
 
 if TYPE_CHECKING:
     import torch
-
-Kind = TypeVar("Kind", bound=Modifier)
 
 
 class Session:
@@ -21,7 +21,7 @@ class Session:
 
     Args:
         plan: the evaluated recipe.
-        model: a Transformers model with its weights loaded; modules are put in place here (`structure`).
+        model: a Transformers model with its weights loaded; its modules are put in place (`Modifier.structure`).
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
 
     Raises:
@@ -37,6 +37,27 @@ class Session:
         for modifier in self.modifiers:
             modifier.structure(self.run)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the recipe distils."""
+        return any(modifier.needs_teacher for modifier in self.modifiers)
+
+    @property
+    def needs_teacher_model(self) -> bool:
+        """Whether the teacher must run on every batch: its outputs computed beforehand do not suffice."""
+        return any(modifier.needs_teacher_model for modifier in self.modifiers)
+
+    def rest_without_teacher(self) -> None:
+        """Mark the modifiers that need a teacher as having nothing to do, as there is none."""
+        for modifier in self.modifiers:
+            if modifier.needs_teacher:
+                modifier.rest()
+
+    @property
+    def at_work(self) -> list[Modifier]:
+        """The modifiers that have begun and not ended, in the recipe's order."""
+        return [self.modifiers[index] for index in sorted(self._begun)]
+
     def begin(
         self,
         clock: Clock,
@@ -44,81 +65,88 @@ class Session:
         optimizer: torch.optim.Optimizer | None,
         decayed: frozenset[int] = frozenset(),
     ) -> None:
-        """Training begins at `step`, or continues there; starts every modifier whose span it lies in.
+        """Training begins at `step`, or is resumed there; starts every modifier whose span contains it.
 
-        Called again after a finished training it starts over.
+        May be called again after a finished training.
         """
         self.finish()
         self.run.clock, self.run.optimizer, self.run.decayed = clock, optimizer, decayed
-        self.before_step(step)
+        self._start(step)
 
     def before_step(self, step: int) -> None:
         """Before the forward pass of a step."""
-        self.run.step = step
-        # By their beginnings: a resumed run starts them all at once, and what began later must win there too.
-        for index, modifier in sorted(
-            enumerate(self.modifiers), key=lambda entry: entry[1].first_step(self.run.clock)
-        ):
-            if not modifier.active(step, self.run.clock):
-                continue
-            if index not in self._begun:
-                self._begun.add(index)
-                modifier.on_start(self.run)
+        self._start(step)
+        for modifier in self.at_work:
             modifier.before_step(self.run)
+
+    def mix_loss(
+        self,
+        loss: torch.Tensor,
+        outputs: Mapping[str, torch.Tensor],
+        teacher_outputs: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """The loss to train with; arguments as for `Modifier.mix_loss`."""
+        for modifier in self.at_work:
+            loss = modifier.mix_loss(self.run, loss, outputs, teacher_outputs)
+        return loss
+
+    def after_backward(self) -> None:
+        """The gradients of all micro-batches are accumulated, not yet clipped."""
+        for modifier in self.at_work:
+            modifier.after_backward(self.run)
+
+    def before_optimizer_step(self) -> None:
+        """The gradients are clipped."""
+        for modifier in self.at_work:
+            modifier.before_optimizer_step(self.run)
 
     def after_step(self) -> None:
         """After the optimizer's step."""
         following = self.run.step + 1
-        for index, modifier in enumerate(self.modifiers):
-            if index not in self._begun:
-                continue
+        for index in sorted(self._begun):
+            modifier = self.modifiers[index]
             modifier.after_step(self.run)
             if following >= modifier.last_step(self.run.clock):
                 self._begun.discard(index)
                 modifier.on_end(self.run)
         self.run.step = following
 
-    def apply_once(self, calibrate: Callable[[], None]) -> None:
-        """In place of training: every modifier leaves the mark that it can leave without.
+    def apply_once(self) -> None:
+        """Apply the recipe once, in place of training: its modifiers with `one_shot` calibrate and start.
 
-        Args:
-            calibrate: shows the model a few batches, from which activation ranges are taken.
+        Raises:
+            ModifierError: one needs batches, and `run.batches` is None.
         """
-        chosen = [modifier for modifier in self.modifiers if modifier.one_shot]
-        for modifier in chosen:
-            modifier.on_start(self.run)
-        if any(isinstance(modifier, QuantizationModifier) for modifier in chosen):
-            from sparseml.quantization.structure import calibrating
-
-            with calibrating(self.run.model):
-                calibrate()
+        self.run.one_shot = True
+        for index in self._in_order_of_start(NOMINAL):
+            modifier = self.modifiers[index]
+            if modifier.one_shot:
+                self._calibrate(modifier)
+                modifier.on_start(self.run)
 
     def finish(self) -> None:
-        """The training ends; modifiers let go of the model."""
-        for index in sorted(self._begun):
-            self.modifiers[index].on_end(self.run)
+        """The training ends: modifiers release their hooks."""
+        for modifier in self.at_work:
+            modifier.on_end(self.run)
         self._begun.clear()
 
-    def active(self, kind: type[Kind]) -> Kind | None:
-        """The modifier of a class that is at work now, if any."""
-        for index in self._begun:
-            modifier = self.modifiers[index]
-            if isinstance(modifier, kind):
-                return modifier
-        return None
+    def final_from(self) -> float:
+        """The step up to which the model is not yet what the recipe makes: no checkpoint of it is the best one."""
+        return max((modifier.final_from(self.run.clock) for modifier in self.modifiers), default=0)
 
     def labels(self) -> list[str]:
-        """Words for what is at work now, for the progress bar."""
-        return [self.modifiers[index].shown for index in sorted(self._begun) if self.modifiers[index].shown]
+        """Labels of the modifiers at work, for the progress bar."""
+        return [modifier.shown for modifier in self.at_work if modifier.shown]
 
     def state(self, place: int = 0) -> dict[str, torch.Tensor]:
         """All modifiers' states in one dictionary.
 
         Args:
-            place: of the first modifier in the recipe that is saved with the state, where others stand before it.
+            place: index of the first modifier in the recipe that is saved with the state, where an earlier
+                recipe's modifiers come first.
 
         Returns:
-            Tensors; the keys begin with the modifier's place in that recipe.
+            Tensors; the keys begin with the modifier's index in that recipe.
         """
         return {
             f"{start}{key}": value
@@ -127,23 +155,55 @@ class Session:
         }
 
     def load_state(self, state: Mapping[str, torch.Tensor], place: int = 0) -> None:
-        """Take back what `state` gave, under the same recipe."""
+        """Load what `state` returned, under the same recipe."""
         for start, modifier in self._places(place):
-            own = part(state, start)
+            own = without_prefix(state, start)
             if own or modifier.state(self.run):
                 modifier.load_state(own, self.run)
 
+    def _start(self, step: int) -> None:
+        """Start the modifiers whose span contains this step; those whose first step it is calibrate before."""
+        self.run.step = step
+        for index in self._in_order_of_start(self.run.clock):
+            modifier = self.modifiers[index]
+            if index in self._begun or not modifier.active(step, self.run.clock):
+                continue
+            if step == modifier.first_step(self.run.clock):
+                self._calibrate(modifier)
+            self._begun.add(index)
+            modifier.on_start(self.run)
+
+    def _in_order_of_start(self, clock: Clock) -> list[int]:
+        """Indices by start: a resumed run starts all at once, and what began later must win there too.
+
+        Of those that start together, what reads the final weights comes last; the others in the recipe's order.
+        """
+        starts = [(modifier.first_step(clock), modifier.starts_last) for modifier in self.modifiers]
+        return sorted(range(len(starts)), key=starts.__getitem__)
+
+    def _calibrate(self, modifier: Modifier) -> None:
+        wanted = modifier.calibration_batches(self.run)
+        if not wanted:
+            return
+        if self.run.batches is None:
+            raise ModifierError(
+                f"{modifier.name} needs {wanted} batches of training data before it starts, but there are none: "
+                "give it some, such as with --train_file."
+            )
+        modifier.calibrate(self.run, track(list(itertools.islice(self.run.batches(), wanted)), "calibrating"))
+
     def _places(self, place: int) -> list[tuple[str, Modifier]]:
         return [
-            (prefix(place + index, type(modifier)), modifier) for index, modifier in enumerate(self.modifiers)
+            (state_prefix(place + index, type(modifier)), modifier)
+            for index, modifier in enumerate(self.modifiers)
         ]
 
 
-def prefix(place: int, kind: type[Modifier]) -> str:
-    """What the keys of a modifier's state begin with."""
+def state_prefix(place: int, kind: type[Modifier]) -> str:
+    """What the keys of a modifier's state begin with in a checkpoint."""
     return f"{place}.{kind.__name__}:"
 
 
-def part(state: Mapping[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
+def without_prefix(state: Mapping[str, torch.Tensor], start: str) -> dict[str, torch.Tensor]:
     """The entries of a state whose keys begin with `start`, without that."""
     return {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}

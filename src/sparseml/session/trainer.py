@@ -1,10 +1,10 @@
-"""Transformers' Trainer with a recipe: the distillation loss, the recipe's rate, and whole checkpoints."""
+"""Transformers' Trainer with a recipe: its modifiers' losses and hooks, its learning rate, and whole checkpoints."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,30 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer
 
 from resparse.files import give_usual_mode
+from sparseml.distillation.loss import classification_distance
 from sparseml.modifiers import Clock
-from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
-from sparseml.session.callback import RecipeCallback
-from sparseml.session.rates import RecipeRate
+from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.sampling import LengthGroupedSampler
 from sparseml.session.session import Session
 
-TEACHER_LOGITS = "teacher_logits"
-"""The batch's key for logits that the teacher gave beforehand, [batch, labels]."""
+TEACHER = "teacher_"
+"""The prefix of batch keys that hold the teacher's outputs, computed beforehand, such as `teacher_logits`."""
 
 
 class RecipeTrainer(Trainer):
-    """Trains a Transformers classifier under a recipe.
+    """Trains a Transformers model under a recipe.
 
     Args:
         recipe: a plan, or anything that `load_plan` reads; None trains as the Trainer does.
         recipe_args: overrides of the recipe's variables.
-        teacher: a model in evaluation mode for the recipe's DistillationModifier. Not needed where the batches
-            carry `teacher_logits`, which are computed once and reused in every epoch (`teacher.py`).
-        base: what made the model that the training starts from (`models.starting_point`); saved in front.
+        teacher: a model for the recipe's distillation; it runs on every batch. Not needed where the batches
+            carry its outputs (`teacher_logits`), computed once and reused in every epoch (`distillation/logits.py`).
+        distance: of the model's outputs to the teacher's; by default a classifier's, by its `problem_type`.
+        base: recipe and state of the model that the training starts from (`models.starting_point`); saved first.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
 
@@ -53,6 +54,7 @@ class RecipeTrainer(Trainer):
         recipe: Plan | str | Path | None = None,
         recipe_args: str | Mapping[str, Any] | None = None,
         teacher: nn.Module | None = None,
+        distance: Distance | None = None,
         base: checkpoint.Saved | None = None,
         allow_dense_start: bool = False,
         **kwargs: Any,
@@ -62,18 +64,21 @@ class RecipeTrainer(Trainer):
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
         for path in missing:
-            path.rmdir()  # made too early by the Trainer: folders come with the first thing that is written
+            path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
-        self.teacher = (
-            teacher.to(self.args.device).eval().requires_grad_(False) if teacher is not None else None
-        )
-        # Classification models average over the batch: accumulated gradients are to be divided by their number.
+        # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
         if recipe is None:
             return
         plan = recipe if isinstance(recipe, Plan) else load_plan(recipe, recipe_args)
         self.session = Session(plan, self.model, allow_dense_start)
+        run = self.session.run
+        run.seed, run.rank, run.world_size = self.args.seed, self.args.process_index, self.args.world_size
+        run.batches = self._training_batches
+        run.distance = distance or classification_distance(self.model.config)
+        if teacher is not None:
+            self.set_teacher(teacher)
         schedule = self.session.schedule
         if schedule.epochs is not None:
             self.args.num_train_epochs = schedule.epochs
@@ -88,7 +93,7 @@ class RecipeTrainer(Trainer):
         self.add_callback(self._bridge)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As the Trainer's; on resume the recipe goes on where it was."""
+        """As the Trainer's; on resume the modifiers' state is loaded first."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(checkpoint.newest(Path(self.args.output_dir)))
         if resume_from_checkpoint:
@@ -97,10 +102,15 @@ class RecipeTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's, without a trace in the random state: a run that looks more often ends the same."""
+        """As the Trainer's, but the random state stays: weights must not depend on how often a run is evaluated."""
         with torch.random.fork_rng(devices=[]):
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
+
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Distil from a model that runs on every training batch."""
+        assert self.session is not None
+        self.session.run.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
 
     def compute_loss(
         self,
@@ -109,18 +119,22 @@ class RecipeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The task's loss, mixed with the distance to the teacher while a DistillationModifier is at work."""
-        teacher_logits = inputs.pop(TEACHER_LOGITS, None)
+        """The task's loss; in training, with what the recipe's modifiers add to it."""
+        kept = {key.removeprefix(TEACHER): inputs.pop(key) for key in list(inputs) if key.startswith(TEACHER)}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        modifier = (
-            self.session.active(DistillationModifier) if self.session is not None and model.training else None
-        )
-        if modifier is not None and (teacher_logits is not None or self.teacher is not None):
-            if teacher_logits is None:
-                teacher_logits = self._ask_teacher(inputs)
-            problem = self.model.config.problem_type or "single_label_classification"
-            loss = modifier.mix(loss, outputs["logits"], teacher_logits.to(loss.device), problem)
+        if self.session is not None and model.training:
+            answers = self._teacher_outputs(inputs, kept)
+            loss = self.session.mix_loss(loss, outputs, answers)
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As the Trainer's; calls the modifiers after the last backward pass of an optimizer step."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.session is not None and self.accelerator.sync_gradients:
+            scaler = self.accelerator.scaler
+            self.session.run.gradient_scale = scaler.get_scale() if scaler is not None else 1.0
+            self.session.after_backward()
+        return loss
 
     def clock(self) -> Clock:
         """How long an epoch and the run are, in optimizer steps."""
@@ -128,7 +142,7 @@ class RecipeTrainer(Trainer):
         return Clock(steps_per_epoch=values[1], total_steps=values[6])
 
     def set_initial_training_values(self, args: Any, dataloader: DataLoader) -> Any:
-        """As the Trainer's; here the lengths of run and epoch become known."""
+        """As the Trainer's; tells the callback the lengths of run and epoch."""
         values = super().set_initial_training_values(args, dataloader)
         if self.session is not None:
             self._bridge.clock = Clock(steps_per_epoch=values[1], total_steps=values[6])
@@ -196,12 +210,37 @@ class RecipeTrainer(Trainer):
         return LengthGroupedSampler(dataset[column], batch, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
-        """In the rows' own order: the Trainer's shuffles them where training groups by length, and predictions with."""
+        """In the rows' own order; the Trainer's groups evaluation rows by length, too, and predictions with them."""
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     @torch.no_grad()
-    def _ask_teacher(self, inputs: Mapping[str, Any]) -> Tensor:
-        assert self.teacher is not None
-        fed = {key: value for key, value in inputs.items() if key != "labels"}
-        logits: Tensor = self.teacher(**fed)["logits"]
-        return logits
+    def _teacher_outputs(self, inputs: Mapping[str, Any], kept: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """The teacher's outputs by name: from the batch, or from a forward pass where one is needed."""
+        assert self.session is not None
+        at_work = self.session.at_work
+        teacher = self.session.run.teacher
+        live = any(modifier.needs_teacher_model for modifier in at_work) or not kept
+        if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
+            return kept
+        answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
+        return answers
+
+    def _training_batches(self) -> Iterator[Batch]:
+        """An epoch of training batches; see `Run.batches`.
+
+        Sampling and collating (masked tokens) draw from a random state of their own, seeded by the run's seed.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.args.seed)
+            loader = self.get_train_dataloader()
+            # Not Accelerate's wrapper, which would register as the active loader and stay so when left early.
+            batches = iter(getattr(loader, "base_dataloader", loader))
+            state = torch.get_rng_state()
+        while True:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(state)
+                batch = next(batches, None)
+                state = torch.get_rng_state()
+            if batch is None:
+                return
+            yield self._prepare_inputs({key: batch[key] for key in batch if not key.startswith(TEACHER)})

@@ -5,30 +5,21 @@ Data and metrics are those of training; only the predictions come from the runti
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from deepsparse import Pipeline, TextClassificationPipeline
+from deepsparse import Pipeline
 from deepsparse.arguments import ArgumentsError, Parser, normal_options
-from deepsparse.pipeline import WINDOW
-from resparse.console import output, run, say, warn
+from resparse.console import output, run, warn
 from resparse.errors import did_you_mean
 from resparse.files import write_json
-from resparse.progress import track
-from sparseml.data import Columns, DataOptions, Labels, load_text_data
+from sparseml.data import DataOptions
 from sparseml.data.known_datasets import BENCHMARK_TASKS
-from sparseml.metrics import metrics_for
-
-if TYPE_CHECKING:
-    import argparse
-
-    from datasets import Dataset
+from sparseml.tasks import load_task
 
 _EXAMPLE = """\
 for example:
@@ -54,8 +45,8 @@ def main(words: Sequence[str]) -> int:
         raise ArgumentsError(
             f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"
         )
-    pipeline = Pipeline.create("text_classification", arguments.model, **_settings(arguments))
-    metrics = evaluate(pipeline, _data_options(arguments, labels_of(pipeline)))
+    pipeline = Pipeline.create(None, arguments.model, **_settings(arguments))
+    metrics = load_task(pipeline.task).evaluate_deployment(pipeline, _data_options(arguments))
     output.print("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
     if arguments.output:
         write_json(
@@ -64,39 +55,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def evaluate(pipeline: TextClassificationPipeline, options: DataOptions) -> dict[str, float]:
-    """The metrics of a pipeline on labelled data; on MNLI, of both splits: accuracy_m and accuracy_mm.
-
-    Raises:
-        UserError: data that cannot be had, or labels that the model does not have.
-    """
-    data = load_text_data(options)
-    for note in data.notes:
-        say(note)
-    assert data.validation is not None and data.labels is not None
-    score = metrics_for(data.task_name, data.labels)
-    found = score(_predicted(pipeline, data.validation, data.columns))
-    if data.validation_mismatched is None:
-        return found
-    other = score(_predicted(pipeline, data.validation_mismatched, data.columns))
-    return {f"{name}_m": value for name, value in found.items()} | {
-        f"{name}_mm": value for name, value in other.items()
-    }
-
-
-def labels_of(pipeline: TextClassificationPipeline) -> Labels:
-    """A pipeline's labels, as training knows them."""
-    return Labels(pipeline.problem_type, pipeline.labels)
-
-
-def _predicted(pipeline: TextClassificationPipeline, rows: Dataset, columns: Columns) -> Any:
-    texts = list(zip(*(rows[name] for name in columns.texts), strict=True))
-    windows = [texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW)]
-    logits = [pipeline.logits(window) for window in track(windows, "classifying")]
-    return SimpleNamespace(predictions=np.concatenate(logits), label_ids=np.asarray(rows["labels"]))
-
-
-def _data_options(arguments: argparse.Namespace, labels: Labels) -> DataOptions:
+def _data_options(arguments: argparse.Namespace) -> DataOptions:
     name = arguments.dataset
     path = Path(name).expanduser()
     named: dict[str, Any] = {"dataset_name": name}
@@ -113,7 +72,6 @@ def _data_options(arguments: argparse.Namespace, labels: Labels) -> DataOptions:
         max_eval_samples=arguments.max_samples,
         seed=arguments.seed,
         needs_train=False,
-        known_labels=labels,
     )
 
 

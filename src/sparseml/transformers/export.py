@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resparse.console import output, say
 from resparse.console import run as run_command
-from resparse.errors import did_you_mean
-from sparseml.transformers.options.help import section
-from sparseml.transformers.options.table import ArgumentError, Option, options_of, scan
+from resparse.errors import UserError, did_you_mean
+from sparseml import tasks
+from sparseml.options.table import ArgumentError, Option, options_of, scan, section
 
 if TYPE_CHECKING:
-    from sparseml.export.verify import Row
+    from sparseml.tasks.base import Task, Texts
 
 PROGRAM: Final = "sparseml.transformers.export_onnx"
 
-_TASKS: Final = ("text_classification", "sequence_classification", "sentiment_analysis", "glue")
 _RUNTIMES: Final = ("portable", "onnxruntime", "openvino", "deepsparse")
 _INTRO: Final = """\
 usage: sparseml export DIR [--name value ...]
@@ -57,7 +56,7 @@ class ExportArguments:
     """All that an export may be told."""
 
     model_path: str | None = _option("the finished training's folder (its --output_dir), or a zoo: stub")
-    task: str | None = _option(f"what the model does: {', '.join(_TASKS)}")
+    task: str | None = _option(f"what the model does: {', '.join(tasks.names())}")
     target_path: str | None = _option("folder in which the deployment folder is made; default: beside DIR")
     deployment_directory_name: str = _option("name of the deployment folder", "deployment")
     runtime: str | None = _option(
@@ -161,11 +160,13 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     folder = resolve(arguments.model_path).folder if named else given
     beside = given.resolve().parent if given.is_dir() else Path.cwd()
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
-    rows, called = _rows(arguments, folder)
+    task = _task(arguments, folder)
+    rows, called = _rows(arguments, task, folder)
     report = export(
         Wanted(
             source=folder,
             folder=target / arguments.deployment_directory_name,
+            task=task,
             runtime=_runtime(arguments),
             opset=arguments.opset,
             file_name=arguments.onnx_file_name,
@@ -185,9 +186,8 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
 def _check(arguments: ExportArguments) -> None:
     if arguments.model_path is None:
         raise ArgumentError("--model_path is missing: the folder of a finished training.")
-    task = (arguments.task or _TASKS[0]).lower().replace("-", "_").replace(" ", "_")
-    if task not in _TASKS:
-        raise ArgumentError(f"--task {arguments.task!r} is not exported here. {did_you_mean(task, _TASKS)}")
+    if arguments.task is not None:
+        tasks.own_name(arguments.task)
     if arguments.opset is not None and not 13 <= arguments.opset <= 22:
         raise ArgumentError(f"--opset {arguments.opset}: operator sets 13 to 22 can be written.")
     name = arguments.onnx_file_name
@@ -210,11 +210,23 @@ def _runtime(arguments: ExportArguments) -> str:
     return "deepsparse" if arguments.deployment_target == "deepsparse" else "portable"
 
 
-def _rows(arguments: ExportArguments, folder: Path) -> tuple[list[Row], str]:
+def _task(arguments: ExportArguments, folder: Path) -> Task:
+    """The task that was named, or that of the model's configuration; what is wrong with that, the export says."""
+    from sparseml.session.models import load_config, resolve
+
+    if arguments.task is not None or not (folder / "config.json").is_file():
+        return tasks.load_task(arguments.task or tasks.DEFAULT)
+    try:
+        return tasks.task_of(load_config(resolve(str(folder))))
+    except UserError:
+        return tasks.load_task()
+
+
+def _rows(arguments: ExportArguments, task: Task, folder: Path) -> tuple[list[Texts], str]:
     """The user's own rows: those that --data_args names, else those that the training was validated on."""
     if arguments.data_args is not None:
         given = _pairs(arguments.data_args)
-        return _load({"task_name": arguments.finetuning_task, **given}, folder)
+        return _load({"task_name": arguments.finetuning_task, **given}, task, folder)
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         given = _data_of(report["command"])
@@ -223,7 +235,7 @@ def _rows(arguments: ExportArguments, folder: Path) -> tuple[list[Row], str]:
     # Only files: what lies behind a network was named for the training, not for this export.
     if not all(Path(path).is_file() for key, path in given.items() if key.endswith("_file")):
         return [], ""
-    return _load(given, folder) if given.get("validation_file") else ([], "")
+    return _load(given, task, folder) if given.get("validation_file") else ([], "")
 
 
 def _data_of(command: Sequence[str]) -> dict[str, Any]:
@@ -246,10 +258,9 @@ def _data_of(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _load(given: dict[str, Any], folder: Path) -> tuple[list[Row], str]:
-    from sparseml.data import DataOptions, load_text_data
+def _load(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Texts], str]:
+    from sparseml.data import DataOptions
     from sparseml.session.models import load_config, resolve
-    from sparseml.transformers.preparation import labels_of
 
     allowed = {entry.name for entry in fields(DataOptions) if not entry.name.startswith(("needs", "known"))}
     unknown = sorted(set(given) - allowed)
@@ -257,12 +268,12 @@ def _load(given: dict[str, Any], folder: Path) -> tuple[list[Row], str]:
         raise ArgumentError(
             f"--data_args: no such argument: {unknown[0]!r}. {did_you_mean(unknown[0], allowed)}"
         )
-    known = labels_of(load_config(resolve(str(folder))))
-    data = load_text_data(DataOptions(**given, needs_train=False, needs_eval=True, known_labels=known))
+    known = task.labels_of(load_config(resolve(str(folder))))
+    options = DataOptions(**given, needs_train=False, needs_eval=True, known_labels=known)
+    data = task.load_data(options, task.arguments())
     assert data.validation is not None
-    columns = [data.validation[column] for column in data.columns.texts]
     called = Path(given["validation_file"]).name if given.get("validation_file") else data.name
-    return list(zip(*columns, strict=True)), called
+    return task.texts(data, data.validation), called
 
 
 def _pairs(text: str) -> dict[str, Any]:

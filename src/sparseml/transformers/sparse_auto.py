@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from transformers import AutoModelForSequenceClassification
+
+from sparseml.distillation.teacher import DISABLED, SELF
 from sparseml.session.models import (
     Source,
-    load_classifier,
     load_config,
+    load_model,
     load_tokenizer,
     resolve,
-    restore_quantization,
+    restore,
 )
-from sparseml.session.teacher import DISABLED, SELF
 
 # Of `from_pretrained`, what says where a model is; two of them had other names.
 _PLACES: Final = {
@@ -47,9 +49,9 @@ class SparseAutoModel:
         source, config = _source(model_name_or_path, kwargs)
         if config is None:
             config = load_config(source, **kwargs)
-        model = load_classifier(source, config).model
+        model = load_model(source, AutoModelForSequenceClassification, config).model
         if model_type != "student":
-            restore_quantization(model, source.folder)
+            restore(model, source.folder)
         return model.eval() if model_type == "teacher" else model
 
     @staticmethod

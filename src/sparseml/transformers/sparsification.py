@@ -10,13 +10,12 @@ from torch import nn
 
 from resparse.console import say
 from sparseml import report
-from sparseml.modifiers.distillation import DistillationModifier
+from sparseml.distillation.teacher import DISABLED, SELF, copy_of
+from sparseml.options import environment, groups, renamed
+from sparseml.options.table import check_names, options_of
 from sparseml.recipe import Plan, load_plan
 from sparseml.session.models import resolve, starting_point
-from sparseml.session.teacher import DISABLED, SELF, copy_of
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.transformers.options import groups, machine, renamed
-from sparseml.transformers.options.table import check_names, options_of
 from sparseml.transformers.sparse_auto import SparseAutoModel
 
 __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]
@@ -37,7 +36,7 @@ class TrainingArguments(groups.TrainingArguments):
         check_names(given, {**options, **renamed.old_options(options)})
         values, notes = renamed.translate(given, options)
         typed = {name: options[name].convert(value) for name, value in values.items()}
-        for note in [*notes, *machine.fit(typed)]:
+        for note in [*notes, *environment.fit(typed)]:
             say(note)
         super().__init__(**typed)
 
@@ -83,8 +82,7 @@ class Trainer(RecipeTrainer):
             **kwargs,
         )
         if self.session is not None and teacher in (None, DISABLED):
-            for modifier in self.session.schedule.of(DistillationModifier):
-                modifier.rest()
+            self.session.rest_without_teacher()
 
     def save_optimizer_and_scheduler(self, output_dir: str | Path | None = None) -> None:
         """Write the optimizer's and the schedule's state beside the model."""

@@ -1,18 +1,13 @@
-// The functions of engine.h: arguments checked, exceptions turned into words.
+// The functions of engine.h: arguments checked, exceptions turned into messages.
 
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <memory>
 #include <string>
-#include <vector>
 
-#include "buffer.h"
 #include "encoder.h"
 #include "engine.h"
-#include "error.h"
-#include "isa.h"
-#include "kernels.h"
+#include "instruction_sets.h"
 #include "model.h"
 
 #ifdef __GLIBC__
@@ -24,7 +19,7 @@ namespace {
 
 thread_local std::string last_error;
 
-// `body`, or `otherwise` with the words of what it threw.
+// The result of `body`; where it throws, `otherwise`, and the message is kept for resparse_error().
 template <typename Result, typename Body>
 Result guarded(Result otherwise, const Body& body) {
   try {
@@ -37,24 +32,31 @@ Result guarded(Result otherwise, const Body& body) {
 
 struct Product {
   const Kernels& kernels;
-  Packed weights;
+  PackedMatrix weights;
   const uint8_t* x;
   size_t stride;
   uint32_t tokens;
 
-  // Calls take(group, first token, tokens, sums) for every product of tiles.
+  // Calls take(panel, first token, tokens, sums) for every call of `multiply`.
   template <typename Take>
   void run(const Take& take) const {
-    const Use use(kernels);
+    const KernelScope scope(kernels);
     Sums sums;
-    for (uint32_t group = 0; group < round_up(weights.rows, kLanes) / kLanes; ++group)
+    for (uint32_t panel = 0; panel < panels_of(weights.rows); ++panel)
       for (uint32_t token = 0, count; token < tokens; token += count) {
-        count = kernels.next_of(tokens - token);
-        kernels.multiply(weights, group, x + token * stride, stride, count, nullptr, sums);
-        take(group, token, count, sums);
+        count = kernels.next_tokens(tokens - token);
+        kernels.multiply(weights, panel, x + token * stride, stride, count, nullptr, sums);
+        take(panel, token, count, sums);
       }
   }
 };
+
+PackedMatrix checked_view(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
+                          uint32_t columns) {
+  const PackedMatrix found = view(format, packed, static_cast<size_t>(size), rows, columns);
+  if (!reads_format(isa, format)) throw Error("weights in a form that its kernels do not read");
+  return found;
+}
 
 constexpr int kTimings = 5;
 
@@ -65,40 +67,42 @@ using namespace resparse;
 
 RESPARSE_EXPORT const char* resparse_error() { return last_error.c_str(); }
 
+RESPARSE_EXPORT const InstructionSet* resparse_instruction_set(uint32_t index) { return instruction_set(index); }
+
 RESPARSE_EXPORT uint32_t resparse_isas() { return usable_isas(); }
 
-RESPARSE_EXPORT int64_t resparse_pack(uint32_t form, const int8_t* weights, uint32_t rows, uint32_t columns,
+RESPARSE_EXPORT int64_t resparse_pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t columns,
                                       uint8_t* out, int64_t capacity) {
   return guarded(int64_t{-1}, [&] {
-    const auto size = static_cast<int64_t>(packed_size(form, weights, rows, columns));
+    const auto size = static_cast<int64_t>(packed_size(format, weights, rows, columns));
     if (out == nullptr) return size;
     if (capacity < size) throw Error("no room for the packed weights");
-    pack(form, weights, rows, columns, out);
+    pack(format, weights, rows, columns, out);
     return size;
   });
 }
 
-RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t form, const uint8_t* packed, int64_t size, uint32_t rows,
+RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
                                       uint32_t columns, const uint8_t* x, uint32_t tokens, int32_t* out) {
   return guarded(-1, [&] {
-    const Packed weights = view(form, packed, static_cast<size_t>(size), rows, columns);
-    const size_t stride = round_up(columns, kColumnPad), padded = round_up(rows, kLanes);
+    const PackedMatrix weights = checked_view(isa, format, packed, size, rows, columns);
+    const size_t stride = round_up(columns, kColumnPad), padded = round_up(rows, kPanelRows);
     Buffer<uint8_t> input(stride * tokens);
     for (uint32_t token = 0; token < tokens; ++token)
       std::copy_n(x + size_t{token} * columns, columns, &input[token * stride]);
     Product{kernels_of(isa), weights, input.data(), stride, tokens}.run(
-        [&](uint32_t group, uint32_t token, uint32_t count, const Sums& sums) {
+        [&](uint32_t panel, uint32_t token, uint32_t count, const Sums& sums) {
           for (uint32_t i = 0; i < count; ++i)
-            std::copy_n(sums.values[i], kLanes, out + (token + i) * padded + size_t{group} * kLanes);
+            std::copy_n(sums.values[i], kPanelRows, out + (token + i) * padded + size_t{panel} * kPanelRows);
         });
     return 0;
   });
 }
 
-RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t form, const uint8_t* packed, int64_t size, uint32_t rows,
+RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
                                      uint32_t columns, uint32_t tokens) {
   return guarded(-1.0, [&] {
-    const Packed weights = view(form, packed, static_cast<size_t>(size), rows, columns);
+    const PackedMatrix weights = checked_view(isa, format, packed, size, rows, columns);
     const size_t stride = round_up(columns, kColumnPad);
     Buffer<uint8_t> input(stride * tokens);
     const Product product{kernels_of(isa), weights, input.data(), stride, tokens};
@@ -109,7 +113,7 @@ RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t form, const uint8_t*
       product.run([&](uint32_t, uint32_t, uint32_t, const Sums& sums) { kept += sums.values[0][0]; });
       best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
     }
-    // The sums must be seen to be used, or none would be computed.
+    // Uses the sums, so that the compiler does not drop the products.
     return kept == 1 ? best * (1 + 1e-12) : best;
   });
 }
@@ -127,8 +131,8 @@ RESPARSE_EXPORT int resparse_run(void* model, const int32_t* ids, const int32_t*
   return guarded(-1, [&] {
     if (texts < 0) throw Error("a count of texts below 0");
     if (texts == 0) return 0;
-    classify(*static_cast<const OpenModel*>(model), Texts{ids, types, positions, starts, static_cast<uint32_t>(texts)},
-             static_cast<uint32_t>(std::max(threads, 1)), logits);
+    run(*static_cast<const OpenModel*>(model), Batch{ids, types, positions, starts, static_cast<uint32_t>(texts)},
+        static_cast<uint32_t>(std::max(threads, 1)), logits);
     return 0;
   });
 }
@@ -138,3 +142,6 @@ RESPARSE_EXPORT void resparse_trim() {
   malloc_trim(0);
 #endif
 }
+
+// Python's build tools require this function of every extension; the library is loaded by ctypes and never imported.
+RESPARSE_EXPORT void* PyInit__engine() { return nullptr; }

@@ -5,9 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "buffer.h"
-#include "error.h"
-#include "pool.h"
+#include "thread_pool.h"
 
 namespace resparse {
 namespace {
@@ -15,33 +13,31 @@ namespace {
 // Tokens computed together: enough to read the weights seldom, few enough to stay in the caches.
 constexpr int64_t kTokensAtOnce = 512;
 
-// Groups of 16 rows in a piece of work; and tokens of a piece at most.
-constexpr uint32_t kGroupsOfPiece = 4;
-constexpr uint32_t kMostTokensOfPiece = 128;
+// A task of a step is a product of some panels with some tokens.
+constexpr uint32_t kPanelsOfTask = 4;
+constexpr uint32_t kMostTokensOfTask = 128;
 
-uint32_t pieces_of(uint32_t count, uint32_t of_piece) { return (count + of_piece - 1) / of_piece; }
-
-uint32_t token_count(const Texts& texts, uint32_t first, uint32_t count) {
-  return static_cast<uint32_t>(texts.starts[first + count] - texts.starts[first]);
+uint32_t token_count(const Batch& batch, uint32_t first, uint32_t count) {
+  return static_cast<uint32_t>(batch.starts[first + count] - batch.starts[first]);
 }
 
-// Each thread's share of the tokens where that fills a product; about the same in every piece.
-uint32_t tokens_of_piece(uint32_t tokens, uint32_t threads, const Kernels& kernels) {
-  const size_t share = round_up(pieces_of(tokens, threads), std::max(2u, kernels.tiles) * kTile);
-  const auto most = static_cast<uint32_t>(std::min<size_t>(share, kMostTokensOfPiece));
-  return static_cast<uint32_t>(round_up(pieces_of(tokens, pieces_of(tokens, most)), 2 * kTile));
+// Each thread's share of the tokens, in whole products, split evenly where it is too large.
+uint32_t tokens_of_task(uint32_t tokens, uint32_t threads, const Kernels& kernels) {
+  const size_t share = round_up(divide_up(tokens, threads), std::max(2u, kernels.max_tiles) * kTileTokens);
+  const auto most = static_cast<uint32_t>(std::min<size_t>(share, kMostTokensOfTask));
+  return static_cast<uint32_t>(round_up(divide_up(tokens, divide_up(tokens, most)), 2 * kTileTokens));
 }
 
-// Some tokens on their way through the layers.
+// Hidden states between layers.
 struct Rows {
   uint32_t count;
   size_t hidden_stride, bytes_stride;
-  Buffer<float> hidden;   // [count][hidden]: what enters a layer; residuals are added to it where it lies
-  Buffer<uint8_t> input;  // [count][hidden], on the grid of the next linear
+  Buffer<float> hidden;   // [count][hidden]: the input of a layer; residuals are added in place
+  Buffer<uint8_t> input;  // [count][hidden]: the same, quantized for the next linear
 
   Rows(uint32_t count, uint32_t width)
       : count(count),
-        hidden_stride(round_up(width, kLanes)),
+        hidden_stride(round_up(width, kPanelRows)),
         bytes_stride(round_up(width, kColumnPad)),
         hidden(count * hidden_stride),
         input(count * bytes_stride) {}
@@ -49,19 +45,20 @@ struct Rows {
 
 class Pass {
  public:
-  Pass(const OpenModel& model, const Texts& texts, uint32_t first, uint32_t count, uint32_t threads, float* logits)
+  Pass(const OpenModel& model, const Batch& batch, uint32_t first, uint32_t count, uint32_t threads, float* logits)
       : model_(model),
         record_(*model.record),
         kernels_(*model.kernels),
-        texts_(texts),
+        batch_(batch),
         first_text_(first),
         text_count_(count),
-        first_token_(texts.starts[first]),
+        first_token_(batch.starts[first]),
         threads_(threads),
-        tokens_of_piece_(tokens_of_piece(token_count(texts, first, count), threads, *model.kernels)),
-        logits_(logits),
-        all_(token_count(texts, first, count), record_.hidden),
-        leading_(count, record_.hidden),
+        tokens_of_task_(tokens_of_task(token_count(batch, first, count), threads, *model.kernels)),
+        first_only_(record_.head_tokens == kFirstToken),
+        logits_(logits + (first_only_ ? first : batch.starts[first] - batch.starts[0]) * record_.labels),
+        all_(token_count(batch, first, count), record_.hidden),
+        leading_(first_only_ ? count : 0, record_.hidden),
         queries_(all_.count * all_.bytes_stride),
         keys_(all_.count * all_.bytes_stride),
         values_(all_.count * all_.bytes_stride),
@@ -75,8 +72,8 @@ class Pass {
     size_t widest = round_up(std::max(record_.hidden, record_.embedding), kColumnPad);
     for (const OpenLinear& linear : model.head) widest = std::max(widest, round_up(linear.weights.rows, kColumnPad));
     head_stride_ = widest;
-    head_ = Buffer<float>(2 * head_stride_ * count);
-    head_input_ = Buffer<uint8_t>(head_stride_ * count);
+    head_ = Buffer<float>(2 * head_stride_ * head_rows().count);
+    head_input_ = Buffer<uint8_t>(head_stride_ * head_rows().count);
     embedded_stride_ = round_up(record_.embedding, kColumnPad);
     if (model.projection.weights.rows != 0) {
       embedded_ = Buffer<float>(embedded_stride_ * all_.count);
@@ -86,19 +83,19 @@ class Pass {
 
   void run() {
     Pool::instance().run(threads_, [this](Team::Member& team, uint32_t thread) {
-      const Use use(kernels_);
+      const KernelScope scope(kernels_);
       embed(team);
       for (uint32_t i = 0; i < record_.layers; ++i) encode(team, thread, i);
-      classify(team);
+      apply_head(team);
     });
   }
 
  private:
   uint32_t length_of(uint32_t text) const {
-    return static_cast<uint32_t>(texts_.starts[first_text_ + text + 1] - texts_.starts[first_text_ + text]);
+    return static_cast<uint32_t>(batch_.starts[first_text_ + text + 1] - batch_.starts[first_text_ + text]);
   }
   uint32_t start_of(uint32_t text) const {
-    return static_cast<uint32_t>(texts_.starts[first_text_ + text] - first_token_);
+    return static_cast<uint32_t>(batch_.starts[first_text_ + text] - first_token_);
   }
 
   // --- embeddings ---
@@ -110,9 +107,9 @@ class Pass {
       float* row = projected ? &embedded_[token * embedded_stride_] : &all_.hidden[token * all_.hidden_stride];
       const int64_t at = first_token_ + token;
       std::fill_n(row, record_.embedding, 0.0f);
-      add_row(model_.words, texts_.ids[at], row);
-      if (model_.types.count != 0) add_row(model_.types, texts_.types == nullptr ? 0 : texts_.types[at], row);
-      add_row(model_.positions, texts_.positions[at], row);
+      add_row(model_.words, batch_.ids[at], row);
+      if (model_.types.count != 0) add_row(model_.types, batch_.types == nullptr ? 0 : batch_.types[at], row);
+      add_row(model_.positions, batch_.positions[at], row);
       kernels_.normalize(row, record_.embedding, model_.embedding_norm.weight, model_.embedding_norm.bias,
                          record_.epsilon, projected ? record_.projection_input : first.input,
                          projected ? &embedded_input_[token * embedded_stride_]
@@ -141,25 +138,25 @@ class Pass {
 
   // --- linears ---
 
-  // A product with the integers of some tokens, in pieces: down the rows of the matrix, across the tokens. Those with
-  // the same tokens follow each other, so that a thread's range of a step is of about the same tokens in all steps.
+  // A product with quantized tokens, in tasks: blocks of panels by blocks of tokens. Tasks with the same tokens are
+  // adjacent, so that a thread's range of a step has about the same tokens in all steps.
   struct Product {
     const OpenLinear& linear;
     const uint8_t* x;
     size_t stride;
     uint32_t tokens;
 
-    uint32_t groups() const { return pieces_of(linear.weights.rows, kLanes); }
-    uint32_t down() const { return pieces_of(groups(), kGroupsOfPiece); }
+    uint32_t panels() const { return panels_of(linear.weights.rows); }
+    uint32_t panel_blocks() const { return divide_up(panels(), kPanelsOfTask); }
   };
 
-  // Where a product goes: as float, into `out` or added to what is there,
+  // Where the result of a product goes: as float, into `out` or added to it,
   struct FloatResult {
     bool add;
     float* out;
     size_t stride;
   };
-  // or after an activation function on a grid.
+  // or quantized, after an activation function.
   struct IntegerResult {
     uint32_t activation;
     Grid grid;
@@ -170,59 +167,58 @@ class Pass {
 
   void finish(const OpenLinear& linear, const FloatResult& result, uint32_t row, uint32_t token, uint32_t count,
               const Sums& sums) const {
-    kernels_.finish_float(sums, count, linear.scales + row, linear.biases + row, result.add,
-                          result.out + token * result.stride + row, result.stride);
+    kernels_.dequantize(sums, count, linear.scales + row, linear.biases + row, result.add,
+                        result.out + token * result.stride + row, result.stride);
   }
   void finish(const OpenLinear& linear, const IntegerResult& result, uint32_t row, uint32_t token, uint32_t count,
               const Sums& sums) const {
-    kernels_.finish_integer(sums, count, linear.scales + row, linear.biases + row, result.activation, result.grid,
-                            result.is_signed, result.out + token * result.stride + row, result.stride);
+    kernels_.requantize(sums, count, linear.scales + row, linear.biases + row, result.activation, result.grid,
+                        result.is_signed, result.out + token * result.stride + row, result.stride);
   }
 
-  // The piece that is so far down and across.
+  // One task.
   template <typename Result>
-  void multiply(const Product& product, const Result& result, uint32_t down, uint32_t across) const {
+  void multiply(const Product& product, const Result& result, uint32_t panel_block, uint32_t token_block) const {
     const OpenLinear& linear = product.linear;
-    const uint32_t first_group = down * kGroupsOfPiece;
-    const uint32_t last_group = std::min(first_group + kGroupsOfPiece, product.groups());
-    const uint32_t first = across * tokens_of_piece_;
-    const uint32_t last = std::min(first + tokens_of_piece_, product.tokens);
+    const uint32_t first_panel = panel_block * kPanelsOfTask;
+    const uint32_t last_panel = std::min(first_panel + kPanelsOfTask, product.panels());
+    const uint32_t first = token_block * tokens_of_task_;
+    const uint32_t last = std::min(first + tokens_of_task_, product.tokens);
     Sums sums;
-    // The group's weights stay in the first cache for two products, and their tokens for all groups of the piece.
-    const uint32_t most = 2 * kernels_.tiles * kTile;
+    // The panel's weights stay in the L1 cache for two products, and their tokens for all panels of the task.
+    const uint32_t most = 2 * kernels_.max_tiles * kTileTokens;
     for (uint32_t pair = first; pair < last; pair += most)
-      for (uint32_t group = first_group; group < last_group; ++group)
+      for (uint32_t panel = first_panel; panel < last_panel; ++panel)
         for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
-          const uint32_t row = group * kLanes;
-          count = kernels_.next_of(std::min(pair + most, last) - token);
-          kernels_.multiply(linear.weights, group, product.x + token * product.stride, product.stride, count,
+          const uint32_t row = panel * kPanelRows;
+          count = kernels_.next_tokens(std::min(pair + most, last) - token);
+          kernels_.multiply(linear.weights, panel, product.x + token * product.stride, product.stride, count,
                             linear.offsets + row, sums);
           finish(linear, result, row, token, count, sums);
         }
   }
 
   void to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
-    const uint32_t down = product.down();
-    team.step(down * pieces_of(product.tokens, tokens_of_piece_),
-              [&](uint32_t piece) { multiply(product, result, piece % down, piece / down); });
+    const uint32_t blocks = product.panel_blocks();
+    team.step(blocks * divide_up(product.tokens, tokens_of_task_),
+              [&](uint32_t task) { multiply(product, result, task % blocks, task / blocks); });
   }
 
-  // Rows in both forms that a linear may read: as float, and on the grid of its input.
-  struct Both {
+  // The inputs of a linear in float or int8: the same rows as floats, and quantized.
+  struct AnyInput {
     const float* floats;
     size_t stride;
     const uint8_t* bytes;
     size_t bytes_stride;
   };
 
-  // Of a linear that may be of floats.
-  void any_to_float(Team::Member& team, const OpenLinear& linear, const Both& x, uint32_t rows, float* out,
+  void any_to_float(Team::Member& team, const OpenLinear& linear, const AnyInput& x, uint32_t rows, float* out,
                     size_t out_stride) {
-    if (linear.weights.form != kFloat)
+    if (linear.weights.format != kFloat)
       return to_float(team, {linear, x.bytes, x.bytes_stride, rows}, {false, out, out_stride});
-    team.step(linear.weights.groups, [&](uint32_t group) {
-      kernels_.multiply_floats(linear.weights, group, x.floats, x.stride, rows, linear.biases + group * kLanes,
-                               out + size_t{group} * kLanes, out_stride);
+    team.step(panels_of(linear.weights.rows), [&](uint32_t panel) {
+      kernels_.multiply_floats(linear.weights, panel, x.floats, x.stride, rows, linear.biases + panel * kPanelRows,
+                               out + size_t{panel} * kPanelRows, out_stride);
     });
   }
 
@@ -231,16 +227,16 @@ class Pass {
     IntegerResult result;
   };
 
-  // Products with the same tokens, all in one step.
+  // Several products with the same tokens, in one step.
   template <size_t kCount>
-  void to_integers(Team::Member& team, const IntegerProduct (&tasks)[kCount]) const {
-    uint32_t down = 0;
-    for (const IntegerProduct& task : tasks) down += task.product.down();
-    team.step(down * pieces_of(tasks[0].product.tokens, tokens_of_piece_), [&](uint32_t piece) {
-      const IntegerProduct* task = tasks;
-      uint32_t part = piece % down;
-      for (; part >= task->product.down(); ++task) part -= task->product.down();
-      multiply(task->product, task->result, part, piece / down);
+  void to_integers(Team::Member& team, const IntegerProduct (&products)[kCount]) const {
+    uint32_t blocks = 0;
+    for (const IntegerProduct& one : products) blocks += one.product.panel_blocks();
+    team.step(blocks * divide_up(products[0].product.tokens, tokens_of_task_), [&](uint32_t task) {
+      const IntegerProduct* one = products;
+      uint32_t block = task % blocks;
+      for (; block >= one->product.panel_blocks(); ++one) block -= one->product.panel_blocks();
+      multiply(one->product, one->result, block, task / blocks);
     });
   }
 
@@ -250,9 +246,10 @@ class Pass {
     const OpenLayer& layer = model_.layers[index];
     const Layer& record = *layer.record;
     const bool is_last = index + 1 == record_.layers;
-    // Only each text's first token is classified: of the last layer, all else is needed for keys and values alone.
-    if (is_last) keep_first(team);
-    Rows& rows = is_last ? leading_ : all_;
+    // Where only first tokens are classified, the last layer needs the others for keys and values alone.
+    const bool first_only = is_last && first_only_;
+    if (first_only) keep_first(team);
+    Rows& rows = first_only ? leading_ : all_;
     const Product queries{layer.query, rows.input.data(), rows.bytes_stride, rows.count};
     const Product keys{layer.key, all_.input.data(), all_.bytes_stride, all_.count};
     const Product values{layer.value, all_.input.data(), all_.bytes_stride, all_.count};
@@ -260,13 +257,13 @@ class Pass {
         {queries, {kNone, record.query_grid, false, queries_.data(), rows.bytes_stride}},
         {keys, {kNone, record.key_grid, true, keys_.data(), all_.bytes_stride}},
         {values, {kNone, record.value_grid, true, values_.data(), all_.bytes_stride}}};
-    if (is_last) {
+    if (first_only) {
       to_integers(team, {for_attention[0]});
       to_integers(team, {for_attention[1], for_attention[2]});
     } else {
       to_integers(team, for_attention);
     }
-    attend(team, thread, record, is_last);
+    attend(team, thread, record, first_only);
     const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
     to_float(team, {layer.attention_output, context_.data(), rows.bytes_stride, rows.count}, residual);
     normalize(team, rows, layer.attention_norm, record.intermediate_input);
@@ -286,12 +283,12 @@ class Pass {
     });
   }
 
-  void attend(Team::Member& team, uint32_t thread, const Layer& record, bool only_first) {
+  void attend(Team::Member& team, uint32_t thread, const Layer& record, bool first_only) {
     const uint32_t head_size = record_.hidden / record_.heads;
-    team.step(text_count_ * record_.heads, [&](uint32_t piece) {
-      const uint32_t text = piece / record_.heads, start = start_of(text);
-      const size_t column = size_t{piece % record_.heads} * head_size, stride = all_.bytes_stride;
-      const uint32_t row = only_first ? text : start;
+    team.step(text_count_ * record_.heads, [&](uint32_t head) {
+      const uint32_t text = head / record_.heads, start = start_of(text);
+      const size_t column = size_t{head % record_.heads} * head_size, stride = all_.bytes_stride;
+      const uint32_t row = first_only ? text : start;
       AttentionTask task{};
       task.queries = &queries_[row * stride + column];
       task.keys = &keys_[start * stride + column];
@@ -299,7 +296,7 @@ class Pass {
       task.context = &context_[row * stride + column];
       task.query_stride = task.stride = task.context_stride = stride;
       task.tokens = length_of(text);
-      task.query_count = only_first ? 1 : task.tokens;
+      task.query_count = first_only ? 1 : task.tokens;
       task.head_size = head_size;
       task.query_grid = record.query_grid;
       task.probabilities_grid = record.probabilities_grid;
@@ -310,7 +307,7 @@ class Pass {
     });
   }
 
-  // rows.hidden = norm(rows.hidden), and rows.input the same on a grid.
+  // rows.hidden = norm(rows.hidden), and rows.input the same, quantized.
   void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
       kernels_.normalize(&rows.hidden[row * rows.hidden_stride], record_.hidden, norm.weight, norm.bias,
@@ -320,20 +317,23 @@ class Pass {
 
   // --- the head ---
 
-  void classify(Team::Member& team) {
-    Both x{leading_.hidden.data(), leading_.hidden_stride, leading_.input.data(), leading_.bytes_stride};
+  Rows& head_rows() { return first_only_ ? leading_ : all_; }
+
+  void apply_head(Team::Member& team) {
+    Rows& rows = head_rows();
+    AnyInput x{rows.hidden.data(), rows.hidden_stride, rows.input.data(), rows.bytes_stride};
     for (uint32_t i = 0; i < record_.head_linears; ++i) {
       const HeadLinear& head = record_.head[i];
-      float* const out = &head_[i % 2 * head_stride_ * text_count_];
-      any_to_float(team, model_.head[i], x, text_count_, out, head_stride_);
+      float* const out = &head_[i % 2 * head_stride_ * rows.count];
+      any_to_float(team, model_.head[i], x, rows.count, out, head_stride_);
       const bool is_last = i + 1 == record_.head_linears;
-      team.step(text_count_, [&](uint32_t text) {
-        float* row = out + text * head_stride_;
+      team.step(rows.count, [&](uint32_t index) {
+        float* row = out + index * head_stride_;
         kernels_.activate(row, head.linear.rows, head.activation);
         if (is_last)
-          std::memcpy(logits_ + size_t{first_text_ + text} * record_.labels, row, sizeof(float) * record_.labels);
+          std::memcpy(logits_ + size_t{index} * record_.labels, row, sizeof(float) * record_.labels);
         else
-          kernels_.quantize(row, head.linear.rows, record_.head[i + 1].input, &head_input_[text * head_stride_]);
+          kernels_.quantize(row, head.linear.rows, record_.head[i + 1].input, &head_input_[index * head_stride_]);
       });
       x = {out, head_stride_, head_input_.data(), head_stride_};
     }
@@ -342,10 +342,11 @@ class Pass {
   const OpenModel& model_;
   const Model& record_;
   const Kernels& kernels_;
-  const Texts& texts_;
+  const Batch& batch_;
   const uint32_t first_text_, text_count_;
   const int64_t first_token_;
-  const uint32_t threads_, tokens_of_piece_;
+  const uint32_t threads_, tokens_of_task_;
+  const bool first_only_;
   float* const logits_;
   Rows all_, leading_;
   Buffer<uint8_t> queries_, keys_, values_, context_;
@@ -362,24 +363,24 @@ void check_index(int32_t index, const OpenTable& table, const char* what) {
                 std::to_string(table.count));
 }
 
-void check(const OpenModel& model, const Texts& texts) {
-  for (uint32_t text = 0; text < texts.count; ++text)
-    if (texts.starts[text + 1] <= texts.starts[text]) throw Error("a text has no tokens");
-  for (int64_t token = texts.starts[0]; token < texts.starts[texts.count]; ++token) {
-    check_index(texts.ids[token], model.words, "id");
-    check_index(texts.positions[token], model.positions, "position");
-    if (model.types.count != 0 && texts.types != nullptr) check_index(texts.types[token], model.types, "type");
+void check(const OpenModel& model, const Batch& batch) {
+  for (uint32_t text = 0; text < batch.texts; ++text)
+    if (batch.starts[text + 1] <= batch.starts[text]) throw Error("a text has no tokens");
+  for (int64_t token = batch.starts[0]; token < batch.starts[batch.texts]; ++token) {
+    check_index(batch.ids[token], model.words, "id");
+    check_index(batch.positions[token], model.positions, "position");
+    if (model.types.count != 0 && batch.types != nullptr) check_index(batch.types[token], model.types, "type");
   }
 }
 
 }  // namespace
 
-void classify(const OpenModel& model, const Texts& texts, uint32_t threads, float* logits) {
-  check(model, texts);
-  for (uint32_t first = 0; first < texts.count;) {
+void run(const OpenModel& model, const Batch& batch, uint32_t threads, float* logits) {
+  check(model, batch);
+  for (uint32_t first = 0; first < batch.texts;) {
     uint32_t last = first + 1;
-    while (last < texts.count && texts.starts[last + 1] - texts.starts[first] <= kTokensAtOnce) ++last;
-    Pass(model, texts, first, last - first, threads, logits).run();
+    while (last < batch.texts && batch.starts[last + 1] - batch.starts[first] <= kTokensAtOnce) ++last;
+    Pass(model, batch, first, last - first, threads, logits).run();
     first = last;
   }
 }

@@ -1,4 +1,4 @@
-// The forward pass.
+// The forward pass of an encoder.
 
 #pragma once
 
@@ -9,17 +9,17 @@
 
 namespace resparse {
 
-// Texts without padding: those of text i are the tokens starts[i] to starts[i + 1] - 1.
-struct Texts {
+// A batch of texts without padding: text i has the tokens starts[i] to starts[i + 1] - 1.
+struct Batch {
   const int32_t* ids;
-  const int32_t* types;  // or null: all 0
+  const int32_t* types;  // null: all 0
   const int32_t* positions;
   const int64_t* starts;
-  uint32_t count;
+  uint32_t texts;
 };
 
-// Logits of the texts, [count][labels], on at most `threads` threads.
-// Throws Error for what the model's tables do not have, and for a text without tokens.
-void classify(const OpenModel& model, const Texts& texts, uint32_t threads, float* logits);
+// Logits [texts][labels], or [tokens][labels] where the head is applied to every token, on at most `threads` threads.
+// Throws Error for indices beyond the embedding tables, and for a text without tokens.
+void run(const OpenModel& model, const Batch& batch, uint32_t threads, float* logits);
 
 }  // namespace resparse

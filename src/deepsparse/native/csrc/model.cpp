@@ -3,7 +3,7 @@
 #include <cmath>
 #include <string>
 
-#include "error.h"
+#include "instruction_sets.h"
 
 namespace resparse {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 
 class Opener {
  public:
-  Opener(const uint8_t* block, uint64_t size) : block_(block), size_(size) {}
+  Opener(const uint8_t* block, uint64_t size, uint32_t isa) : block_(block), size_(size), isa_(isa) {}
 
   template <typename T>
   const T* array(uint64_t offset, uint64_t count) const {
@@ -23,15 +23,16 @@ class Opener {
 
   OpenLinear linear(const Linear& record, uint32_t rows, uint32_t columns) const {
     OpenLinear opened = with_biases(record, rows, columns);
-    opened.weights = view(record.form, weights(record), record.weights_size, rows, columns);
-    opened.scales = array<float>(record.scales, round_up(rows, kLanes));
-    opened.offsets = array<int32_t>(record.offsets, round_up(rows, kLanes));
+    opened.weights = view(record.format, weights(record), record.weights_size, rows, columns);
+    if (!reads_format(isa_, record.format)) damaged("weights in a form that its kernels do not read");
+    opened.scales = array<float>(record.scales, round_up(rows, kPanelRows));
+    opened.offsets = array<int32_t>(record.offsets, round_up(rows, kPanelRows));
     return opened;
   }
 
-  // A linear that may be of floats.
+  // A linear that may be in kFloat.
   OpenLinear any_linear(const Linear& record, uint32_t rows, uint32_t columns) const {
-    if (record.form != kFloat) return linear(record, rows, columns);
+    if (record.format != kFloat) return linear(record, rows, columns);
     OpenLinear opened = with_biases(record, rows, columns);
     opened.weights = view_floats(weights(record), record.weights_size, rows, columns);
     return opened;
@@ -51,7 +52,7 @@ class Opener {
   OpenLinear with_biases(const Linear& record, uint32_t rows, uint32_t columns) const {
     if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
     OpenLinear opened;
-    opened.biases = array<float>(record.biases, round_up(rows, kLanes));
+    opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
     return opened;
   }
 
@@ -59,6 +60,7 @@ class Opener {
 
   const uint8_t* block_;
   uint64_t size_;
+  uint32_t isa_;
 };
 
 void check(const Grid& grid, bool is_signed) {
@@ -74,6 +76,7 @@ void check_sizes(const Model& model) {
       !within(model.head_linears, kMaxHeadLinears) || !within(model.heads, model.hidden))
     damaged("its sizes");
   if (model.hidden % model.heads != 0 || model.hidden / model.heads % 4 != 0) damaged("the size of its heads");
+  if (model.head_tokens != kFirstToken && model.head_tokens != kEveryToken) damaged("the tokens of its head");
   if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
   if (!std::isfinite(model.epsilon) || !std::isfinite(model.score_scale)) damaged("its numbers");
 }
@@ -109,7 +112,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   if (record->size != size) damaged("it is cut short");
   check_sizes(*record);
 
-  const Opener opener(block, size);
+  const Opener opener(block, size, record->isa);
   OpenModel model;
   model.record = record;
   model.kernels = &kernels_of(record->isa);

@@ -1,4 +1,4 @@
-// A model as it was opened: the records of the block, with pointers in the place of offsets, all checked.
+// An opened model: the records of the block, with checked pointers in the place of offsets.
 
 #pragma once
 
@@ -6,14 +6,13 @@
 #include <vector>
 
 #include "engine.h"
-#include "kernels.h"
-#include "pack.h"
+#include "kernels/kernels.h"
 
 namespace resparse {
 
-// Of the form kFloat there are no scales and no offsets.
+// In kFloat there are no scales and no offsets.
 struct OpenLinear {
-  Packed weights;
+  PackedMatrix weights;
   const float* scales = nullptr;
   const float* biases = nullptr;
   const int32_t* offsets = nullptr;
@@ -46,7 +45,7 @@ struct OpenModel {
   std::vector<OpenLinear> head;
 };
 
-// Throws Error where the block is no model, or where anything in it points outside.
+// Throws Error where the block is no model, or where an offset in it points outside.
 OpenModel open_model(const uint8_t* block, uint64_t size);
 
 }  // namespace resparse

@@ -1,0 +1,104 @@
+// The interface of the kernels: every instruction set provides one table of these functions.
+
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "weight_formats.h"
+#include "kernels/gelu_table.h"
+
+namespace resparse {
+
+constexpr uint32_t kTileTokens = 16;
+constexpr uint32_t kMaxTiles = 4;    // in one call of `multiply`
+constexpr uint32_t kQueryBlock = 8;  // queries whose attention scores are held at a time
+
+// int32 sums of a panel's 16 rows, for up to four tiles of tokens.
+struct alignas(64) Sums {
+  int32_t values[kMaxTiles * kTileTokens][kPanelRows];
+};
+
+// One attention head of one text: where its quantized queries, keys and values lie, `stride` bytes between tokens.
+struct AttentionTask {
+  const uint8_t* queries;
+  const uint8_t* keys;    // int8
+  const uint8_t* values;  // int8
+  uint8_t* context;       // quantized by `context_grid`
+  size_t query_stride, stride, context_stride;
+  uint32_t query_count, tokens, head_size;
+  Grid query_grid, probabilities_grid, context_grid;
+  float score_scale;    // of an integer score
+  float context_scale;  // of an integer sum of values
+};
+
+struct Kernels {
+  uint32_t max_tiles;  // of `multiply`
+  // Product of up to max_tiles * 16 tokens with the 16 rows of a panel. Sums start from `offsets`, or from 0 if null.
+  void (*multiply)(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
+                   const int32_t* offsets, Sums& sums);
+  // The same for kFloat, any number of tokens; starts from 16 `biases`.
+  void (*multiply_floats)(const PackedMatrix& weights, uint32_t panel, const float* x, size_t stride, uint32_t tokens,
+                          const float* biases, float* out, size_t out_stride);
+  // out = sums * scales + biases, or out += where `add`.
+  void (*dequantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
+                     size_t stride);
+  // activation(sums * scales + biases), quantized to uint8, or to int8 where `is_signed`.
+  void (*requantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, uint32_t activation,
+                     Grid grid, bool is_signed, uint8_t* out, size_t stride);
+  // Layer normalization (Ba et al. 2016, arXiv:1607.06450) of a row: in place, and quantized to uint8. Row and `out`
+  // are readable and writable up to a multiple of 16 numbers; so are those of the next two.
+  void (*normalize)(float* row, uint32_t width, const float* weight, const float* bias, float epsilon, Grid grid,
+                    uint8_t* out);
+  // Quantizes a row to uint8.
+  void (*quantize)(const float* row, uint32_t width, Grid grid, uint8_t* out);
+  // row = activation(row)
+  void (*activate)(float* row, uint32_t width, uint32_t activation);
+  // Attention of one head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.
+  void (*attend)(const AttentionTask& task, uint8_t* scratch);
+  // Resets what `multiply` has configured in the calling thread's processor state; null where there is nothing to reset.
+  void (*release)();
+
+  // Number of tokens for the next call of `multiply` when `tokens` are left: as many as fit, but so that the last call
+  // has a whole tile.
+  uint32_t next_tokens(uint32_t tokens) const {
+    const uint32_t most = max_tiles * kTileTokens;
+    if (tokens <= most) return tokens;
+    return max_tiles > 1 && tokens < most + kTileTokens ? most - kTileTokens : most;
+  }
+};
+
+// Calls `release` at the end of a scope in which a thread uses kernels.
+class KernelScope {
+ public:
+  explicit KernelScope(const Kernels& kernels) : kernels_(kernels) {}
+  ~KernelScope() {
+    if (kernels_.release != nullptr) kernels_.release();
+  }
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  const Kernels& kernels_;
+};
+
+// The layout of attention's scratch memory for a head: packed keys first, then these offsets in bytes.
+struct AttentionScratch {
+  size_t values, probabilities, scores, key_offsets, value_offsets, size;
+
+  AttentionScratch(uint32_t tokens, uint32_t head_size) {
+    const size_t padded = round_up(tokens, kPanelRows), head = round_up(head_size, kPanelRows);
+    values = round_up(padded * head_size, kAlignment);
+    probabilities = values + round_up(round_up(tokens, 4) * head, kAlignment);
+    scores = probabilities + round_up(padded * kQueryBlock, kAlignment);
+    key_offsets = scores + sizeof(int32_t) * padded * kQueryBlock;
+    value_offsets = key_offsets + sizeof(int32_t) * padded;
+    size = round_up(value_offsets + sizeof(int32_t) * head, kAlignment);
+  }
+};
+
+}  // namespace resparse

@@ -1,0 +1,254 @@
+"""Text classification: texts or pairs of texts in, labels with scores out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+
+from deepsparse.deployment import Deployment
+from deepsparse.errors import InputError, ModelError
+from deepsparse.pipeline import Pipeline
+from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
+from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
+from resparse.arrays import Array
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The labels of one row.
+
+    Attributes:
+        labels: the best names, best first.
+        scores: one for each, 0 to 1 (a regression's is the value itself).
+    """
+
+    labels: list[str]
+    scores: list[float]
+
+    @property
+    def label(self) -> str:
+        """The best."""
+        return self.labels[0]
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+        return self.scores[0]
+
+
+@dataclass(frozen=True)
+class TextClassificationOutput(TaskOutput):
+    """The labels of all rows, in the order of the input.
+
+    Attributes:
+        labels: a name for each row; with `top_k` above 1, a list of names, best first.
+        scores: likewise.
+    """
+
+    labels: list[str] | list[list[str]]
+    scores: list[float] | list[list[float]]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The names of a model's logits, and how logits become scores.
+
+    Attributes:
+        names: in the order of the logits.
+        problem: single labels exclude each other (softmax), several do not (a sigmoid each); a regression's
+            value is given as it is.
+    """
+
+    names: tuple[str, ...]
+    problem: ProblemType
+
+    def check(self, logits: Array, where: str) -> None:
+        """Refuse logits that these labels cannot name.
+
+        Raises:
+            ModelError: another number of columns than labels.
+        """
+        if logits.ndim != 2 or logits.shape[1] != len(self.names):
+            found = f"{logits.shape[1]} logits" if logits.ndim == 2 else f"an array of shape {logits.shape}"
+            raise ModelError(
+                f"{where} names {len(self.names)} labels ({', '.join(self.names[:5])}"
+                f"{', ...' if len(self.names) > 5 else ''}), but the model gives {found} a text. They are not of "
+                "one model: export again, or mend id2label."
+            )
+
+    def scores(self, logits: Array) -> Array:
+        """Scores of (rows, labels) logits.
+
+        Raises:
+            ModelError: logits that are no numbers, with the first such row.
+        """
+        finite = np.isfinite(logits).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise ModelError(
+                f"The model gives no finite number for row {row} (logits {logits[row].tolist()}): its weights "
+                "hold NaN, or overflow. Export it again from a sound checkpoint."
+            )
+        if self.problem == "regression":
+            return logits
+        return softmax(logits) if self.problem == "single_label_classification" else sigmoid(logits)
+
+    def best(self, logits: Array, top_k: int) -> list[Prediction]:
+        """The `top_k` best labels of each row of logits; of equal ones, the first."""
+        scores = self.scores(logits)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        kept = np.take_along_axis(scores, order, axis=1)
+        names = self.names
+        return [
+            Prediction([names[index] for index in indices], values)
+            for indices, values in zip(order.tolist(), kept.tolist(), strict=True)
+        ]
+
+
+class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput]):
+    """A text classifier; its arguments are those of `Pipeline`, and of `TextClassification`."""
+
+    task = "text_classification"
+    handler: TextClassification
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the logits."""
+        return self.handler.label_set.names
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the model decides, as `config.json` calls it."""
+        return self.handler.label_set.problem
+
+    @property
+    def top_k(self) -> int:
+        """Labels given for each text."""
+        return self.handler.top_k
+
+    def logits(self, sequences: Any, spread: bool = True) -> Array:
+        """The model's logits, (rows, labels), in the order of the rows.
+
+        Args:
+            sequences: as for a call.
+            spread: over the engine's streams; False stays in the thread of the caller, who has several.
+        """
+        rows = self.handler.parse_rows(sequences)
+        if not rows:
+            return np.empty((0, len(self.labels)), np.float32)
+        logits: Array = self.run(rows, spread).arrays["logits"]
+        return logits
+
+    def decide(self, logits: Array, top_k: int | None = None) -> list[Prediction]:
+        """Name and score logits; with `top_k` other than the pipeline's own, where it is given."""
+        return self.handler.label_set.best(logits, top_k or self.top_k)
+
+    def describe(self) -> dict[str, Any]:
+        """What a client may want to know of the model."""
+        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k}
+
+
+class TextClassification(TextTask[Prediction, TextClassificationOutput]):
+    """The labels of a text, or of a pair of texts.
+
+    Args:
+        top_k: labels given for each text, best first.
+        return_all_scores: give all labels.
+    """
+
+    name = "text_classification"
+    aliases = ("glue", "sentiment_analysis")
+    noun = "text classifier"
+    pipeline = TextClassificationPipeline
+    request: ClassVar[Mapping[str, Any]] = {
+        **TextTask.request,
+        "properties": {
+            "sequences": SEQUENCES,
+            "top_k": {"type": "integer", "minimum": 1, "description": "Labels for each text, best first."},
+        },
+        "example": {"sequences": ["What a day!", "Not again."]},
+    }
+
+    def __init__(self, deployment: Deployment, *, top_k: int = 1, return_all_scores: bool = False) -> None:
+        super().__init__(deployment)
+        check_positive("top_k", top_k)
+        self.label_set = label_set(deployment)
+        count = len(self.label_set.names)
+        self.top_k = count if return_all_scores else min(top_k, count)
+
+    @classmethod
+    def options(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """`top_k`; None where the pipeline's own is meant."""
+        top_k = fields.get("top_k")
+        if top_k is not None and (type(top_k) is not int or top_k < 1):
+            raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
+        return {"top_k": top_k}
+
+    def check(self, outputs: Outputs) -> None:
+        """Refuse logits that `config.json` cannot name."""
+        self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
+
+    def decode(
+        self, rows: Sequence[TextRow], outputs: Outputs, top_k: int | None = None, **options: Any
+    ) -> list[Prediction]:
+        """The best labels of each row, with `top_k` other than the pipeline's own where it is given."""
+        return self.label_set.best(outputs.arrays["logits"], top_k or self.top_k)
+
+    def output(
+        self, predictions: Sequence[Prediction], top_k: int | None = None, **options: Any
+    ) -> TextClassificationOutput:
+        """Names and scores; lists of them where more than one label is asked for."""
+        if (top_k or self.top_k) == 1:
+            return TextClassificationOutput(
+                [prediction.label for prediction in predictions],
+                [prediction.score for prediction in predictions],
+            )
+        return TextClassificationOutput(
+            [prediction.labels for prediction in predictions],
+            [prediction.scores for prediction in predictions],
+        )
+
+    def columns(self) -> list[str]:
+        """predicted_label and predicted_score, then predicted_label_2, ..."""
+        ranks = ["", *(f"_{rank}" for rank in range(2, self.top_k + 1))]
+        return [f"{name}{rank}" for rank in ranks for name in ("predicted_label", "predicted_score")]
+
+    def values(self, prediction: Prediction) -> list[Any]:
+        """Label and score, best first."""
+        pairs = zip(prediction.labels, prediction.scores, strict=True)
+        return [value for label, score in pairs for value in (label, round(score, 6))]
+
+
+def label_set(deployment: Deployment) -> LabelSet:
+    """The labels that a deployment's `config.json` names.
+
+    Raises:
+        ModelError: it leaves some out.
+    """
+    names = deployment.label_names()
+    problem = deployment.config.get("problem_type")
+    for known in get_args(ProblemType):
+        if problem == known:
+            return LabelSet(names, known)
+    # A single logit without a problem type is taken for the probability of its label.
+    return LabelSet(names, "multi_label_classification" if len(names) == 1 else "single_label_classification")
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax along the last axis; the greatest is subtracted first, so nothing overflows."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Array = raised / raised.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def sigmoid(logits: Array) -> Array:
+    """The logistic function, without overflow at either end."""
+    small = np.exp(-np.abs(logits))
+    scores: Array = np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return scores

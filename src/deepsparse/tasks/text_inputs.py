@@ -1,0 +1,152 @@
+"""Tasks whose inputs are texts or pairs of texts: their requests, calls and columns."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deepsparse.errors import InputError
+from deepsparse.tables import TableError
+from deepsparse.tasks.base import OutputT, PredictionT, Task
+from resparse.column_names import PAIRS, TEXTS, by_name
+from resparse.errors import did_you_mean
+
+TextRow = str | tuple[str, str]
+
+SEQUENCES: Mapping[str, Any] = {
+    "description": "A text, a list of texts, or a list of [text, text] pairs.",
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2},
+                ]
+            },
+        },
+    ],
+}
+"""JSON schema of the field `sequences`."""
+
+_WANTED = "a text, a list of texts, or a list of [text, text] pairs"
+
+
+class TextTask(Task[PredictionT, OutputT], ABC):
+    """A task whose rows are texts or pairs of texts, in the field `sequences`."""
+
+    request: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "required": ["sequences"],
+        "additionalProperties": False,
+        "properties": {"sequences": SEQUENCES},
+    }
+    example: ClassVar[Mapping[str, Any]] = {"sequences": ["What a day!"]}
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> list[TextRow]:
+        """The rows of the field `sequences`."""
+        if "sequences" not in fields:
+            raise InputError('The field "sequences" is missing: a text, or a list of texts.')
+        return parse_texts(fields["sequences"])
+
+    @classmethod
+    def parse_rows(cls, inputs: Any) -> list[TextRow]:
+        """The rows of a text, a list of texts, or a list whose items are lists of one or two texts."""
+        return parse_texts(inputs)
+
+    @classmethod
+    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
+        """The one or two columns of text."""
+        return _chosen(available, asked, path) if asked else _usual(available, path)
+
+    @classmethod
+    def parse_values(cls, values: Sequence[Any], where: str) -> TextRow:
+        """The text, or the pair of texts."""
+        return parse_text(values, where)
+
+
+def parse_texts(sequences: Any) -> list[TextRow]:
+    """The rows that a caller's `sequences` mean.
+
+    Args:
+        sequences: a text, a list of texts, or a list whose items are lists of one or two texts.
+
+    Raises:
+        InputError: anything else, or a row without text; with its position.
+    """
+    if isinstance(sequences, str):
+        return [parse_text(sequences, "The text")]
+    if not isinstance(sequences, Sequence) or isinstance(sequences, bytes | bytearray):
+        raise InputError(f"sequences is {_kind(sequences)}; wanted: {_WANTED}.")
+    return [parse_text(item, f"sequences[{index}]") for index, item in enumerate(sequences)]
+
+
+def parse_text(item: Any, where: str) -> TextRow:
+    """One row: a text, or a list of one or two.
+
+    Args:
+        where: what to call the row in an error.
+
+    Raises:
+        InputError: it is neither, or there is no text in it.
+    """
+    texts = (item,) if isinstance(item, str) else item
+    if not isinstance(texts, list | tuple):
+        raise InputError(f"{where} is {_kind(item)}; wanted: {_WANTED}.")
+    if not 1 <= len(texts) <= 2:
+        raise InputError(f"{where} is a list of {len(texts)}; a row is one text or a pair of texts.")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"{where} holds {_kind(text)}; wanted: {_WANTED}.")
+        if not _encodable(text):
+            raise InputError(f"{where} is no Unicode text: it holds half of a surrogate pair.")
+    if not any(map(has_text, texts)):
+        raise InputError(f"{where} is empty: there is nothing to classify.")
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def has_text(text: str) -> bool:
+    """Whether a text holds more than white space and control characters, which tokenizers drop."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "true or false", dict: "an object", int: "a number", float: "a number"}
+    return names.get(type(value), f"of type {type(value).__name__}")
+
+
+def _chosen(available: Sequence[str], asked: str, path: Path) -> list[str]:
+    names = [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in available:
+            raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+    if len(names) > 2:
+        raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
+    return names
+
+
+def _usual(available: Sequence[str], path: Path) -> list[str]:
+    for pair in PAIRS:
+        found = [column for usual in pair if (column := by_name((usual,), available)) is not None]
+        if len(found) == len(pair):
+            return found
+    single = by_name(TEXTS, available)
+    if single is not None:
+        return [single]
+    if len(available) == 1:
+        return list(available)
+    raise TableError(
+        f"Which column of {path} holds the text? Choose with --input_column_names: {', '.join(available)}."
+    )

@@ -1,0 +1,158 @@
+"""A teacher's logits, computed once for every training row and attached to the rows.
+
+The rows of a run are fixed: one pass of the teacher serves all epochs, and its tokenizer may be another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification
+
+from resparse.console import say, warn
+from resparse.progress import track
+from sparseml.data.label_encoding import Labels
+from sparseml.distillation.teacher import (
+    DISABLED,
+    SELF,
+    Teacher,
+    TeacherError,
+    copy_of,
+    load_teacher,
+    same_tokens,
+)
+from sparseml.session.sampling import by_length
+
+if TYPE_CHECKING:
+    from sparseml.session.trainer import RecipeTrainer
+
+COLUMN = "teacher_logits"
+
+
+def add_teacher(
+    trainer: RecipeTrainer,
+    called: str | None,
+    rows: Any,
+    labels: Labels,
+    tokenizer: Any,
+    encode: Callable[[Any], Any],
+    collate: Callable[[Any], Callable[[Any], dict[str, Any]]],
+    model_class: Any = AutoModelForSequenceClassification,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+    own_tokenizer: bool = False,
+    on_every_batch: bool = False,
+) -> None:
+    """Give a trainer whose recipe distils its teacher: as a column of its training rows, or as a model.
+
+    Args:
+        trainer: without a recipe that distils, nothing is done.
+        called: what the user named: a folder, a stub, a Hub id, `self`, `disable`; None warns.
+        rows: the training rows, tokenized for the student, with `length` and `labels`.
+        labels: the student's.
+        tokenizer: the student's.
+        encode: from a tokenizer to the training rows tokenized with it.
+        collate: from a tokenizer to what makes batches of such rows.
+        model_class: Transformers' Auto class of the task.
+        token, cache_dir: for the Hub.
+        own_tokenizer: the teacher's own tokenizer, also where both have the same vocabulary.
+        on_every_batch: the teacher must run on every batch, such as for outputs of every token; so it does where
+            a modifier needs the model itself.
+
+    Raises:
+        ZooError, ModelError, TeacherError: there is no such teacher, or it does not suit the student.
+    """
+    if trainer.session is None or not trainer.session.needs_teacher or called == DISABLED:
+        return
+    if called is None:
+        warn(
+            "The recipe distils, but no --distill_teacher is given: training on the labels alone. "
+            "Name a teacher (a folder, a zoo: stub, a Hub id, self), or say `--distill_teacher disable`."
+        )
+        return
+    if called == SELF:
+        teacher = Teacher(copy_of(trainer.model), tokenizer, list(range(labels.num_labels)), [])
+    else:
+        teacher = load_teacher(called, labels, model_class, token, cache_dir)
+    notes = list(teacher.notes)
+    same = called == SELF or (not own_tokenizer and same_tokens(teacher.tokenizer, tokenizer))
+    if not same and not own_tokenizer:
+        notes.append("the teacher has another vocabulary: its own tokenizer is used for it.")
+    if on_every_batch or trainer.session.needs_teacher_model:
+        if not same or teacher.order != sorted(teacher.order):
+            raise TeacherError(
+                f"The teacher {called} would have to read the student's own batches, but its vocabulary or the order "
+                "of its classes is another one: use a teacher with the student's."
+            )
+        trainer.set_teacher(teacher.model)
+        return
+    own_rows = rows if same else encode(teacher.tokenizer)
+    for note in notes:
+        say(note)
+    logits = teacher_logits(
+        teacher.model,
+        own_rows.remove_columns("labels") if "labels" in own_rows.column_names else own_rows,
+        collate(tokenizer if same else teacher.tokenizer),
+        trainer.args.per_device_eval_batch_size,
+        trainer.args.device,
+        teacher.order,
+    )
+    share = agreement(logits, rows["labels"], labels.kind)
+    if share is not None:
+        say(f"The teacher {called} agrees with {share:.1%} of the training labels.")
+    trainer.train_dataset = with_logits(rows, logits)
+
+
+@torch.no_grad()
+def teacher_logits(
+    teacher: Any,
+    rows: Any,
+    collate: Callable[[Any], dict[str, Any]],
+    batch_size: int,
+    device: torch.device,
+    order: Sequence[int],
+) -> NDArray[np.float32]:
+    """The teacher's logits for every row, in the rows' order and the student's order of classes.
+
+    Args:
+        teacher: a classifier.
+        rows: tokenized by the teacher's tokenizer, with a `length` column.
+        collate: makes its batches.
+        batch_size: rows at a time; rows of like length go together, so that little is padded.
+        device: where to compute.
+        order: the teacher's output for each of the student's classes (`class_order`).
+
+    Returns:
+        [rows, labels], float32.
+    """
+    teacher = teacher.to(device).eval()
+    sorted_rows, index = by_length(rows)
+    logits = np.empty((len(rows), len(order)), dtype=np.float32)
+    for start in track(range(0, len(rows), batch_size), "asking the teacher"):
+        chosen = range(start, min(start + batch_size, len(rows)))
+        batch = collate([sorted_rows[row] for row in chosen])
+        fed = {key: value.to(device) for key, value in batch.items() if key != "labels"}
+        answer = teacher(**fed)["logits"].float().cpu().numpy()
+        logits[index[chosen.start : chosen.stop]] = answer[:, list(order)]
+    return logits
+
+
+def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:
+    """A tokenized dataset with the teacher's logits, [rows, labels], as a column."""
+    import pyarrow
+    from datasets import Dataset
+
+    flat = pyarrow.array(logits.reshape(-1))
+    column = pyarrow.FixedSizeListArray.from_arrays(flat, logits.shape[1])
+    return Dataset(rows.data.table.append_column(COLUMN, column))
+
+
+def agreement(logits: NDArray[np.float32], labels: Sequence[Any], kind: str) -> float | None:
+    """Share of rows on which the teacher says the label; None where that is not a single class."""
+    if kind != "single_label_classification":
+        return None
+    return float((logits.argmax(axis=1) == np.asarray(labels)).mean())

@@ -1,0 +1,133 @@
+"""The teacher of a distillation: where it comes from, and whether its classes and vocabulary are the student's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification
+
+from resparse.errors import UserError
+from sparseml.data.label_encoding import Labels
+from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore
+
+DISABLED = "disable"
+SELF = "self"
+
+
+class TeacherError(UserError):
+    """A teacher that cannot teach this student."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher that suits the student.
+
+    Attributes:
+        model: as its own training left it.
+        tokenizer: its own.
+        order: which of its outputs each of the student's classes is.
+        notes: lines for the user.
+    """
+
+    model: Any
+    tokenizer: Any
+    order: list[int]
+    notes: list[str]
+
+
+def load_teacher(
+    called: str,
+    labels: Labels,
+    model_class: Any = AutoModelForSequenceClassification,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+) -> Teacher:
+    """Load the teacher that the user named.
+
+    Args:
+        called: a folder, a stub or a Hub id.
+        labels: the student's.
+        model_class: Transformers' Auto class of the task.
+        token, cache_dir: for the Hub.
+
+    Raises:
+        ZooError, ModelError, TeacherError: there is no such teacher, it was never trained, or its classes differ.
+    """
+    source = resolve(called, token=token, cache_dir=cache_dir)
+    order, notes = class_order(load_config(source), labels, called)
+    loaded = load_model(source, model_class)
+    if loaded.new:
+        raise TeacherError(
+            f"The teacher {called} is no trained classifier: it has no weights for {', '.join(loaded.new[:2])}."
+        )
+    restore(loaded.model, source.folder)
+    return Teacher(loaded.model, load_tokenizer(source), order, notes)
+
+
+def copy_of(student: Any) -> Any:
+    """The teacher `self`: the student as it starts, frozen."""
+    return copy.deepcopy(student).eval().requires_grad_(False)
+
+
+def same_tokens(first: Any, second: Any) -> bool:
+    """Whether two tokenizers give the same ids to the same pieces."""
+    return first.get_vocab() == second.get_vocab() and type(first) is type(second)
+
+
+def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[int], list[str]]:
+    """Where each of the student's classes stands among the teacher's outputs.
+
+    Args:
+        teacher_config: the teacher's configuration.
+        labels: the student's.
+        called: what the user called the teacher.
+
+    Returns:
+        The teacher's output for each of the student's classes, and lines for the user.
+
+    Raises:
+        TeacherError: another number of classes, or names that cannot be matched.
+    """
+    theirs = [str(teacher_config.id2label[index]) for index in range(teacher_config.num_labels)]
+    ours = list(labels.names)
+    if len(theirs) != len(ours):
+        raise TeacherError(
+            f"The teacher {called} tells {len(theirs)} classes apart ({_listed(theirs)}), the data have "
+            f"{len(ours)} ({_listed(ours)}). Use a teacher of the same task, or --distill_teacher disable."
+        )
+    identity = list(range(len(ours)))
+    if labels.kind == "regression":
+        return identity, []
+    by_name = {_plain(name): index for index, name in enumerate(theirs)}
+    wanted = [_plain(name) for name in ours]
+    if len(by_name) == len(theirs) and set(wanted) == set(by_name):
+        order = [by_name[name] for name in wanted]
+        moved = (
+            []
+            if order == identity
+            else [f"classes of the teacher put in our order, by name: {_listed(theirs)}"]
+        )
+        return order, moved
+    if _nameless(theirs):
+        return identity, [f"the teacher's classes have no names; taken in our order: {_listed(ours)}"]
+    raise TeacherError(
+        f"The classes of the teacher {called} ({_listed(theirs)}) cannot be matched by name with those of the data "
+        f"({_listed(ours)}), and a wrong order would teach nonsense. Give the data the same class names (a column "
+        "label_name beside the label, or names as labels), or set id2label in the teacher's config.json."
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _nameless(names: Sequence[str]) -> bool:
+    return all(_plain(name) in (f"label{index}", str(index)) for index, name in enumerate(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown}, ... ({len(names)})"

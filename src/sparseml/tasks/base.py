@@ -1,0 +1,253 @@
+"""What a task is: on one page, all that differs between training, evaluating and exporting for one task or another.
+
+A training asks its task in this order (`sparseml/training`):
+
+    data = task.load_data(options, arguments)            # rows by split, columns, labels
+    model = task.model_class.from_pretrained(...)        # with task.config_values(data, labels) in its configuration
+    task.initialize_head(model, new, data, labels)       # guided runs; at their end, `assess` and `summarize`
+    rows = task.encode(split, data, tokenizer, ...)      # rows to token ids
+    batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
+    task.distance(student, teacher, temperature, config) # the distillation loss, while a modifier distils
+    task.metrics(data, labels, rows)(evaluation)         # after each evaluation
+    task.write_predictions(stem, outputs, data, labels)  # --do_predict
+
+An export (`sparseml/export`):
+
+    texts = task.texts(data, split)                      # to compare PyTorch and ONNX Runtime on
+    graph with the outputs task.output_names
+    task.decisions(outputs, mask)                        # of both, compared decision by decision
+    task.deployment_config(config)                       # config.json of the deployment folder
+    task.evaluate_deployment(pipeline, options)          # deepsparse.transformers.eval_downstream
+
+To add a task: a file with a subclass, and a line in `tasks/__init__.py`; its other half, from the exported model's
+outputs to answers, is a file in `deepsparse/tasks`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from resparse.arrays import Array
+from sparseml.data import Columns, DataOptions, Labels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from deepsparse.pipeline import Pipeline
+
+Texts = tuple[str, ...]
+"""One or two texts, as a tokenizer takes them."""
+
+Outputs = Mapping[str, Any]
+"""A model's outputs by name."""
+
+
+class TaskData(Protocol):
+    """A task's data, as `load_data` returns them; `sparseml.data.TextData` is one.
+
+    Attributes:
+        name: of the dataset.
+        columns: which columns hold what.
+        labels: what the model has to predict; None where the data do not say.
+        train, validation, ...: the splits that the run needs, as `datasets.Dataset`; None for others.
+        notes: what was chosen, left out or renamed, a line each.
+        task_name: the benchmark (`--task_name`) that the data are of, which may have metrics of its own.
+        rows: number of rows by split.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def columns(self) -> Columns: ...
+    @property
+    def labels(self) -> Labels | None: ...
+    @property
+    def train(self) -> Any: ...
+    @property
+    def validation(self) -> Any: ...
+    @property
+    def validation_mismatched(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    @property
+    def test_mismatched(self) -> Any: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def task_name(self) -> str | None: ...
+    @property
+    def rows(self) -> dict[str, int]: ...
+
+
+class Task(ABC):
+    """See the module's docstring. Instances hold no state."""
+
+    name: ClassVar[str]
+    """In commands, and in the deployment's config.json."""
+
+    output_names: ClassVar[tuple[str, ...]] = ("logits",)
+    """The model's outputs, in the order in which it returns them; the exported graph's too."""
+
+    one_output_a_row: ClassVar[bool] = False
+    """Whether `logits` are [rows, labels]: then a teacher's are computed once for all rows, not for every batch."""
+
+    guided: ClassVar[bool] = False
+    """Whether a command that names no work is a guided run."""
+
+    introduction: ClassVar[str]
+    """The beginning of the training command's help."""
+
+    # Data and model.
+
+    @property
+    @abstractmethod
+    def arguments(self) -> type:
+        """The dataclass of the command's data arguments."""
+
+    @property
+    @abstractmethod
+    def model_class(self) -> Any:
+        """Transformers' Auto class that loads its models."""
+
+    @abstractmethod
+    def load_data(self, options: DataOptions, arguments: Any) -> TaskData:
+        """Read, check and prepare the data.
+
+        Args:
+            options: what every task's data need.
+            arguments: an instance of `arguments`, for what is the task's own.
+
+        Raises:
+            DataError: the data cannot be found, read, or used as asked.
+        """
+
+    @abstractmethod
+    def labels_of(self, config: Any) -> Labels | None:
+        """The labels of a trained model, by its configuration; None for a model without this task's head."""
+
+    @abstractmethod
+    def config_values(self, data: TaskData, labels: Labels | None) -> dict[str, Any]:
+        """Changes to the start's configuration, for a model that learns these labels."""
+
+    # Training.
+
+    @abstractmethod
+    def encode(self, split: Any, data: TaskData, tokenizer: Any, arguments: Any) -> Any:
+        """Tokenize a split.
+
+        Returns:
+            A `datasets.Dataset` with the model's inputs, `labels` where there are any, and `length`: tokens
+            without padding.
+        """
+
+    @abstractmethod
+    def collate(
+        self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None
+    ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+        """A function from encoded rows to a padded batch.
+
+        Args:
+            multiple_of: pad to a multiple of this many tokens; 8 suits tensor cores.
+        """
+
+    @abstractmethod
+    def distance(self, student: Outputs, teacher: Outputs, temperature: float, config: Any) -> Tensor:
+        """The distillation loss between two models' outputs for one batch: a scalar."""
+
+    @abstractmethod
+    def metrics(self, data: TaskData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
+        """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
+
+    @abstractmethod
+    def write_predictions(
+        self, stem: Path, outputs: tuple[Array, ...], data: TaskData, labels: Labels | None
+    ) -> Path:
+        """Write the predictions of the test rows.
+
+        Args:
+            stem: the path without its ending.
+            outputs: the model's, in the order of `output_names`; first dimension: rows.
+
+        Returns:
+            The file.
+        """
+
+    # Guided runs; `guided` says whether the task has them.
+
+    def initialize_head(
+        self, model: nn.Module, new: Collection[str], data: TaskData, labels: Labels | None
+    ) -> bool:
+        """Set a newly made head to what a guided run begins with, in place; by default it stays random.
+
+        Args:
+            model: with its weights loaded.
+            new: names of the parameters that the checkpoint did not have.
+
+        Returns:
+            Whether there was such a head.
+        """
+        return False
+
+    def assess(
+        self, pipeline: Pipeline[Any, Any], texts: Sequence[Texts], truth: Array, labels: Labels | None
+    ) -> dict[str, Any]:
+        """What a deployed model gets right and wrong, as facts for `report.json` and `summarize`.
+
+        Args:
+            texts: the rows.
+            truth: their `labels`.
+        """
+        raise NotImplementedError
+
+    def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
+        """The summary at the end of a guided run, a line each.
+
+        Args:
+            facts: of `assess` under "answers", and those of `training/conclusion.py`.
+            width: characters in a line.
+        """
+        raise NotImplementedError
+
+    # Export.
+
+    def texts(self, data: TaskData, split: Any) -> list[Texts]:
+        """A split's rows as the tokenizer takes them."""
+        return list(zip(*(list(split[column]) for column in data.columns.texts), strict=True))
+
+    def decisions(self, outputs: Mapping[str, Array], mask: Array) -> tuple[Array, Array]:
+        """What the model decides, for comparing an export with PyTorch.
+
+        Args:
+            outputs: a batch's, by name.
+            mask: its attention mask, [batch, tokens].
+
+        Returns:
+            Logits [decisions, choices], and the row [decisions] that each decision belongs to: for a classifier of
+            texts a decision a row, for one of tokens a decision a token, for spans their starts and their ends.
+        """
+        return outputs["logits"], np.arange(len(mask))
+
+    def deployment_config(self, config: Any) -> dict[str, Any]:
+        """The deployment's config.json, with what readers without Transformers need spelled out."""
+        values = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+        names = {str(index): str(config.id2label[index]) for index in range(config.num_labels)}
+        return {
+            **values,
+            "num_labels": config.num_labels,
+            "id2label": names,
+            "label2id": {name: int(index) for index, name in names.items()},
+            "task": self.name,
+        }
+
+    @abstractmethod
+    def evaluate_deployment(self, pipeline: Pipeline[Any, Any], options: DataOptions) -> dict[str, float]:
+        """The metrics of a deployed model on labelled data, run as it is deployed.
+
+        Raises:
+            UserError: the data cannot be had, or have labels that the model does not have.
+        """

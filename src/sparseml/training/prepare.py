@@ -1,0 +1,92 @@
+"""From arguments to what a run works on: data, labels, model and tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from resparse.console import say, warn
+from sparseml.data import DataOptions, Labels
+from sparseml.options.groups import ModelArguments
+from sparseml.session.models import Loaded, Source, load_config, load_model, load_tokenizer, resolve
+from sparseml.tasks.base import Task, TaskData
+from sparseml.training.arguments import Arguments
+
+SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
+
+
+@dataclass
+class Prepared:
+    """All that a run works on.
+
+    Attributes:
+        task: what the model learns to do.
+        data, labels: the rows, and what they say is to be predicted.
+        source: where the model comes from.
+        loaded: the model.
+        tokenizer: its own, or the one that was named.
+    """
+
+    task: Task
+    data: TaskData
+    labels: Labels | None
+    source: Source
+    loaded: Loaded
+    tokenizer: Any
+
+
+def prepare(arguments: Arguments) -> Prepared:
+    """Load data, model and tokenizer, and say what was chosen."""
+    task, asked = arguments.task, arguments.model
+    source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
+    config_source = _settings(asked, asked.config_name) or source
+    config = load_config(config_source)
+    known = None if arguments.learns else task.labels_of(config)
+    data = task.load_data(_data_options(arguments, known), arguments.data)
+    for note in data.notes:
+        say(note)
+    labels = data.labels or known
+    if arguments.learns:
+        config = load_config(config_source, **task.config_values(data, labels))
+    tokenizer_source = _settings(asked, asked.tokenizer_name) or source
+    tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
+    loaded = load_model(source, task.model_class, config)
+    for note in loaded.notes:
+        say(note)
+    return Prepared(task, data, labels, source, loaded, tokenizer)
+
+
+def encoded(arguments: Arguments, prepared: Prepared) -> dict[str, Any]:
+    """The splits that the run needs, tokenized for the student, by name."""
+    asked, tokenizer = arguments.data, prepared.tokenizer
+    limit = tokenizer.model_max_length
+    if asked.max_seq_length > limit and asked.max_seq_length != type(asked).max_seq_length:
+        warn(f"--max_seq_length {asked.max_seq_length} is more than the model takes: {limit} used instead.")
+    splits = {name: getattr(prepared.data, name) for name in SPLITS}
+    return {
+        name: prepared.task.encode(split, prepared.data, tokenizer, asked)
+        for name, split in splits.items()
+        if split is not None
+    }
+
+
+def _settings(asked: ModelArguments, called: str | None) -> Source | None:
+    """Where another configuration or tokenizer comes from; None where the model's own is wanted."""
+    return resolve(called, None, asked.token, asked.cache_dir, weights=False) if called else None
+
+
+def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
+    """The data arguments that every task's data need, under the same names, and what the run does with the data."""
+    asked, training = arguments.data, arguments.training
+    given = {entry.name for entry in fields(asked)} & {entry.name for entry in fields(DataOptions)}
+    return DataOptions(
+        **{name: getattr(asked, name) for name in given},
+        hold_out=arguments.guided is not None and arguments.guided.hold_out,
+        cache_dir=arguments.model.cache_dir,
+        token=arguments.model.token,
+        seed=training.seed,
+        needs_train=arguments.learns,
+        needs_eval=training.do_eval or training.eval_strategy != "no",
+        needs_predict=training.do_predict,
+        known_labels=known,
+    )

@@ -1,0 +1,278 @@
+"""The one runner of all training commands: parse, prepare, train, evaluate, predict, report. It asks the task."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import PrinterCallback, set_seed
+from transformers import ProgressCallback as TqdmCallback
+
+from resparse.arrays import Array
+from resparse.console import console, output, say, warn
+from resparse.files import whole_file, write_json
+from sparseml import report as reports
+from sparseml.distillation.logits import add_teacher
+from sparseml.distillation.teacher import DISABLED
+from sparseml.guided.choices import finished, fit, resumable
+from sparseml.recipe import load_plan
+from sparseml.session import checkpoint
+from sparseml.session.models import starting_point
+from sparseml.session.progress import ProgressCallback
+from sparseml.session.sampling import by_length
+from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks.base import Task
+from sparseml.training.arguments import Arguments, parse
+from sparseml.training.conclusion import conclude
+from sparseml.training.output_folder import checkpoint_to_resume, finished_by_another, set_aside
+from sparseml.training.prepare import Prepared, encoded, prepare
+
+_UNREPORTED: Final = ("runtime", "per_second", "total_flos", "epoch", "compilation")
+
+
+def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+    """Train, evaluate and predict as the arguments say.
+
+    Args:
+        task: what the model learns to do.
+        argv: flags; by default those of the process, unless keywords are given.
+        kwargs: arguments by name.
+
+    Returns:
+        The report, as in `report.json`.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    return run(parse(task, argv, **kwargs))
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Carry out parsed arguments; returns the report."""
+    guided = arguments.guided
+    if guided is not None and (done := finished(guided)) is not None:
+        return done
+    for note in arguments.notes:
+        say(note)
+    with resumable(guided):
+        return _run(arguments)
+
+
+def _run(arguments: Arguments) -> dict[str, Any]:
+    training, guided = arguments.training, arguments.guided
+    same = guided is not None and guided.folder.state != "new"
+    in_the_way = None if same else finished_by_another(arguments)
+    resume = checkpoint_to_resume(training) if in_the_way is None else None
+    set_seed(training.seed)
+    prepared = prepare(arguments)
+    if guided is not None:
+        fit(guided, training, arguments.data, prepared)
+    rows = encoded(arguments, prepared)
+    trainer = _trainer(arguments, prepared, rows)
+    metrics: dict[str, Any] = {}
+    if training.do_train:
+        _add_teacher(arguments, trainer, prepared, rows)
+        if in_the_way is not None:
+            set_aside(in_the_way)
+        if guided is not None:
+            guided.folder.begin()
+        metrics |= _train(trainer, resume)
+    elif arguments.data.one_shot:
+        assert trainer.session is not None
+        trainer.session.apply_once()
+        trainer.save_model()
+    if training.do_eval:
+        metrics |= _evaluate(trainer, prepared, rows)
+    if training.do_predict:
+        metrics |= _predict(trainer, prepared, rows)
+    if arguments.data.num_export_samples:
+        samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
+        _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
+    report = _report(arguments, trainer, prepared, metrics)
+    return report if guided is None else conclude(arguments, prepared, report)
+
+
+def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
+    training, task, model = arguments.training, prepared.task, prepared.loaded.model
+    plan = load_plan(training.recipe, training.recipe_args) if arguments.learns and training.recipe else None
+    base = starting_point(model, prepared.source.folder, plan)
+    training.remove_unused_columns = False  # the collator takes what the model needs
+    half = training.bf16 or training.fp16
+    validation = by_length(rows["validation"])[0] if "validation" in rows else None
+    trainer = RecipeTrainer(
+        model=model,
+        args=training,
+        recipe=plan,
+        base=base,
+        allow_dense_start=training.allow_dense_start,
+        distance=partial(task.distance, config=model.config),
+        train_dataset=rows.get("train"),
+        eval_dataset=validation,
+        processing_class=prepared.tokenizer,
+        data_collator=task.collate(prepared.tokenizer, prepared.labels, multiple_of=8 if half else None),
+        compute_metrics=task.metrics(prepared.data, prepared.labels, validation),
+    )
+    for callback in (PrinterCallback, TqdmCallback):
+        trainer.remove_callback(callback)
+    if not training.disable_tqdm:
+        trainer.add_callback(ProgressCallback(trainer.session))
+    if trainer.session is not None:
+        for note in trainer.session.run.notes:
+            say(note)
+        if training.distill_teacher in (None, DISABLED):
+            trainer.session.rest_without_teacher()
+        _print_schedule(trainer)
+        if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
+            warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
+    return trainer
+
+
+def _add_teacher(
+    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]
+) -> None:
+    task, data, labels = prepared.task, prepared.data, prepared.labels
+    add_teacher(
+        trainer,
+        arguments.training.distill_teacher,
+        rows["train"],
+        labels,
+        prepared.tokenizer,
+        encode=lambda tokenizer: task.encode(data.train, data, tokenizer, arguments.data),
+        collate=lambda tokenizer: task.collate(tokenizer, labels),
+        model_class=task.model_class,
+        token=arguments.model.token,
+        cache_dir=arguments.model.cache_dir,
+        own_tokenizer=arguments.model.use_teacher_tokenizer,
+        on_every_batch=not task.one_output_a_row,
+    )
+
+
+def _print_schedule(trainer: RecipeTrainer) -> None:
+    """The recipe's merged schedule, before training; and a warning where --max_steps cuts it short."""
+    assert trainer.session is not None
+    schedule = trainer.session.schedule
+    clock = trainer.clock() if trainer.train_dataset is not None else None
+    say(f"recipe {trainer.session.plan.source}")
+    console.print(schedule.table(trainer.args.num_train_epochs, clock))
+    if clock is not None and schedule.epochs is not None and clock.total_steps < clock.step(schedule.epochs):
+        warn(
+            f"--max_steps ends the training after step {clock.total_steps:,}, epoch "
+            f"{clock.epoch(clock.total_steps):.2f} of the recipe's {schedule.epochs:g}."
+        )
+
+
+def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
+    """Train, and save the model whole; returns the training's metrics."""
+    try:
+        result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressCallback):
+                callback.stop()  # an error is not to be printed into a bar
+    trainer.save_model()
+    folder = Path(trainer.args.output_dir)
+    with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
+        trainer.state.save_to_json(str(temporary))
+    metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
+    return _save_metrics(folder, "train", metrics)
+
+
+def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+    """Score the validation rows; MNLI's second set too, its metrics ending in `_mm`."""
+    metrics: dict[str, Any] = {}
+    for split, suffix in (("validation", ""), ("validation_mismatched", "_mm")):
+        if split not in rows:
+            continue
+        sorted_rows, _ = by_length(rows[split])
+        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        found = trainer.evaluate(sorted_rows)
+        metrics |= {
+            f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
+        }
+    return _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
+
+
+def _predict(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+    """Write the task's predictions for every test row; returns metrics where the rows are labelled."""
+    folder, task_name = Path(trainer.args.output_dir), prepared.data.task_name
+    stem = f"predict_results_{task_name}" if task_name else "predict_results"
+    metrics: dict[str, Any] = {}
+    for split, suffix in (("test", ""), ("test_mismatched", "-mm")):
+        if split not in rows:
+            continue
+        sorted_rows, order = by_length(rows[split])
+        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        result = trainer.predict(sorted_rows, metric_key_prefix="predict")
+        outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
+        path = prepared.task.write_predictions(
+            folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
+        )
+        say(f"predictions of {len(rows[split]):,} rows: {path}")
+        metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
+    return _save_metrics(folder, "predict", metrics)
+
+
+def _in_order(predictions: Any, order: Array, count: int) -> tuple[Array, ...]:
+    """The first `count` outputs for rows that were sorted by `order`, in the rows' own order."""
+    outputs = predictions[:count] if isinstance(predictions, tuple) else (predictions,)
+    return tuple(np.asarray(output)[np.argsort(order)] for output in outputs)
+
+
+def _write_samples(trainer: RecipeTrainer, task: Task, rows: Any, count: int) -> None:
+    """Write the first rows as the model takes them and its outputs: NumPy files of one row each."""
+    folder = Path(trainer.args.output_dir)
+    trainer.model.eval()
+    for index in range(min(count, len(rows))):
+        batch = trainer.data_collator([rows[index]])
+        batch.pop("labels", None)
+        with torch.no_grad():
+            found = trainer.model(**{key: value.to(trainer.args.device) for key, value in batch.items()})
+        inputs = {key: value.cpu().numpy() for key, value in batch.items()}
+        outputs = {name: found[name].cpu().numpy() for name in task.output_names}
+        for kind, stem, arrays in (("sample-inputs", "inp", inputs), ("sample-outputs", "out", outputs)):
+            path = folder / kind / f"{stem}-{index:04d}.npz"
+            with whole_file(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)
+
+
+def _report(
+    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
+    folder, labels = trainer.args.output_dir, prepared.labels
+    result = reports.build(
+        trainer.model,
+        metrics,
+        arguments.command,
+        arguments.training.recipe,
+        start=prepared.source.called,
+        data={
+            "name": prepared.data.name,
+            **({} if labels is None else {"labels": list(labels.names), "kind": labels.kind}),
+            "rows": prepared.data.rows,
+        },
+        seed=arguments.training.seed,
+    )
+    if arguments.learns:  # the report of a mere evaluation must not replace the training's
+        write_json(Path(folder) / "report.json", result)
+    if arguments.guided is None:
+        output.print(reports.table(result))
+        say(f"model: {folder}")
+    return result
+
+
+def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Write a split's metrics; returns those that the report has."""
+    diverged = [
+        key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if diverged:
+        warn(f"{', '.join(diverged)}: not a finite number. Training diverged: try a lower learning rate.")
+    # JSON has no word for what is not finite.
+    finite = {key: None if key in diverged else value for key, value in metrics.items()}
+    write_json(folder / f"{split}_results.json", finite)
+    return {key: value for key, value in finite.items() if not any(word in key for word in _UNREPORTED)}
