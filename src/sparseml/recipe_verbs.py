@@ -1,4 +1,4 @@
-"""`sparseml recipe show | check | modifiers`: what a recipe says, and what one may say. No torch here."""
+"""`sparseml recipe show | check | modifiers`: prints recipes, schedules and fields of modifiers, without torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argparse with one line for an error, and whole names only."""
+    """An argument parser with one-line errors and without abbreviations."""
 
     def __init__(self, verb: str) -> None:
         super().__init__(prog=f"sparseml recipe {verb}", allow_abbrev=False)
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def show(words: list[str]) -> int:
-    """Print an evaluated recipe and, as comments, its merged schedule: what is printed is a recipe too."""
+    """Print an evaluated recipe, and its merged schedule as comments, so that the output is a recipe, too."""
     parser = _recipe_parser("show")
     parser.add_argument(
         "--steps-per-epoch",
@@ -49,7 +49,7 @@ def show(words: list[str]) -> int:
 
 
 def check(words: list[str]) -> int:
-    """Say whether a recipe can be carried out; the error that says why not is the caller's to print."""
+    """Check that a recipe can be carried out; the caller prints the error if not."""
     given = _recipe_parser("check").parse_args(words)
     plan = load_plan(given.recipe, given.recipe_args)
     schedule = merge(build(plan))
@@ -69,7 +69,7 @@ def modifiers(words: list[str]) -> int:
         return 0
     modifier = _find(name)
     print(f"!{modifier.__name__}\n\n{inspect.getdoc(modifier)}\n")
-    # What every modifier has comes last.
+    # Fields that all modifiers have come last.
     for field, info in sorted(
         modifier.model_fields.items(), key=lambda pair: pair[0] in Modifier.model_fields
     ):
@@ -145,7 +145,7 @@ _KINDS: dict[Any, str] = {
 
 
 def kind_in_words(annotation: Any) -> str:
-    """A type as a person would say it."""
+    """A type in words, for users."""
     origin, members = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return kind_in_words(members[0])

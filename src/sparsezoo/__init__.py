@@ -15,8 +15,8 @@ refuse_foreign("sparsezoo")
 # Only now (E402): with a foreign distribution beside ours, these would be a mixture of both.
 from sparsezoo.common import ZooError  # noqa: E402
 from sparsezoo.model import Directory, File, Model, Recipes  # noqa: E402
+from sparsezoo.resolve import local_path, recipe_path  # noqa: E402
 from sparsezoo.search import search_models  # noqa: E402
-from sparsezoo.sources import local_path, recipe_path  # noqa: E402
 from sparsezoo.stub import Stub, is_stub, parse_stub  # noqa: E402
 
 __all__ = [

@@ -10,14 +10,14 @@ from resparse.errors import UserError
 
 
 class ZooError(UserError):
-    """A stub that cannot be read, or something in the zoo that cannot be had."""
+    """A stub that cannot be read, or a model or recipe that cannot be found or fetched."""
 
 
 def home() -> Path:
     """The zoo's folder: `SPARSEZOO_HOME`, else `SPARSEZOO_MODELS_PATH`, else `~/.cache/resparse/zoo`.
 
-    A model put at `home() / STUB_NAME` is what that stub then names. What the zoo makes or notes by itself
-    lies under `home() / ".cache"` and may be deleted at any time.
+    A model put at `home() / STUB_NAME` takes the place of what that stub names. `home() / ".cache"` may be deleted
+    at any time.
     """
     for variable in ("SPARSEZOO_HOME", "SPARSEZOO_MODELS_PATH"):
         if value := os.environ.get(variable):

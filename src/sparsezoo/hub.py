@@ -1,7 +1,7 @@
-"""Model files from the Hugging Face Hub: only those needed, each checked against what the Hub states.
+"""Model files from the Hugging Face Hub: only those needed, each checked against the Hub's checksum.
 
 Downloads go into the cache of `huggingface_hub`, which Transformers shares. Checksums are compared once per
-download, and what was compared is noted under the zoo's home, or beside the cache that the user named.
+download; the sizes of checked files are recorded under the zoo's home, or beside the cache that the user named.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from resparse.files import write_json, write_text
 from sparsezoo.common import ZooError, cache_folder
-from sparsezoo.hub_download import fetch_file, quiet, stated
+from sparsezoo.hub_download import fetch_file, list_files, quiet
 from sparsezoo.hub_repo import Access, HubRepo, UnreachableError
 
 Part = Literal["training", "deployment", "settings"]
@@ -40,11 +40,11 @@ _SMALL_FILES = frozenset(
 )
 _RECIPE = re.compile(r"recipe[\w.-]*\.(?:md|ya?ml)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Masks and ranges that a training of ours has left beside its recipe.
+# Masks and quantization ranges of a checkpoint of ours.
 _STATE = "modifiers.safetensors"
 
 
-def fetch(name: str, revision: str | None, part: Part, called: str, access: Access | None = None) -> Path:
+def fetch(name: str, revision: str | None, part: Part, requested: str, access: Access | None = None) -> Path:
     """The folder with the wanted files of a Hub repository, downloaded when they are not here yet.
 
     Args:
@@ -52,21 +52,21 @@ def fetch(name: str, revision: str | None, part: Part, called: str, access: Acce
         revision: branch, tag or commit; None for the default branch.
         part: "training" for weights, config, tokenizer and recipes; "deployment" for the ONNX model;
             "settings" for config and tokenizer alone.
-        called: what the user asked for, for messages.
+        requested: what the user asked for, for messages.
         access: token and cache, where the user has named any.
 
     Raises:
         UnreachableError: offline or no network, and no earlier download is here.
         ZooError: missing, private, gated, out of order, or damaged; says which.
     """
-    repo = HubRepo(name, called, access=access or Access())
+    repo = HubRepo(name, requested, access=access or Access())
     pinned = revision is not None and _COMMIT.fullmatch(revision)
     here = _local_copy(repo, revision, part)
     if here and (pinned or is_offline()):
         return here
     if is_offline():
         raise UnreachableError(
-            f"{called} needs the Hugging Face Hub {repo.described}, and the Hub is switched off "
+            f"{requested} needs the Hugging Face Hub {repo.described}, and the Hub is switched off "
             "(HF_HUB_OFFLINE=1). Run once with the Hub switched on; later runs use the copy."
         )
     try:
@@ -82,35 +82,35 @@ def fetch(name: str, revision: str | None, part: Part, called: str, access: Acce
 
 
 def is_offline() -> bool:
-    """Whether the user has switched the Hub off, read afresh each time."""
+    """Whether the user has set offline mode; read from the environment on each call."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def is_ready(name: str, revision: str | None, part: Part = "training") -> bool:
-    """Whether the files of an earlier download are all here."""
+    """Whether the cache has all files."""
     return local_copy(name, revision, part) is not None
 
 
 def local_copy(name: str, revision: str | None, part: Part) -> Path | None:
-    """The folder of a whole earlier download, ours or another program's; None where there is none."""
+    """The folder of a complete earlier download, ours or another program's; None where there is none."""
     return _local_copy(HubRepo(name, name), revision, part)
 
 
 def _local_copy(repo: HubRepo, revision: str | None, part: Part) -> Path | None:
     wanted = revision or "main"
-    for ref in (_notes(repo) / "refs" / quote(wanted, safe=""), repo.folder / "refs" / wanted):
+    for ref in (_records(repo) / "refs" / quote(wanted, safe=""), repo.folder / "refs" / wanted):
         commit = wanted if _COMMIT.fullmatch(wanted) else _read(ref).strip()
         snapshot = repo.folder / "snapshots" / commit
-        if commit and snapshot.is_dir() and _is_whole(repo, commit, part, snapshot):
+        if commit and snapshot.is_dir() and _is_complete(repo, commit, part, snapshot):
             return snapshot
     return None
 
 
 def training_files(names: Collection[str]) -> list[str]:
-    """Of a repository's files, those that a model is loaded from; empty when there are no weights among them.
+    """The files of a repository that a model is loaded from; empty when it has no weights.
 
-    Safetensors go before pickled weights, which are taken only where there is nothing else.
+    Safetensors are preferred to pickled weights.
     """
     weights = _weights_among(names)
     if not weights:
@@ -119,12 +119,12 @@ def training_files(names: Collection[str]) -> list[str]:
 
 
 def settings_files(names: Collection[str]) -> list[str]:
-    """Of a repository's files, those that say what a model is and how its texts become tokens."""
+    """The configuration and tokenizer files of a repository."""
     return sorted(name for name in names if name in _SMALL_FILES)
 
 
 def deployment_files(names: Collection[str]) -> list[str]:
-    """Of a repository's files, those that an exported model runs from; empty when there is no ONNX model."""
+    """The files of a repository that an exported model runs from; empty when it has no ONNX model."""
     if "model.onnx" not in names:
         return []
     beside = ("model.onnx_data", "model.onnx.data", "model.data")
@@ -142,7 +142,7 @@ _CHOOSERS: dict[Part, Callable[[Collection[str]], list[str]]] = {
     "deployment": deployment_files,
     "settings": settings_files,
 }
-_LACKING = {
+_MISSING = {
     "training": "no weights that can be read: neither model.safetensors nor pytorch_model.bin",
     "deployment": "no model.onnx",
     "settings": "neither a configuration nor a tokenizer",
@@ -164,37 +164,37 @@ def _weights_among(names: Collection[str]) -> list[str]:
 
 
 def _download(repo: HubRepo, revision: str | None, part: Part) -> Path:
-    """Download what is missing, check it, and note that it is whole."""
-    commit, files = stated(repo, revision)
+    """Download what is missing, check it, and record the sizes."""
+    commit, files = list_files(repo, revision)
     wanted = _CHOOSERS[part](files)
     if not wanted:
-        raise ZooError(f"{repo.subject} holds {_LACKING[part]}.")
-    noted = _noted(repo, commit, part)
-    paths = [fetch_file(repo, commit, files[name], noted.get(name)) for name in wanted]
-    write_json(_note(repo, commit, part), {path.name: path.stat().st_size for path in paths})
-    write_text(_notes(repo) / "refs" / quote(revision or "main", safe=""), commit)
+        raise ZooError(f"{repo.subject} holds {_MISSING[part]}.")
+    checked = _checked_sizes(repo, commit, part)
+    paths = [fetch_file(repo, commit, files[name], checked.get(name)) for name in wanted]
+    write_json(_record(repo, commit, part), {path.name: path.stat().st_size for path in paths})
+    write_text(_records(repo) / "refs" / quote(revision or "main", safe=""), commit)
     return paths[0].parent
 
 
-def _notes(repo: HubRepo) -> Path:
+def _records(repo: HubRepo) -> Path:
     name = repo.name.replace("/", "--")
     return repo.cache / ".resparse" / name if repo.access.cache_dir else cache_folder("hub", name)
 
 
-def _note(repo: HubRepo, commit: str, part: Part) -> Path:
-    return _notes(repo) / f"{commit}.{part}.json"
+def _record(repo: HubRepo, commit: str, part: Part) -> Path:
+    return _records(repo) / f"{commit}.{part}.json"
 
 
-def _noted(repo: HubRepo, commit: str, part: Part) -> dict[str, int]:
-    """The files of a commit that were checked, name to size; empty where nothing was noted."""
-    text = _read(_note(repo, commit, part))
-    noted: dict[str, Any] = json.loads(text) if text else {}
-    return noted
+def _checked_sizes(repo: HubRepo, commit: str, part: Part) -> dict[str, int]:
+    """Name to size of the files of a commit that were checked; empty where there is no record."""
+    text = _read(_record(repo, commit, part))
+    checked: dict[str, Any] = json.loads(text) if text else {}
+    return checked
 
 
-def _is_whole(repo: HubRepo, commit: str, part: Part, snapshot: Path) -> bool:
-    if noted := _noted(repo, commit, part):
-        return all(_size(snapshot / name) == size for name, size in noted.items())
+def _is_complete(repo: HubRepo, commit: str, part: Part, snapshot: Path) -> bool:
+    if checked := _checked_sizes(repo, commit, part):
+        return all(_size(snapshot / name) == size for name, size in checked.items())
     names = [path.name for path in snapshot.iterdir() if path.is_file()]
     chosen = _CHOOSERS[part](names)
     shards = sum(name.endswith((".safetensors", ".bin")) for name in chosen if name != _STATE)

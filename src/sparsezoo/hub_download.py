@@ -1,8 +1,8 @@
-"""One file from the Hugging Face Hub into its client's cache: resumed, checked, and safe to fetch twice at once.
+"""Downloads of single files from the Hugging Face Hub into its client's cache: resumed, checked, under a lock.
 
-`huggingface_hub` goes on after a cut connection, but not in the next run: it throws a broken-off file away. And
-it compares sizes, not checksums. So large files, those that the Hub keeps with Git LFS, are fetched into its cache
-here: beside their place, under the client's own lock, and moved there only when their sha256 is right.
+`huggingface_hub` resumes after a cut connection, but not in the next run: it discards an incomplete file. And it
+compares sizes, not checksums. So large files, those in Git LFS, are downloaded here: into a temporary file in the
+client's cache, under the client's own lock, and renamed to their final name when their sha256 is right.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _ATTEMPTS = 3
 _ONLY_ERRORS = 40
 
 
-def stated(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, RepoSibling]]:
-    """What the Hub states of a repository: its commit, and its files with size and checksum by name.
+def list_files(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, RepoSibling]]:
+    """The commit of a repository's revision, and its files by name, with size and checksum.
 
     Raises:
         UnreachableError, ZooError: see `explain`.
     """
-    info: Any = _patiently(
+    info: Any = _with_retries(
         lambda: repo.api().repo_info(
             repo.name, repo_type=repo.kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         ),
@@ -48,8 +48,8 @@ def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int 
 
     Args:
         repo, commit: where it comes from.
-        file: as `stated`.
-        checked_size: of a copy that was checked before: one of that size is not read again.
+        file: from `list_files`.
+        checked_size: size of a copy that was checked before; if it still has that size, it is not read again.
 
     Raises:
         UnreachableError, ZooError: it cannot be had, or arrived damaged.
@@ -65,8 +65,8 @@ def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int 
             )
         )
 
-    with _bar(file.size is None or file.size >= _BAR_FROM_BYTES):
-        path = _patiently(ask, lambda error: explain(error, repo, commit, file.rfilename))
+    with _progress_bar(file.size is None or file.size >= _BAR_FROM_BYTES):
+        path = _with_retries(ask, lambda error: explain(error, repo, commit, file.rfilename))
     if not fresh and path.stat().st_size != checked_size:
         _check(path, repo, file)
     return path
@@ -74,7 +74,7 @@ def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the client's log off the screen, unless the user has set how much of it to see."""
+    """Silence the client's log, unless the user has set its verbosity."""
     from huggingface_hub import logging
 
     before = logging.get_verbosity()
@@ -86,8 +86,8 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _patiently(ask: Callable[[], Answer], explained: Callable[[Exception], ZooError]) -> Answer:
-    """Ask, and ask again while the Hub is busy."""
+def _with_retries(ask: Callable[[], Answer], explained: Callable[[Exception], ZooError]) -> Answer:
+    """Call `ask`, and again while the Hub is busy."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return ask()
@@ -98,10 +98,10 @@ def _patiently(ask: Callable[[], Answer], explained: Callable[[Exception], ZooEr
 
 
 def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
-    """Put a file of Git LFS into the cache, whole and checked; return whether that had to be done.
+    """Download a file of Git LFS into the cache; return whether it was missing there.
 
-    What an interrupted run has left is gone on from. Under a lock that the file system does not honour, two
-    processes would write one part: its checksum is then wrong, and it is fetched anew.
+    An interrupted download is resumed. Where the file system ignores locks, two processes may write into one file:
+    its checksum is then wrong, and it is downloaded again.
     """
     # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -119,17 +119,17 @@ def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
         if blob.exists():
             return True
         resumed = part.exists()
-        _append(repo, commit, file, part)
+        _resume(repo, commit, file, part)
         if resumed and sha256_of(part) != file.lfs.sha256:
             part.unlink()
-            _append(repo, commit, file, part)
+            _resume(repo, commit, file, part)
         _check(part, repo, file)
         part.replace(blob)
     return True
 
 
-def _append(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
-    """Download what a partial file lacks."""
+def _resume(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
+    """Download the rest of an incomplete file."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
 
@@ -171,8 +171,8 @@ def _check(path: Path, repo: HubRepo, file: RepoSibling) -> None:
 
 
 @contextmanager
-def _bar(shown: bool) -> Iterator[None]:
-    """Let the client show its progress bar for large files only, unless the user has decided on bars."""
+def _progress_bar(shown: bool) -> Iterator[None]:
+    """Let the client show its progress bar for large files only, unless the user has configured it."""
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

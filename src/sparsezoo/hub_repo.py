@@ -30,7 +30,7 @@ def hub_cache() -> Path:
 
 @dataclass(frozen=True)
 class Access:
-    """How a user wants downloads to be made.
+    """The user's settings for downloads.
 
     Attributes:
         token: an access token; True for the one that the user logged in with; None leaves it to the client.
@@ -47,13 +47,13 @@ class HubRepo:
 
     Attributes:
         name: OWNER/NAME.
-        called: what the user asked for, for messages.
+        requested: what the user asked for, for messages.
         kind: of the repository, in the client's words.
         access: token and cache.
     """
 
     name: str
-    called: str
+    requested: str
     kind: Literal["model", "dataset"] = "model"
     access: Access = field(default_factory=Access)
 
@@ -70,13 +70,13 @@ class HubRepo:
 
     @property
     def page(self) -> str:
-        """Where a person can look at it."""
+        """Its web page."""
         kind = "datasets/" if self.kind == "dataset" else ""
         return f"https://huggingface.co/{kind}{self.name}"
 
     @property
     def endpoint(self) -> str | None:
-        """HF_ENDPOINT as it is now; the client has read it when it was imported."""
+        """HF_ENDPOINT as it is now; the client reads it only at import."""
         return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
     def api(self) -> HfApi:
@@ -87,13 +87,13 @@ class HubRepo:
 
     @property
     def subject(self) -> str:
-        """What a sentence about it begins with: which repository, and what it was wanted for."""
-        wanted = "" if self.called == self.name else f", for {self.called},"
+        """The subject of a message: which repository, and what the user asked for."""
+        wanted = "" if self.requested == self.name else f", for {self.requested},"
         return f"The Hugging Face Hub {self.described}{wanted}"
 
     @property
     def described(self) -> str:
-        """Kind and name, as messages have it."""
+        """Kind and name, for messages."""
         return f"{'dataset' if self.kind == 'dataset' else 'repository'} {self.name}"
 
 
@@ -102,7 +102,7 @@ class UnreachableError(ZooError):
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client raises: its own errors, its transport's, the system's; no bugs of ours."""
+    """The exceptions of the Hub's client: its own, its transport's and the system's."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are OSError and the base of the transport's errors, whose module differs between versions.
@@ -111,7 +111,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 def pause_before_retry(error: Exception, attempt: int) -> bool:
-    """Wait when `error` says that the Hub is busy, as long as it asks for; return whether to try again.
+    """Wait, if the Hub is busy, as long as it asks for; return whether to try again.
 
     Args:
         error: what the client raised.
@@ -131,7 +131,7 @@ def pause_before_retry(error: Exception, attempt: int) -> bool:
 def explain(
     error: Exception, repo: HubRepo, revision: str | None = None, file: str | None = None
 ) -> ZooError:
-    """The user's version of an error of the Hub's client: one line that names the repository.
+    """An error of the Hub's client as a one-line message for the user that names the repository.
 
     Args:
         error: what the client raised.
@@ -167,7 +167,7 @@ def explain(
 def _not_found(error: Exception) -> str:
     response = getattr(error, "response", None)
     if response is not None and response.status_code == 401:
-        # To strangers the Hub answers the same for a repository that is private and one that never was.
+        # Without a token the Hub answers the same for private and for missing repositories.
         return (
             "is private or does not exist. If you have access, log in with `hf auth login` or set HF_TOKEN."
         )
@@ -175,7 +175,7 @@ def _not_found(error: Exception) -> str:
 
 
 def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:
-    # It may be a date too.
+    # Seconds or a date.
     after = f"after {retry_after}" if retry_after else "later"
     when = f"in {retry_after} seconds" if retry_after and retry_after.isdigit() else after
     if status == 429:

@@ -1,4 +1,4 @@
-"""The index: from every known stub to where its files live now."""
+"""The index: for every known stub, where its files are."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PypiWeights:
         folder: where in the wheel the files lie.
         weights_sha256: of `model.safetensors` in that folder.
         credit: whose work the weights are.
-        pruned: the share of zeros to make in every encoder matrix; None leaves the weights as they are.
+        pruned: share of zeros to make in the encoder's matrices together; None leaves the weights as they are.
     """
 
     package: str
@@ -50,15 +50,15 @@ class PypiWeights:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index knows of one stub.
+    """The index's entry of one stub.
 
     Attributes:
         name: the stub's name, without `zoo:`.
-        about: one line for people.
+        about: a line of description.
         licence: of the weights; None where there are none.
-        weights: where the model's files are; None where they exist nowhere.
+        weights: where the model's files are; None where they no longer exist.
         recipes: file name to the bundled file.
-        instead: what to use in the place of weights that are gone.
+        instead: what to use in place of weights that no longer exist.
     """
 
     name: str
@@ -68,17 +68,12 @@ class Entry:
     recipes: dict[str, Path] = field(default_factory=dict)
     instead: str | None = None
 
-    @property
-    def needs_hub(self) -> bool:
-        """Whether the weights have to come from the Hugging Face Hub."""
-        return isinstance(self.weights, HubWeights)
-
 
 @cache
 def entries() -> dict[str, Entry]:
     """All entries of the index by stub name, in the order of the file."""
     text = (_PACKAGE / "index.yaml").read_text(encoding="utf-8")
-    # The C loader, where PyYAML was built with it, reads the index five times faster.
+    # The C loader, where PyYAML has it, is five times faster.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return {name: _entry(name, fields) for name, fields in yaml.load(text, loader).items()}
 

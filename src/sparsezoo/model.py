@@ -1,4 +1,4 @@
-"""`Model`: one model or recipe of the zoo, whose files are fetched when they are asked for."""
+"""`Model`: a model or recipe of the zoo, whose files are fetched on first access."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resparse.errors import did_you_mean
 from resparse.files import whole_file
-from sparsezoo import sources
+from sparsezoo import resolve
 from sparsezoo.common import ZooError
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
@@ -35,7 +35,7 @@ class File:
 
     @property
     def path(self) -> str:
-        """Where the file lies on this machine."""
+        """Path of the file, which is fetched if need be."""
         source = self._fetch()
         return str(source if self._target is None else _copy(source, self._target))
 
@@ -50,10 +50,12 @@ class File:
 class Recipes:
     """The recipes of a model: `default`, or by name, or one after the other."""
 
-    def __init__(self, files: dict[str, Path], stub: Stub | None, called: str, target: Path | None) -> None:
+    def __init__(
+        self, files: dict[str, Path], stub: Stub | None, requested: str, target: Path | None
+    ) -> None:
         self._files = files
         self._stub = stub
-        self._called = called
+        self._requested = requested
         self._target = target
 
     @property
@@ -63,16 +65,16 @@ class Recipes:
         Raises:
             ZooError: there is none, or several and no query says which.
         """
-        return self._file(sources.choose_recipe(self._files, self._stub, self._called))
+        return self._file(resolve.choose_recipe(self._files, self._stub, self._requested))
 
     @property
     def recipes(self) -> list[File]:
-        """All of them."""
+        """All recipes."""
         return [self._file(path, name) for name, path in self._files.items()]
 
     @property
     def available(self) -> list[str]:
-        """The names of all of them, as `get_recipe_by_name` takes them."""
+        """The names of all recipes, for `get_recipe_by_name`."""
         return [Path(name).stem for name in self._files]
 
     def get_recipe_by_name(self, name: str) -> File:
@@ -85,7 +87,7 @@ class Recipes:
             if name in (file_name, Path(file_name).stem):
                 return self._file(path, file_name)
         raise ZooError(
-            f"{self._called} has no recipe {name!r}. {did_you_mean(name, self.available)}".rstrip()
+            f"{self._requested} has no recipe {name!r}. {did_you_mean(name, self.available)}".rstrip()
         )
 
     def __iter__(self) -> Iterator[File]:
@@ -147,7 +149,7 @@ class Directory:
 
     @property
     def path(self) -> str:
-        """Where the folder lies on this machine, with all of its files."""
+        """Path of the folder with all of its files, which are fetched if need be."""
         if self._target is None:
             return str(self._fetch())
         for file in self.files:
@@ -169,11 +171,10 @@ class Model:
         source: a stub, or a local folder: either with `training/` and `deployment/` inside, or a plain
             Transformers checkpoint or export. A stub from the index may lack its `zoo:` where there is no
             such folder.
-        download_path: a folder into which every file is copied that is asked for. A file that is there
-            already stays as it is, so that a recipe once edited is never overwritten. Without it, files stay
-            in the caches.
+        download_path: a folder into which files are copied on access. Existing files are never overwritten, so
+            that an edited recipe stays. Without it, files stay in the caches.
 
-    Nothing is fetched before it is asked for.
+    Nothing is fetched before it is accessed.
 
     Raises:
         ZooError: there is no such stub or folder.
@@ -188,12 +189,12 @@ class Model:
             self.stub = parse_stub(text)
         elif Path(text).expanduser().is_dir():
             self._folder = Path(text).expanduser()
-        elif sources.indexed_name(text):
+        elif resolve.indexed_name(text):
             self.stub = parse_stub(PREFIX + text)
         else:
             raise ZooError(f"There is no folder {text}, and it is not a stub: stubs begin with {PREFIX!r}.")
         self._recipes = (
-            sources.recipe_files(self.stub) if self.stub else sources.folder_recipes(Path(text).expanduser())
+            resolve.recipe_files(self.stub) if self.stub else resolve.folder_recipes(Path(text).expanduser())
         )
         self.source = str(self.stub) if self.stub else text
 
@@ -221,7 +222,7 @@ class Model:
 
     @property
     def path(self) -> str:
-        """Where the model lies on this machine, with everything that it has; the same as `download()`."""
+        """Path of the model with all of its files; the same as `download()`."""
         return self.download()
 
     def download(self) -> str:
@@ -247,16 +248,16 @@ class Model:
 
     def _training(self) -> Path:
         return (
-            sources.training_folder(self.stub)
+            resolve.training_folder(self.stub)
             if self.stub
-            else sources.folder_part(self._local(), "training")
+            else resolve.folder_part(self._local(), "training")
         )
 
     def _deployment(self) -> Path:
         return (
-            sources.deployment_folder(self.stub)
+            resolve.deployment_folder(self.stub)
             if self.stub
-            else sources.folder_part(self._local(), "deployment")
+            else resolve.folder_part(self._local(), "deployment")
         )
 
     def _local(self) -> Path:
@@ -264,12 +265,12 @@ class Model:
         return self._folder
 
     def _has_weights(self) -> bool:
-        if self.stub is None or sources.user_folder(self.stub):
+        if self.stub is None or resolve.user_folder(self.stub):
             return True
-        return sources.known(self.stub).weights is not None
+        return resolve.index_entry(self.stub).weights is not None
 
     def _has_deployment(self) -> bool:
-        folder = self._folder or (self.stub and sources.user_folder(self.stub))
+        folder = self._folder or (self.stub and resolve.user_folder(self.stub))
         return bool(folder) and (Path(str(folder)) / "deployment").is_dir()
 
     def __repr__(self) -> str:
@@ -277,7 +278,7 @@ class Model:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    """Copy a file whole, unless one is there already."""
+    """Copy a file, unless the target exists already."""
     if target.exists():
         if not filecmp.cmp(source, target):
             from resparse.console import say_once

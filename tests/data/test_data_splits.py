@@ -1,15 +1,26 @@
-"""Held-out rows and chosen rows: a partition, fair to every class, and the same again."""
+"""The splits of a run, with targets of any form: rows held out and sampled, in proportion and reproducibly."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparseml.data.splits import default_validation_ratio, hold_out_indices, sample_indices
+from sparseml.data import DataError, DataOptions
+from sparseml.data.splits import (
+    PreparedSplit,
+    default_validation_ratio,
+    hold_out_indices,
+    hold_out_rows,
+    limit_rows,
+    read_splits,
+    sample_indices,
+)
 
 GROUPS = st.lists(st.integers(0, 5), min_size=2, max_size=200)
 RATIOS = st.floats(0.01, 0.99)
@@ -64,3 +75,41 @@ def test_default_validation_ratio(rows: int):
     assert 0.1 * rows <= held <= 0.2 * rows or held == pytest.approx(5000)
     assert held <= 5000.001
     assert held >= min(100, 0.2 * rows) - 1e-9
+
+
+def test_rows_of_any_task_are_held_out_and_limited(tmp_path: Path):
+    rows = [{"words": [f"w{number}"], "tags": [number]} for number in range(20)]
+    (tmp_path / "ner.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = DataOptions(train_file=str(tmp_path / "ner.jsonl"), hold_out=True, max_train_samples=5)
+    source, roles, options = read_splits(options, labels_from_training=True)
+    assert (source.name, list(roles), options.validation_ratio) == ("ner", ["train"], 0.2)
+    notes: list[str] = []
+    train = roles["train"]
+    splits = hold_out_rows({"train": PreparedSplit(train, list(train.columns["tags"]))}, options, notes)
+    splits = limit_rows(splits, options, notes)
+    assert {role: len(split) for role, split in splits.items()} == {"train": 5, "validation": 4}
+    for split in splits.values():
+        assert split.targets is not None
+        assert [[f"w{tag}"] for (tag,) in split.targets] == split.rows.columns["words"]
+    assert notes == [
+        "validation: 4 of 20 training rows held out, at random (seed 42)",
+        "train: 5 of 16 rows, at random (seed 42)",
+    ]
+
+
+def test_a_training_split_that_nothing_needs_is_left_out(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("text\na\nb\n")
+    file = str(tmp_path / "rows.csv")
+    options = DataOptions(
+        train_file=file, test_file=file, needs_train=False, needs_eval=False, needs_predict=True
+    )
+    assert list(read_splits(options, labels_from_training=False)[1]) == ["test"]
+    assert list(read_splits(options, labels_from_training=True)[1]) == ["train", "test"]
+
+
+def test_a_single_row_is_not_held_out(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("text\na\n")
+    options = DataOptions(train_file=str(tmp_path / "rows.csv"), validation_ratio=0.5)
+    _, roles, options = read_splits(options, labels_from_training=True)
+    with pytest.raises(DataError, match="none can be held out"):
+        hold_out_rows({"train": PreparedSplit(roles["train"], None)}, options, [])

@@ -35,7 +35,7 @@ _MARKERS = ("revision", "refs", "tree", "paths-info", "resolve")
 
 @dataclass
 class Fault:
-    """Something that goes wrong with requests.
+    """A failure injected into requests.
 
     Attributes:
         path: the fault strikes requests whose path contains this.
@@ -63,7 +63,7 @@ class LoopbackHub:
         url: what to set HF_ENDPOINT to.
         repos: by kind and id.
         faults: strike in order; the first whose path matches is taken.
-        tokens: those that private repositories open to.
+        tokens: the valid access tokens, which private repositories require.
         requests: "METHOD PATH" of every request so far, the CDN's too.
         ranges: the Range header of those that had one.
     """
@@ -106,7 +106,7 @@ class LoopbackHub:
             "HF_HOME": str(home / "huggingface"),
             "HF_HUB_CACHE": str(home / "huggingface" / "hub"),
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # else `datasets` tells a server that is not this one
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # `datasets` sends them to another server
             "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": "",
             "SPARSEZOO_HOME": str(home / "zoo"),
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
-    # A connection that a client keeps open must not keep the test waiting.
+    # A test must not wait for connections that a client keeps open.
     timeout = 30
     fault: Fault | None = None
 
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def send_error_code(self, status: int, code: str, message: str, commit: str | None = None) -> None:
-        """An error in the way of the Hub, whose clients read its code from a header."""
+        """An error in the Hub's format: its clients read the code from a header."""
         headers = {"X-Error-Code": code, "X-Error-Message": message}
         self.send(status, b"", headers | ({"X-Repo-Commit": commit} if commit else {}))
 
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _CdnHandler(_Handler):
     """The second host, to which large files are redirected: `/cdn/SHA256`.
 
-    As the Hub's storage does, it refuses who shows it a token: that is not for other hosts to see.
+    Like the Hub's storage, it refuses requests with a token: tokens must not be sent to other hosts.
     """
 
     def answer(self, path: str) -> None:
@@ -259,7 +259,7 @@ class _HubHandler(_Handler):
             self._answer_revision(kind, name, repo, marker, [unquote(part) for part in rest])
 
     def _refused(self, repo: Repo | None) -> bool:
-        """Refuse what this client may not see; to strangers, missing and private look the same."""
+        """Refuse access; without a token, missing and private repositories look the same."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if token and token not in self.hub.tokens:
             self.send(401, b"", {"X-Error-Message": "Invalid credentials in Authorization header"})

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from resparse.magnitude import prune_by_magnitude
+from resparse.magnitude import prune_by_magnitude, smallest_entries
 from sparsezoo.pypi import prune_encoder
 
 # Few distinct values, so that ties are the rule.
@@ -81,3 +81,15 @@ def test_one_threshold_holds_for_all_matrices(weights: list[NDArray[np.float32]]
 def test_without_an_encoder_nothing_changes() -> None:
     tensors = {"classifier.weight": np.ones((2, 2), np.float32)}
     assert prune_encoder(tensors, 0.5) == tensors
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_a_count_beyond_the_entries_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=r"count must lie in \[0, 3\]"):
+        smallest_entries([np.ones(2), np.ones(1)], count)
+
+
+def test_of_equal_magnitudes_the_earlier_array_is_selected_first() -> None:
+    first, second = smallest_entries([np.array([[2.0, 1.0]]), np.array([1.0, 1.0])], 2)
+    assert first.tolist() == [[False, True]]
+    assert second.tolist() == [True, False]

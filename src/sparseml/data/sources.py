@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resparse.errors import nearest
-from sparseml.data.hub import read_hub
+from sparseml.data.hub_datasets import read_hub
 from sparseml.data.known_datasets import BENCHMARK_TASKS, RENAMED_DATASETS, BenchmarkTask, find_benchmark_task
 from sparseml.data.readers import READERS, concatenate, read_file, read_files
 from sparseml.data.rows import DataError, RawSplit, from_arrow

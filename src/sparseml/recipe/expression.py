@@ -1,7 +1,7 @@
-"""Arithmetic inside `eval(...)`: a walker over Python's syntax tree for numbers, names and six functions.
+"""Arithmetic inside `eval(...)`: an interpreter of Python's syntax tree for numbers, names and six functions.
 
-Nothing is ever handed to Python's own `eval`; what the walker does not know is refused, and no expression can
-take long or grow large: its length, its nesting and the size of every number on the way are bounded.
+Python's own `eval` is never called. Any other syntax is refused; length, nesting and the size of every intermediate
+number are bounded, so that an expression can take neither long nor much memory.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sparseml.recipe.source import clipped
 
 Number = int | float
 Lookup = Callable[[str], Any]
@@ -140,8 +142,7 @@ def _number(name: str, value: Any) -> Number:
 
 
 def _shown(node: ast.expr) -> str:
-    text = ast.unparse(node)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return clipped(ast.unparse(node))
 
 
 _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

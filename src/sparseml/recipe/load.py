@@ -1,4 +1,4 @@
-"""A recipe's text to a plan: overrides first, then every variable, then the modifiers."""
+"""A recipe's text to a plan: overrides are applied, then variables evaluated, then modifiers."""
 
 from __future__ import annotations
 
@@ -32,36 +32,39 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
     """
     source = read_source(recipe)
     try:
-        changes = parse_overrides(recipe_args)
-        return _evaluated(source, root_node(source), changes)
+        overrides = parse_overrides(recipe_args)
+        return _evaluate(source, root_node(source), overrides)
     except RecursionError:
         raise RecipeError(
             "its values, or the variables in them, are nested too deeply.", source.name
         ) from None
 
 
-def _evaluated(source: Source, root: Node, changes: dict[str, Any]) -> Plan:
+def _evaluate(source: Source, root: Node, overrides: dict[str, Any]) -> Plan:
     reader = NodeReader(source.name)
-    outline, stages = parse(root, reader)
-    sections = [outline, *stages]
-    _check_names(changes, sections, source.name)
-    reader = NodeReader(source.name, _replacements(changes, sections))
+    root_section, stages = parse(root, reader)
+    sections = [root_section, *stages]
+    _check_overridden_names(overrides, sections, source.name)
+    reader = NodeReader(source.name, _replacements(overrides, sections))
 
-    around = Scope(_variables(outline, changes, reader), source.name)
-    scopes = [around, *(Scope(_variables(stage, changes, reader), source.name, around) for stage in stages)]
+    root_scope = Scope(_variables(root_section, overrides, reader), source.name)
+    scopes = [
+        root_scope,
+        *(Scope(_variables(stage, overrides, reader), source.name, root_scope) for stage in stages),
+    ]
     modifiers = [_specs(section, scope, reader) for section, scope in zip(sections, scopes, strict=True)]
     plan = Plan(
         source=source.name,
-        modifiers=tuple(spec for specs in _in_order(modifiers) for spec in specs),
-        variables=around.values(),
+        modifiers=tuple(spec for specs in _sort_sections(modifiers) for spec in specs),
+        variables=root_scope.values(),
         stage_variables={
             stage.name: scope.values()
             for stage, scope in zip(stages, scopes[1:], strict=True)
             if stage.name and stage.modifiers
         },
-        metadata=_metadata(outline, stages, reader),
+        metadata=_metadata(root_section, stages, reader),
     )
-    _check_uses(changes, sections, scopes, reader)
+    _check_overrides_used(overrides, sections, scopes, reader)
     return plan
 
 
@@ -79,28 +82,28 @@ def _specs(section: Section, scope: Scope, reader: NodeReader) -> list[ModifierS
     ]
 
 
-def _variables(section: Section, changes: dict[str, Any], reader: NodeReader) -> dict[str, Variable]:
+def _variables(section: Section, overrides: dict[str, Any], reader: NodeReader) -> dict[str, Variable]:
     return {
-        name: Variable(changes[name], None)
-        if name in changes and not pair.owns
-        else Variable(reader.value(pair.node), None if name in changes else pair.line)
+        name: Variable(overrides[name], None)
+        if name in overrides and not pair.owns
+        else Variable(reader.value(pair.node), None if name in overrides else pair.line)
         for name, pair in section.variables.items()
     }
 
 
-def _replacements(changes: dict[str, Any], sections: Iterable[Section]) -> dict[int, Any]:
+def _replacements(overrides: dict[str, Any], sections: Iterable[Section]) -> dict[int, Any]:
     """Values by the node that they stand in for, so that aliases of a changed variable's anchor follow."""
     return {
         id(section.variables[name].node): value
         for section in sections
-        for name, value in changes.items()
+        for name, value in overrides.items()
         if name in section.variables and section.variables[name].owns
     }
 
 
-def _check_names(changes: dict[str, Any], sections: list[Section], source: str) -> None:
+def _check_overridden_names(overrides: dict[str, Any], sections: list[Section], source: str) -> None:
     known = {name for section in sections for name in section.variables}
-    for name in changes:
+    for name in overrides:
         if name not in known:
             advice = did_you_mean(name, known) if known else "It sets no variables."
             raise RecipeError(
@@ -110,11 +113,11 @@ def _check_names(changes: dict[str, Any], sections: list[Section], source: str) 
             )
 
 
-def _check_uses(
-    changes: dict[str, Any], sections: list[Section], scopes: list[Scope], reader: NodeReader
+def _check_overrides_used(
+    overrides: dict[str, Any], sections: list[Section], scopes: list[Scope], reader: NodeReader
 ) -> None:
-    """Refuse a change that changes nothing, as in a saved recipe, whose expressions are evaluated already."""
-    for name in changes:
+    """Refuse to override a variable that nothing uses, as in a saved recipe, whose expressions are evaluated."""
+    for name in overrides:
         places = [
             (section.variables[name], scope)
             for section, scope in zip(sections, scopes, strict=True)
@@ -129,10 +132,10 @@ def _check_uses(
             )
 
 
-def _metadata(outline: Section, stages: list[Section], reader: NodeReader) -> dict[str, Any] | None:
+def _metadata(root_section: Section, stages: list[Section], reader: NodeReader) -> dict[str, Any] | None:
     """The root's `__metadata__`, with that of a stage under the stage's name."""
     result: dict[str, Any] | None = None
-    for section in [outline, *stages]:
+    for section in [root_section, *stages]:
         if section.metadata is None:
             continue
         block = reader.value(section.metadata, expressions=False)
@@ -144,7 +147,7 @@ def _metadata(outline: Section, stages: list[Section], reader: NodeReader) -> di
     return result
 
 
-def _in_order(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec]]:
+def _sort_sections(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec]]:
     """Sections by their first start and last end; one that gives no start stays behind the one before it."""
     keyed = []
     key = (0.0, 0.0)

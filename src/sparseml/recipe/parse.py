@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sparseml.recipe.plan import METADATA
+from sparseml.recipe.source import clipped
 from sparseml.recipe.yaml_reader import SCALARS, STANDARD, NodeReader, Pair, line_of
 
 DEFAULT_GROUP = "modifiers"
-# Written by old versions, never with a meaning.
+# Written by old versions of SparseML, without effect.
 _DROPPED_FIELDS = ("log_types",)
 
 _TAG = re.compile(r"!(?:pytorch\.)?([A-Za-z_][\w.]*)")
 
 
 @dataclass(frozen=True)
-class Tagged:
+class ParsedModifier:
     """A modifier before evaluation."""
 
     tag: str
@@ -42,7 +43,7 @@ class Section:
     name: str | None
     line: int
     variables: dict[str, Pair] = field(default_factory=dict)
-    modifiers: list[Tagged] = field(default_factory=list)
+    modifiers: list[ParsedModifier] = field(default_factory=list)
     metadata: Node | None = None
 
 
@@ -71,7 +72,7 @@ class _Parser:
             stages = self._entries(self.reader.pairs(root), section)
         else:
             raise self.error(
-                f"a recipe is a mapping with lists of modifiers; found only the text {_clipped(root.value)}.",
+                f"a recipe is a mapping with lists of modifiers; found only the text {clipped(root.value)}.",
                 root,
             )
         if section.modifiers and stages:
@@ -88,7 +89,7 @@ class _Parser:
         return section, stages
 
     def _entries(self, pairs: list[Pair], section: Section) -> list[Section]:
-        """Sort the entries of a root or a stage into `section`; what turns out to be a stage is returned."""
+        """Add the entries of a root or a stage to `section`; return those that are stages."""
         stages = []
         for pair in pairs:
             if pair.name == METADATA:
@@ -105,9 +106,9 @@ class _Parser:
                 section.variables[pair.name] = pair
         return stages
 
-    def _stage(self, pair: Pair, around: Section) -> Section:
-        if around.name is not None:
-            raise self.error(f"the stage {pair.name!r} stands inside the stage {around.name!r}.", pair.node)
+    def _stage(self, pair: Pair, parent: Section) -> Section:
+        if parent.name is not None:
+            raise self.error(f"the stage {pair.name!r} stands inside the stage {parent.name!r}.", pair.node)
         stage = Section(pair.name, pair.line)
         self._entries(self.reader.pairs(pair.node), stage)
         return stage
@@ -123,7 +124,7 @@ class _Parser:
         )
 
     def _is_empty_group(self, pair: Pair) -> bool:
-        """Whether it is a list of modifiers of which nothing is left; refuse what only looks like one."""
+        """Whether the entry is an empty list of modifiers; refuse what only resembles a list of modifiers."""
         node = pair.node
         if isinstance(node, SequenceNode):
             if any(map(_is_tagged, node.value)):
@@ -145,10 +146,10 @@ class _Parser:
             raise self.error(f"{pair.name!r} is an expression; modifiers are written out as a list.", node)
         return bool(node.tag == STANDARD + "null")
 
-    def _group(self, node: Node, name: str) -> list[Tagged]:
+    def _group(self, node: Node, name: str) -> list[ParsedModifier]:
         return [self._modifier(item, name) for item in node.value]
 
-    def _modifier(self, node: Node, group: str) -> Tagged:
+    def _modifier(self, node: Node, group: str) -> ParsedModifier:
         match = _TAG.fullmatch(node.tag)
         if match is None:
             raise self.error(self._not_a_modifier(node, group), node)
@@ -156,13 +157,13 @@ class _Parser:
         if isinstance(node, MappingNode):
             pairs = self.reader.pairs(node)
         elif isinstance(node, SequenceNode) or node.value:
-            found = "a list" if isinstance(node, SequenceNode) else f"the text {_clipped(node.value)}"
+            found = "a list" if isinstance(node, SequenceNode) else f"the text {clipped(node.value)}"
             raise self.error(
                 f"{node.tag} is followed by {found}; its properties follow as `name: value`, one a line.",
                 node,
             )
         fields = {pair.name: pair for pair in pairs if pair.name not in _DROPPED_FIELDS}
-        return Tagged(match[1], fields, line_of(node), group)
+        return ParsedModifier(match[1], fields, line_of(node), group)
 
     def _not_a_modifier(self, node: Node, group: str) -> str:
         if not node.tag.startswith(STANDARD):
@@ -171,7 +172,7 @@ class _Parser:
         kind = node.tag.removeprefix(STANDARD)
         if kind not in ("map", "seq", *SCALARS):
             return f"!!{kind} is no modifier's tag; write it with one exclamation mark: !{kind}."
-        found = {"map": "a mapping", "seq": "a list"}.get(kind) or _clipped(str(node.value))
+        found = {"map": "a mapping", "seq": "a list"}.get(kind) or clipped(str(node.value))
         return (
             f"an entry of {group!r} has no !Tag: found {found}. A modifier looks like"
             f"{_suggestion(node, group)}"
@@ -183,7 +184,7 @@ def _is_tagged(node: Node) -> bool:
 
 
 def _suggestion(node: Node, group: str) -> str:
-    """How the modifiers would be written, with the class name that seems to be meant."""
+    """An example of a list of modifiers, with the class name that seems to be meant."""
     name = "EpochRangeModifier"
     if isinstance(node, ScalarNode) and re.fullmatch(r"[A-Z]\w+", node.value):
         name = node.value
@@ -194,7 +195,3 @@ def _suggestion(node: Node, group: str) -> str:
     ):
         name = node.value[0][0].value
     return f"\n    {group}:\n      - !{name}\n        start_epoch: 0"
-
-
-def _clipped(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

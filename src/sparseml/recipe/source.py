@@ -12,7 +12,7 @@ from resparse.errors import UserError, nearest
 
 SUFFIXES = (".yaml", ".yml", ".md")
 INLINE = "inline recipe"
-# A recipe has a few thousand characters; whoever passes a data file should not wait for the answer.
+# Recipes have a few thousand characters; a data file given by mistake is refused at once.
 MAX_SIZE = 500_000
 
 _TAG = re.compile(r"(?:^|[\s\[{,:-])![A-Za-z_]")
@@ -51,7 +51,7 @@ class Source:
 
 
 def read_source(recipe: str | Path) -> Source:
-    """Find the text behind `recipe`.
+    """Read the text of a recipe.
 
     Args:
         recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the
@@ -73,15 +73,15 @@ def read_source(recipe: str | Path) -> Source:
         return _from_path(recipe_path(recipe), recipe)
     path = Path(os.path.expanduser(recipe))  # noqa: PTH111 - Path.expanduser raises where no home is known
     if "\n" in recipe or "\r" in recipe or (_TAG.search(recipe) and not _exists(path)):
-        return Source(INLINE, _prepared(recipe, INLINE, markdown=False))
+        return Source(INLINE, _normalize(recipe, INLINE, markdown=False))
     return _from_path(path, recipe)
 
 
 def _from_path(path: Path, name: str) -> Source:
     if not _exists(path):
-        raise RecipeError(_missing(path), name)
+        raise RecipeError(_not_found_message(path), name)
     if path.is_dir():
-        path, name = _inside(path, name)
+        path, name = _recipe_in_folder(path, name)
     if path.suffix.lower() not in SUFFIXES:
         raise RecipeError(
             f"a recipe's file name ends in {', '.join(SUFFIXES)}, not in {path.suffix!r}.", name
@@ -91,7 +91,7 @@ def _from_path(path: Path, name: str) -> Source:
             data = file.read(MAX_SIZE * 4 + 1)
     except OSError as error:
         raise RecipeError(f"it cannot be read: {error.strerror or error}.", name) from error
-    return Source(name, _prepared(_decoded(data, name), name, markdown=path.suffix.lower() == ".md"))
+    return Source(name, _normalize(_decode(data, name), name, markdown=path.suffix.lower() == ".md"))
 
 
 def _exists(path: Path) -> bool:
@@ -101,7 +101,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _inside(folder: Path, name: str) -> tuple[Path, str]:
+def _recipe_in_folder(folder: Path, name: str) -> tuple[Path, str]:
     for suffix in SUFFIXES:
         candidate = folder / f"recipe{suffix}"
         if candidate.is_file():
@@ -109,7 +109,7 @@ def _inside(folder: Path, name: str) -> tuple[Path, str]:
     raise RecipeError("it is a folder without a recipe.yaml in it.", name)
 
 
-def _missing(path: Path) -> str:
+def _not_found_message(path: Path) -> str:
     folder = path.parent
     if not _exists(folder) or not folder.is_dir():
         advice = f"The folder {folder} does not exist either."
@@ -131,7 +131,7 @@ def _missing(path: Path) -> str:
     return f"there is no such file. {found}"
 
 
-def _decoded(data: bytes, name: str) -> str:
+def _decode(data: bytes, name: str) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise RecipeError("it is UTF-16; save it as UTF-8.", name)
     try:
@@ -145,7 +145,7 @@ def _decoded(data: bytes, name: str) -> str:
         ) from None
 
 
-def _prepared(text: str, name: str, *, markdown: bool) -> str:
+def _normalize(text: str, name: str, *, markdown: bool) -> str:
     """Check the size, make line ends `\\n`, and leave only the front matter where there is one."""
     if len(text) > MAX_SIZE:
         raise RecipeError(f"it has more than {MAX_SIZE} characters; a recipe has a few thousand.", name)
@@ -167,7 +167,7 @@ def _front_matter(text: str, name: str, *, required: bool) -> str:
             return text
         raise RecipeError(
             "Markdown without front matter. A recipe in Markdown begins with a line ---, then the YAML, "
-            f"then a line --- again; found {_clipped(lines[opening])}.",
+            f"then a line --- again; found {clipped(lines[opening])}.",
             name,
             opening + 1,
         )
@@ -175,12 +175,13 @@ def _front_matter(text: str, name: str, *, required: bool) -> str:
     closing = next((index for index in rest if lines[index].rstrip() == fence), None)
     if closing is None:
         if not required and fence == "---":
-            return text  # the marker with which any YAML document may begin
+            return text  # YAML's own document marker
         raise RecipeError(
             f"the front matter that begins here has no closing line {fence}.", name, opening + 1
         )
     return "\n" * (opening + 1) + "\n".join(lines[opening + 1 : closing]) + "\n" * (len(lines) - closing)
 
 
-def _clipped(line: str) -> str:
-    return repr(line if len(line) <= 60 else line[:57] + "...")
+def clipped(text: str) -> str:
+    """A text for a message: its repr, cut to 60 characters."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,4 +1,4 @@
-"""Variables of a recipe: the values of `--recipe_args` that replace them, scopes, and the evaluation of `eval(...)`."""
+"""Variables of a recipe: overridden by `--recipe_args`, looked up in scopes, and evaluated."""
 
 from __future__ import annotations
 
@@ -98,27 +98,27 @@ class Variable:
 
 
 class Scope:
-    """The variables that an expression may name: its own, then those of the scope around it.
+    """The variables that an expression may name: its own, then the parent's.
 
     Args:
         variables: names to values in which `Expression`s stand.
         source: what the user called the recipe.
-        around: the root's scope for a stage's. What it defines is evaluated there: a stage's variable
+        parent: the root's scope for a stage's. What it defines is evaluated there: a stage's variable
             shadows the root's for the stage's own expressions only.
     """
 
-    def __init__(self, variables: Mapping[str, Variable], source: str, around: Scope | None = None) -> None:
+    def __init__(self, variables: Mapping[str, Variable], source: str, parent: Scope | None = None) -> None:
         self.source = source
         self.used: set[str] = set()
         self._variables = variables
-        self._around = around
+        self._parent = parent
         self._evaluated: dict[str, Any] = {}
         self._pending: list[str] = []
         self._copied = 0
 
     def values(self) -> dict[str, Any]:
         """Every variable of this scope, evaluated."""
-        return {name: self._own(name) for name in self._variables}
+        return {name: self._value_of(name) for name in self._variables}
 
     def evaluate(self, value: Any, depth: int = 0) -> Any:
         """A copy of `value` with every `Expression` in it, at any depth, replaced by its result.
@@ -141,47 +141,47 @@ class Scope:
         return value
 
     def _result(self, expression: Expression) -> Any:
-        """A lone name gives any value unchanged, numbers or not; everything else is arithmetic."""
+        """A lone name gives the variable's value of any type; everything else is arithmetic."""
 
         def lookup(name: str) -> Any:
             return self._lookup(name, expression)
 
-        if self._knows(expression.text):
+        if self._defines(expression.text):
             return lookup(expression.text)
         try:
             return evaluate(expression.text, lookup)
         except ExpressionError as error:
             raise self._error(f"{error}.", expression) from None
 
-    def _knows(self, name: str) -> bool:
-        return name in self._variables or (self._around is not None and self._around._knows(name))
+    def _defines(self, name: str) -> bool:
+        return name in self._variables or (self._parent is not None and self._parent._defines(name))
 
     def _names(self) -> set[str]:
-        return set(self._variables) | (self._around._names() if self._around else set())
+        return set(self._variables) | (self._parent._names() if self._parent else set())
 
     def _lookup(self, name: str, expression: Expression) -> Any:
         scope: Scope | None = self
         while scope is not None:
             if name in scope._variables:
                 scope.used.add(name)
-                return scope._own(name)
-            scope = scope._around
+                return scope._value_of(name)
+            scope = scope._parent
         names = self._names()
         advice = did_you_mean(name, names) if names else "The recipe sets no variables."
         raise self._error(f"there is no variable {name!r}. {advice}", expression)
 
-    def _own(self, name: str) -> Any:
+    def _value_of(self, name: str) -> Any:
         if name in self._evaluated:
             return self._evaluated[name]
         if name in self._pending:
-            raise RecipeError(self._circle(name), self.source, self._variables[name].line)
+            raise RecipeError(self._cycle_message(name), self.source, self._variables[name].line)
         self._pending.append(name)
         result = self.evaluate(self._variables[name].value)
         self._pending.pop()
         self._evaluated[name] = result
         return result
 
-    def _circle(self, name: str) -> str:
+    def _cycle_message(self, name: str) -> str:
         names = [*self._pending[self._pending.index(name) :], name]
         lines = {step: self._variables[step].line for step in names}
         steps = [step if lines[step] is None else f"{step} (line {lines[step]})" for step in names[:-1]]

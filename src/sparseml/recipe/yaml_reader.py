@@ -32,7 +32,7 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
 _EVAL = re.compile(r"\s*eval\s*\(")
 
-# What PyYAML says about the usual mistakes, and what it means for whoever wrote the recipe.
+# PyYAML's words for the usual mistakes, and advice to the recipe's author.
 _HINTS = {
     r"'\t' that cannot start": "YAML indents with spaces, never with tabs.",
     "expected <block end>": (
@@ -109,7 +109,7 @@ def root_node(source: Source) -> Node:
         raise _unreadable(error, source) from None
     except YAMLError as error:
         raise _not_yaml(error, source) from None
-    except (ValueError, OverflowError) as error:  # PyYAML lets "\UFFFFFFFF" and the like through
+    except (ValueError, OverflowError) as error:  # "\UFFFFFFFF" and the like
         raise RecipeError(f"this is not YAML: {error}.", source.name) from None
     if root is None or root.tag == STANDARD + "null":
         raise RecipeError(
@@ -144,7 +144,7 @@ def _not_yaml(error: YAMLError, source: Source) -> RecipeError:
 
 
 def _excerpt(text: str, line: int, column: int) -> str:
-    lines = re.split("[\n\x85\u2028\u2029]", text)  # what YAML takes for a line's end
+    lines = re.split("[\n\x85\u2028\u2029]", text)  # YAML's line breaks
     if line >= len(lines) or not lines[line].strip():
         return ""
     start = max(0, column - 60)
@@ -167,7 +167,7 @@ class Pair:
         name: the key.
         line: 1-based line of the key.
         node: the value.
-        owns: the value is written here, rather than an alias or merged in from elsewhere.
+        owns: the value is written here, rather than aliased or merged in from elsewhere.
     """
 
     name: str
@@ -177,12 +177,12 @@ class Pair:
 
 
 class NodeReader:
-    """Turns nodes into values, counting them so that aliases cannot blow a recipe up.
+    """Turns nodes into values, and counts them, so that aliases of aliases cannot exhaust memory.
 
     Args:
         source: what the user called the recipe.
-        replaced: values that stand in for nodes (by `id`): variables that recipe_args override, so that
-            aliases of their anchors follow. `uses` counts how often each was read.
+        replaced: values by the `id` of the node that they replace: variables that recipe_args override, so that
+            aliases of their anchors get the new value. `uses` counts how often each was read.
     """
 
     def __init__(self, source: str, replaced: Mapping[int, Any] | None = None) -> None:
@@ -200,7 +200,7 @@ class NodeReader:
         """The plain value of a node: None, bool, int, float, str, Expression, list or dict.
 
         Args:
-            expressions: take texts of the form `eval(...)` for expressions; False leaves them text.
+            expressions: read texts of the form `eval(...)` as expressions; False leaves them text.
         """
         self._count(node)
         if id(node) in self.replaced:
@@ -240,7 +240,7 @@ class NodeReader:
         return {key: self.value(value, expressions=expressions) for key, _, value, _ in self._entries(node)}
 
     def _entries(self, node: Node) -> Iterator[tuple[Any, Node, Node, bool]]:
-        """Key, key node, value node, and whether it is written here; a merged key never hides one's own."""
+        """Key, key node, value node, and whether it is written here; a mapping's own keys override merged ones."""
         first: dict[Any, Node] = {}
         merged: list[Node] = []
         for key_node, value_node in node.value:

@@ -21,7 +21,7 @@ from sparseml.data.readers import concatenate, read_parquet
 from sparseml.data.rows import DataError, RawSplit, from_arrow
 from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
-from sparsezoo.hub_download import fetch_file, stated
+from sparsezoo.hub_download import fetch_file, list_files
 from sparsezoo.hub_repo import Access, HubRepo, UnreachableError, explain
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
         return _from_cache(repo, config, cache_dir, None)
     try:
         # Asked before the clients do, which retry five times with growing pauses.
-        _, files = stated(repo, None)
+        _, files = list_files(repo, None)
     except UnreachableError as error:
         splits = _from_cache(repo, config, cache_dir, error)
         notes.append(f"{error} Using the copy of an earlier download.")
@@ -146,7 +146,7 @@ def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) ->
 
     repo = _with_cache(repo, cache_dir)
     try:
-        commit, files = stated(repo, CONVERTED)
+        commit, files = list_files(repo, CONVERTED)
     except ZooError as error:
         if isinstance(error.__cause__, RevisionNotFoundError):
             raise DataError(_unconverted_message(repo.name)) from error

@@ -1,4 +1,4 @@
-"""Where a stub's files come from: a folder of the user's, the index's embedded sources, or the Hub."""
+"""The files of a stub: from a folder of the user's, a Python wheel, or the Hub, as the index says."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def local_path(
 
     Args:
         source: a stub, a local folder (returned as it is), or a Hub id such as `OWNER/NAME`.
-        revision: branch, tag or commit; goes before the one in the stub.
+        revision: branch, tag or commit; overrides the one in the stub.
         access: token and cache for the Hub, where the user has named any.
         part: "settings" fetches no weights from the Hub: configuration and tokenizer are enough.
 
@@ -67,7 +67,7 @@ def recipe_files(stub: Stub) -> dict[str, Path]:
     """
     if folder := user_folder(stub):
         return folder_recipes(folder)
-    return known(stub).recipes
+    return index_entry(stub).recipes
 
 
 def folder_recipes(folder: Path) -> dict[str, Path]:
@@ -79,16 +79,16 @@ def folder_recipes(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(found, key=lambda path: path.name)}
 
 
-def choose_recipe(recipes: dict[str, Path], stub: Stub | None, called: str) -> Path:
+def choose_recipe(recipes: dict[str, Path], stub: Stub | None, requested: str) -> Path:
     """The recipe that the stub's query selects; without a query, the plain one, or the only one.
 
     Raises:
         ZooError: there is none, or it is not clear which one is meant.
     """
     if not recipes:
-        raise ZooError(f"{called} has no recipe. {_with_recipes()}")
+        raise ZooError(f"{requested} has no recipe. {_with_recipes()}")
     asked = (stub.recipe_type or stub.recipe) if stub else None
-    # The old service called the recipe with which a model was made "original".
+    # SparseZoo's name for the recipe that a model was trained with.
     wanted = ("recipe", "recipe_original") if asked in (None, "original") else (f"recipe_{asked}", str(asked))
     for name, path in recipes.items():
         if name in wanted or Path(name).stem in wanted:
@@ -98,7 +98,7 @@ def choose_recipe(recipes: dict[str, Path], stub: Stub | None, called: str) -> P
     types = [recipe_type(name) for name in recipes]
     listed = ", ".join(f"?recipe_type={kind}" if kind else "no query" for kind in types)
     got = f"no recipe {asked!r}" if asked else "several recipes and no plain one"
-    raise ZooError(f"{called} has {got}. Choose one with: {listed}.")
+    raise ZooError(f"{requested} has {got}. Choose one with: {listed}.")
 
 
 def recipe_type(file_name: str) -> str:
@@ -119,7 +119,7 @@ def training_folder(
     """
     if folder := user_folder(stub):
         return folder_part(folder, "training", stub.checkpoint)
-    entry = known(stub)
+    entry = index_entry(stub)
     if stub.checkpoint not in (None, "default"):
         raise ZooError(f"{PREFIX}{stub.name} has no checkpoint {stub.checkpoint!r}; leave ?checkpoint= out.")
     pin = revision or stub.revision
@@ -144,7 +144,7 @@ def deployment_folder(stub: Stub, revision: str | None = None) -> Path:
     """
     if folder := user_folder(stub):
         return folder_part(folder, "deployment", stub.deployment)
-    entry = known(stub)
+    entry = index_entry(stub)
     if isinstance(entry.weights, HubWeights):
         pin = revision or stub.revision or entry.weights.revision
         return _from_hub(entry.weights.repo, pin, "deployment", f"{PREFIX}{stub.name}")
@@ -172,18 +172,18 @@ def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
 
 
 def user_folder(stub: Stub) -> Path | None:
-    """The folder that the user put under the zoo's home for this stub; None where there is none."""
+    """The user's folder for this stub under the zoo's home; None where there is none."""
     folder = home().joinpath(*stub.name.split("/"))
     return folder if folder.is_dir() else None
 
 
 def indexed_name(text: str) -> str | None:
-    """The index's name for a text that is a stub but for its missing prefix; None otherwise."""
+    """The index's name for a stub without its prefix; None for any other text."""
     name = text.partition("?")[0].partition("@")[0]
     return name if name in entries() else None
 
 
-def known(stub: Stub) -> Entry:
+def index_entry(stub: Stub) -> Entry:
     """The index's entry of a stub.
 
     Raises:
@@ -199,13 +199,13 @@ def known(stub: Stub) -> Entry:
 
 
 def _from_hub(
-    repo: str, revision: str | None, part: hub.Part, called: str, access: Access | None = None
+    repo: str, revision: str | None, part: hub.Part, requested: str, access: Access | None = None
 ) -> Path:
-    """Fetch from the Hub; when it cannot be reached, say what can be had without it."""
+    """Fetch from the Hub; when it cannot be reached, name the stubs that need no Hub."""
     try:
-        return hub.fetch(repo, revision, part, called, access)
+        return hub.fetch(repo, revision, part, requested, access)
     except UnreachableError as error:
-        raise UnreachableError(f"{error} These need no Hub: {', '.join(ready_without_hub())}.") from error
+        raise UnreachableError(f"{error} These need no Hub: {', '.join(stubs_without_hub())}.") from error
 
 
 def _with_recipes() -> str:
@@ -215,13 +215,13 @@ def _with_recipes() -> str:
     return f"These are recipes: {named}."
 
 
-def ready_without_hub() -> list[str]:
-    """The stubs whose weights need no Hub: the user's folders, embedded ones, and those fetched before."""
-    names = [name for name, entry in entries().items() if is_at_hand(entry)]
+def stubs_without_hub() -> list[str]:
+    """The stubs whose weights need no Hub: user folders, wheels, and cached downloads."""
+    names = [name for name, entry in entries().items() if is_available_without_hub(entry)]
     return [f"{PREFIX}{name}" for name in dict.fromkeys([*local_names(), *names])]
 
 
-def is_at_hand(entry: Entry) -> bool:
+def is_available_without_hub(entry: Entry) -> bool:
     """Whether an entry's weights can be had without the Hub."""
     if isinstance(entry.weights, HubWeights):
         return hub.is_ready(entry.weights.repo, entry.weights.revision)
