@@ -275,6 +275,15 @@ def test_a_model_of_another_task_is_refused(tmp_path: Path, deployed: Path, shou
         )
 
 
+def test_only_the_list_knows_the_tasks():
+    package = Path(tasks.__file__).parents[1]
+    outside = [path for path in package.rglob("*.py") if path.parent.name != "tasks"]
+    imports = [line for path in outside for line in path.read_text().splitlines() if "import" in line]
+    concrete = [line for line in imports if "deepsparse.tasks.text" in line]
+    # The package itself offers the names of text classification to `from deepsparse import ...`.
+    assert concrete == ["from deepsparse.tasks.text_classification import (  # noqa: E402"]
+
+
 def test_the_list_refuses_duplicates_and_odd_names():
     assert tasks.names() == ["text_classification", "upper_case", "search"]
     assert tasks.find("Sentiment-Analysis") is TextClassification and tasks.find("shouting") is UpperCase
