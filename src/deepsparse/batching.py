@@ -113,18 +113,20 @@ class BatchRunner:
             feeds = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in feeds.items()}
         computed = self.engine.run(feeds)
         found = [computed[position][: len(encodings)] for position in self._outputs]
-        return [self._unpadded(array, encodings) for array in found] if self._task.token_level else found
+        if not self._task.token_level:
+            return found
+        return [self._unpadded(array, length, list(map(len, encodings))) for array in found]
 
-    def _unpadded(self, array: Array, encodings: Sequence[Encoding]) -> list[Array]:
+    def _unpadded(self, array: Array, length: int, counts: Sequence[int]) -> list[Array]:
         """Each row's own tokens of a token-level output, (tokens, ...)."""
-        if array.ndim < 2:
+        if array.shape[1:2] != (length,):
             raise ModelError(
-                f"{self.engine.model_path} gives an array of shape {array.shape}, not an entry for each token: it is "
-                f"no {self._task.noun}."
+                f"{self.engine.model_path} gives an array of shape {array.shape} for {len(counts)} x {length} tokens, "
+                f"which is not an output of a {self._task.noun}. Was it exported for another task?"
             )
         if self.tokenizer.pads_left:
-            return [row[len(row) - len(encoding) :] for row, encoding in zip(array, encodings, strict=True)]
-        return [row[: len(encoding)] for row, encoding in zip(array, encodings, strict=True)]
+            return [row[length - count :] for row, count in zip(array, counts, strict=True)]
+        return [row[:count] for row, count in zip(array, counts, strict=True)]
 
     def _rounded(self, length: int) -> int:
         step = self.engine.length_step
