@@ -1,4 +1,4 @@
-"""Command lines: errors like all others, and options in either spelling."""
+"""The commands' argument parser: errors are UserErrors, options may be spelled with hyphens or underscores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise, instead of leaving."""
+        """Raise an ArgumentsError instead of exiting."""
         unknown = message.partition("unrecognized arguments: ")[2].split()
         options = [option for action in self._actions for option in action.option_strings]
         near = nearest(unknown[0], options, most=2) if unknown else []
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
     @staticmethod
     def count(text: str) -> int:
-        """A whole number from 1 on."""
+        """Type of an argument: a whole number from 1 on."""
         try:
             number = int(text)
         except ValueError:
@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
     @staticmethod
     def seconds(text: str) -> float:
-        """A number above 0."""
+        """Type of an argument: a number of seconds above 0."""
         try:
             number = float(text)
         except ValueError:
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def normal_options(words: Sequence[str]) -> list[str]:
-    """The words, with options spelled with hyphens: --model_path is --model-path."""
+    """The arguments with options spelled with hyphens: --model_path becomes --model-path."""
     normal = []
     for word in words:
         name, equals, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""Rows of mixed lengths through an engine: batched with next to no padding, answered in order."""
+"""Batching: rows of mixed lengths are grouped with little padding, run, and their outputs put in the rows' order."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from deepsparse.tokenizer import Tokenizer
 from resparse.arrays import Array
 
 TOKEN_BUDGET = 512
-"""Tokens of one batch, padding included: enough to keep the cores busy, few enough to stay in the caches."""
+"""Tokens of one batch, padding included: enough to occupy the cores, few enough to stay in the caches."""
 
 RUN_COST = 8
-"""What one run costs whatever is in it, in tokens: measured on six layers of 384, in processor time."""
+"""Fixed cost of one run, in tokens: measured on six layers of 384, in processor time."""
 
 UNPADDED_ROWS = 256
-"""Rows of one run where padding is not computed: only the arrays that hold it grow with them."""
+"""Rows of one run on engines that do not compute padding: only the padded input arrays grow with them."""
 
 
 class BatchRunner:
-    """Rows in, a model's outputs out; the task says how rows become tokens, and which outputs it wants.
+    """Runs rows through an engine; the task says how rows become tokens, and which outputs it wants.
 
     Args:
         engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
@@ -53,7 +53,7 @@ class BatchRunner:
         self.tokenizer = tokenizer
         self._task = task
         self._outputs = _positions(engine, task)
-        # Old exports are made for one shape: then every batch is padded to it.
+        # Some exports have fixed shapes: every batch is padded to them.
         rows, length, *_ = (*engine.inputs[0].shape, None, None)
         self._fixed_rows, self._fixed_length = rows, length
         self._most_rows = self._fixed_rows or batch_size
@@ -62,7 +62,7 @@ class BatchRunner:
                 f"{engine.model_path} takes {self._fixed_length} tokens and no more: give "
                 f"sequence_length={self._fixed_length}."
             )
-        # Without padding there is nothing to be gained from several runs: one has all cores.
+        # Engines that do not pad use all cores in one run: several at once gain nothing.
         self._threads = (
             ThreadPoolExecutor(engine.num_streams, "deepsparse")
             if engine.pads and engine.num_streams > 1
@@ -74,7 +74,7 @@ class BatchRunner:
 
         Args:
             rows: one or more.
-            spread: over the engine's streams; False stays in the thread of the caller, who has several.
+            spread: run batches in the engine's streams; False runs them in the caller's thread.
         """
         encodings, starts = self._task.encode(self.tokenizer, rows), None
         if self._task.stride:
@@ -113,18 +113,20 @@ class BatchRunner:
             feeds = {name: np.pad(array, ((0, missing), (0, 0))) for name, array in feeds.items()}
         computed = self.engine.run(feeds)
         found = [computed[position][: len(encodings)] for position in self._outputs]
-        return [self._unpadded(array, encodings) for array in found] if self._task.token_level else found
+        if not self._task.token_level:
+            return found
+        return [self._unpadded(array, length, list(map(len, encodings))) for array in found]
 
-    def _unpadded(self, array: Array, encodings: Sequence[Encoding]) -> list[Array]:
+    def _unpadded(self, array: Array, length: int, counts: Sequence[int]) -> list[Array]:
         """Each row's own tokens of a token-level output, (tokens, ...)."""
-        if array.ndim < 2:
+        if array.shape[1:2] != (length,):
             raise ModelError(
-                f"{self.engine.model_path} gives an array of shape {array.shape}, not an entry for each token: it is "
-                f"no {self._task.noun}."
+                f"{self.engine.model_path} gives an array of shape {array.shape} for {len(counts)} x {length} tokens, "
+                f"which is not an output of a {self._task.noun}. Was it exported for another task?"
             )
         if self.tokenizer.pads_left:
-            return [row[len(row) - len(encoding) :] for row, encoding in zip(array, encodings, strict=True)]
-        return [row[: len(encoding)] for row, encoding in zip(array, encodings, strict=True)]
+            return [row[length - count :] for row, count in zip(array, counts, strict=True)]
+        return [row[:count] for row, count in zip(array, counts, strict=True)]
 
     def _rounded(self, length: int) -> int:
         step = self.engine.length_step
@@ -169,7 +171,7 @@ def _in_order(parts: Sequence[Any], order: Sequence[int]) -> Any:
 
 
 def plan(lengths: Sequence[int], most_rows: int | None = None, budget: int = TOKEN_BUDGET) -> list[list[int]]:
-    """Group rows of similar length so that least is computed: all tokens, padding included, and each run's own cost.
+    """Group rows of similar length at the least cost: tokens with padding, and `RUN_COST` for each run.
 
     Among the groupings of the rows in order of length, this is the cheapest, found by dynamic programming.
 
@@ -182,7 +184,7 @@ def plan(lengths: Sequence[int], most_rows: int | None = None, budget: int = TOK
         Positions of rows, each once, longest first; so threads that share the batches end together.
     """
     longest_first = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    # The cost of all rows from a place on, and where the batch that begins there ends.
+    # cost[i]: of all rows from i on; end[i]: of the batch that begins at i.
     cost = [0] * (len(lengths) + 1)
     end = [0] * len(lengths)
     for start in reversed(range(len(lengths))):

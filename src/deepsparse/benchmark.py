@@ -27,7 +27,7 @@ _SCENARIOS = {
     "multistream": "async",
     "elastic": "elastic",
 }
-# Engines take turns, so that a noisy neighbour hits all alike.
+# Engines take turns, so that other load on the machine affects all alike.
 _ROUNDS = 5
 _EXAMPLE = """\
 for example:
@@ -36,7 +36,7 @@ for example:
 
 
 def cli() -> int:
-    """Run the command with the words of the process."""
+    """Run the command with the process's arguments."""
     return run(lambda: main(sys.argv[1:]))
 
 
@@ -135,7 +135,7 @@ def _compare(settings: Settings, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def _loaded(settings: Settings) -> dict[str, Workload]:
-    """Every engine that is installed and can load the model; what it says where one cannot."""
+    """Every installed engine that can load the model; a warning for each that cannot."""
     workloads = {}
     for name in track(backends.installed(), "loading"):
         try:
@@ -149,7 +149,7 @@ def _loaded(settings: Settings) -> dict[str, Workload]:
 
 def _timed(workload: Workload, settings: Settings, seconds: float, warmup: float) -> Timings:
     streams = workload.engine.num_streams
-    # A pipeline spreads each call over its streams by itself.
+    # A pipeline distributes each call over its streams itself.
     callers = 1 if settings.scheduler == "sync" or settings.texts is not None else streams
     if warmup:
         with waiting("warming up"):

@@ -1,4 +1,4 @@
-"""A deployment folder: the model, its configuration and its tokenizer, found and read; never written to."""
+"""A deployment folder: the model and its configuration, found and read; never written to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Deployment:
 
     @property
     def folder(self) -> Path:
-        """Where the files lie."""
+        """The folder of the files."""
         return self.model.parent
 
     @property
@@ -75,7 +75,7 @@ def open_deployment(source: str | Path | Deployment) -> Deployment:
 
     Args:
         source: a deployment folder (or the folder that holds one), its ONNX file, a `zoo:` stub, or `hf:` and
-            the name of a Hub repository. What is open already is returned as it is.
+            the name of a Hub repository. A Deployment is returned as it is.
 
     Raises:
         ModelError: files are missing or cannot be read.

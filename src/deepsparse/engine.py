@@ -1,4 +1,4 @@
-"""`Engine`: a model file, made ready to run on this machine."""
+"""`Engine`: an ONNX model loaded into one of the backends."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MULTI = ("async", "multi_stream", "elastic")
 
 
 class Engine:
-    """An ONNX model that is ready to run: arrays in, arrays out.
+    """An ONNX model that is ready to run on arrays.
 
     Args:
         model: an ONNX file, a deployment folder, or a `zoo:` stub. The file is only read.
-        batch_size: rows at a time; only remembered, since any number of rows can be run.
+        batch_size: rows at a time; only stored, since any number of rows can be run.
         num_cores: threads that compute; by default all cores that this process may use.
-        num_streams: runs that go on side by side, from as many threads of the caller.
+        num_streams: runs at the same time, from as many threads of the caller.
         scheduler: "sync" (one run has all cores: the least latency), "async" or "elastic" (runs side by
             side: the most throughput).
-        input_shapes: only remembered, as `batch_size`.
+        input_shapes: only stored, as `batch_size`.
         engine_type: "deepsparse" (the best that can run the model here), "native", "onnxruntime", "openvino", ...
 
     Attributes:
@@ -77,18 +77,18 @@ class Engine:
 
     @property
     def num_streams(self) -> int:
-        """Runs that go on side by side."""
+        """Runs at the same time."""
         return self.resources.streams
 
     @property
     def length_step(self) -> int:
-        """Sequence lengths that are multiples of this one suit the engine; 1 where any does."""
+        """Sequence lengths are padded to multiples of this; 1 where any length is as fast."""
         return self._backend.length_step
 
     @property
     def pads(self) -> bool:
-        """Whether padding costs time; else any rows may share a run."""
-        # Engines of other packages may be older than this attribute.
+        """Whether padding is computed; else rows of any lengths may share a run."""
+        # Backends of other packages may lack the attribute.
         return getattr(self._backend, "pads", True)
 
     @property

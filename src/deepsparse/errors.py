@@ -1,4 +1,4 @@
-"""What can go wrong between a deployment folder and an answer."""
+"""The runtime's errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class UnsupportedError(ModelError):
 
 
 class EngineError(DeepsparseError):
-    """An engine that is not there, or a setting that it cannot follow."""
+    """An engine or a task that does not exist, or a setting that cannot be used."""
 
 
 class InputError(DeepsparseError):
-    """A text that cannot be classified. Its position counts from 0, as Python's lists do."""
+    """An input that cannot be read. Positions count from 0."""

@@ -73,7 +73,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
         longest = _longest(sequence_length)
         deployment = open_deployment(model_path)
         self.model_path = deployment.model
-        self.handler = tasks.of_deployment(deployment, task or self.task)(deployment, **settings)
+        self.handler = tasks.of_deployment(deployment, self.task or task)(deployment, **settings)
         self.task = self.handler.name
         tokenizer = load_tokenizer(deployment, longest, self.handler.truncation, self.handler.stride)
         self.sequence_length = tokenizer.max_length

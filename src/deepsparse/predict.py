@@ -36,7 +36,7 @@ _SHOWN = 5
 
 
 class PredictError(DeepsparseError):
-    """A prediction that cannot begin."""
+    """An output file that must not be written."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Paths:
     """The files of one run.
 
     Attributes:
-        rows, output: what is read and written.
+        rows, output: the input and output files.
         rejected: the rows that could not be labelled.
     """
 
@@ -58,7 +58,7 @@ class Paths:
 
     @property
     def progress(self) -> Path:
-        """How far a run has come."""
+        """The file that notes how far a run has come."""
         return self.output.with_name(f".{self.output.name}.progress.json")
 
     def part(self, whole: Path) -> Path:
@@ -68,7 +68,7 @@ class Paths:
 
 @dataclass
 class Progress:
-    """How far a run has come: all before these places is done, and safely written."""
+    """How far a run has come: everything before these positions is done and on the disk."""
 
     place: Place
     labelled: int = 0
@@ -105,7 +105,7 @@ def main(words: Sequence[str]) -> int:
 
 
 class _Run:
-    """One file, labelled window by window; after each, everything is on the disk and noted."""
+    """Predictions for one file, window by window; after each, output and progress are on the disk."""
 
     def __init__(
         self, paths: Paths, table: Table, columns: Sequence[str], pipeline: Pipeline[Any, Any]
@@ -122,7 +122,7 @@ class _Run:
         self._first_refused: list[BadRow] = []
 
     def go(self) -> None:
-        """Label all rows."""
+        """Predict all rows."""
         paths = self._paths
         key = self._key()
         progress = _resumed(paths, key) or Progress(self._table.start)
@@ -156,7 +156,7 @@ class _Run:
     def _label(
         self, window: Sequence[Row | BadRow], writer: Writer, refused: TextIO, progress: Progress
     ) -> None:
-        """Write a window's rows, each to where it belongs."""
+        """Write a window's rows: predictions to the output, rows that cannot be read to the rejected ones."""
         for found in self._labelled(window):
             if isinstance(found, BadRow):
                 progress.refused += 1
@@ -178,7 +178,7 @@ class _Run:
                 yield {**row.values, **dict(zip(self._added, values, strict=True))}
 
     def _parsed(self, row: Row) -> Any:
-        """What the task makes of a row's columns; a BadRow where it makes nothing of them."""
+        """The task's row from a file's row; a BadRow where the task cannot read it."""
         if missing := [name for name in self._columns if row.values.get(name) is None]:
             return BadRow(row.line, row.after, f"no {missing[0]!r}", row.raw)
         try:
@@ -187,7 +187,7 @@ class _Run:
             return BadRow(row.line, row.after, str(error), row.raw)
 
     def _key(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on."""
+        """What must be unchanged for a run to be resumed."""
         rows, model = self._paths.rows.stat(), self._pipeline.model_path.stat()
         return {
             "input": [rows.st_size, rows.st_mtime_ns],
@@ -215,7 +215,7 @@ class _Run:
 
 
 def _opened(path: Path, size: int) -> Any:
-    """A file to go on writing after its first `size` bytes."""
+    """A file opened for writing after its first `size` bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("r+" if size else "w", encoding="utf-8", newline="")
     file.truncate(size)
@@ -224,7 +224,7 @@ def _opened(path: Path, size: int) -> Any:
 
 
 def _resumed(paths: Paths, key: dict[str, Any]) -> Progress | None:
-    """What an earlier run has done; None where there was none, or it was about something else."""
+    """The progress of an earlier run; None where there is none, or its file, model or settings were others."""
     try:
         noted = json.loads(paths.progress.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -18,12 +18,12 @@ _DELIMITED = (".csv", ".tsv")
 
 
 class TableError(DeepsparseError):
-    """A file that cannot be read as a table, or columns that it does not have."""
+    """A file that cannot be read as a table, or that lacks columns."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where reading may go on: the byte and the line (from 1) after a row."""
+    """A position in a file between rows: byte, and line from 1."""
 
     byte: int
     line: int
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that was not, and why."""
+    """A row that could not be read, and why."""
 
     line: int
     after: Place
@@ -68,24 +68,24 @@ class Table(Protocol):
     start: Place
 
     def rows(self, place: Place) -> Iterator[Row | BadRow]:
-        """The rows from a place on."""
+        """The rows from a position on."""
         ...
 
 
 class Writer(Protocol):
-    """Writes rows in the way of a file's kind."""
+    """Writes rows in a file's format."""
 
     def header(self, columns: Sequence[str]) -> None:
-        """Begin a file."""
+        """Write the header, where the format has one."""
         ...
 
     def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
-        """Add a row."""
+        """Write a row."""
         ...
 
 
 def open_table(path: Path) -> Table:
-    """Open a table by its ending.
+    """Open a table in the format of its file extension.
 
     Raises:
         TableError: missing, empty, of another kind, or without a header that makes sense.
@@ -100,7 +100,7 @@ def open_table(path: Path) -> Table:
 
 
 def writer_for(path: Path, source: Path, file: TextIO) -> Writer:
-    """What writes rows of `source` to `path`.
+    """The writer for rows of `source` in the format of `path`.
 
     Raises:
         TableError: the two are not of one kind.
@@ -163,7 +163,7 @@ class _Delimited:
             if len(plain) == len(self.columns) and "�" not in plain:
                 fields, reason, taken = plain, None, [first]
         if reason is not None:
-            # Only the line at which it went wrong is lost: the next may be a sound record.
+            # Only this line is rejected: the next may be a valid record.
             file.seek(second.byte)
             return BadRow(line, second, reason, first.decode(errors="replace").rstrip("\r\n"))
         after = Place(second.byte + sum(map(len, taken[1:])), line + len(taken))
@@ -263,5 +263,5 @@ def _explain(reason: str) -> str:
 
 
 def wide_fields() -> None:
-    """Let CSV values be as long as a record may be; the module's own limit is 128 KiB, and global."""
+    """Allow CSV values as long as a record; the csv module's limit is 128 KiB, and global."""
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))

@@ -1,4 +1,4 @@
-"""Text to token ids, by the `tokenizers` library alone, as Transformers would do it from the same files."""
+"""Text to token ids with the `tokenizers` library, equal to Transformers' from the same files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from deepsparse.errors import EngineError, ModelError
 from resparse.arrays import Array
 from resparse.console import say_once
 
-# Transformers writes this as the length of a model that has no greatest length.
+# Transformers writes a number above this as the length of models without a limit.
 _UNLIMITED = 10**9
-# These count positions from the padding token's id on.
+# Their position ids begin after the padding token's id.
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "longformer", "mpnet")
 
 
 USUAL_LENGTH = 128
-"""Tokens that texts are cut to when nobody says otherwise, as DeepSparse did."""
+"""The default length that texts are truncated to, as in DeepSparse."""
 
 
 @dataclass(frozen=True)
 class Padding:
-    """What fills a batch's shorter rows.
+    """How shorter rows of a batch are padded.
 
     Attributes:
         token: the padding token's id.
@@ -201,7 +201,7 @@ def _padding(rust: RustTokenizer, settings: Mapping[str, Any], config: Mapping[s
     if identity is None:
         identity = config.get("pad_token_id")
     return Padding(
-        # Nothing attends to padding, so where none is named any token will do.
+        # Padding is masked, so any token will do where none is named.
         token=identity if isinstance(identity, int) else 0,
         segment=int(settings.get("pad_token_type_id") or 0),
         left=settings.get("padding_side") == "left",

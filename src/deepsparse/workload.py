@@ -33,7 +33,7 @@ Shapes = list[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Workload:
-    """Something to time.
+    """One run to be timed, again and again.
 
     Attributes:
         work: one run; safe to call from several threads.
@@ -48,12 +48,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class Settings:
-    """How an engine is set up, and with what it is fed.
+    """How an engine is set up, and its inputs.
 
     Attributes:
         model: as the user named it.
         batch_size: rows in one run.
-        sequence_length: tokens a row: made up, or the most of a text.
+        sequence_length: tokens of a made-up row, or at most of a text.
         shapes: of the made-up inputs, where the user gave them.
         texts: the user's own rows, instead of made-up arrays.
         num_cores, num_streams, scheduler: see `Engine`.
@@ -70,7 +70,7 @@ class Settings:
 
 
 def prepare(settings: Settings, engine_type: str) -> Workload:
-    """Set an engine up, with something to compute.
+    """Load an engine, and prepare its inputs.
 
     Raises:
         UserError: no such engine, or a model that cannot be loaded.
@@ -163,7 +163,7 @@ class Timings:
 
     Attributes:
         seconds: of each run.
-        elapsed: from the first run's begin to the last one's end.
+        elapsed: from the start of the first run to the end of the last.
         items: in each run.
     """
 
@@ -181,12 +181,12 @@ class Timings:
         return float(np.percentile(self.seconds, percentile)) * 1e3
 
     def add(self, other: Timings) -> None:
-        """Take in what was measured at another time."""
+        """Add timings of another time."""
         self.seconds += other.seconds
         self.elapsed += other.elapsed
 
     def summary(self) -> dict[str, Any]:
-        """All of it under DeepSparse's names: milliseconds, and items per second."""
+        """The statistics under DeepSparse's names: milliseconds, and items per second."""
         spent = np.asarray(self.seconds) * 1e3
         return {
             "items_per_sec": self.items_per_second,
@@ -204,11 +204,11 @@ def measure(work: Callable[[], object], seconds: float, items: int, callers: int
 
     Args:
         work: called from `callers` threads at once.
-        seconds: when to begin no more.
-        items: what one call does, for the throughput.
+        seconds: no run starts after these.
+        items: rows in one call, for the throughput.
 
     Raises:
-        Exception: whatever `work` raised first.
+        Exception: the first one that `work` raised.
     """
     if callers == 1:
         return _repeat(work, seconds, items)

@@ -1,3 +1,3 @@
-"""What the three packages share: errors, whole-file writes, the console, and the check for foreign packages."""
+"""What the three packages share: errors, atomic writes, console and progress."""
 
 __version__ = "0.1.0"

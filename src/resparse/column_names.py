@@ -1,4 +1,4 @@
-"""Names that columns of texts usually have: found again in prediction as they were in training."""
+"""Usual names of text columns, the same for training and prediction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAIRS: Final = (
     ("text_a", "text_b"),
     ("text", "text_pair"),
 )
-"""Pairs that datasets use, the most specific first; the first of each is also what a model reads first."""
+"""Pairs of columns, the most specific first; in the order in which a model reads them."""
 
 TEXTS: Final = (
     "text",
@@ -37,6 +37,6 @@ TEXTS: Final = (
 
 
 def by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
-    """The first usual name that a column has, its case apart; the column's own name, None where there is none."""
+    """The first column with one of the usual names, in their order, ignoring case; None where there is none."""
     by_folded = {name.strip().lower(): name for name in reversed(available)}
     return next((by_folded[name.lower()] for name in usual if name.lower() in by_folded), None)

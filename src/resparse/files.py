@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place, then renamed onto it."""
+"""Atomic writes: files and folders are written beside their path, then renamed onto it."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole."""
+    """Write UTF-8 text atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole, indented, ending in a newline."""
+    """Write indented JSON atomically, with a newline at the end."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def give_usual_mode(path: Path) -> None:
-    """Let others read a file as the user's umask says: temporary files are made for their owner alone."""
+    """Give a file the mode of the user's umask: temporary files are created readable by their owner alone."""
     path.chmod(0o666 & ~_umask())
 
 

@@ -1,4 +1,4 @@
-"""A sign of life for whoever waits: nothing in the first two seconds, a bar after that."""
+"""Progress bars that appear after two seconds."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Item = TypeVar("Item")
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show that work of unknown length goes on, once it has taken two seconds."""
+    """A bar for work of unknown length."""
     with _later(_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())) as bar:
         bar.add_task(what, total=None)
         yield
 
 
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """Iterate, with a bar once that has taken two seconds; without an end where the items have no length."""
+    """Iterate with a bar; of unknown length where the items have no length."""
     bar = _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with _later(bar):
         task = bar.add_task(what, total=len(items) if isinstance(items, Sized) else None)
@@ -45,7 +45,7 @@ def track(items: Iterable[Item], what: str) -> Iterator[Item]:
 
 @contextmanager
 def share(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function to be told how much of `total` is done; a bar shows it after two seconds."""
+    """A bar for a part of `total`: yields a function that takes how much is done."""
     bar = _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with _later(bar):
         task = bar.add_task(what, total=total)

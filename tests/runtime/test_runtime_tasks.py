@@ -269,10 +269,21 @@ def test_the_deployment_says_its_task(tmp_path: Path, deployed: Path, searching:
 def test_a_model_of_another_task_is_refused(tmp_path: Path, deployed: Path, shouting: Path):
     with pytest.raises(ModelError, match=r"gives logits; a searcher gives start_logits, end_logits"):
         Pipeline.create("search", deployed)
+    with pytest.raises(ModelError, match=r"shape \(1, 3\) for 1 x \d+ tokens, .* another task"):
+        Pipeline.create("upper_case", deployed)
     with pytest.raises(ModelError, match=r"gives an array of shape \(1, \d+, 2\) a text"):
         Pipeline.create(
             "glue", token_deployment(tmp_path / "tokens", ["a"], {"logits": np.ones((1, 2), np.float32)})
         )
+
+
+def test_only_the_list_knows_the_tasks():
+    package = Path(tasks.__file__).parents[1]
+    outside = [path for path in package.rglob("*.py") if path.parent.name != "tasks"]
+    imports = [line for path in outside for line in path.read_text().splitlines() if "import" in line]
+    concrete = [line for line in imports if "deepsparse.tasks.text" in line]
+    # The package itself offers the names of text classification to `from deepsparse import ...`.
+    assert concrete == ["from deepsparse.tasks.text_classification import (  # noqa: E402"]
 
 
 def test_the_list_refuses_duplicates_and_odd_names():

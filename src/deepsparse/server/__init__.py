@@ -1,1 +1,1 @@
-"""The server: classifiers behind HTTP."""
+"""The HTTP server."""

@@ -49,7 +49,7 @@ _CONCURRENT = 4
 
 
 class Server:
-    """What the routes answer with.
+    """The state behind the routes.
 
     Args:
         endpoints: the models.
@@ -65,7 +65,7 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Run until the server stops; then finish what was taken."""
+        """Run until the server stops; then answer the accepted requests."""
         watching = asyncio.create_task(self.watch.follow(self.endpoints)) if self.watch else None
         yield
         if watching is not None:

@@ -25,12 +25,12 @@ a configuration file:
       route: /tweets"""
 
 _LEVELS = ("critical", "error", "warning", "info", "debug")
-# What was taken is finished; a client that never ends its request does not keep the server for ever.
+# Accepted requests are answered, but a client that never ends its request cannot keep the server running.
 _GRACE_S = 30
 
 
 def cli() -> int:
-    """Run the command with the words of the process."""
+    """Run the command with the process's arguments."""
     return run(lambda: main(sys.argv[1:]))
 
 
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(normal_options(words))
     config = _config(arguments)
-    # Only now, since the mistakes above should show at once; fastapi to learn whether it is there (F401).
+    # Imported late, so that mistakes above show at once; fastapi to find out whether it is installed (F401).
     try:
         import fastapi  # noqa: F401
         import uvicorn

@@ -1,4 +1,4 @@
-"""What a server is told: by a YAML file, or by the command line."""
+"""The server's configuration: its fields, read from YAML and checked."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class ServerConfig(_Strict):
         return self.model_copy(update={"endpoints": endpoints})
 
     def without_effect(self) -> list[str]:
-        """Fields that DeepSparse knows, that are set, and that do nothing here."""
+        """Fields of DeepSparse that are set and have no effect here."""
         fields = ("engine_thread_pinning", "pytorch_num_threads", "loggers", "system_logging")
         found = [name for name in fields if name in self.model_fields_set and getattr(self, name)]
         for endpoint in self.endpoints:

@@ -1,4 +1,4 @@
-"""The models that a server has: loaded, answered from, counted, and changed with the configuration file."""
+"""Endpoints: models with their queues and metrics, loaded and removed while the server runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 _CHANGES_EVERY_S = 1.0
-# An answer this young shows that the model answers; older ones do not count.
+# An answer within these seconds shows that the model is ready.
 _FRESH_S = 5.0
 _PATIENCE_S = 5.0
 
@@ -35,7 +35,7 @@ class UnknownEndpointError(DeepsparseError):
 
 
 class Metrics:
-    """What Prometheus may ask for: counts of one server, by endpoint."""
+    """Prometheus metrics of one server, by endpoint."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -65,25 +65,25 @@ class Metrics:
         )
 
     def add_endpoint(self, name: str, engine: str, waiting: Callable[[], float]) -> None:
-        """Begin to count for an endpoint."""
+        """Export the gauges of an endpoint."""
         self._served.labels(name, engine).set(1)
         self._waiting.labels(name).set_function(waiting)
 
     def remove_endpoint(self, name: str, engine: str) -> None:
-        """Forget what is true of a running endpoint only; its counts stay."""
+        """Remove the gauges of an endpoint; its counters stay."""
         self._served.remove(name, engine)
         self._waiting.remove(name)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class Endpoint:
-    """A model, and the queue before it.
+    """A served model, and the queue of its requests.
 
     Attributes:
-        config: as it was told.
+        config: of this endpoint.
         name: in its address.
         pipeline: the model.
     """
@@ -130,7 +130,7 @@ class Endpoint:
         return predictions
 
     async def is_ready(self) -> bool:
-        """Whether the model answers: it did just now, or does when asked."""
+        """Whether the model answers: within the last seconds, or now a test request."""
         if time.monotonic() - self._answered < _FRESH_S:
             return True
         task = self.pipeline.handler
@@ -142,12 +142,12 @@ class Endpoint:
         return True
 
     async def close(self) -> None:
-        """Answer what was taken, then close the model."""
+        """Answer the accepted requests, then close the model."""
         await self._batcher.close()
         self.pipeline.close()
 
     def describe(self) -> dict[str, Any]:
-        """What the model is, for whoever asks the server."""
+        """The model's metadata."""
         engine = self.pipeline.engine
         return {
             "name": self.name,
@@ -162,7 +162,7 @@ class Endpoints:
     """All endpoints of a server, by name.
 
     Attributes:
-        metrics: what they count.
+        metrics: of all of them.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -182,7 +182,7 @@ class Endpoints:
         return Endpoint(config, self._config, self.metrics)
 
     async def add(self, endpoint: Endpoint) -> None:
-        """Serve a loaded endpoint; one of the same name answers what it has taken, and goes."""
+        """Serve a loaded endpoint; one of the same name answers its accepted requests and is closed."""
         old = self._by_name.get(endpoint.name)
         if old is not None:
             self._leave(old)
@@ -191,7 +191,7 @@ class Endpoints:
             await old.close()
 
     async def remove(self, name: str) -> None:
-        """Answer what an endpoint has taken, and serve it no more.
+        """Remove an endpoint, after its accepted requests are answered.
 
         Raises:
             UnknownEndpointError: there is none of that name.
@@ -218,7 +218,7 @@ class Endpoints:
         return not self.closing and all([await endpoint.is_ready() for endpoint in self])
 
     async def close(self) -> None:
-        """Answer what was taken, then close all models."""
+        """Answer the accepted requests, then close all models."""
         self.closing = True
         await asyncio.gather(*(self.remove(endpoint.name) for endpoint in self))
 

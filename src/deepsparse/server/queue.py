@@ -1,6 +1,6 @@
-"""Micro-batching: what arrives while the processor is busy is computed together, as soon as it is free.
+"""Micro-batching: requests that arrive while all workers are busy are computed together.
 
-Nothing waits for company: a request that finds an idle worker starts at once.
+A request that finds an idle worker starts at once: none is delayed to fill a batch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy as np
 from deepsparse.errors import DeepsparseError
 from deepsparse.tasks.base import Row
 
-# A request with many texts is cut into pieces of this many: all workers share it, and others get between.
+# Longer requests are split into pieces of this many texts: workers share them, and other requests are not held up.
 _PIECE = 64
 _LONGEST_PAUSE_S = 60
 
 
 class QueueFullError(DeepsparseError):
-    """Too much waits already.
+    """The queue is full.
 
     Attributes:
-        retry_after: seconds until there should be room.
+        retry_after: seconds until the queue should have room.
     """
 
     def __init__(self, message: str, retry_after: int) -> None:
@@ -38,11 +38,11 @@ class QueueFullError(DeepsparseError):
 
 
 class TooManyError(DeepsparseError):
-    """A request with more texts than may ever wait."""
+    """A request with more texts than the queue's capacity."""
 
 
 class ClosingError(DeepsparseError):
-    """The server is about to stop."""
+    """The server is stopping."""
 
 
 class Answers(Protocol):
@@ -68,8 +68,8 @@ class MicroBatcher:
         compute: rows to answers.
         workers: batches computed side by side.
         capacity: rows that may wait.
-        on_batch: told the rows of each batch.
-        concatenate: answers to several parts of a request to those to all of it.
+        on_batch: called with the number of rows of each batch.
+        concatenate: joins the answers to the pieces of a request.
     """
 
     def __init__(
@@ -96,16 +96,16 @@ class MicroBatcher:
 
     @property
     def waiting(self) -> int:
-        """Rows that wait."""
+        """Rows in the queue."""
         return self._waiting
 
     async def submit(self, rows: Sequence[Row]) -> Any:
         """Wait for the answers to rows, in their order.
 
         Raises:
-            QueueFullError: there is no room now.
-            TooManyError: there never is room for so many.
-            ClosingError: nothing is taken any more.
+            QueueFullError: the queue has no room now.
+            TooManyError: more rows than the capacity.
+            ClosingError: the queue is closed.
         """
         if self._closing:
             raise ClosingError("The server is stopping and takes nothing new.")
@@ -126,14 +126,14 @@ class MicroBatcher:
         self._pieces.extend(pieces)
         self._waiting += len(rows)
         if not self._scheduled:
-            # After all that is ready to run now: requests that arrived together are computed together.
+            # Runs after the callbacks that are ready now, so that requests that arrived together share a batch.
             self._scheduled = True
             loop.call_soon(self._dispatch)
         answers = await asyncio.gather(*(piece.answer for piece in pieces))
         return answers[0] if len(answers) == 1 else self._concatenate(answers)
 
     async def close(self) -> None:
-        """Take nothing new, finish what was taken, and stop the threads."""
+        """Refuse new requests, answer the accepted ones, and stop the threads."""
         self._closing = True
         if self._pieces or self._idle < self._workers:
             await self._all_done.wait()
@@ -178,7 +178,7 @@ class MicroBatcher:
         error = done.exception()
         if error is None:
             answers, start = done.result(), 0
-            # Smoothed over about the last ten batches.
+            # Exponential average over about ten batches.
             spent = (time.perf_counter() - started) / count
             self._seconds_per_row += 0.1 * (spent - self._seconds_per_row)
             for piece in pieces:

@@ -1,4 +1,4 @@
-"""What a request passes on its way to a model: the limit of its size, the fast route, and the reading of its body."""
+"""Requests before they reach a model: size limit, a fast route for inference, and the body's schema and parsing."""
 
 from __future__ import annotations
 

@@ -51,62 +51,58 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         """The rows of the field `sequences`."""
         if "sequences" not in fields:
             raise InputError('The field "sequences" is missing: a text, or a list of texts.')
-        return parse_texts(fields["sequences"])
+        return cls.parse_rows(fields["sequences"])
 
     @classmethod
     def parse_rows(cls, inputs: Any) -> list[TextRow]:
         """The rows of a text, a list of texts, or a list whose items are lists of one or two texts."""
-        return parse_texts(inputs)
+        if isinstance(inputs, str):
+            return [cls.parse_values(inputs, "The text")]
+        if not isinstance(inputs, Sequence) or isinstance(inputs, bytes | bytearray):
+            raise InputError(f"sequences is {_kind(inputs)}; wanted: {_WANTED}.")
+        return [cls.parse_values(item, f"sequences[{index}]") for index, item in enumerate(inputs)]
+
+    @classmethod
+    def parse_values(cls, values: Any, where: str) -> TextRow:
+        """The row of a text, or of a list of one or two."""
+        texts = (values,) if isinstance(values, str) else values
+        if not isinstance(texts, list | tuple):
+            raise InputError(f"{where} is {_kind(values)}; wanted: {_WANTED}.")
+        if not 1 <= len(texts) <= 2:
+            raise InputError(f"{where} is a list of {len(texts)}; a row is one text or a pair of texts.")
+        for text in texts:
+            if not isinstance(text, str):
+                raise InputError(f"{where} holds {_kind(text)}; wanted: {_WANTED}.")
+            if not _encodable(text):
+                raise InputError(f"{where} is no Unicode text: it holds half of a surrogate pair.")
+        if not any(map(has_text, texts)):
+            raise InputError(f"{where} is empty: there is nothing to classify.")
+        return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
     @classmethod
     def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
         """The one or two columns of text."""
-        return _chosen(available, asked, path) if asked else _usual(available, path)
-
-    @classmethod
-    def parse_values(cls, values: Sequence[Any], where: str) -> TextRow:
-        """The text, or the pair of texts."""
-        return parse_text(values, where)
-
-
-def parse_texts(sequences: Any) -> list[TextRow]:
-    """The rows that a caller's `sequences` mean.
-
-    Args:
-        sequences: a text, a list of texts, or a list whose items are lists of one or two texts.
-
-    Raises:
-        InputError: anything else, or a row without text; with its position.
-    """
-    if isinstance(sequences, str):
-        return [parse_text(sequences, "The text")]
-    if not isinstance(sequences, Sequence) or isinstance(sequences, bytes | bytearray):
-        raise InputError(f"sequences is {_kind(sequences)}; wanted: {_WANTED}.")
-    return [parse_text(item, f"sequences[{index}]") for index, item in enumerate(sequences)]
-
-
-def parse_text(item: Any, where: str) -> TextRow:
-    """One row: a text, or a list of one or two.
-
-    Args:
-        where: what to call the row in an error.
-
-    Raises:
-        InputError: it is neither, or there is no text in it.
-    """
-    texts = (item,) if isinstance(item, str) else item
-    if not isinstance(texts, list | tuple):
-        raise InputError(f"{where} is {_kind(item)}; wanted: {_WANTED}.")
-    if not 1 <= len(texts) <= 2:
-        raise InputError(f"{where} is a list of {len(texts)}; a row is one text or a pair of texts.")
-    for text in texts:
-        if not isinstance(text, str):
-            raise InputError(f"{where} holds {_kind(text)}; wanted: {_WANTED}.")
-        if not _encodable(text):
-            raise InputError(f"{where} is no Unicode text: it holds half of a surrogate pair.")
-    if not any(map(has_text, texts)):
-        raise InputError(f"{where} is empty: there is nothing to classify.")
-    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+        if asked:
+            names = [name.strip() for name in asked.split(",")]
+            for name in names:
+                if name not in available:
+                    raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+            if len(names) > 2:
+                raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
+            return names
+        for pair in PAIRS:
+            found = [column for usual in pair if (column := by_name((usual,), available)) is not None]
+            if len(found) == len(pair):
+                return found
+        single = by_name(TEXTS, available)
+        if single is not None:
+            return [single]
+        if len(available) == 1:
+            return list(available)
+        listed = ", ".join(available)
+        raise TableError(
+            f"Which column of {path} holds the text? Choose with --input_column_names: {listed}."
+        )
 
 
 def has_text(text: str) -> bool:
@@ -125,28 +121,3 @@ def _encodable(text: str) -> bool:
 def _kind(value: Any) -> str:
     names = {type(None): "null", bool: "true or false", dict: "an object", int: "a number", float: "a number"}
     return names.get(type(value), f"of type {type(value).__name__}")
-
-
-def _chosen(available: Sequence[str], asked: str, path: Path) -> list[str]:
-    names = [name.strip() for name in asked.split(",")]
-    for name in names:
-        if name not in available:
-            raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
-    if len(names) > 2:
-        raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
-    return names
-
-
-def _usual(available: Sequence[str], path: Path) -> list[str]:
-    for pair in PAIRS:
-        found = [column for usual in pair if (column := by_name((usual,), available)) is not None]
-        if len(found) == len(pair):
-            return found
-    single = by_name(TEXTS, available)
-    if single is not None:
-        return [single]
-    if len(available) == 1:
-        return list(available)
-    raise TableError(
-        f"Which column of {path} holds the text? Choose with --input_column_names: {', '.join(available)}."
-    )
