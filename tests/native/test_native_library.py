@@ -1,4 +1,4 @@
-"""Packing and the integer product on every instruction set of this machine, against NumPy; and the records' packing."""
+"""Packing and the integer product on every instruction set of this machine, against NumPy; the layout of records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepsparse.errors import EngineError, ModelError
-from deepsparse.native import library, packing
+from deepsparse.native import library, packing, recognition
+from deepsparse.native.encoder import Activation
 from deepsparse.native.library import WeightFormat
 from deepsparse.native.packing import fastest
 
@@ -73,6 +74,36 @@ def test_zeros_take_no_room():
         assert sizes[1] <= masks + 64 * 512 / 16
 
 
+def test_row_sums_lie_before_the_weights():
+    weights = sparse(37, 130, 0.5, 0)
+    for form in set(WeightFormat) - {WeightFormat.FLOAT}:
+        sums = library.row_sums(packed(form, weights), 37)
+        assert sums.size == 48 and not sums[37:].any()
+        np.testing.assert_array_equal(sums[:37], weights.sum(axis=1, dtype=np.int32))
+
+
+def test_instruction_sets_are_those_of_the_library():
+    known = {one.name: (one.isa, {form.name for form in one.formats}) for one in library.instruction_sets()}
+    assert known == {
+        "amx": (8, {"DENSE", "SLOTS64", "MASK64"}),
+        "avx512": (4, {"DENSE", "SLOTS64"}),
+        "avx2": (2, {"DENSE", "SLOTS16"}),
+        "portable": (1, {"DENSE", "SLOTS64", "MASK64"}),
+    }
+    usable = library.isas()
+    assert usable[-1].name == library.PORTABLE
+    assert usable == [one for one in library.instruction_sets() if one in usable], "best first"
+
+
+def test_weights_in_a_format_that_the_kernels_do_not_read_are_refused():
+    weights = sparse(32, 128, 0.8, 0)
+    x = np.zeros((1, 128), np.uint8)
+    for isa in library.isas():
+        for form in set(WeightFormat) - {WeightFormat.FLOAT, *isa.formats}:
+            with pytest.raises(ModelError, match="do not read"):
+                library.multiply(isa, form, packed(form, weights), 32, 128, x)
+
+
 def test_forms_are_chosen_by_measuring():
     for isa in library.isas():
         assert fastest(isa, sparse(256, 768, 0.0, 0)) == WeightFormat.DENSE
@@ -124,6 +155,10 @@ def test_what_is_no_model_is_refused():
             library.Model(library.aligned(size), 3)
 
 
+def _camel(name: str) -> str:
+    return name.title().replace("_", "")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 def test_records_lie_as_the_library_reads_them(tmp_path: Path):
     """Sizes and offsets of every field, as the compiler says and as ctypes says."""
@@ -135,9 +170,10 @@ def test_records_lie_as_the_library_reads_them(tmp_path: Path):
         "Layer": packing.LayerRecord,
         "HeadLinear": packing.HeadRecord,
         "Model": packing.ModelRecord,
+        "InstructionSet": library._Description,
     }
     lines = [
-        '#include "engine.h"',
+        '#include "weight_formats.h"',
         "#include <cstddef>",
         "#include <cstdio>",
         "using namespace resparse;",
@@ -150,15 +186,25 @@ def test_records_lie_as_the_library_reads_them(tmp_path: Path):
         for field, *_ in record._fields_:
             lines.append(f'std::printf("%zu\\n", offsetof({name}, {field}));')
             wanted.append(getattr(record, field).offset)
-    lines += [
-        'std::printf("%llu\\n%u\\n%u\\n%u\\n", (unsigned long long)kMagic, kVersion, kMaxHeadLinears, kMaxLayers);',
-        "}",
-    ]
+    numbers = {
+        "kMagic": packing.MAGIC,
+        "kVersion": packing.VERSION,
+        "kMaxHeadLinears": packing.MOST_HEAD_LINEARS,
+        "kMaxLayers": recognition.MOST_LAYERS,
+        "kAlignment": packing.ALIGNMENT,
+        "kPanelRows": library.PANEL_ROWS,
+        "kEveryToken": 1,
+        **{f"k{_camel(form.name)}": form for form in WeightFormat},
+        **{f"k{_camel(kind.name)}": kind for kind in Activation},
+    }
+    for name, number in numbers.items():
+        lines.append(f'std::printf("%llu\\n", (unsigned long long){name});')
+        wanted.append(int(number))
+    lines.append("}")
     (tmp_path / "sizes.cpp").write_text("\n".join(lines))
     subprocess.run(
         ["g++", "-std=c++17", f"-I{SOURCES}", str(tmp_path / "sizes.cpp"), "-o", str(tmp_path / "sizes")],
         check=True,
     )
     printed = subprocess.run([tmp_path / "sizes"], check=True, capture_output=True, text=True).stdout
-    wanted += [packing.MAGIC, packing.VERSION, packing.MOST_HEAD_LINEARS, 128]
     assert [int(line) for line in printed.split()] == wanted

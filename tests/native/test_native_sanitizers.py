@@ -1,6 +1,6 @@
-"""The engine's C++ under the sanitizers of the compiler, and its loader under damaged models; see stress.cpp.
+"""The engine's C++ under the compiler's sanitizers, its loader with damaged models, and other widths of vectors.
 
-The kernels for AMX run on a model of its tile registers (emulated_tiles.h), which needs no processor that has them.
+The program is stress.cpp. The kernels for AMX run on an emulation of its tile registers (emulated_tiles.h).
 """
 
 from __future__ import annotations
@@ -30,6 +30,22 @@ def has_vbmi2() -> bool:
         return False
 
 
+def built(program: Path, *flags: str) -> Path:
+    """The stress program with the engine's sources."""
+    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
+    includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
+    subprocess.run(
+        ["g++", "-std=c++17", "-pthread", *flags, *includes, *sources, "-o", str(program)], check=True
+    )
+    return program
+
+
+def output_of(program: Path, command: str) -> str:
+    done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize(
     ("sanitizers", "commands", "emulated"),
     [
@@ -40,17 +56,17 @@ def has_vbmi2() -> bool:
     ids=["address", "thread"],
 )
 def test_clean(sanitizers: str, commands: list[str], emulated: bool, tmp_path: Path):
-    program = tmp_path / "stress"
-    flags = ["-std=c++17", "-O1", "-g", "-pthread", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    flags = ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     if emulated:
         flags.append("-DRESPARSE_EMULATE_TILES")
-    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
-    subprocess.run(
-        ["g++", *flags, f"-I{SOURCES}", f"-I{STRESS.parent}", *sources, "-o", str(program)], check=True
-    )
+    program = built(tmp_path / "stress", *flags)
     for command in commands:
-        done = subprocess.run(
-            [str(program), command], capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert ("instruction set 8: ok" if emulated else "ok") in done.stdout
+        assert ("instruction set 8: ok" if emulated else "ok") in output_of(program, command)
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_vectors_of_other_widths_than_a_panel(lanes: int, tmp_path: Path):
+    """The code that all kernels share, as instruction sets with narrower registers compile it."""
+    program = built(tmp_path / "stress", "-O1", f"-DRESPARSE_PORTABLE_LANES={lanes}")
+    for command in ("products", "answers"):
+        assert "instruction set 1: ok" in output_of(program, command)

@@ -54,7 +54,7 @@ class NativeBackend:
         return library.Model(block, encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute the logits, float32 [rows, labels]; of a head on every token, [rows, columns, labels].
+        """Compute the logits, float32 [rows, labels], or [rows, columns, labels] with a head on every token.
 
         The logits of a text do not depend on its padding: with padding on the left, it is computed as without any. (The
         ONNX graph gives such tokens other positions, and classifies a padding token.) Those of padding are 0.

@@ -23,7 +23,8 @@
 static_assert(kVectorLanes >= 4 && kPanelRows % kVectorLanes == 0, "a panel must be whole vectors");
 static_assert(std::is_same<decltype(lookup(kGeluTable.coefficients[0], Ints{})), Floats>::value, "lookup");
 static_assert(kAccumulators >= 1 && (kAccumulators & (kAccumulators - 1)) == 0, "must be a power of two");
-static_assert(static_cast<Accumulator::Weights (*)(const uint8_t*)>(Accumulator::read) != nullptr, "Accumulator::read");
+static_assert(sizeof(Accumulator::read(static_cast<const uint8_t*>(nullptr))) == sizeof(Accumulator::Weights),
+              "Accumulator::read");
 static_assert(std::is_void<decltype(std::declval<Accumulator&>().begin(static_cast<const int32_t*>(nullptr)))>::value,
               "Accumulator::begin");
 static_assert(std::is_void<decltype(std::declval<Accumulator&>().add(static_cast<const uint8_t*>(nullptr),
