@@ -25,6 +25,7 @@ from deepsparse.tasks.text_classification import TextClassification
 from sparseml.modifiers import MODIFIERS
 from sparseml.options import renamed
 from sparseml.options.table import BARE
+from sparseml.tasks import load_task
 from sparseml.training import arguments
 from sparseml.transformers import export
 from sparsezoo import Model
@@ -67,7 +68,7 @@ def rows(kind: str, look_up: Callable[[str], tuple[str, str]], shown: str = "`{}
 
 def training(name: str) -> tuple[str, str]:
     """An argument of the training command."""
-    if name in arguments.all_options():
+    if name in arguments.all_options(load_task()):
         return SAME, ""
     return of_transformers(name)
 
@@ -89,7 +90,7 @@ def of_transformers(name: str) -> tuple[str, str]:
 def transformers_rows() -> list[Row]:
     """All that `renamed` knows besides SparseML's own arguments."""
     names = sorted({*renamed.RENAMED, *renamed.CONVERTED, *renamed.GONE} - {"task", "use_auth_token"})
-    options = arguments.all_options()
+    options = arguments.all_options(load_task())
     return [(f"`--{name}`", *of_transformers(name)) for name in names if name not in options]
 
 
