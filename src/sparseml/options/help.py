@@ -8,7 +8,6 @@ from typing import Final
 
 from sparseml.options.groups import ModelArguments
 from sparseml.options.table import Option, section
-from sparseml.tasks.base import Task
 
 _INTRO: Final = """\
 usage: sparseml train --train_file rows.csv
@@ -73,22 +72,21 @@ def asked_for(words: Iterable[str]) -> bool:
     return any(word in {"-h", "--help", "--help-all", "--help_all"} for word in words)
 
 
-def program(task: Task) -> str:
-    """The name of a task's training command."""
-    return f"sparseml.transformers.{task.name}"
-
-
-def text(task: Task, options: Mapping[str, Option], everything: bool = False) -> str:
-    """The help.
+def text(
+    program: str, introduction: str, arguments: type, options: Mapping[str, Option], everything: bool = False
+) -> str:
+    """The help of a training command.
 
     Args:
-        task: whose training command it is of.
+        program: its name.
+        introduction: what it does.
+        arguments: the dataclass of its task's data arguments.
         options: all arguments by name.
         everything: list those of Transformers that few people need too.
     """
     model = [entry.name for entry in fields(ModelArguments)]
-    data = [entry.name for entry in fields(task.arguments)]
-    sections = [_INTRO.format(program=program(task), introduction=task.introduction)]
+    data = [entry.name for entry in fields(arguments)]
+    sections = [_INTRO.format(program=program, introduction=introduction)]
     for title, names in (
         ("model", model),
         ("data", data),

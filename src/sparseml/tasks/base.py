@@ -100,6 +100,11 @@ class Task(ABC):
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
 
+    @property
+    def command(self) -> str:
+        """The name of its training command."""
+        return f"sparseml.transformers.{self.name}"
+
     # Data and model.
 
     @property

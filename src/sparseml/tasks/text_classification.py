@@ -19,6 +19,7 @@ from resparse.files import whole_file
 from resparse.progress import track
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.distillation.loss import distillation_loss
 from sparseml.metrics import decisions, metrics_for, probabilities
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.tasks.base import Task, Texts
@@ -122,9 +123,10 @@ quantized classifier with its report comes out."""
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
     ) -> Tensor:
         """See `Task`; which distance, the configuration's `problem_type` says."""
-        from sparseml.distillation.loss import classification_distance
-
-        return classification_distance(config)(student, teacher, temperature, batch)
+        logits = student["logits"]
+        return distillation_loss(
+            logits, teacher["logits"].to(logits.device), temperature, problem_type(config)
+        )
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """See `Task`."""
