@@ -140,10 +140,7 @@ def main() -> None:
     keep(
         name,
         f"{title}: {arguments.threads} threads, beside others on the same weights",
-        [
-            bars_table(results, BARS_BY_ISA.get(arguments.isa, BARS)),
-            lanes_table(results),
-        ],
+        [bars_table(results, BARS_BY_ISA.get(arguments.isa, BARS)), lanes_table(results)],
         {"results": results},
     )
 

@@ -34,8 +34,7 @@ def peaks() -> dict[InstructionSet, float]:
         program = Path(folder) / "peak"
         files = [str(Path(__file__).with_name("peak.cpp")), *map(str, SOURCES.rglob("*.cpp"))]
         subprocess.run(
-            ["g++", "-O2", "-std=c++17", "-pthread", f"-I{SOURCES}", *files, "-o", str(program)],
-            check=True,
+            ["g++", "-O2", "-std=c++17", "-pthread", f"-I{SOURCES}", *files, "-o", str(program)], check=True
         )
         lines = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout.splitlines()
     known = {one.isa: one for one in library.instruction_sets()}

@@ -132,10 +132,7 @@ def regression_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 def multi_label_metrics(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    threshold: float = MULTI_LABEL_THRESHOLD,
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], threshold: float = MULTI_LABEL_THRESHOLD
 ) -> Metrics:
     """Precision, recall and F1 of each label, their mean and spread over labels, and F1 over all decisions.
 

@@ -18,10 +18,7 @@ _DEPLOYED = "model.onnx"
 
 
 def local_path(
-    source: str | Path,
-    revision: str | None = None,
-    access: Access | None = None,
-    part: hub.Part = "training",
+    source: str | Path, revision: str | None = None, access: Access | None = None, part: hub.Part = "training"
 ) -> Path:
     """The folder with the model files that `source` names.
 
@@ -107,10 +104,7 @@ def recipe_type(file_name: str) -> str:
 
 
 def training_folder(
-    stub: Stub,
-    revision: str | None = None,
-    access: Access | None = None,
-    part: hub.Part = "training",
+    stub: Stub, revision: str | None = None, access: Access | None = None, part: hub.Part = "training"
 ) -> Path:
     """The folder with a stub's weights, config and tokenizer, fetched or made when it is not here yet.
 

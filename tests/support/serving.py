@@ -69,10 +69,7 @@ def serving(*words: object, log: Path, port: int | None = None) -> Iterator[Runn
     command = [sys.executable, "-m", "deepsparse.server.cli", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [*command, *map(str, words)],
-            stdout=file,
-            stderr=file,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [*command, *map(str, words)], stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
     running = Running(process, f"http://127.0.0.1:{port}", log)
     try:

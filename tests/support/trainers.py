@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    PrinterCallback,
-    TrainingArguments,
-)
+from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, TrainingArguments
 
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks import load_task

@@ -263,11 +263,7 @@ def _quiet_clients() -> Iterator[None]:
     from huggingface_hub import logging
 
     # Public there, though its types do not say so.
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars  # type: ignore[attr-defined]
 
     levels = datasets.logging.get_verbosity(), logging.get_verbosity()
     bars = datasets.are_progress_bars_disabled(), are_progress_bars_disabled()

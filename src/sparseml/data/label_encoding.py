@@ -245,11 +245,7 @@ def _classes(read: LabelValues) -> list[Any]:
 
 
 def _name_classes(
-    primary: RawSplit,
-    others: Sequence[RawSplit],
-    column: str,
-    read: LabelValues,
-    task: BenchmarkTask | None,
+    primary: RawSplit, others: Sequence[RawSplit], column: str, read: LabelValues, task: BenchmarkTask | None
 ) -> tuple[tuple[str, ...], dict[Hashable, int], str]:
     """Class names in the order of the ids, the ids of raw values, and where the names come from, for a note."""
     values = _classes(read)

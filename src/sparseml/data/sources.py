@@ -107,11 +107,7 @@ def read_source(options: DataOptions) -> Source:
     task_name, task = (
         find_benchmark_task(options.task_name) if options.task_name else _benchmark_by_dataset(options)
     )
-    files = {
-        "train": options.train_file,
-        "validation": options.validation_file,
-        "test": options.test_file,
-    }
+    files = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
     given = {split: path for split, path in files.items() if path}
     if given and options.dataset_name:
         raise DataError(

@@ -26,13 +26,7 @@ for example:
   {program} --do_train --do_eval --output_dir emotion \\
     --train_file train.csv --validation_file validation.csv --recipe recipe.yaml"""
 
-_RECIPE: Final = (
-    "recipe",
-    "recipe_args",
-    "distill_teacher",
-    "best_model_after_epoch",
-    "allow_dense_start",
-)
+_RECIPE: Final = ("recipe", "recipe_args", "distill_teacher", "best_model_after_epoch", "allow_dense_start")
 _TRAINING: Final = (
     "output_dir",
     "do_train",

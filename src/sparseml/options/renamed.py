@@ -49,7 +49,7 @@ GONE: Final[Mapping[str, str]] = {
 }
 
 OLD_VALUES: Final[Mapping[str, Mapping[str, str]]] = {
-    "optim": {"adamw_hf": "adamw_torch", "adamw_apex_fused": "adamw_torch_fused"},
+    "optim": {"adamw_hf": "adamw_torch", "adamw_apex_fused": "adamw_torch_fused"}
 }
 
 

@@ -29,11 +29,7 @@ Writes a deployment folder for a trained text classifier: model.onnx, its config
 report. PyTorch and ONNX Runtime answer the same rows first; an export that answers otherwise is not written."""
 
 # Names of `sparseml.export`, and what they are called here.
-_ALIASES: Final = {
-    "source_path": "model_path",
-    "onnx_model_name": "onnx_file_name",
-    "recipe": "one_shot",
-}
+_ALIASES: Final = {"source_path": "model_path", "onnx_model_name": "onnx_file_name", "recipe": "one_shot"}
 _WITHOUT_EFFECT: Final = {
     "trust_remote_code": "no code comes with a model here",
     "validate_correctness": "every export is compared with PyTorch",

@@ -9,14 +9,7 @@ from typing import Any, Final
 from transformers import AutoModelForSequenceClassification
 
 from sparseml.distillation.teacher import DISABLED, SELF
-from sparseml.session.models import (
-    Source,
-    load_config,
-    load_model,
-    load_tokenizer,
-    resolve,
-    restore,
-)
+from sparseml.session.models import Source, load_config, load_model, load_tokenizer, resolve, restore
 
 # Of `from_pretrained`, what says where a model is; two of them had other names.
 _PLACES: Final = {
