@@ -116,11 +116,11 @@ def write_files(model: Any, folder: Path, length: int) -> dict[str, Any]:
         graph = ir.load(folder / "traced.onnx")
         apply_format(graph, form)
         ir.save(graph, folder / f"{form}.onnx")
-        stored.weigh(model, folder / f"{form}.onnx")
+        stored.check_weights(model, folder / f"{form}.onnx")
     (folder / "traced.onnx").unlink()
     return {
         "size": stored.sizes(model, [folder / "portable.onnx"]),
-        "layers": stored.weigh(model, folder / "portable.onnx"),
+        "layers": stored.check_weights(model, folder / "portable.onnx"),
     }
 
 

@@ -45,7 +45,7 @@ def exported(
 @pytest.mark.parametrize("form", ["portable", "deepsparse"])
 def test_answers_are_those_of_pytorch(exported: tuple[Any, bool, Path], form: str, tmp_path: Path) -> None:
     from sparseml.export.formats import apply_format
-    from sparseml.export.stored import weigh
+    from sparseml.export.stored import check_weights
     from sparseml.export.verify import open_session
 
     model, quantized, path = exported
@@ -64,6 +64,6 @@ def test_answers_are_those_of_pytorch(exported: tuple[Any, bool, Path], form: st
     if form == "deepsparse" and quantized and model.config.model_type in ON_THE_INTERFACE:
         assert "MatMul" not in kinds and "Gemm" not in kinds, "all products are of integers, attention's too"
         assert kinds.count("MatMulInteger") > 2 * model.config.num_hidden_layers
-    counts = weigh(model, file)
+    counts = check_weights(model, file)
     assert counts["int8_linears" if quantized else "float_linears"] > 0
     assert counts["float_linears" if quantized else "int8_linears"] == 0

@@ -54,7 +54,7 @@ def same_after(
     before = answers(model, **feed)
     for change in passes:
         change(model)
-    graph.tidy(model)
+    graph.remove_unused(model)
     for old, new in zip(before, answers(model, **feed), strict=True):
         np.testing.assert_allclose(new, old, atol=tolerance, rtol=tolerance)
     return kinds(model)
@@ -105,7 +105,7 @@ def test_weights_are_stored_as_integers_once_in_the_layout_of_the_product() -> N
 )
 def test_integers_are_those_of_onnx(values: list[float], scale: float, zero: int) -> None:
     array = np.array(values, np.float32)
-    grid = passes.Grid(np.array(scale, np.float32), np.array(zero, np.int8), axis=1)
+    grid = passes.QuantParams(np.array(scale, np.float32), np.array(zero, np.int8), axis=1)
     model = parsed(
         f"q (float[{len(array)}] x) => (int8[{len(array)}] y) {{ y = QuantizeLinear(x, s, z) }}",
         {"s": grid.scale, "z": grid.zero_point},
@@ -254,6 +254,6 @@ def test_what_only_the_exporters_authors_would_read_is_dropped() -> None:
     node = model.graph.node(0)
     node.metadata_props["pkg.torch.onnx.stack_trace"] = "File /home/somebody/model.py"
     model.graph.inputs[0].metadata_props["where"] = "/home/somebody"
-    graph.tidy(model)
+    graph.remove_unused(model)
     assert b"somebody" not in ir.to_proto(model).SerializeToString()
     assert "unused" not in model.graph.initializers

@@ -14,9 +14,9 @@ from sparseml.export import verify
 from sparseml.export.trace import ExportError
 
 
-def answers(expected: Any, got: Any, kind: str = "single_label_classification") -> verify.Answers:
+def answers(expected: Any, got: Any, kind: str = "single_label_classification") -> verify.Comparison:
     logits = np.array(expected, np.float32), np.array(got, np.float32)
-    return verify.Answers(*logits, [("row",)] * len(logits[0]), kind)
+    return verify.Comparison(*logits, [("row",)] * len(logits[0]), kind)
 
 
 def test_a_tie_is_no_mismatch_and_another_label_is() -> None:
@@ -54,7 +54,7 @@ def test_labels_may_differ_as_far_as_pytorch_differs_from_itself() -> None:
 
 def test_logits_that_drift_without_changing_labels_are_a_mismatch() -> None:
     drifted = answers([[0.0, 3.0]] * 5, [[0.1, 3.0]] * 5)
-    assert drifted.need_explaining
+    assert drifted.differ
     with pytest.raises(ExportError, match="away from PyTorch's on average"):
         drifted.refuse_mismatch()
     own = np.array([[0.04, 3.0]] * 5, np.float32)

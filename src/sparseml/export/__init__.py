@@ -1,1 +1,1 @@
-"""From a trained checkpoint to a folder that runs anywhere: ONNX, the forms that runtimes run fast, and the proof."""
+"""Export of a trained checkpoint: traced to ONNX, rewritten for a runtime, verified, written as a deployment folder."""

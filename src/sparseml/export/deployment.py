@@ -1,4 +1,4 @@
-"""The deployment folder: checked in a place of its own first, then written file by file."""
+"""The deployment folder: written and verified in a temporary folder first, then moved into place file by file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from resparse.files import WriteError, whole_file, write_json, write_text
 from resparse.progress import waiting
 from sparseml.export import stored, verify
 from sparseml.export.formats import FORMATS, OPSETS, PORTABLE, apply_format
-from sparseml.export.trace import ExportError, input_names, to_onnx
+from sparseml.export.trace import ExportError, to_onnx
 from sparseml.export.trained import Trained, apply_once, load
 from sparseml.report import build, versions
 from sparseml.session import checkpoint
 from sparseml.tasks.base import Task, Texts
 
 REPORT: Final = "report.json"
-_OTHERS: Final = (
+_WRITTEN: Final = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -32,29 +32,27 @@ _OTHERS: Final = (
     checkpoint.RECIPE_FILE,
     REPORT,
 )
-# Vocabulary files that a training folder may hold beside tokenizer.json, which says the same.
+# Vocabulary files that a training folder may hold beside tokenizer.json, with the same content.
 _VOCABULARIES: Final = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model")
 _LARGEST_FILE: Final = 2**31 - 2**20  # a protobuf holds less than 2 GiB
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What to export, and where to.
 
     Attributes:
-        source: a finished training's folder.
-        folder: the deployment folder.
-        task: what the model does; None where its configuration says.
+        source: the folder of a finished training.
+        task: None takes the task from the model's configuration.
         runtime: a key of FORMATS.
-        opset: ONNX operator set; None is the format's own.
-        file_name: of the model in the folder.
-        sequence_length: tokens that texts are cut at; None is what the model takes.
-        rows: texts to compare PyTorch and ONNX Runtime on; empty makes some up.
-        rows_called: where these come from, for the report.
-        samples: how many rows and answers to keep as NumPy files beside the folder.
-        external_data: keep weights in a file of their own even where one file could hold them.
-        recipe: applied once before the export (one-shot), with the rows for calibration.
-        command: what the user typed, for the report.
+        opset: ONNX operator set; None is the format's default.
+        sequence_length: tokens to truncate texts to; None is the model's maximum.
+        rows: texts to compare PyTorch and ONNX Runtime on; empty generates some.
+        rows_called: the origin of `rows`, for the report.
+        samples: number of rows and outputs to save as NumPy files beside the folder.
+        external_data: write weights to a separate file even where one file could hold them.
+        recipe: applied once before the export (one-shot), calibrated on `rows`.
+        command: the command line, for the report.
     """
 
     source: Path
@@ -72,67 +70,66 @@ class Wanted:
     command: list[str] = field(default_factory=list)
 
 
-def export(wanted: Wanted) -> dict[str, Any]:
-    """Export a trained classifier into a deployment folder.
+def export(request: ExportRequest) -> dict[str, Any]:
+    """Export a trained model into a deployment folder, and return the report, as in its `report.json`.
 
-    All is written to a temporary folder and checked there; the deployment folder changes only after that, each
-    file whole, the model last. What is there already and is not the work of an export stays.
-
-    Returns:
-        The report, as in `report.json`.
+    Everything is written to a temporary folder and verified there; only then are the files moved, the model last. Files
+    in the deployment folder that no earlier export wrote are kept.
 
     Raises:
-        UserError: nothing to export, a file that cannot be written, or an export that is not the model.
+        UserError: nothing to export, a file that cannot be written, or outputs that differ from the model's.
     """
-    mine = _mine(wanted.folder)
-    _refuse_foreign(wanted, mine)
-    trained = load(wanted.source, wanted.task, wanted.sequence_length)
-    rows = verify.spread(wanted.rows) or verify.made_up(trained.tokenizer, trained.limit)
-    if wanted.recipe is not None:
-        apply_once(trained, wanted.recipe, rows)
-    with _staging(wanted.folder) as stage:
-        facts = _write_model(trained, wanted, rows, stage)
-        _write_others(trained, wanted, stage)
+    previous = _previous_files(request.folder)
+    _refuse_foreign(request, previous)
+    trained = load(request.source, request.task, request.sequence_length)
+    rows = verify.evenly_spaced(request.rows) or verify.synthetic_texts(trained.tokenizer, trained.limit)
+    if request.recipe is not None:
+        apply_once(trained, request.recipe, rows)
+    with _staging_folder(request.folder) as stage:
+        facts = _write_model(trained, request, rows, stage)
+        _write_settings(trained, request, stage)
         files = sorted({path.name for path in stage.iterdir()} | {REPORT})
-        report = _report(trained, wanted, {**facts, "files": files})
+        report = _report(trained, request, {**facts, "files": files})
         write_json(stage / REPORT, report)
-        _publish(stage, wanted)
-    for name in set(mine) - set(files):
-        (wanted.folder / name).unlink(missing_ok=True)
-    _write_samples(trained, wanted, rows)
+        _publish(stage, request)
+    for name in set(previous) - set(files):
+        (request.folder / name).unlink(missing_ok=True)
+    _write_samples(trained, request, rows)
     return report
 
 
-def _write_model(trained: Trained, wanted: Wanted, rows: Sequence[Texts], stage: Path) -> dict[str, Any]:
-    """Write model.onnx, and check that it computes what the model does."""
-    inputs = input_names(trained.model, trained.tokenizer.model_input_names)
-    format = FORMATS[wanted.runtime]
-    opset = OPSETS[format] if wanted.opset is None else wanted.opset
+def _write_model(
+    trained: Trained, request: ExportRequest, rows: Sequence[Texts], stage: Path
+) -> dict[str, Any]:
+    """Write the model file, and verify it against the PyTorch model; returns the report's part about it."""
+    format = FORMATS[request.runtime]
+    opset = OPSETS[format] if request.opset is None else request.opset
     with waiting("exporting"):
-        graph = to_onnx(trained.model, inputs, opset, trained.task.output_names)
+        graph = to_onnx(trained.model, trained.inputs, opset, trained.task.output_names)
         apply_format(graph, format, opset)
-        files = _save(graph, stage / wanted.file_name, wanted.external_data)
-    layers = stored.weigh(trained.model, files[0])
-    answers = verify.compare(
-        trained.task, trained.model, files[0], trained.tokenizer, inputs, rows, trained.limit
-    )
-    answers.refuse_mismatch()
+        files = _save(graph, stage / request.file_name, request.external_data)
+    layers = stored.check_weights(trained.model, files[0])
+    comparison = verify.compare(trained, files[0], rows)
+    comparison.refuse_mismatch()
     with waiting("measuring its size"):
         sizes = stored.sizes(trained.model, files)
     return {
-        "runtime": wanted.runtime,
+        "runtime": request.runtime,
         "form": format,
         "opset": opset,
-        "inputs": inputs,
+        "inputs": trained.inputs,
         "sequence_length": trained.limit,
-        "verification": {"on": wanted.rows_called if wanted.rows else "made-up texts", **answers.facts()},
+        "verification": {
+            "on": request.rows_called if request.rows else "made-up texts",
+            **comparison.facts(),
+        },
         "layers": layers,
         "size": sizes,
     }
 
 
 def _save(graph: Any, path: Path, external: bool) -> list[Path]:
-    """Write a graph; weights go to `model.data` beside it where they are too many for one file."""
+    """Write a graph; weights go to a `.data` file beside it where one protobuf cannot hold them."""
     import onnx_ir as ir
 
     weights = sum(value.const_value.nbytes for value in graph.graph.initializers.values())
@@ -144,25 +141,25 @@ def _save(graph: Any, path: Path, external: bool) -> list[Path]:
     return [path, data]
 
 
-def _write_others(trained: Trained, wanted: Wanted, stage: Path) -> None:
-    """Everything that stands beside the model."""
+def _write_settings(trained: Trained, request: ExportRequest, stage: Path) -> None:
+    """Write the configuration, the tokenizer and the recipe."""
     write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
-    save_tokenizer(trained.tokenizer, wanted.source, stage, trained.limit)
+    save_tokenizer(trained.tokenizer, request.source, stage, trained.limit)
     if trained.plan is not None:
         write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
 
 
-def _report(trained: Trained, wanted: Wanted, facts: dict[str, Any]) -> dict[str, Any]:
-    """The training's report, where there is one, with the export's part."""
+def _report(trained: Trained, request: ExportRequest, facts: dict[str, Any]) -> dict[str, Any]:
+    """The training's report, if there is one, extended by the export's."""
     try:
-        report: dict[str, Any] = json.loads((wanted.source / REPORT).read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads((request.source / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         report = build(trained.model, {}, [], None)
-    return {**report, "export": {**facts, "command": wanted.command, "versions": versions()}}
+    return {**report, "export": {**facts, "command": request.command, "versions": versions()}}
 
 
-def _mine(folder: Path) -> list[str]:
-    """Names of the files that the export before this one wrote into the folder."""
+def _previous_files(folder: Path) -> list[str]:
+    """Names of the files that the previous export wrote into the folder."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         names = [str(name) for name in report["export"]["files"]]
@@ -171,29 +168,23 @@ def _mine(folder: Path) -> list[str]:
     return [name for name in names if name == Path(name).name]
 
 
-def _refuse_foreign(wanted: Wanted, mine: Sequence[str]) -> None:
-    """Check that the folder holds nothing that would be overwritten and is not an earlier export's.
-
-    Raises:
-        ExportError: it does.
-    """
+def _refuse_foreign(request: ExportRequest, previous: Sequence[str]) -> None:
+    """Refuse to overwrite files that no earlier export wrote."""
     foreign = [
-        name for name in (wanted.file_name, *_OTHERS) if (wanted.folder / name).exists() and name not in mine
+        name
+        for name in (request.file_name, *_WRITTEN)
+        if (request.folder / name).exists() and name not in previous
     ]
     if foreign:
         raise ExportError(
-            f"{wanted.folder} holds {foreign[0]}, which no export of resparse wrote, so it is not overwritten. "
+            f"{request.folder} holds {foreign[0]}, which no export of resparse wrote, so it is not overwritten. "
             "Move the folder away, or choose another place with --target_path."
         )
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the deployment folder.
-
-    Raises:
-        WriteError: it cannot be made there.
-    """
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the deployment folder."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent)
@@ -203,29 +194,28 @@ def _staging(folder: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _publish(stage: Path, wanted: Wanted) -> None:
-    """Move the staged files to their places, each whole: first the report, which names them all, last the model."""
-    order = {REPORT: -1, wanted.file_name: 1}
+def _publish(stage: Path, request: ExportRequest) -> None:
+    """Move the staged files into the folder: the report first, since it lists them all, the model last."""
+    order = {REPORT: -1, request.file_name: 1}
     for path in sorted(stage.iterdir(), key=lambda path: (order.get(path.name, 0), path.name)):
-        with whole_file(wanted.folder / path.name) as temporary:
+        with whole_file(request.folder / path.name) as temporary:
             path.replace(temporary)
 
 
-def _write_samples(trained: Trained, wanted: Wanted, rows: Sequence[Texts]) -> None:
-    """Write rows as the model takes them, and the file's outputs: NumPy files in folders beside the deployment."""
-    if not wanted.samples:
+def _write_samples(trained: Trained, request: ExportRequest, rows: Sequence[Texts]) -> None:
+    """Save input rows and the exported model's outputs as NumPy files in folders beside the deployment folder."""
+    if not request.samples:
         return
-    inputs = input_names(trained.model, trained.tokenizer.model_input_names)
     names = list(trained.task.output_names)
-    session = verify.open_session(wanted.folder / wanted.file_name)
+    session = verify.open_session(request.folder / request.file_name)
 
     def save(place: str, arrays: dict[str, Any]) -> None:
-        with whole_file(wanted.folder.parent / place) as temporary, temporary.open("wb") as file:
+        with whole_file(request.folder.parent / place) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
-    for index, row in enumerate(rows[: wanted.samples]):
-        encoded = trained.tokenizer(*row, truncation=True, max_length=trained.limit)
-        feeds = {name: np.asarray([encoded[name]]) for name in inputs}
+    for index, row in enumerate(rows[: request.samples]):
+        encoded = trained.encode([row])
+        feeds = {name: encoded[name].numpy() for name in trained.inputs}
         save(f"sample-inputs/inp-{index:04d}.npz", feeds)
         save(f"sample-outputs/out-{index:04d}.npz", dict(zip(names, session.run(names, feeds), strict=True)))
 
@@ -235,19 +225,23 @@ def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> No
 
     Args:
         tokenizer: a fast tokenizer.
-        source: the training folder, whose other vocabulary files come along.
-        folder: where to.
-        limit: tokens that the deployed model takes at most.
+        source: the training folder, from which other vocabulary files are copied.
+        folder: the folder to write to.
+        limit: the deployed model's maximum number of tokens.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        # A tokenizer remembers how it was last called, and would write that down as its nature.
+        # The truncation and padding of the last call would be saved as the tokenizer's defaults.
         backend.no_truncation()
         backend.no_padding()
     tokenizer.model_max_length = limit
     tokenizer.save_pretrained(folder)
-    # Transformers 5 keeps these in tokenizer_config.json alone; older readers look for the file.
-    write_json(folder / "special_tokens_map.json", _special_tokens(tokenizer))
+    # Transformers 5 writes these to tokenizer_config.json alone; older readers look for the file.
+    special_tokens = {
+        name: value if isinstance(value, str) else [str(token) for token in value]
+        for name, value in tokenizer.special_tokens_map.items()
+    }
+    write_json(folder / "special_tokens_map.json", special_tokens)
     _clean_config(folder / "tokenizer_config.json", source)
     vocabulary = _wordpiece(folder / "tokenizer.json")
     if vocabulary is not None:
@@ -257,30 +251,15 @@ def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> No
             (folder / name).write_bytes((source / name).read_bytes())
 
 
-def _special_tokens(tokenizer: Any) -> dict[str, Any]:
-    return {
-        name: value if isinstance(value, str) else [str(token) for token in value]
-        for name, value in tokenizer.special_tokens_map.items()
-    }
-
-
 def _clean_config(path: Path, source: Path) -> None:
-    """Leave out what only said where the tokenizer came from."""
+    """Remove keys that describe where the tokenizer came from and how it was last called."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in (
-        "name_or_path",
-        "is_local",
-        "local_files_only",
-        "max_length",
-        "stride",
-        "truncation_strategy",
-    ):
-        config.pop(name, None)
-    write_json(path, config)
+    dropped = ("name_or_path", "is_local", "local_files_only", "max_length", "stride", "truncation_strategy")
+    write_json(path, {name: value for name, value in config.items() if name not in dropped})
 
 
 def _wordpiece(path: Path) -> list[str] | None:
-    """The tokens in the order of their ids, where the tokenizer is a WordPiece."""
+    """The vocabulary in the order of the ids; None where the tokenizer is no WordPiece."""
     if not path.is_file():
         return None
     model = json.loads(path.read_text(encoding="utf-8"))["model"]

@@ -1,4 +1,4 @@
-"""A few words for reading and rewriting ONNX graphs; the graph itself is `onnx_ir`'s."""
+"""Helpers to read and rewrite ONNX graphs of `onnx_ir`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from resparse.arrays import Array
 
 
 def nodes(model: ir.Model, *kinds: str) -> Iterator[ir.Node]:
-    """The nodes of some operators, in order; the graph may be changed meanwhile."""
+    """The nodes of these operators, in order; the graph may be changed while iterating."""
     yield from [node for node in model.graph if node.op_type in kinds]
 
 
 def constant(value: ir.Value | None) -> Array | None:
-    """What a value is when it does not depend on the inputs, or None."""
+    """The array of a value that does not depend on the inputs; None for others."""
     if value is None:
         return None
     if value.const_value is not None:
@@ -38,13 +38,13 @@ def array_of(value: ir.Value | None) -> Array:
 
 
 def producer(value: ir.Value | None, kind: str) -> ir.Node | None:
-    """The node that makes a value, if it is of this operator."""
+    """The node that computes a value, if it is of this operator."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == kind else None
 
 
 def consumer(value: ir.Value, kind: str) -> ir.Node | None:
-    """The one node that uses a value, if it is the only one and of this operator."""
+    """The only node that uses a value, if it is of this operator."""
     uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None
@@ -53,7 +53,7 @@ def consumer(value: ir.Value, kind: str) -> ir.Node | None:
 
 
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value:
-    """Of a node of two inputs, the one that is not `value`."""
+    """The input of a node with two inputs that is not `value`."""
     first, second = node.inputs
     other = second if first is value else first
     assert other is not None
@@ -61,7 +61,7 @@ def other_input(node: ir.Node, value: ir.Value) -> ir.Value:
 
 
 def store(model: ir.Model, name: str, array: Array) -> ir.Value:
-    """The initializer of this name, made if there is none: what is used twice is stored once."""
+    """The initializer of this name, created on first use."""
     known = model.graph.initializers.get(name)
     if known is not None:
         assert np.array_equal(array_of(known), array), f"two values called {name}"
@@ -74,7 +74,7 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
     return value
 
 
-def before(
+def insert_before(
     anchor: ir.Node,
     kind: str,
     *inputs: ir.Value | None,
@@ -91,7 +91,7 @@ def before(
 
 
 def replace(node: ir.Node, value: ir.Value) -> None:
-    """Put a value in the place of a node's only output, and remove the node."""
+    """Replace a node's only output by a value, and remove the node."""
     (old,) = node.outputs
     if old.is_graph_output():
         name, kind, shape = old.name, old.type, old.shape
@@ -102,8 +102,8 @@ def replace(node: ir.Node, value: ir.Value) -> None:
     node.graph.remove(node, safe=True)
 
 
-def tidy(model: ir.Model) -> None:
-    """Drop what nothing uses, and what only the exporter's authors would read: it holds paths of this machine."""
+def remove_unused(model: ir.Model) -> None:
+    """Remove unused nodes, and the exporter's metadata: it holds paths of this machine."""
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):

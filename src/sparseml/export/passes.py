@@ -1,8 +1,9 @@
-"""Passes that rewrite the traced graph in place: integer weights, fusable patterns, DeepSparse's integer products."""
+"""Graph passes, in place: integer weights, patterns that runtimes fuse, DeepSparse's integer products."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -10,9 +11,9 @@ import onnx_ir as ir
 from resparse.arrays import Array
 from sparseml.export.graph import (
     array_of,
-    before,
     constant,
     consumer,
+    insert_before,
     nodes,
     other_input,
     producer,
@@ -20,22 +21,21 @@ from sparseml.export.graph import (
     store,
 )
 
+# Appended to a weight's name; a transposed integer weight ends in SUFFIX + TRANSPOSED.
 SUFFIX = ".quantized"
-"""What an integer weight is called after the weight's own name; a transposed one ends in SUFFIX + TRANSPOSED."""
-
 TRANSPOSED = ".transposed"
 
 
 @dataclass
-class Grid:
-    """Scale and zero point of a QuantizeLinear or DequantizeLinear, as arrays; `axis` where there is one a row."""
+class QuantParams:
+    """Scale and zero point of a QuantizeLinear or DequantizeLinear; `axis` counts where they are per channel."""
 
     scale: Array
     zero_point: Array
     axis: int
 
     @classmethod
-    def of(cls, node: ir.Node) -> Grid | None:
+    def of(cls, node: ir.Node) -> QuantParams | None:
         """None unless both are constants."""
         scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2])
         if scale is None or zero_point is None:
@@ -43,7 +43,7 @@ class Grid:
         return cls(scale, zero_point, node.attributes.get_int("axis", 1))
 
     def integers(self, values: Array) -> Array:
-        """What QuantizeLinear computes: round half to even, zero point, saturation."""
+        """Quantize as QuantizeLinear does: round half to even, add the zero point, saturate."""
         shape = [1] * values.ndim
         if self.scale.ndim:
             shape[self.axis] = -1
@@ -55,60 +55,51 @@ class Grid:
 
 
 def store_integers(model: ir.Model) -> None:
-    """Replace every QuantizeLinear of a weight, or of rows looked up in a weight, by integers stored in the file."""
+    """Replace every QuantizeLinear of a weight, or of rows gathered from one, by stored integers."""
     for node in nodes(model, "QuantizeLinear"):
-        grid = Grid.of(node)
+        params = QuantParams.of(node)
         source = node.inputs[0]
-        if grid is None or source is None:
+        if params is None or source is None:
             continue
         weight = constant(source)
         if weight is not None:
-            replace(node, store(model, f"{source.name}{SUFFIX}", grid.integers(weight)))
+            replace(node, store(model, f"{source.name}{SUFFIX}", params.integers(weight)))
             continue
         lookup = producer(source, "Gather")
         table = constant(lookup.inputs[0]) if lookup is not None else None
         if lookup is None or table is None or len(source.uses()) != 1:
             continue
-        # Rounding is elementwise: the rows of a rounded table are the rounded rows.
+        # Quantization is elementwise, so it commutes with Gather.
         assert lookup.inputs[0] is not None
-        lookup.replace_input_with(0, store(model, f"{lookup.inputs[0].name}{SUFFIX}", grid.integers(table)))
+        lookup.replace_input_with(0, store(model, f"{lookup.inputs[0].name}{SUFFIX}", params.integers(table)))
         source.dtype = integer_type(node)
         replace(node, source)
 
 
 def transpose_stored(model: ir.Model) -> None:
-    """Store transposed what is transposed before it is multiplied; runtimes then see a plain integer product."""
+    """Transpose stored weights that are transposed before a product; runtimes then see a plain integer product."""
     for node in nodes(model, "Transpose"):
         scaled = producer(node.inputs[0], "DequantizeLinear")
         stored = constant(scaled.inputs[0]) if scaled is not None else None
-        if scaled is None or stored is None or stored.ndim != 2 or list(_permutation(node)) != [1, 0]:
+        if scaled is None or stored is None or stored.ndim != 2:
+            continue
+        if list(node.attributes.get_ints("perm", [1, 0])) != [1, 0]:
             continue
         assert scaled.inputs[0] is not None
         transposed = store(model, f"{scaled.inputs[0].name}{TRANSPOSED}", stored.T)
-        axis = {"axis": 1 - scaled.attributes.get_int("axis", 1)} if _by_row(scaled) else {}
-        moved = ir.node("DequantizeLinear", [transposed, *scaled.inputs[1:]], attributes=axis)
-        moved.outputs[0].dtype = ir.DataType.FLOAT
-        assert node.graph is not None
-        node.graph.insert_before(node, moved)
-        replace(node, moved.outputs[0])
+        scale = constant(scaled.inputs[1])
+        per_channel = scale is not None and scale.ndim > 0
+        axis: dict[str, Any] = {"axis": 1 - scaled.attributes.get_int("axis", 1)} if per_channel else {}
+        replace(node, insert_before(node, "DequantizeLinear", transposed, *scaled.inputs[1:], **axis))
 
 
 def integer_type(node: ir.Node) -> ir.DataType:
-    """What the integers of a QuantizeLinear or DequantizeLinear are: the type of its zero point."""
+    """The integer type of a QuantizeLinear or DequantizeLinear: that of its zero point."""
     return ir.DataType.from_numpy(array_of(node.inputs[2]).dtype)
 
 
-def _by_row(node: ir.Node) -> bool:
-    scale = constant(node.inputs[1])
-    return scale is not None and scale.ndim > 0
-
-
-def _permutation(node: ir.Node) -> list[int]:
-    return list(node.attributes.get_ints("perm", [1, 0]))
-
-
 def order_gelu(model: ir.Model) -> None:
-    """x · (½ · (1 + erf)) as (x · (1 + erf)) · ½: the order in which runtimes know GELU (and fuse it)."""
+    """x · (½ · (1 + erf)) as (x · (1 + erf)) · ½: the order in which runtimes recognize and fuse GELU."""
     for erf in nodes(model, "Erf"):
         shifted = consumer(erf.outputs[0], "Add")
         halved = consumer(shifted.outputs[0], "Mul") if shifted is not None else None
@@ -120,26 +111,26 @@ def order_gelu(model: ir.Model) -> None:
             continue
         x = other_input(last, halved.outputs[0])
         # The first product now needs x, which may be computed after it.
-        product = before(last, "Mul", x, shifted.outputs[0])
-        replace(last, before(last, "Mul", product, half))
+        product = insert_before(last, "Mul", x, shifted.outputs[0])
+        replace(last, insert_before(last, "Mul", product, half))
 
 
 def transpose_integers(model: ir.Model) -> None:
-    """Transpose before dequantizing, not after it: bytes are moved, and products see dequantized tensors at once."""
+    """Move transposes before dequantization: less memory traffic, and products read dequantized tensors directly."""
     for node in nodes(model, "Transpose"):
         scaled = producer(node.inputs[0], "DequantizeLinear")
         scale = constant(scaled.inputs[1]) if scaled is not None else None
         if scaled is None or scale is None or scale.ndim or len(scaled.outputs[0].uses()) != 1:
             continue
         perm = list(node.attributes["perm"].as_ints())
-        moved = before(node, "Transpose", scaled.inputs[0], dtype=integer_type(scaled), perm=perm)
-        result = before(node, "DequantizeLinear", moved, *scaled.inputs[1:])
+        moved = insert_before(node, "Transpose", scaled.inputs[0], dtype=integer_type(scaled), perm=perm)
+        result = insert_before(node, "DequantizeLinear", moved, *scaled.inputs[1:])
         result.shape = node.outputs[0].shape
         replace(node, result)
 
 
 def fold_score_scale(model: ir.Model) -> None:
-    """The factor of attention's scores goes into the scale of the dequantized queries: one pass less over them."""
+    """Fold the scaling of attention scores into the scale of the dequantized queries."""
     for node in nodes(model, "Mul"):
         product = producer(node.inputs[0], "MatMul")
         factor = constant(node.inputs[1])
@@ -156,10 +147,9 @@ def fold_score_scale(model: ir.Model) -> None:
 
 
 def sum_residuals(model: ir.Model) -> None:
-    """Additions before a layer normalization as one Sum.
+    """Merge additions before a layer normalization into one Sum, which ONNX Runtime does not fuse.
 
-    ONNX Runtime turns Add and LayerNormalization into SkipLayerNormalization, which takes several times as long
-    on CPUs as the two; a Sum it leaves alone.
+    Its fusion of Add and LayerNormalization, SkipLayerNormalization, takes several times as long on CPUs as the two.
     """
     for norm in nodes(model, "LayerNormalization"):
         outer = producer(norm.inputs[0], "Add")
@@ -173,7 +163,7 @@ def sum_residuals(model: ir.Model) -> None:
                 terms += [term for term in inner.inputs if term is not None]
             else:
                 terms.append(value)
-        total = before(outer, "Sum", *terms)
+        total = insert_before(outer, "Sum", *terms)
         total.shape = outer.outputs[0].shape
         replace(outer, total)
 
@@ -184,7 +174,7 @@ def _is_scalar(value: ir.Value, wanted: float) -> bool:
 
 
 def make_unsigned(model: ir.Model) -> None:
-    """Shift every int8 tensor of the file, zero points among them, by 128: the same values, as uint8."""
+    """Convert every int8 tensor, zero points included, to uint8 by adding 128: the same real values."""
     for value in model.graph.initializers.values():
         if value.dtype == ir.DataType.INT8:
             shifted = (array_of(value).astype(np.int16) + 128).astype(np.uint8)
@@ -201,35 +191,36 @@ def multiply_integers(model: ir.Model) -> None:
 
         QuantizeLinear → MatMulInteger (zero point of the weights: 128) → Cast → Mul (both scales) → Add (bias)
 
-    DeepSparse 1.8 runs other forms of the same computation slowly. It derives the scales of the tensors in between from
-    that factor, which therefore must hold the two scales and nothing else. SparseML adds the bias before the Cast, as
-    int32; DeepSparse is as fast with a float bias, and a rounded one changes enough of the roundings that follow it to
-    change the label of one row in a hundred.
+    DeepSparse 1.8 executes other forms slowly. It derives the scales of intermediate tensors from that factor, which
+    must therefore be the product of the two scales and nothing else. SparseML adds the bias before the Cast, as int32;
+    DeepSparse is as fast with a float bias, and rounding the bias changes the label of one row in a hundred.
     """
     for node in nodes(model, "MatMul", "Gemm"):
         left, right = (producer(value, "DequantizeLinear") for value in node.inputs[:2])
         if left is None or right is None or (node.op_type == "Gemm" and not _is_linear(node)):
             continue
-        grids = Grid.of(left), Grid.of(right)
-        if grids[0] is None or grids[1] is None:
+        params = QuantParams.of(left), QuantParams.of(right)
+        if params[0] is None or params[1] is None:
             continue
         factor = right.inputs[0]
-        assert factor is not None, "it has a grid"
+        assert factor is not None, "it has a zero point"
         if node.op_type == "Gemm":
             factor = store(model, f"{factor.name}{TRANSPOSED}", array_of(factor).T)
-        points = left.inputs[2], right.inputs[2]
-        whole = before(node, "MatMulInteger", left.inputs[0], factor, *points, dtype=ir.DataType.INT32)
-        number = before(node, "Cast", whole, to=int(ir.DataType.FLOAT))
-        scale = np.asarray(grids[0].scale * grids[1].scale, np.float32)
-        result = before(node, "Mul", number, store(model, f"{node.outputs[0].name}.scale", scale))
+        zero_points = left.inputs[2], right.inputs[2]
+        whole = insert_before(
+            node, "MatMulInteger", left.inputs[0], factor, *zero_points, dtype=ir.DataType.INT32
+        )
+        number = insert_before(node, "Cast", whole, to=int(ir.DataType.FLOAT))
+        scale = np.asarray(params[0].scale * params[1].scale, np.float32)
+        result = insert_before(node, "Mul", number, store(model, f"{node.outputs[0].name}.scale", scale))
         if len(node.inputs) > 2:
-            result = before(node, "Add", result, node.inputs[2])
+            result = insert_before(node, "Add", result, node.inputs[2])
         result.shape = node.outputs[0].shape
         replace(node, result)
 
 
 def _is_linear(node: ir.Node) -> bool:
     """Whether a Gemm is x · Wᵀ + b."""
-    get = node.attributes
-    factors = get.get_float("alpha", 1.0), get.get_float("beta", 1.0)
-    return factors == (1.0, 1.0) and get.get_int("transA", 0) == 0 and get.get_int("transB", 0) == 1
+    attributes = node.attributes
+    unscaled = attributes.get_float("alpha", 1.0) == attributes.get_float("beta", 1.0) == 1.0
+    return unscaled and attributes.get_int("transA", 0) == 0 and attributes.get_int("transB", 0) == 1

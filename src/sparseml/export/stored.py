@@ -1,4 +1,4 @@
-"""What the exported file holds: its weights compared integer by integer with the model's, and its size."""
+"""Checks of the exported file: its weights compared with the model's integer by integer, and its size."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from sparseml.export.trace import ExportError
 from sparseml.quantization.fake_quantize import FakeQuantize
 
 
-def weigh(model: nn.Module, file: Path) -> dict[str, Any]:
-    """Compare the weights of every Linear and Embedding with what the file holds.
+def check_weights(model: nn.Module, file: Path) -> dict[str, Any]:
+    """Compare the weights of every Linear and Embedding with the file's initializers.
 
     Returns:
-        Counts for the report: layers by type, and pruned weights, all of which are the zero point in the file.
-        A layer in float whose input does not depend on the text has been computed away; it counts all the same.
+        Counts for the report: layers by type, and pruned weights, all of which are the zero point in the file. A float
+        layer whose input does not depend on the text has been constant-folded; it counts all the same.
 
     Raises:
-        ExportError: a quantized weight is missing, is not what training left, or is kept in float as well.
+        ExportError: a quantized weight is missing, differs from the model's, or is stored in float as well.
     """
-    stored = _stored(file)
+    stored = _users_by_matrix(file)
     counts = {"int8_linears": 0, "float_linears": 0, "int8_embeddings": 0, "float_embeddings": 0}
     pruned = 0
     for path, module in model.named_modules():
@@ -38,7 +38,7 @@ def weigh(model: nn.Module, file: Path) -> dict[str, Any]:
         quantized = quantizer is not None and any(
             _users(stored, array) for array in _integers(weight, quantizer)
         )
-        # A table that is not looked up in, but used whole (DeBERTa's relative positions), is never quantized.
+        # A table that is used without a Gather (DeBERTa's relative positions) is never quantized.
         must = quantizer is not None and (isinstance(module, nn.Linear) or "Gather" in in_float)
         if must and not quantized:
             raise ExportError(
@@ -57,7 +57,7 @@ def weigh(model: nn.Module, file: Path) -> dict[str, Any]:
 
 
 def sizes(model: nn.Module, files: Sequence[Path]) -> dict[str, Any]:
-    """Bytes: the model in dense float32, as stored, and compressed by zlib; and the last as a share of the first."""
+    """Bytes in dense float32, as stored, and compressed by zlib; and the last as a share of the first."""
     dense = 4 * sum(parameter.numel() for parameter in model.parameters())
     compressed = sum(_compressed(file) for file in files)
     return {
@@ -74,7 +74,7 @@ def _quantizer(module: nn.Module) -> FakeQuantize | None:
 
 
 def _integers(weight: Tensor, quantizer: FakeQuantize) -> Iterator[Array]:
-    """What a quantized weight is as int8, and as uint8 around 128; checked that pruned weights are the zero point."""
+    """A quantized weight as int8, and as uint8 with zero point 128; asserts that pruned weights are the zero point."""
     scheme, zero_point = quantizer.scheme, quantizer.zero_point
     grid = torch.round(weight.float() / quantizer.scale) + zero_point
     integers = grid.clamp(scheme.low, scheme.high).to(torch.int16).numpy()
@@ -84,29 +84,24 @@ def _integers(weight: Tensor, quantizer: FakeQuantize) -> Iterator[Array]:
     yield (integers + 128).astype(np.uint8)
 
 
-def _stored(file: Path) -> dict[tuple[Any, ...], set[str]]:
-    """Operators that use each matrix of the file."""
+def _users_by_matrix(file: Path) -> dict[tuple[Any, ...], set[str]]:
+    """The operators that use each matrix of the file, by the matrix's digest."""
     import onnx_ir as ir
 
-    matrices = [
-        value
+    return {
+        _digest(value.const_value.numpy()): {use.node.op_type for use in value.uses()}
         for value in ir.load(file).graph.initializers.values()
         if value.const_value is not None and len(value.const_value.shape) > 1
-    ]
-    return {
-        _key(value.const_value.numpy()): {use.node.op_type for use in value.uses()}
-        for value in matrices
-        if value.const_value is not None
     }
 
 
 def _users(stored: dict[tuple[Any, ...], set[str]], array: Array) -> set[str]:
-    """Operators that use a matrix, or the matrix transposed."""
-    return stored.get(_key(array), set()) | stored.get(_key(array.T), set())
+    """The operators that use a matrix, or its transpose."""
+    return stored.get(_digest(array), set()) | stored.get(_digest(array.T), set())
 
 
-def _key(array: Array) -> tuple[Any, ...]:
-    """What two equal arrays have in common."""
+def _digest(array: Array) -> tuple[Any, ...]:
+    """Type, shape and hash of an array."""
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     return array.dtype.str, array.shape, digest
 

@@ -1,8 +1,8 @@
-"""A trained model as an ONNX graph: QuantizeLinear and DequantizeLinear where it is quantized.
+"""A trained model as an ONNX graph, with QuantizeLinear and DequantizeLinear where it is quantized.
 
-Attention is traced as two matrix products and a softmax, with one additive mask for all layers: a pattern that
-runtimes fuse. What Transformers traces by default hides it behind a mask of [batch, 1, tokens, tokens] that is gathered
-from indices, and a check for rows of NaN.
+Attention is traced as two matrix products and a softmax, with one additive mask for all layers: a pattern that runtimes
+fuse. Transformers' default is not fused: it gathers a mask of [batch, 1, tokens, tokens] from indices, and checks for
+rows of NaN.
 """
 
 from __future__ import annotations
@@ -41,16 +41,11 @@ _SAMPLE_BATCH, _SAMPLE_TOKENS = 2, 7
 
 
 class ExportError(UserError):
-    """A model that cannot be exported, or whose export is not what the model is."""
+    """A model that cannot be exported, or whose export differs from it."""
 
 
 def input_names(model: Any, offered: Sequence[str]) -> list[str]:
-    """The graph's inputs, in DeepSparse's order: those that the tokenizer makes and the model uses.
-
-    Args:
-        model: a Transformers model.
-        offered: the tokenizer's `model_input_names`.
-    """
+    """The graph's inputs, in DeepSparse's order: those that the tokenizer returns (`offered`) and the model uses."""
     taken = inspect.signature(model.forward).parameters
     kinds = getattr(model.config, "type_vocab_size", 0)
     return [
@@ -67,13 +62,10 @@ def to_onnx(
     """Trace a model in evaluation mode; dimensions `batch` and `sequence` are dynamic.
 
     Args:
-        model: a Transformers model on the CPU; unchanged afterwards, except that its parameters require no gradients.
+        model: a Transformers model on the CPU; left unchanged, except that its parameters require no gradients.
         inputs: names of its inputs, int64 [batch, sequence].
-        opset: ONNX operator set; OPSET where it is below that.
+        opset: ONNX operator set, at least OPSET.
         outputs: names of its outputs, in the order in which the model returns them.
-
-    Returns:
-        A graph with these inputs and outputs.
 
     Raises:
         ExportError: PyTorch cannot trace it; with its reason.
@@ -108,7 +100,7 @@ def to_onnx(
 
 
 def _sample(model: Any, name: str) -> Tensor:
-    """Two rows of tokens, the second padded, for the trace."""
+    """Example input of two rows, the second padded."""
     shape = (_SAMPLE_BATCH, _SAMPLE_TOKENS)
     if name == "token_type_ids":
         return torch.zeros(shape, dtype=torch.int64)
@@ -124,7 +116,7 @@ def _sample(model: Any, name: str) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's prints, warnings and logs; errors are raised as exceptions anyway."""
+    """Silence the exporter's output, warnings and logs; errors are raised as exceptions anyway."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -138,11 +130,10 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+# The name under which the attention function is registered.
 ATTENTION = "resparse_export"
-"""What the attention function is registered as."""
-
+# Added to the scores of masked tokens: their probability is exactly 0, in float16 and bfloat16 too.
 MASKED = -65504.0
-"""Added to the scores of masked tokens: their probability is exactly 0, in float16 and bfloat16 too."""
 
 
 def exported_attention(
@@ -154,7 +145,7 @@ def exported_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Softmax attention, quantized where the module is; Transformers' signature, without dropout."""
+    """Softmax attention, with fake quantization where the module has it; Transformers' signature, without dropout."""
     quantizers = getattr(module, ATTRIBUTE, None)
     if quantizers is not None:
         query, key, value = quantizers.query(query), quantizers.key(key), quantizers.value(value)
@@ -167,10 +158,7 @@ def exported_attention(
 def exported_mask(
     *args: Any, mask_function: Any, attention_mask: Tensor | None = None, **kwargs: Any
 ) -> Tensor | None:
-    """0 for tokens that are attended to, MASKED for others: [batch, 1, 1, tokens] for full attention.
-
-    Local attention needs [batch, 1, tokens, tokens].
-    """
+    """Additive mask, 0 or MASKED: [batch, 1, 1, tokens] for full attention, [batch, 1, tokens, tokens] for local."""
     if mask_function is bidirectional_mask_function and attention_mask is not None:
         seen = attention_mask[:, None, None, :]
     else:

@@ -1,4 +1,4 @@
-"""A trained model loaded for the export, and a recipe applied to it once, without training."""
+"""A trained model loaded for the export, and one-shot application of a recipe to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sparseml.export.trace import ExportError
+from sparseml.export.trace import ExportError, input_names
 from sparseml.modifiers.base import Batch
 from sparseml.recipe import Plan, compose, load_plan
 from sparseml.session import checkpoint
@@ -27,11 +27,9 @@ class Trained:
     """A trained model.
 
     Attributes:
-        task: what it does.
         model: in evaluation mode, fake-quantized where it is quantized.
-        tokenizer: its own.
-        plan: the recipe that it was trained under; None where there is none.
-        limit: tokens that the deployed model takes.
+        plan: the recipe that it was trained with; None where there is none.
+        limit: the deployed model's maximum number of tokens.
     """
 
     task: Task
@@ -40,14 +38,26 @@ class Trained:
     plan: Plan | None
     limit: int
 
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the exported graph's inputs."""
+        return input_names(self.model, self.tokenizer.model_input_names)
+
+    def encode(self, rows: Sequence[Texts]) -> Any:
+        """Tokenize a batch of rows: PyTorch tensors [rows, tokens], padded to the longest."""
+        texts = map(list, zip(*rows, strict=True))
+        return self.tokenizer(
+            *texts, truncation=True, max_length=self.limit, padding=True, return_tensors="pt"
+        )
+
 
 def load(folder: Path, task: Task | None = None, length: int | None = None) -> Trained:
-    """Load what a training left, and check that it can be exported.
+    """Load a training's result, and check that it can be exported.
 
     Args:
-        folder: the training's.
-        task: what the model does; by default its configuration says.
-        length: tokens that the deployed model takes; by default as many as it can.
+        folder: the training's output folder.
+        task: by default that of the configuration.
+        length: the deployed model's maximum number of tokens; by default the model's.
 
     Raises:
         UserError: no model, no tokenizer, a classifier that was never trained, or weights that are not finite.
@@ -62,29 +72,29 @@ def load(folder: Path, task: Task | None = None, length: int | None = None) -> T
             f"{source.called} has no trained classifier for the {loaded.model.config.num_labels} labels of its "
             f"config.json: {', '.join(loaded.new[:3])} are missing or of another shape. Train it first."
         )
-    made = checkpoint.saved(source.folder)
-    if made is not None:
-        restore_saved(loaded.model, made)
+    saved = checkpoint.saved(source.folder)
+    if saved is not None:
+        restore_saved(loaded.model, saved)
     model = loaded.model.eval()
-    spoiled = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
-    if spoiled:
+    invalid = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if invalid:
         raise ExportError(
-            f"{len(spoiled)} weights of {source.called} are not finite ({spoiled[0]}, ...): its training diverged, or "
+            f"{len(invalid)} weights of {source.called} are not finite ({invalid[0]}, ...): its training diverged, or "
             "the file is damaged."
         )
     tokenizer = load_tokenizer(source)
-    # Transformers makes an empty tokenizer where there is none.
+    # Transformers creates an empty tokenizer where there is none.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ExportError(
             f"{source.called} has no tokenizer: copy tokenizer.json there from where its training began."
         )
-    return Trained(task, model, tokenizer, made.plan if made else None, _limit(model, tokenizer, length))
+    return Trained(task, model, tokenizer, saved.plan if saved else None, _limit(model, tokenizer, length))
 
 
 def _limit(model: Any, tokenizer: Any, length: int | None) -> int:
-    """Tokens that the deployed model takes."""
+    """The deployed model's maximum number of tokens."""
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    # RoBERTa and its kin count positions from behind the padding token's.
+    # RoBERTa's positions start after the padding token's id.
     embeddings = getattr(model.base_model, "embeddings", None)
     if getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None) is not None:
         positions -= model.config.pad_token_id + 1
@@ -97,7 +107,7 @@ def _limit(model: Any, tokenizer: Any, length: int | None) -> int:
 
 
 def apply_once(trained: Trained, recipe: str, rows: Sequence[Texts]) -> None:
-    """Apply a recipe in place; modifiers that need calibration get the rows.
+    """Apply a recipe in place, without training; modifiers are calibrated on the rows.
 
     Raises:
         RecipeError, ModifierError: the recipe cannot be carried out on this model.
@@ -107,12 +117,7 @@ def apply_once(trained: Trained, recipe: str, rows: Sequence[Texts]) -> None:
 
     def batches() -> Iterator[Batch]:
         for start in range(0, min(len(rows), _CALIBRATION_ROWS), _CALIBRATION_BATCH):
-            texts = map(list, zip(*rows[start : start + _CALIBRATION_BATCH], strict=True))
-            yield dict(
-                trained.tokenizer(
-                    *texts, truncation=True, max_length=trained.limit, padding=True, return_tensors="pt"
-                )
-            )
+            yield dict(trained.encode(rows[start : start + _CALIBRATION_BATCH]))
 
     session.run.batches = batches
     session.apply_once()

@@ -40,7 +40,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     Returns:
         The report with the export's part and the summary.
     """
-    from sparseml.export.deployment import Wanted, export
+    from sparseml.export.deployment import ExportRequest, export
 
     guided = arguments.guided
     assert guided is not None
@@ -48,7 +48,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     rows, truth, called = _scored(prepared)
     say("exporting, and comparing with PyTorch")
     exported = export(
-        Wanted(
+        ExportRequest(
             source=folder,
             folder=folder / DEPLOYMENT,
             task=prepared.task,

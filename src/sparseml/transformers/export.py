@@ -145,7 +145,7 @@ def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArgum
 
 def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     """Carry out an export; prints where it is and what was checked."""
-    from sparseml.export.deployment import Wanted, export
+    from sparseml.export.deployment import ExportRequest, export
     from sparseml.session.models import resolve
     from sparsezoo import is_stub
 
@@ -159,7 +159,7 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     task = _task(arguments, folder)
     rows, called = _rows(arguments, task, folder)
     report = export(
-        Wanted(
+        ExportRequest(
             source=folder,
             folder=target / arguments.deployment_directory_name,
             task=task,
