@@ -116,6 +116,22 @@ def set_observing(model: nn.Module, observing: bool) -> None:
         quantizer.observing = observing
 
 
+@torch.no_grad()
+def clip_weights(model: nn.Module) -> None:
+    """Clip weights to the ranges of their quantizers, in place; what the model computes stays the same.
+
+    Fake quantization clips a weight that grew beyond its frozen range to -127; ONNX's QuantizeLinear would
+    saturate at -128.
+    """
+    for module in model.modules():
+        quantizer = getattr(module, "weight_quantizer", None)
+        if quantizer is not None and quantizer.enabled:
+            scheme, offset = quantizer.scheme, quantizer.zero_point
+            module.weight.clamp_(
+                (scheme.low - offset) * quantizer.scale, (scheme.high - offset) * quantizer.scale
+            )
+
+
 @contextmanager
 def calibrating(model: nn.Module) -> Iterator[None]:
     """Context with the model in evaluation mode (no dropout) but observing; afterwards ranges are frozen."""
