@@ -139,6 +139,7 @@ class DeployedTagging(TextTask[list[str], Tags]):
 
     name = "tagging"
     token_level = True
+    offsets = True
 
     def decode(self, rows: Sequence[Any], outputs: Outputs, **options: Any) -> list[list[str]]:
         names = self.deployment.label_names()
