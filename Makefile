@@ -16,7 +16,7 @@ READY  := $(VENV)/.ready
 install: $(READY)
 
 # The native engine is built along with the installation.
-$(READY): pyproject.toml setup.py $(wildcard $(addprefix src/deepsparse/native/csrc/,* */* */*/*))
+$(READY): pyproject.toml setup.py $(wildcard $(addprefix src/deepsparse/native/csrc/,*.* */*.* */*/*.*))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"

@@ -35,7 +35,8 @@ def built(program: Path, *flags: str) -> Path:
     sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
     includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
     subprocess.run(
-        ["g++", "-std=c++17", "-pthread", *flags, *includes, *sources, "-o", str(program)], check=True
+        ["g++", "-std=c++17", "-pthread", "-Wno-psabi", *flags, *includes, *sources, "-o", str(program)],
+        check=True,
     )
     return program
 
