@@ -42,7 +42,7 @@ def built(program: Path, *flags: str) -> Path:
 
 
 def output_of(program: Path, command: str) -> str:
-    done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
