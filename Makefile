@@ -25,7 +25,7 @@ CSRC   := src/deepsparse/native/csrc
 install: $(READY)
 
 # The native engine is built along with the installation.
-$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(CSRC)/* $(CSRC)/*/* $(CSRC)/*/*/*)
+$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(addprefix $(CSRC)/,*.* */*.* */*/*.*))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) --constraint $(LOCK) "$(TORCH)"
 	$(PIP) --requirement $(LOCK)
