@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE_S = 30.0
 _BUSY = (408, 429, 500, 502, 503, 504)
 
+MISSING = "does not exist, or not any more; if it is private, your token gives no access to it."
+"""The predicate of a message about a repository that the Hub does not have."""
+
 
 def hub_cache() -> Path:
     """The folder in which `huggingface_hub` keeps repositories, without importing it."""
@@ -92,6 +95,14 @@ class HubRepo:
         return f"The Hugging Face Hub {self.described}{wanted}"
 
     @property
+    def gated(self) -> str:
+        """The predicate of a message about a gated repository."""
+        return (
+            f"is gated: its owner asks you to accept terms first. Accept them at {self.page}, then log in with "
+            "`hf auth login` or set HF_TOKEN."
+        )
+
+    @property
     def described(self) -> str:
         """Kind and name, for messages."""
         return f"{'dataset' if self.kind == 'dataset' else 'repository'} {self.name}"
@@ -146,8 +157,7 @@ def explain(
         return explain(error.__cause__, repo, revision, file)
     place = repo.subject
     texts: dict[type[Exception], str] = {
-        errors.GatedRepoError: f"{place} is gated: its owner asks you to accept terms first. Accept them at "
-        f"{repo.page}, then log in with `hf auth login` or set HF_TOKEN.",
+        errors.GatedRepoError: f"{place} {repo.gated}",
         errors.RevisionNotFoundError: f"{place} has no revision {revision!r}. "
         "Name a branch, a tag or a full commit of it.",
         errors.RepositoryNotFoundError: f"{place} {_not_found(error)}",
@@ -171,7 +181,7 @@ def _not_found(error: Exception) -> str:
         return (
             "is private or does not exist. If you have access, log in with `hf auth login` or set HF_TOKEN."
         )
-    return "does not exist, or not any more; if it is private, your token gives no access to it."
+    return MISSING
 
 
 def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:

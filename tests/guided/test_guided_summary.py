@@ -10,12 +10,12 @@ import pytest
 from sparseml.data import Labels
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.guided import summary_text
-from sparseml.guided.summary import Answers, facts
+from sparseml.guided.summary import Predictions, facts
 
 
-def answers(kind: Kind, names: tuple[str, ...], truth: Any, logits: Any) -> Answers:
+def answers(kind: Kind, names: tuple[str, ...], truth: Any, logits: Any) -> Predictions:
     texts = [(f"text {row}",) for row in range(len(truth))]
-    return Answers(texts, np.asarray(truth), np.asarray(logits, dtype=np.float32), Labels(kind, names))
+    return Predictions(texts, np.asarray(truth), np.asarray(logits, dtype=np.float32), Labels(kind, names))
 
 
 def whole(found: dict[str, Any]) -> dict[str, Any]:

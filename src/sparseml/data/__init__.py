@@ -1,4 +1,4 @@
-"""Data: found, read, checked, split and encoded; today for text classification."""
+"""Data sets: found, read, checked, split and encoded; today for text classification."""
 
 from sparseml.data.columns import Columns
 from sparseml.data.encode import tokenize

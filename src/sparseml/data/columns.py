@@ -1,4 +1,4 @@
-"""Which columns hold the text and the label: by what the user says, by usual names, by their values."""
+"""The text and label columns, chosen by the user's options, by usual names, or by their values."""
 
 from __future__ import annotations
 
@@ -15,23 +15,8 @@ from sparseml.data.label_values import as_number, companion_columns
 from sparseml.data.rows import DataError, RawSplit, is_missing
 
 LABELS = (
-    "label",
-    "labels",
-    "target",
-    "class",
-    "category",
-    "sentiment",
-    "gold_label",
-    "coarse_label",
-    "label-coarse",
-    "emotion",
-    "emotions",
-    "intent",
-    "topic",
-    "rating",
-    "stars",
-    "score",
-    "polarity",
+    *("label", "labels", "target", "class", "category", "sentiment", "gold_label", "coarse_label"),
+    *("label-coarse", "emotion", "emotions", "intent", "topic", "rating", "stars", "score", "polarity"),
 )
 _SHOWN_COLUMNS = 4
 
@@ -45,7 +30,7 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _IDENTIFIER = re.compile(r"(unnamed: \d+|index|guid|u?uid|(.*[_-])?idx?|.*[a-z]I[dD])")
-# A categorical column has at most so many values, each in two rows or more on average, and of few words.
+# Limits of a categorical column, whose values also occur in two rows or more on average.
 _MAX_CATEGORIES = 200
 _MAX_CATEGORY_WORDS = 6.0
 _MAX_NUMERIC_CATEGORIES = 20
@@ -53,13 +38,7 @@ _MAX_NUMERIC_CATEGORIES = 20
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns in use.
-
-    Attributes:
-        first: the text, or the first of two.
-        second: the second text of a pair.
-        label: None where there are no labels (prediction only).
-    """
+    """The columns in use: the text, the second text of a pair, and the label (None for prediction only)."""
 
     first: str
     second: str | None
@@ -73,10 +52,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What the values of a column, or of a sample of its rows, are.
+    """A column's values, or a sample of them, summarized.
 
     Attributes:
-        name: of the column.
         kind: "categorical" is a few values that repeat.
         distinct: number of different values.
         words: mean number of words of a value; 0 where the values are no strings.
@@ -95,8 +73,8 @@ def choose_label_column(
 
     Args:
         splits: those that need labels; the first decides.
-        wanted: the user's option; for None, and for "label" where there is no such column, a column of a usual name
-            is chosen, or else the only categorical column.
+        wanted: the user's option; for None, and for "label" where there is no such column, a column of a usual name is
+            chosen, or else the only categorical column.
         required: whether a dataset without labels is an error.
 
     Raises:
@@ -153,11 +131,7 @@ def choose_text_columns(
 
 
 def require_columns(split: RawSplit, columns: Sequence[str], option: str) -> None:
-    """Check that a split has the columns.
-
-    Raises:
-        DataError: it lacks one; gives the nearest names.
-    """
+    """Check that a split has the columns; a DataError gives the nearest names."""
     for column in columns:
         if column not in split.columns:
             raise DataError(_no_such_column(split, column, option))
@@ -194,11 +168,7 @@ def _texts_by_content(split: RawSplit, label: str | None) -> tuple[tuple[str, ..
 
 
 def _label_by_content(split: RawSplit) -> tuple[str, list[str]]:
-    """The only categorical column, and a note.
-
-    Raises:
-        DataError: there is none, or several; names them.
-    """
+    """The only categorical column, and a note; a DataError where there is none, or several."""
     profiles = [profile_column(split, name) for name in split.columns]
     candidates = [column for column in profiles if column.kind == "categorical" and column.distinct > 1]
     if any(column.name in map(str, islice(split.columns[column.name], 1000)) for column in candidates):
@@ -230,7 +200,7 @@ def _no_such_column(split: RawSplit, column: str, option: str) -> str:
 
 
 def profile_column(split: RawSplit, name: str) -> ColumnProfile:
-    """Profile a column by a sample of some thousand values, spread over all rows."""
+    """Profile a column by a sample of a few thousand values, spread over all rows."""
     values = split.columns[name]
     step = max(1, len(values) // _SAMPLE)
     present = [value for value in values[::step] if not is_missing(value)]

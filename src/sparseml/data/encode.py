@@ -1,4 +1,4 @@
-"""Texts to token ids, in batches, into Arrow tables in memory: a cache on disk could be stale."""
+"""Tokenization in batches, into Arrow tables in memory: a cache on disk could be stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = 2000
 
 
 def sequence_limit(tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> int:
-    """The length in tokens at which texts are truncated: `max_seq_length`, but at most what the model can take."""
+    """The length in tokens at which texts are truncated: `max_seq_length`, but at most the model's maximum."""
     return min(max_seq_length, int(tokenizer.model_max_length))
 
 
@@ -27,8 +27,6 @@ def tokenize(
     max_seq_length: int,
     *,
     pad_to_max_length: bool = False,
-    num_proc: int | None = None,
-    overwrite_cache: bool = False,
 ) -> Dataset:
     """Tokenize a split of `load_text_data`.
 
@@ -38,17 +36,14 @@ def tokenize(
         tokenizer: the model's; pairs get its separators, and token types where the model uses them.
         max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is truncated.
         pad_to_max_length: pad every row to that length; else the collator pads each batch to its longest row.
-        num_proc: accepted for old scripts; the tokenizers use all cores by threads of their own.
-        overwrite_cache: accepted for old scripts; there is no cache.
 
     Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are
-        any, and `length` (tokens without padding, int32), by which batches are grouped.
+        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are any, and
+            `length` (tokens without padding, int32), by which batches are grouped.
     """
     import pyarrow
     from datasets import Dataset
 
-    del num_proc, overwrite_cache
     limit = sequence_limit(tokenizer, max_seq_length)
     parts: list[pyarrow.Table] = []
     for start in track(range(0, len(dataset), _BATCH), "tokenizing"):
@@ -68,7 +63,7 @@ def tokenize(
 
 
 def token_table(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The Arrow table of a tokenizer's output: what the model reads, and each row's `length`."""
+    """The Arrow table of a tokenizer's output: the model's inputs, and each row's `length`."""
     import pyarrow
 
     # int32 ids, int8 masks and token types: 6 bytes for each token.

@@ -1,14 +1,14 @@
 """Datasets from the Hugging Face Hub, by their current ids, with a one-line message for every failure.
 
-Their files are fetched as models are (`sparsezoo.hub_download`): resumed and checked, into the client's cache,
-where `datasets` then finds them.
+Their files are fetched as models are (`sparsezoo.hub_download`): resumed and checked, into the client's cache, where
+`datasets` then finds them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,13 @@ from sparseml.data.rows import DataError, RawSplit, from_arrow
 from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
 from sparsezoo.hub_download import fetch_file, list_files
-from sparsezoo.hub_repo import Access, HubRepo, UnreachableError, explain
+from sparsezoo.hub_repo import MISSING, Access, HubRepo, UnreachableError, explain
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 CONVERTED = "refs/convert/parquet"
-# Of a large split the Hub converts only a first part, and then names it so.
+# The Hub's prefix for a large split of which it converted only a first part.
 _PARTIAL = "partial-"
 _DATA_FILE = re.compile(r"hf://datasets/(?P<name>[^@]+)@(?P<commit>[^/]+)/(?P<path>.+)")
 
@@ -38,12 +38,9 @@ Splits = dict[str, RawSplit]
 def read_hub(
     name: str, config: str | None, cache_dir: str | None, token: bool | str | None
 ) -> tuple[Splits, list[str]]:
-    """Read all splits of a Hub dataset.
+    """Read all splits of a Hub dataset, under the Hub's names; returns notes, too.
 
-    A repository that only holds a loading script is read from the Parquet files that the Hub made of it.
-
-    Returns:
-        The splits under the Hub's names for them, and notes.
+    A repository that only holds a loading script is read from the Parquet files that the Hub converted it to.
 
     Raises:
         DataError: no such dataset or configuration, no access, no network, or damaged; names the repository.
@@ -67,7 +64,7 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
     if is_offline():
         return _from_cache(repo, config, cache_dir, None)
     try:
-        # Asked before the clients do, which retry five times with growing pauses.
+        # Requested first, since the clients retry five times with growing pauses.
         _, files = list_files(repo, None)
     except UnreachableError as error:
         splits = _from_cache(repo, config, cache_dir, error)
@@ -80,9 +77,9 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
             f"dataset: {repo.name} holds a loading script; read from the Hub's Parquet conversion of it"
         )
     splits = _load_converted(repo, config, cache_dir)
-    cut = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
-    if cut:
-        notes.append(f"dataset: the Hub has converted only a first part of {', '.join(cut)}")
+    partial = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
+    if partial:
+        notes.append(f"dataset: the Hub has converted only a first part of {', '.join(partial)}")
     return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
 
 
@@ -91,14 +88,7 @@ class _ScriptOnlyError(Exception):
 
 
 def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error: ZooError | None) -> Splits:
-    """Read what an earlier run has downloaded.
-
-    Args:
-        error: why the Hub cannot be reached; None in offline mode.
-
-    Raises:
-        DataError: no run has downloaded it.
-    """
+    """Read what an earlier run has downloaded; `error` says why the Hub cannot be reached (None: offline mode)."""
     with _offline_clients():
         try:
             return _load(repo, {}, config, cache_dir)
@@ -155,7 +145,7 @@ def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) ->
     for path, file in files.items():
         if path.startswith(f"{chosen}/") and path.endswith(".parquet"):
             fetch_file(repo, commit, file)
-    # The client's own record of a ref, by which the copy is found offline; written once it is complete.
+    # The client's own record of a ref, by which the copy is found offline; written when it is complete.
     write_text(repo.folder / "refs" / CONVERTED, commit)
     return _read_converted(repo, repo.folder / "snapshots" / commit, config)
 
@@ -195,7 +185,7 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
 
 @contextmanager
 def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
-    """Turn what `datasets` raises into one line that names the repository.
+    """Convert the errors of `datasets` to one line that names the repository.
 
     In offline mode a ConnectionError passes through: the caller looks for other cached files.
     """
@@ -208,7 +198,8 @@ def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise DataError(str(explain(error, repo))) from error
     except DatasetNotFoundError as error:
-        raise DataError(_no_access_message(repo, error)) from error
+        gated = "is a gated dataset" in str(error)
+        raise DataError(f"{repo.subject} {repo.gated if gated else MISSING}") from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise _ScriptOnlyError from error
@@ -224,17 +215,6 @@ def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
         raise DataError(f"{repo.subject} cannot be reached any more: {_first_line(error)}") from error
     except OSError as error:
         raise DataError(f"{repo.name}: {_first_line(error)}") from error
-
-
-def _no_access_message(repo: HubRepo, error: Exception) -> str:
-    if "is a gated dataset" in str(error):
-        return (
-            f"{repo.subject} is gated: its owner asks you to accept terms first. Accept them at {repo.page}, "
-            "then log in with `hf auth login` or set HF_TOKEN."
-        )
-    return (
-        f"{repo.subject} does not exist, or not any more; if it is private, your token gives no access to it."
-    )
 
 
 def _config_message(repo: str, config: str | None, configs: list[str]) -> str:
@@ -258,7 +238,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_clients() -> Iterator[None]:
-    """Hide the progress bars and logs of `datasets` and `huggingface_hub`, and send no download counts."""
+    """Disable the progress bars, logs and download counts of `datasets` and `huggingface_hub`."""
     import datasets
     from huggingface_hub import logging
 
@@ -289,10 +269,12 @@ def _offline_clients() -> Iterator[None]:
     import datasets
     import huggingface_hub
 
-    with ExitStack() as stack:
-        # Each client reads the variable into a constant at import.
-        stack.enter_context(_attribute_set(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
-        stack.enter_context(_attribute_set(datasets.config, "HF_HUB_OFFLINE", True))
+    # Each client reads the variable into a constant at import.
+    holders = (huggingface_hub.constants, datasets.config)
+    with (
+        _attribute_set(holders[0], "HF_HUB_OFFLINE", True),
+        _attribute_set(holders[1], "HF_HUB_OFFLINE", True),
+    ):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Datasets known by name: the benchmark tasks of `--task_name`, and where datasets without an owner moved to."""
+"""Datasets known by name: the benchmark tasks of `--task_name`, and the new ids of datasets without an owner."""
 
 from __future__ import annotations
 
@@ -76,13 +76,18 @@ RENAMED_DATASETS = {
 }
 
 
+def benchmark_key(name: str) -> str:
+    """A name in the form of the keys of `BENCHMARK_TASKS`."""
+    return name.strip().lower().replace("-", "").replace("_", "")
+
+
 def find_benchmark_task(name: str) -> tuple[str, BenchmarkTask]:
-    """The name as in `BENCHMARK_TASKS` and the task; case and hyphens do not matter ("SST-2").
+    """The name as in `BENCHMARK_TASKS` and the task; case, hyphens and underscores are ignored ("SST-2").
 
     Raises:
         DataError: there is none; gives the nearest names.
     """
-    key = name.strip().lower().replace("-", "").replace("_", "")
+    key = benchmark_key(name)
     if key not in BENCHMARK_TASKS:
         raise DataError(
             f"--task_name {name}: there is no such task. {did_you_mean(key, BENCHMARK_TASKS, most=2)}"

@@ -46,7 +46,7 @@ class Labels:
 
     @property
     def num_labels(self) -> int:
-        """Outputs of the model: one for regression."""
+        """Number of the model's outputs: one for regression."""
         return len(self.names)
 
     @cached_property
@@ -65,7 +65,6 @@ class LabelEncoder:
     """Encodes raw labels as class ids, multi-hot rows, or scores.
 
     Attributes:
-        labels: the classes.
         column: the label column.
         index: raw value to class id.
         origin: where the classes come from, for errors: "the training data", "the model", ...
@@ -102,7 +101,6 @@ class LabelEncoder:
         return [None if row is None else self._indicator(row) for row in read.values]
 
     def _check_known(self, split: RawSplit, values: list[Any]) -> None:
-        """Refuse values that are no known class."""
         listed = self.labels.kind == MULTI
         occurring = {item for row in values if row is not None for item in row} if listed else set(values)
         unknown = {
@@ -122,9 +120,9 @@ class LabelEncoder:
     def _indicator(self, row: Iterable[Any]) -> list[float]:
         flags = [0.0] * self.labels.num_labels
         for value in row:
-            identity = self._id(value)
-            assert identity is not None
-            flags[identity] = 1.0
+            class_id = self._id(value)
+            assert class_id is not None
+            flags[class_id] = 1.0
         return flags
 
     def _scores(self, split: RawSplit, read: LabelValues) -> list[Encoded | None]:
@@ -148,14 +146,8 @@ class LabelEncoder:
             )
         more = [f"  and {len(unknown) - 5} more"] if len(unknown) > 5 else []
         hint = did_you_mean(class_name(next(iter(sorted(unknown, key=str)))), self.labels.names)
-        return "\n".join(
-            [
-                f"{split.name}: labels that {self.origin} does not have:",
-                *lines,
-                *more,
-                f"{hint} Every class has to occur in training.",
-            ]
-        )
+        title = f"{split.name}: labels that {self.origin} does not have:"
+        return "\n".join([title, *lines, *more, f"{hint} Every class has to occur in training."])
 
 
 def _holds_class(label: Any, value: Any) -> bool:
@@ -177,9 +169,8 @@ def choose_labels(
 ) -> tuple[LabelEncoder, list[str]]:
     """Decide whether labels are classes or scores, and which classes there are, in which order.
 
-    Class names come from, in this order: the model (`known`), the source's declared names, a companion
-    column such as `label_name`, the benchmark task, the values themselves (numbers by size, texts by the
-    alphabet).
+    Class names come from, in this order: the model (`known`), the source's declared names, a companion column such as
+    `label_name`, the benchmark task, the values themselves (numbers by size, texts by the alphabet).
 
     Args:
         primary: the split that decides: the training split where there is one.
@@ -200,12 +191,13 @@ def choose_labels(
     if known is not None:
         return _known_encoder(primary, others, column, read, known), []
     if do_regression and read.family not in ("int", "float"):
-        raise DataError(
-            f"--do_regression needs numbers in column {column!r}, but it holds {_examples(read)}."
-        )
+        examples = ", ".join([repr(value) for value in read.values if value is not None][:3])
+        raise DataError(f"--do_regression needs numbers in column {column!r}, but it holds {examples}.")
     scores, notes = _are_scores(read, column, task, do_regression)
     if scores:
-        _refuse_constant(primary, column, read)
+        distinct = {value for value in read.values if value is not None}
+        if len(distinct) < 2:
+            raise DataError(f"{primary.name}: every row has the score {distinct.pop()} in column {column!r}.")
         return LabelEncoder(Labels(REGRESSION, (column,)), column, {}, "the training data"), notes
     kind = MULTI if read.family == "list" else SINGLE
     _refuse_degenerate(primary, column, read)
@@ -247,7 +239,7 @@ def _classes(read: LabelValues) -> list[Any]:
 def _name_classes(
     primary: RawSplit, others: Sequence[RawSplit], column: str, read: LabelValues, task: BenchmarkTask | None
 ) -> tuple[tuple[str, ...], dict[Hashable, int], str]:
-    """Class names in the order of the ids, the ids of raw values, and where the names come from, for a note."""
+    """Class names in the order of the ids, the ids of raw values, and for a note where the names come from."""
     values = _classes(read)
     if read.named:
         names = primary.class_names[column]
@@ -295,12 +287,6 @@ def _index_by_value(names: tuple[str, ...], values: list[Any]) -> dict[Hashable,
     return {**by_name, **{value: position for position, value in enumerate(values)}}
 
 
-def _refuse_constant(primary: RawSplit, column: str, read: LabelValues) -> None:
-    distinct = {value for value in read.values if value is not None}
-    if len(distinct) < 2:
-        raise DataError(f"{primary.name}: every row has the score {distinct.pop()} in column {column!r}.")
-
-
 def _refuse_degenerate(primary: RawSplit, column: str, read: LabelValues) -> None:
     values = _classes(read)
     if len(values) < 2:
@@ -327,11 +313,6 @@ def _note_joined_names(names: Sequence[str]) -> list[str]:
                 f"labels: {joined[0]!r} is taken as one class; for several classes a row, write lists, such as {parts}"
             ]
     return []
-
-
-def _examples(read: LabelValues) -> str:
-    shown = [repr(value) for value in read.values if value is not None][:3]
-    return ", ".join(shown)
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -27,7 +27,7 @@ class LabelValues:
     Attributes:
         family: the type of all values; "none" when every one is missing.
         values: one a row; None where the label is missing.
-        named: whether the source declares class names; the values then are these names.
+        named: whether the source declares class names, which the values then are.
     """
 
     family: Family
@@ -36,7 +36,7 @@ class LabelValues:
 
     @property
     def any_present(self) -> bool:
-        """Whether any row has a label; -1 is what datasets write for none."""
+        """Whether any row has a label; datasets write -1 for none."""
         return any(value is not None and value != -1 for value in self.values)
 
 
@@ -50,10 +50,10 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
     names = split.class_names.get(column)
     if names:
         return _by_name(split, column, names)
-    present = _present(values)
+    present = [value for value in values if not is_missing(value)]
     types = set(map(type, present))
-    if not types <= {str, int, float, bool, list, tuple, np.ndarray}:
-        wrong = next(kind for kind in types if kind not in (str, int, float, bool, list, tuple, np.ndarray))
+    if others := types - {str, int, float, bool, list, tuple, np.ndarray}:
+        wrong = next(iter(others))
         where = [row for row, value in enumerate(values) if isinstance(value, wrong)]
         raise DataError(
             f"Column {column!r} holds {wrong.__name__} values ({split.places.describe(where)}): a label is "
@@ -77,31 +77,23 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
 
 
 def companion_names(splits: Sequence[RawSplit], column: str) -> tuple[str, dict[int, str]] | None:
-    """The names that a column such as `label_name` gives to integer labels, when they map one to one.
-
-    Returns:
-        The column and {label: name}; None when no such column names each label once.
-    """
+    """A column such as `label_name` and its name for each integer label; None unless some column maps one to one."""
     for candidate in _companions(column):
         holders = [split for split in splits if candidate in split.columns and column in split.columns]
         if not holders:
             continue
         pairs = set(chain.from_iterable(_pairs(split, column, candidate) for split in holders))
-        numbers = {number for number, _ in pairs}
-        texts = {text for _, text in pairs}
-        if (
-            pairs
-            and len(pairs) == len(numbers) == len(texts)
-            and all(
-                isinstance(number, int) and isinstance(text, str) and text.strip() for number, text in pairs
-            )
-        ):
+        one_to_one = len(pairs) == len({number for number, _ in pairs}) == len({text for _, text in pairs})
+        named = all(
+            isinstance(number, int) and isinstance(text, str) and text.strip() for number, text in pairs
+        )
+        if pairs and one_to_one and named:
             return candidate, dict(pairs)
     return None
 
 
 def companion_columns(column: str, names: Sequence[str]) -> list[str]:
-    """Those of `names` that would name the classes of the label column: they are no input texts."""
+    """Those of `names` that would name the classes of the label column, and so are no input texts."""
     return [name for name in _companions(column) if name in names]
 
 
@@ -123,11 +115,6 @@ def _pairs(split: RawSplit, column: str, companion: str) -> set[tuple[Any, Any]]
         for label, name in zip(labels.values, names, strict=True)
         if label is not None and (label != -1 or name)
     }
-
-
-def _present(values: Sequence[Any]) -> list[Any]:
-    """The values that are not missing."""
-    return [value for value in values if not is_missing(value)]
 
 
 def _restore(values: Sequence[Any], canonical: list[Any]) -> list[Any]:
@@ -155,7 +142,7 @@ def _by_name(split: RawSplit, column: str, names: tuple[str, ...]) -> LabelValue
 
 
 def _parsed_lists(present: list[Any]) -> list[Any]:
-    """Lists that a CSV file can only hold as text, such as "[1, 2]" or "['joy']"; anything else as it is."""
+    """Lists that a CSV file can only hold as text, such as "[1, 2]" or "['joy']"; anything else unchanged."""
     if not all(value.strip().startswith("[") and value.strip().endswith("]") for value in present):
         return present
     try:
@@ -226,7 +213,7 @@ def as_number(value: Any) -> float | None:
 
 
 def class_name(value: Any) -> str:
-    """The name of a class that has none but its value."""
+    """The name of a class that is only known by its value."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

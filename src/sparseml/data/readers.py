@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,16 @@ _JSON_EXAMPLE = '{"text": "...", "label": ...}'
 
 
 def read_files(pattern: str, option: str) -> RawSplit:
-    """Read what an option such as `--train_file` names.
-
-    Args:
-        pattern: a path, a glob pattern, or several separated by commas.
-        option: for the errors, such as "--train_file".
+    """Read the files of an option such as `--train_file`: a path, a glob pattern, or several with commas between.
 
     Raises:
         DataError: nothing is there, or a file is empty or damaged.
     """
-    paths = expand_pattern(pattern, option)
-    return concatenate([read_file(path) for path in paths], pattern)
+    return concatenate([read_file(path) for path in expand_pattern(pattern, option)], pattern)
 
 
 def read_file(path: Path) -> RawSplit:
-    """Read one file by its ending.
-
-    Raises:
-        DataError: the ending is unknown, or the file is empty or damaged.
-    """
+    """Read one file by its ending; a DataError where that is unknown, or the file is empty or damaged."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: the ending {path.suffix!r} is not one of {', '.join(READERS)}.")
@@ -62,12 +54,8 @@ def expand_pattern(pattern: str, option: str) -> list[Path]:
             f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name."
         )
     if "," in pattern:
-        return [
-            path
-            for part in pattern.split(",")
-            if part.strip()
-            for path in expand_pattern(part.strip(), option)
-        ]
+        parts = [part.strip() for part in pattern.split(",") if part.strip()]
+        return [path for part in parts for path in expand_pattern(part, option)]
     # Path.glob takes no absolute patterns.
     found = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
     matches = [Path(match) for match in found if Path(match).is_file()]
@@ -77,7 +65,7 @@ def expand_pattern(pattern: str, option: str) -> list[Path]:
 
 
 def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
-    """One split out of several files with the same columns."""
+    """Join the rows of several files with the same columns."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -108,8 +96,8 @@ def _not_found_message(path: Path) -> str:
 def read_delimited(path: Path) -> RawSplit:
     """Read a CSV or TSV file with a header line.
 
-    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file
-    with unbalanced quotes is read without quoting, as GLUE's own files are.
+    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file with
+    unbalanced quotes is read without quoting, as GLUE's own files are.
 
     Raises:
         DataError: no header, or a row with more or fewer fields than the header, with its line.
@@ -235,7 +223,8 @@ def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            if _is_json(text):
+            with suppress(json.JSONDecodeError):
+                json.loads(text)
                 raise DataError(
                     f"{path}: the file is one JSON object. Wanted is an array of objects, or one object a "
                     f"line, such as {_JSON_EXAMPLE} (in pandas: to_json(path, orient='records', lines=True))."
@@ -248,14 +237,6 @@ def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
         rows.append(row)
         numbers.append(number)
     return rows, numbers, "line"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return True
 
 
 def _excerpt(value: object) -> str:
@@ -283,11 +264,7 @@ def read_parquet(path: Path) -> RawSplit:
 
 
 def _decode(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark.
-
-    Raises:
-        DataError: the file is empty, or a byte is not UTF-8: with its line and column.
-    """
+    """The text of a UTF-8 file, without a byte-order mark."""
     data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: the file is UTF-16, not UTF-8. {_conversion(path, 'UTF-16')}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resparse.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class DataError(UserError):
@@ -18,7 +21,7 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Places:
-    """The origin of each row: file (or split) and line, for error messages.
+    """The origin of each row, for error messages.
 
     Attributes:
         sources: (name, unit) of each file, such as ("train.csv", "line").
@@ -47,7 +50,7 @@ class Places:
         )
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Places:
-        """The places of some of the rows."""
+        """The places of the rows of these indices."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Places(self.sources, self.source[chosen], self.number[chosen])
 
@@ -64,7 +67,7 @@ class Places:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a raw value stands for none: None, NaN (which pandas leaves), or blank text."""
+    """Whether a raw value is missing: None, NaN (which pandas writes), or blank text."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -80,9 +83,8 @@ class RawSplit:
     """One split as it was read.
 
     Attributes:
-        name: what to call it in messages: a file, or "the train split of REPO".
+        name: for messages: a file, or "the train split of REPO".
         columns: column name to its values, all of the same length; reading a column may be lazy.
-        places: of the rows.
         class_names: names that the source declares for integer columns (and for lists of integers).
     """
 
@@ -100,21 +102,10 @@ class RawSplit:
         return RawSplit(self.name, columns, self.places.take(rows), self.class_names)
 
 
-class ArrowRows(Protocol):
-    """The part of the interface of `datasets.Dataset` that is used."""
-
-    @property
-    def column_names(self) -> list[str]: ...
-    @property
-    def features(self) -> Mapping[str, Any]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, name: str) -> Sequence[Any]: ...
-
-
 class LazyColumns(Mapping[str, Sequence[Any]]):
     """Columns of a `datasets.Dataset`, converted to lists on first access."""
 
-    def __init__(self, rows: ArrowRows) -> None:
+    def __init__(self, rows: Dataset) -> None:
         self._rows = rows
         self._read: dict[str, list[Any]] = {}
 
@@ -132,8 +123,8 @@ class LazyColumns(Mapping[str, Sequence[Any]]):
         return len(self._rows.column_names)
 
 
-def from_arrow(rows: ArrowRows, name: str) -> RawSplit:
-    """A split that `datasets` has read; class names that its features declare are kept."""
+def from_arrow(rows: Dataset, name: str) -> RawSplit:
+    """A split from a `datasets.Dataset`, with the class names that its features declare."""
     declared = {}
     for column, feature in rows.features.items():
         # For lists of classes the inner feature declares them.

@@ -1,4 +1,4 @@
-"""Where the data come from: a benchmark task, a Hub dataset, a local folder, or local files."""
+"""The source of the data: a benchmark task, a Hub dataset, a local folder, or local files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,9 @@ if TYPE_CHECKING:
     from sparseml.data.label_encoding import Labels
 
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "eval": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 _SAVED = ("dataset_dict.json", "state.json")
 
@@ -35,20 +29,20 @@ class DataOptions:
     """Which data to load, under the names of the command's arguments.
 
     Attributes:
-        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these are read in place of
-            the Hub's copy, and the task still decides columns, class names and metrics.
-        dataset_name: a Hub id, or a local folder (data files, or what `save_to_disk` wrote).
+        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these replace the Hub's copy, and the
+            task still decides columns, class names and metrics.
+        dataset_name: a Hub id, or a local folder (data files, or from `save_to_disk`).
         dataset_config_name: the configuration of a Hub dataset, or a subfolder of a local one.
-        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV,
-            TSV, JSON, JSON Lines or Parquet by their endings.
+        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV, TSV, JSON,
+            JSON Lines or Parquet by their endings.
         validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
         hold_out: where there is no validation split, hold out a share that depends on the number of rows.
         eval_on_test: evaluate on the test split.
         input_column_names: "a" or "a,b"; None chooses.
         label_column_name: None chooses; so does the default "label" where no such column exists.
         do_regression: numbers as labels are scores (True) or classes (False); None decides from the values.
-        max_train_samples, max_eval_samples, max_predict_samples: use no more rows than these.
-        cache_dir: where Hub datasets are kept; None is the Hub client's own place.
+        max_train_samples, max_eval_samples, max_predict_samples: maximum numbers of rows.
+        cache_dir: where Hub datasets are kept; None is the Hub client's default.
         token: for private datasets: True is the stored login, a string is the token itself.
         seed: of the hold-out and of sampling.
         needs_train, needs_eval, needs_predict: what the run does; only these splits are required.
@@ -84,10 +78,9 @@ class Source:
     """A dataset as read.
 
     Attributes:
-        name: what to call the dataset in reports.
+        name: for reports.
         splits: under the source's own names.
-        task: the benchmark task, if it is one.
-        task_name: its name in `BENCHMARK_TASKS`.
+        task, task_name: the benchmark task, if it is one, and its key in `BENCHMARK_TASKS`.
         notes: for the user, a line each.
     """
 
@@ -99,11 +92,7 @@ class Source:
 
 
 def read_source(options: DataOptions) -> Source:
-    """Read what the options name.
-
-    Raises:
-        DataError: they name no source or two, or the data cannot be read.
-    """
+    """Read the data that the options name; a DataError where they name no source or two, or it cannot be read."""
     task_name, task = (
         find_benchmark_task(options.task_name) if options.task_name else _benchmark_by_dataset(options)
     )
@@ -137,11 +126,8 @@ def _benchmark_by_dataset(options: DataOptions) -> tuple[str | None, BenchmarkTa
     name, config = options.dataset_name, options.dataset_config_name
     if name is None or config is None or RENAMED_DATASETS.get(name.lower(), name) != RENAMED_DATASETS["glue"]:
         return None, None
-    return (
-        (config, BENCHMARK_TASKS[config])
-        if config in BENCHMARK_TASKS and BENCHMARK_TASKS[config].config == config
-        else (None, None)
-    )
+    task = BENCHMARK_TASKS.get(config)
+    return (config, task) if task is not None and task.config == config else (None, None)
 
 
 def _from_files(files: dict[str, str], task: BenchmarkTask | None, task_name: str | None) -> Source:
@@ -193,13 +179,12 @@ def holds_data(folder: Path) -> bool:
 
 
 def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
-    """Read the splits of a folder.
+    """Read the splits of a folder of data files (at most two levels deep), or one that `save_to_disk` wrote.
 
-    Files belong to the split that their name or their folder's name begins with or holds as a word
-    ("train.csv", "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
+    Files belong to the split that their name or their folder's name begins with or contains as a word ("train.csv",
+    "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
 
     Args:
-        folder: of data files (at most two levels deep), or written by `save_to_disk`.
         config: a subfolder to read instead.
 
     Raises:
@@ -219,8 +204,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     for file in files:
         grouped.setdefault(_split_of(file.relative_to(folder)) or "", []).append(file)
     unnamed = grouped.pop("", [])
-    if not grouped:
-        grouped = {"train": unnamed}
+    grouped = grouped or {"train": unnamed}
     return {
         split: concatenate([read_file(path) for path in paths], f"{folder} ({split})")
         for split, paths in grouped.items()
@@ -228,19 +212,19 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    found = [path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern)]
-    names = {"dataset_info.json", "dataset_infos.json", *_SAVED}
+    metadata = {"dataset_info.json", "dataset_infos.json", *_SAVED}
     return sorted(
         path
-        for path in found
+        for pattern in ("*", "*/*", "*/*/*")
+        for path in folder.glob(pattern)
         if path.suffix.lower() in READERS
-        and path.name not in names
+        and path.name not in metadata
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
 def _refuse_configurations(folder: Path, files: list[Path]) -> None:
-    """Refuse several subfolders with training rows: they are configurations of a dataset, one of which is wanted."""
+    """Refuse several subfolders with training rows: these are configurations, of which the user has to choose one."""
     configs = {
         file.parts[0]
         for file in files

@@ -1,7 +1,7 @@
 """The splits of a run: roles assigned, rows held out for evaluation, and the number of rows limited.
 
-Every task takes these steps, in this order: `read_splits`; its own check and encoding of each split's rows, which
-make a `PreparedSplit`; `hold_out_rows`; `limit_rows`.
+Every task takes these steps: `read_splits`; its own check and encoding of each split's rows, as a `PreparedSplit`;
+`hold_out_rows`; `limit_rows`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ class PreparedSplit:
     """A split whose rows a task has checked and encoded.
 
     Attributes:
-        rows: those that are used.
-        targets: (rows,) what the model learns of each row, in the task's form; None for a split without labels.
-        classes: (rows,) class of each row; where given, samples keep the classes in proportion.
+        targets: (rows,) the training targets in the task's form; None for a split without labels.
+        classes: (rows,) class of each row; where given, samples are stratified.
     """
 
     rows: RawSplit
@@ -53,7 +52,7 @@ class PreparedSplit:
 
     @property
     def sampled(self) -> str:
-        """How rows are drawn from it, for notes."""
+        """How rows are sampled, for notes."""
         return "at random" if self.classes is None else "each class in proportion"
 
 
@@ -65,8 +64,8 @@ def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[So
         labels_from_training: the training split defines the classes, so it is kept even when nothing is trained.
 
     Returns:
-        The source; its splits under "train", "validation", "validation_mismatched", "test", "test_mismatched"; and
-        the options, with a `validation_ratio` where rows are to be held out and none was given.
+        The source; its splits under "train", "validation", "validation_mismatched", "test", "test_mismatched"; and the
+            options, with a `validation_ratio` where rows are to be held out and none was given.
 
     Raises:
         DataError: options contradict each other, or data or a split that the run needs cannot be found or read.
@@ -80,15 +79,9 @@ def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[So
 def hold_out_rows(
     splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
 ) -> dict[str, PreparedSplit]:
-    """Make part of the training rows the validation split, where `validation_ratio` says so.
+    """Split the validation rows off the training rows, where `validation_ratio` says so; appends to the notes.
 
-    Args:
-        splits: by role.
-        options: `validation_ratio`, `seed`, and whether the run trains; if not, the rest of its rows is dropped.
-        notes: what was done is appended.
-
-    Raises:
-        DataError: no row can be held out.
+    If the run does not train, the remaining training rows are dropped. A DataError where no row can be held out.
     """
     splits = dict(splits)
     if options.validation_ratio is not None:
@@ -143,11 +136,7 @@ def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[st
 
 
 def _check_options(options: DataOptions) -> None:
-    """Refuse invalid numbers and options that exclude each other, before anything is read.
-
-    Raises:
-        DataError: with the option to change.
-    """
+    """Refuse invalid numbers and options that exclude each other, before anything is read."""
     ratio = options.validation_ratio
     if ratio is not None and not 0 < ratio < 1:
         raise DataError(f"--validation_ratio {ratio}: a share between 0 and 1 is wanted, such as 0.1.")
@@ -168,7 +157,7 @@ def _check_options(options: DataOptions) -> None:
 
 
 def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) -> DataOptions:
-    """The options with the default share of training rows to hold out, where `hold_out` asks for one."""
+    """The options with the default share of training rows to hold out, where `hold_out` is set."""
     train = _find_split(splits, "train")
     decided = options.validation_ratio is not None or options.eval_on_test or not options.hold_out
     if decided or train is None or _find_split(splits, "validation") is not None:
@@ -211,21 +200,17 @@ def _evaluation_splits(found: Roles, name: str, splits: dict[str, RawSplit], opt
             f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(found, kind)}"
         )
     second = f"{kind}_mismatched"
-    roles = {"validation": found[kind]}
-    if second in found:
-        roles["validation_mismatched"] = found[second]
-    return roles
+    return {
+        "validation": found[kind],
+        **({"validation_mismatched": found[second]} if second in found else {}),
+    }
 
 
 def _advice(found: Roles, kind: str) -> str:
     if kind == "test":
         return "Drop --eval_on_test, or name a file with --test_file."
-    held_out = "Hold out a part of the training rows with --validation_ratio 0.1"
-    return (
-        f"{held_out}, or evaluate on the test split with --eval_on_test."
-        if "test" in found
-        else f"{held_out}."
-    )
+    test = ", or evaluate on the test split with --eval_on_test" if "test" in found else ""
+    return f"Hold out a part of the training rows with --validation_ratio 0.1{test}."
 
 
 def _find_split(splits: dict[str, RawSplit], role: str) -> RawSplit | None:
@@ -237,10 +222,10 @@ def _available(splits: dict[str, RawSplit]) -> str:
 
 
 def default_validation_ratio(rows: int) -> float:
-    """The share of training rows to hold out by default: a tenth.
+    """The default share of training rows to hold out: a tenth.
 
-    Of fewer than 1,000 rows up to a fifth, since metrics of 50 rows vary widely; at most 5,000 rows, since more make
-    metrics hardly more exact.
+    Of fewer than 1,000 rows up to a fifth, since metrics of 50 rows vary widely; at most 5,000 rows, since more barely
+    improve the metrics' precision.
     """
     return min(max(0.1, min(0.2, 100 / max(rows, 1))), 5000 / max(rows, 1))
 
@@ -251,14 +236,13 @@ def hold_out_indices(
     """Split rows into a part to train on and a part to evaluate on.
 
     Args:
-        classes: (rows,) class of each row, for the same proportions in both parts; None splits at random.
+        classes: (rows,) class of each row, for a stratified split; None splits at random.
         rows: number of rows, at least 2.
         ratio: the share to hold out, between 0 and 1.
-        seed: the same seed gives the same parts.
 
     Returns:
-        Indices to train on and indices held out, each in ascending order; every class keeps a row to train
-        on, and both parts have one row at least.
+        Indices to train on and indices held out, each ascending; every class keeps a row to train on, and both parts
+            have at least one row.
     """
     count = min(max(round(rows * ratio), 1), rows - 1)
     held = sample_indices(classes, rows, count, seed, keep_one=True)
@@ -270,17 +254,12 @@ def hold_out_indices(
 def sample_indices(
     classes: Sequence[int] | None, rows: int, count: int, seed: int, keep_one: bool = False
 ) -> np.ndarray:
-    """Choose `count` of `rows` at random, each class in its proportion to within one row.
+    """Sample `count` of `rows` indices, ascending and each class in its proportion to within one row.
 
     Args:
-        classes: (rows,) class of each row; None chooses without regard to classes.
-        rows: number of rows.
+        classes: (rows,) class of each row; None samples without regard to classes.
         count: number of rows to choose; all where that is more.
-        seed: the same seed gives the same choice.
         keep_one: leave at least one row of each class unchosen (so that fewer than `count` may be chosen).
-
-    Returns:
-        (chosen,) indices in ascending order.
     """
     generator = np.random.default_rng(seed)
     if classes is None:
@@ -295,10 +274,7 @@ def sample_indices(
 
 
 def _shares(sizes: np.ndarray, count: int, limits: np.ndarray) -> np.ndarray:
-    """Whole numbers in proportion to `sizes` that add up to `count`, none above its limit.
-
-    Method: largest remainders (Hare-Niemeyer).
-    """
+    """Integers in proportion to `sizes` that add up to `count`, none above its limit (largest remainders)."""
     exact = sizes * min(count / sizes.sum(), 1.0)
     shares = np.minimum(np.floor(exact).astype(np.int64), limits)
     wanted = min(count, int(limits.sum()))

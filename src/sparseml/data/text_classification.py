@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparseml.data.columns import Columns, choose_label_column, choose_text_columns, require_columns
 from sparseml.data.known_datasets import BenchmarkTask
-from sparseml.data.label_encoding import (
-    MULTI,
-    REGRESSION,
-    SINGLE,
-    Encoded,
-    LabelEncoder,
-    Labels,
-    choose_labels,
-)
+from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, LabelEncoder, Labels, choose_labels
 from sparseml.data.label_values import read_labels
 from sparseml.data.rows import DataError, RawSplit, rows_text
 from sparseml.data.sources import DataOptions
@@ -26,23 +17,21 @@ from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Rows that a dataset marks as without label (-1) are left out up to this share; above it something is wrong.
+# Shares of rows that may lack a label (-1) or a text; above them the column or the file is wrong.
 _MAX_UNLABELLED = 0.05
-# With more texts missing than this, the column or the file is wrong rather than a few rows.
 _MAX_MISSING_TEXTS = 0.2
 _SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
 
 
 @dataclass(frozen=True)
 class TextData:
-    """Text classification data.
+    """Text classification data; see `sparseml.tasks.base.TaskData`.
 
     Attributes:
-        name: of the dataset.
-        columns: the text columns of every split, and the label column that `labels` was made from.
-        labels: what is predicted; None only when no split has labels (prediction alone).
-        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a
-            test split without labels has no such column; None where the run does not need the split.
+        columns: the text columns of every split, and the label column that `labels` comes from.
+        labels: None only when no split has labels (prediction alone).
+        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a test split
+            without labels has no such column; None where the run does not need the split.
         validation_mismatched, test_mismatched: MNLI's second splits.
         notes: what was chosen, dropped or renamed, a line each.
         task_name: the benchmark task, which has metrics of its own.
@@ -70,7 +59,7 @@ def load_text_data(options: DataOptions) -> TextData:
     """Read, check and prepare the data that the options name.
 
     Raises:
-        DataError: the data cannot be found, read, or used as asked: with file, line and remedy.
+        DataError: the data cannot be found, read, or used as requested: with file, line and remedy.
     """
     source, roles, options = read_splits(options, labels_from_training=options.known_labels is None)
     notes = list(source.notes)
@@ -136,7 +125,9 @@ def _prepare(
         return PreparedSplit(rows, None)
     encoded = encoder.encode(rows)
     missing = [row for row, label in enumerate(encoded) if label is None]
-    if predicted and (missing or _all_unpublished(encoded)):
+    # Benchmarks write scores of -1 where labels are not published.
+    unpublished = all(isinstance(label, float) and label == -1 for label in encoded)
+    if predicted and (missing or unpublished):
         if len(missing) < len(encoded) and missing:
             notes.append(
                 f"{split.name}: {rows_text(len(missing))} without label, so there are no metrics on it"
@@ -156,13 +147,8 @@ def _prepare(
     )
 
 
-def _all_unpublished(encoded: Sequence[Encoded | None]) -> bool:
-    """Whether scores are all -1, which benchmarks write where labels are not published."""
-    return all(isinstance(label, float) and label == -1 for label in encoded)
-
-
 def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> None:
-    """Refuse rows without label, except for a few that a dataset with declared classes marks as such (-1)."""
+    """Refuse rows without label, except a few that a dataset with declared classes marks as such (-1)."""
     if columns.label in rows.class_names and len(missing) <= _MAX_UNLABELLED * len(rows):
         return
     raise DataError(
@@ -173,15 +159,14 @@ def _refuse_missing(rows: RawSplit, columns: Columns, missing: list[int]) -> Non
 
 
 def _note_absent_classes(train: PreparedSplit, labels: Labels, notes: list[str]) -> None:
-    """Note which classes no training row has: the model will never predict them."""
+    """Note the classes that no training row has: the model will never predict them."""
     if train.targets is None or labels.kind == REGRESSION:
         return
-    present = (
-        {identity for row in train.targets for identity, flag in enumerate(row) if flag}
-        if labels.kind == MULTI
-        else set(train.targets)
-    )
-    absent = [name for identity, name in enumerate(labels.names) if identity not in present]
+    if labels.kind == MULTI:
+        present = {class_id for row in train.targets for class_id, flag in enumerate(row) if flag}
+    else:
+        present = set(train.targets)
+    absent = [name for class_id, name in enumerate(labels.names) if class_id not in present]
     if absent:
         notes.append(f"labels: no training row has the class {', '.join(absent)}")
 
@@ -192,27 +177,20 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
     kinds: dict[str, Any] = {column: Value("string") for column in columns.texts}
     values: dict[str, Any] = {column: split.rows.columns[column] for column in columns.texts}
     if split.targets is not None and labels is not None:
-        kinds["labels"] = {
-            SINGLE: Value("int64"),
-            MULTI: List(Value("float32")),
-            REGRESSION: Value("float32"),
-        }[labels.kind]
+        label_types = {SINGLE: Value("int64"), MULTI: List(Value("float32")), REGRESSION: Value("float32")}
+        kinds["labels"] = label_types[labels.kind]
         values["labels"] = split.targets
     return Dataset.from_dict(values, features=Features(kinds))
 
 
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
-    """Drop rows without text, and turn numbers into text.
+    """Drop rows without text, and convert numbers to text; returns a note when something was done.
 
     A row of two texts counts as without text when one of them is missing (None), or both are empty.
 
     Args:
-        split: as read; columns other than the text columns are kept as they are.
-        columns: the text columns.
+        columns: the text columns; others are kept unchanged.
         keep_all: keep rows without text as empty strings, so that predictions match the file row by row.
-
-    Returns:
-        The split, and a note when something was done.
 
     Raises:
         DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.
@@ -252,11 +230,5 @@ def _strings(split: RawSplit, column: str) -> list[str | None]:
             f"{split.name}: column {column!r} holds {type(values[wrong[0]]).__name__} values, not text "
             f"({split.places.describe(wrong)}). Choose the text column with --input_column_names."
         )
-    return [_string(value) for value in values]
-
-
-def _string(value: Any) -> str | None:
-    # NaN is what pandas leaves where a text is missing.
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return str(value)
+    # pandas writes NaN where a text is missing.
+    return [None if value is None or value != value else str(value) for value in values]  # noqa: PLR0124

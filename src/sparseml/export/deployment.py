@@ -214,8 +214,8 @@ def _write_samples(trained: Trained, request: ExportRequest, rows: Sequence[Text
             np.savez(file, **arrays)
 
     for index, row in enumerate(rows[: request.samples]):
-        encoded = trained.encode([row])
-        feeds = {name: encoded[name].numpy() for name in trained.inputs}
+        encoded = trained.tokenizer(*row, truncation=True, max_length=trained.limit)
+        feeds = {name: np.asarray([encoded[name]]) for name in trained.inputs}
         save(f"sample-inputs/inp-{index:04d}.npz", feeds)
         save(f"sample-outputs/out-{index:04d}.npz", dict(zip(names, session.run(names, feeds), strict=True)))
 

@@ -1,1 +1,1 @@
-"""The guided run: a file of rows and nothing else goes in; a checked, measured model with its summary comes out."""
+"""Guided runs: a file of rows alone is enough to train, export, verify and summarize a model."""

@@ -1,7 +1,8 @@
-"""Where a guided run writes: a folder of its own beside the data, known again when the same command is repeated."""
+"""The folder of a guided run: beside the data, and recognized when the same command is repeated."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,22 +18,20 @@ from sparseml.session import checkpoint
 
 State = Literal["new", "begun", "done"]
 
-MARK: Final = "run.json"
-"""Says which data and arguments a folder's run is about."""
-
+MARK: Final = "run.json"  # the data and arguments of a folder's run
 REPORT: Final = "report.json"
 SUMMARY: Final = "summary.txt"
 
 _SUFFIX: Final = "-classifier"
 _FILES: Final = ("train_file", "validation_file", "test_file")
-# They say how to go about it, or are secrets; the result is the same.
-_APART: Final = frozenset(
+# Arguments that do not change the result, or are secrets.
+_IGNORED: Final = frozenset(
     {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm", "token", "hub_token"}
 )
 
 
 class RunFolderError(UserError):
-    """The folder that was named holds a run that is not finished, of something else."""
+    """The named folder holds an unfinished run on other data or with other arguments."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class RunFolder:
     """The folder of a run.
 
     Attributes:
-        path: of the folder.
-        state: whether a run of the same data and arguments has been there: "begun" goes on, "done" is finished.
-        about: the data and arguments, as `MARK` holds them.
+        state: "begun" or "done" where a run of the same data and arguments is there, to be resumed or finished.
+        about: the data and arguments, as stored in `MARK`.
     """
 
     path: Path
@@ -50,37 +48,36 @@ class RunFolder:
     about: dict[str, Any]
 
     def begin(self) -> None:
-        """Mark the folder, so that a repeated command knows it again."""
+        """Write the mark by which a repeated command recognizes the folder."""
         write_json(self.path / MARK, self.about)
 
 
 def choose(values: Mapping[str, Any]) -> RunFolder:
-    """The folder that a run writes to: the one that was named, else a free one beside the data.
-
-    Args:
-        values: the arguments that were given.
+    """The folder for the output: the one that the arguments name, else a free one beside the data.
 
     Raises:
         RunFolderError: the named one holds another run.
     """
-    about = _about(values)
+    about = _fingerprint(values)
     anew = bool(values.get("overwrite_output_dir"))
     named = values.get("output_dir")
     if named is not None:
         return _named(Path(named), about, anew)
-    for folder in _candidates(_beside(values)):
+    first = _default_folder(values)
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return RunFolder(folder, "new", about)
-        if _mark(folder) == about:
+        if _read_mark(folder) == about:
             return RunFolder(folder, "new" if anew else _state(folder), about)
-    raise AssertionError("there is always another number")
+    raise AssertionError("unreachable")
 
 
 def _named(folder: Path, about: dict[str, Any], anew: bool) -> RunFolder:
-    mark = _mark(folder)
+    mark = _read_mark(folder)
     if mark == about:
         return RunFolder(folder, "new" if anew else _state(folder), about)
-    # A finished model makes room (`resume.set_aside`); what is not finished would be gone on with, and mixed.
+    # A finished model is moved aside (`output_folder`); an unfinished run would be resumed with other arguments.
     finished = (folder / REPORT).exists() and (folder / "model.safetensors").exists()
     if anew or finished or (mark is None and checkpoint.latest(folder) is None):
         return RunFolder(folder, "new", about)
@@ -94,7 +91,7 @@ def _state(folder: Path) -> State:
     return "done" if (folder / SUMMARY).is_file() and (folder / REPORT).is_file() else "begun"
 
 
-def _mark(folder: Path) -> dict[str, Any] | None:
+def _read_mark(folder: Path) -> dict[str, Any] | None:
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -102,22 +99,22 @@ def _mark(folder: Path) -> dict[str, Any] | None:
     return mark if isinstance(mark, dict) else None
 
 
-def _about(values: Mapping[str, Any]) -> dict[str, Any]:
+def _fingerprint(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {
-        name: value for name, value in sorted(values.items()) if name not in _APART and value is not None
+        name: value for name, value in sorted(values.items()) if name not in _IGNORED and value is not None
     }
-    files = {str(path.resolve()): _stamp(path) for path in _paths(values)}
+    files = {str(path.resolve()): _size_and_time(path) for path in _paths(values)}
     plain = json.loads(json.dumps({"arguments": given, "files": files}, default=str))
     assert isinstance(plain, dict)
     return plain
 
 
-def _stamp(path: Path) -> list[int]:
+def _size_and_time(path: Path) -> list[int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _paths(values: Mapping[str, Any]) -> Iterator[Path]:
@@ -130,8 +127,8 @@ def _paths(values: Mapping[str, Any]) -> Iterator[Path]:
                 yield path
 
 
-def _beside(values: Mapping[str, Any]) -> Path:
-    """The folder's place and name, before anyone looks whether it is free."""
+def _default_folder(values: Mapping[str, Any]) -> Path:
+    """The first candidate for the folder: beside the data, named after them."""
     file = values.get("train_file")
     if file is None:
         name = str(values.get("task_name") or values.get("dataset_name"))
@@ -144,11 +141,3 @@ def _beside(values: Mapping[str, Any]) -> Path:
         stem = path.absolute().parent.name or "rows"
     place = path.parent if os.access(path.parent, os.W_OK) else Path.cwd()
     return place / f"{stem}{_SUFFIX}"
-
-
-def _candidates(first: Path) -> Iterator[Path]:
-    yield first
-    number = 2
-    while True:
-        yield first.with_name(f"{first.name}-{number}")
-        number += 1

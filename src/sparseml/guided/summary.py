@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong, as facts (for report.json); `summary_text` says them to a person."""
+"""The evaluation of a guided run as facts for report.json; `summary_text` formats them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from sparseml.metrics import (
 )
 
 EXAMPLES: Final = 3
-"""Wrong answers that are shown."""
+"""Wrong predictions that are shown."""
 
 _CONFUSED: Final = 10
-_LITTLE: Final = 0.02
+_MIN_GAIN: Final = 0.02
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Rows with what is true of them and what a model says.
+class Predictions:
+    """Rows with their true labels and a model's outputs.
 
     Attributes:
         texts: one text a row, or two.
         truth: (rows,) class ids or scores; (rows, labels) of 0 and 1 for several labels.
         logits: (rows, labels).
-        labels: what they mean.
     """
 
     texts: Sequence[Sequence[str]]
@@ -44,53 +43,58 @@ class Answers:
     labels: Labels
 
 
-def facts(answers: Answers) -> dict[str, Any]:
+def facts(predictions: Predictions) -> dict[str, Any]:
     """Scores, confusions and examples, ready for JSON."""
-    kind = answers.labels.kind
-    find = _regression if kind == REGRESSION else _several if kind == MULTI else _single
-    made = {"kind": kind, "rows": len(answers.texts), **find(answers)}
-    return {**made, "learned": _learned(made)}
+    kind = predictions.labels.kind
+    evaluate = _regression if kind == REGRESSION else _multi_label if kind == MULTI else _single_label
+    evaluated = {"kind": kind, "rows": len(predictions.texts), **evaluate(predictions)}
+    return {**evaluated, "learned": _learned(evaluated)}
 
 
-def _learned(made: Mapping[str, Any]) -> bool:
-    """Whether the model does better than one that always says the same, by more than a little."""
-    if made["kind"] == REGRESSION:
-        return bool(made["mae"] < (1 - _LITTLE) * made["mae_of_median"])
-    if made["kind"] == MULTI:
-        return bool(made["f1_micro"] > _LITTLE)
-    return bool(made["accuracy"] > made["commonest"]["share"] + _LITTLE)
+def _learned(facts: Mapping[str, Any]) -> bool:
+    """Whether the model is better than a constant prediction by more than a margin."""
+    if facts["kind"] == REGRESSION:
+        return bool(facts["mae"] < (1 - _MIN_GAIN) * facts["mae_of_median"])
+    if facts["kind"] == MULTI:
+        return bool(facts["f1_micro"] > _MIN_GAIN)
+    return bool(facts["accuracy"] > facts["commonest"]["share"] + _MIN_GAIN)
 
 
-def _single(answers: Answers) -> dict[str, Any]:
-    names = answers.labels.names
-    predicted = decisions(answers.logits, answers.labels.kind)
-    shares = probabilities(answers.logits, answers.labels.kind)
-    scores = classification_metrics(answers.logits, answers.truth)
-    counts = np.bincount(answers.truth, minlength=len(names))
-    wrong = np.flatnonzero(predicted != answers.truth)
-    # The surest mistakes first: they show wrong labels, or what the model has not understood.
+def _example(predictions: Predictions, row: int, label: Any, predicted: Any, score: Any) -> dict[str, Any]:
+    return {"text": list(predictions.texts[row]), "label": label, "predicted": predicted, "score": score}
+
+
+def _single_label(predictions: Predictions) -> dict[str, Any]:
+    names = predictions.labels.names
+    predicted = decisions(predictions.logits, predictions.labels.kind)
+    shares = probabilities(predictions.logits, predictions.labels.kind)
+    scores = classification_metrics(predictions.logits, predictions.truth)
+    counts = np.bincount(predictions.truth, minlength=len(names))
+    wrong = np.flatnonzero(predicted != predictions.truth)
+    # The most confident mistakes first: they show wrong labels, or what the model has not learned.
     worst = wrong[np.argsort(-shares[wrong, predicted[wrong]], kind="stable")][:EXAMPLES]
+    table = confusion(predictions.truth, predicted, names)
     return {
         **scores,
-        "margin": _margin(scores["accuracy"], len(answers.texts)),
+        "margin": _margin(scores["accuracy"], len(predictions.texts)),
         "commonest": {"label": names[int(counts.argmax())], "share": float(counts.max() / counts.sum())},
-        "confusion": confusion(answers.truth, predicted, names),
-        "confused": _confused(answers.truth, predicted, names),
+        "confusion": table,
+        "confused": _confused(table),
         "wrong": [
-            {
-                "text": list(answers.texts[row]),
-                "label": names[int(answers.truth[row])],
-                "predicted": names[int(predicted[row])],
-                "score": float(shares[row, predicted[row]]),
-            }
+            _example(
+                predictions,
+                row,
+                names[int(predictions.truth[row])],
+                names[int(predicted[row])],
+                float(shares[row, predicted[row]]),
+            )
             for row in worst.tolist()
         ],
     }
 
 
-def _confused(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The commonest mistakes, most frequent first."""
-    table = confusion(truth, predicted, names)
+def _confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """The pairs of classes that are confused, most frequent first."""
     pairs: list[dict[str, Any]] = [
         {"label": true, "predicted": taken, "rows": rows}
         for true, row in table.items()
@@ -100,18 +104,21 @@ def _confused(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) ->
     return sorted(pairs, key=lambda pair: -pair["rows"])[:_CONFUSED]
 
 
-def _several(answers: Answers) -> dict[str, Any]:
-    names = answers.labels.names
-    shares = probabilities(answers.logits, MULTI)
-    predicted = decisions(answers.logits, MULTI)
-    truth = (np.asarray(answers.truth) > 0.5).astype(np.int64)
-    scores = multi_label_metrics(answers.logits, truth, names)
-    # How far a row's probabilities are from the truth, where they decide wrongly.
+def _multi_label(predictions: Predictions) -> dict[str, Any]:
+    names = predictions.labels.names
+    shares = probabilities(predictions.logits, MULTI)
+    predicted = decisions(predictions.logits, MULTI)
+    truth = (np.asarray(predictions.truth) > 0.5).astype(np.int64)
+    scores = multi_label_metrics(predictions.logits, truth, names)
+    # By row, the distance of wrongly decided probabilities from the truth.
     off = np.where(predicted != truth, np.abs(shares - truth), 0.0).sum(axis=1)
     worst = [row for row in np.argsort(-off, kind="stable")[:EXAMPLES].tolist() if off[row] > 0]
 
     def listed(row: np.ndarray) -> list[str]:
         return [name for name, flag in zip(names, row, strict=True) if flag]
+
+    def scored(row: int) -> dict[str, float]:
+        return {name: float(shares[row, index]) for index, name in enumerate(names) if predicted[row, index]}
 
     return {
         "f1_micro": scores["f1_micro"],
@@ -127,45 +134,31 @@ def _several(answers: Answers) -> dict[str, Any]:
             for index, name in enumerate(names)
         ],
         "wrong": [
-            {
-                "text": list(answers.texts[row]),
-                "label": listed(truth[row]),
-                "predicted": listed(predicted[row]),
-                "score": {
-                    name: float(shares[row, index])
-                    for index, name in enumerate(names)
-                    if predicted[row, index]
-                },
-            }
+            _example(predictions, row, listed(truth[row]), listed(predicted[row]), scored(row))
             for row in worst
         ],
     }
 
 
-def _regression(answers: Answers) -> dict[str, Any]:
-    predicted = decisions(answers.logits, REGRESSION).astype(np.float64)
-    truth = np.asarray(answers.truth, dtype=np.float64)
+def _regression(predictions: Predictions) -> dict[str, Any]:
+    predicted = decisions(predictions.logits, REGRESSION).astype(np.float64)
+    truth = np.asarray(predictions.truth, dtype=np.float64)
     off = np.abs(predicted - truth)
     return {
         **regression_metrics(predicted, truth),
         "mae": float(off.mean()),
-        # What always saying the middle value would give: the least that there is to beat.
+        # The error of always predicting the median: the baseline.
         "mae_of_median": float(np.abs(truth - np.median(truth)).mean()),
         "range": [float(truth.min()), float(truth.max())],
         "wrong": [
-            {
-                "text": list(answers.texts[row]),
-                "label": float(truth[row]),
-                "predicted": float(predicted[row]),
-                "score": float(off[row]),
-            }
+            _example(predictions, row, float(truth[row]), float(predicted[row]), float(off[row]))
             for row in np.argsort(-off, kind="stable")[:EXAMPLES].tolist()
         ],
     }
 
 
 def _margin(share: float, rows: int) -> float:
-    """How far the farther end of a share's 95 % interval is, when it was counted in so many rows (Wilson, 1927)."""
+    """The distance of a share of `rows` from the farther end of its 95 % interval (Wilson, 1927)."""
     z = 1.96
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))

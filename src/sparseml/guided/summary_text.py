@@ -1,4 +1,4 @@
-"""The facts of `summary`, and of size and speed, in plain lines that fit a terminal and a text file."""
+"""The facts of `summary`, and of size and speed, as lines for a terminal and a text file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sparseml.data.label_encoding import MULTI, REGRESSION
+from sparseml.data.rows import rows_text
 
 _WIDTH: Final = 100
 _MOST_IN_MATRIX: Final = 30
@@ -17,16 +18,16 @@ _LONGEST_TEXT: Final = 300
 
 
 def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
-    """The whole summary, a line each.
+    """The lines of the whole summary.
 
     Args:
         facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check",
-            "next" and, for one that has learned nothing, "hint", as `conclusion` makes them.
-        width: characters in a line, where texts are wrapped and a matrix has to fit.
+            "next" and, where nothing was learned, "hint", as `conclusion` computes them.
+        width: maximum number of characters in a line.
     """
     answers = facts["answers"]
-    title = f"{facts['name']}: {_what(answers)}, learned from {_rows(facts['train_rows'])}"
-    parts = [[title], _scores(answers, facts["rows_called"]), _mind(facts)]
+    title = f"{facts['name']}: {_problem(answers)}, learned from {rows_text(facts['train_rows'])}"
+    parts = [[title], _scores(answers, facts["rows_called"]), _advice(facts)]
     if answers["kind"] == MULTI:
         parts.append(_label_table(answers))
     elif answers["kind"] != REGRESSION:
@@ -36,7 +37,7 @@ def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
     return [line for index, part in enumerate(filter(None, parts)) for line in ([""] if index else []) + part]
 
 
-def _what(answers: Mapping[str, Any]) -> str:
+def _problem(answers: Mapping[str, Any]) -> str:
     if answers["kind"] == REGRESSION:
         low, high = answers["range"]
         return f"a score from {low:g} to {high:g}"
@@ -46,44 +47,31 @@ def _what(answers: Mapping[str, Any]) -> str:
 
 
 def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
-    on = f"of {_rows(answers['rows'])} ({called})"
+    rows = f"{rows_text(answers['rows'])} ({called})"
     if answers["kind"] == REGRESSION:
+        baseline = f"on {rows}; always the middle score: {answers['mae_of_median']:.3f}"
         return _table(
-            [
-                (
-                    "mean error",
-                    f"{answers['mae']:.3f}",
-                    f"on {_rows(answers['rows'])} ({called}); always the middle "
-                    f"score: {answers['mae_of_median']:.3f}",
-                ),
-                ("Pearson", f"{answers['pearson']:.3f}", ""),
-                ("Spearman", f"{answers['spearmanr']:.3f}", ""),
-            ]
+            ("mean error", f"{answers['mae']:.3f}", baseline),
+            ("Pearson", f"{answers['pearson']:.3f}", ""),
+            ("Spearman", f"{answers['spearmanr']:.3f}", ""),
         )
     if answers["kind"] == MULTI:
         above = f"a label counts where its probability is above {answers['threshold']:g}"
         return _table(
-            [
-                ("F1, all decisions", f"{answers['f1_micro']:.1%}", above),
-                ("F1, mean of labels", f"{answers['f1_macro']:.1%}", ""),
-                ("all labels right", f"{answers['exact']:.1%}", on),
-            ]
+            ("F1, all decisions", f"{answers['f1_micro']:.1%}", above),
+            ("F1, mean of labels", f"{answers['f1_macro']:.1%}", ""),
+            ("all labels right", f"{answers['exact']:.1%}", f"of {rows}"),
         )
+    margin = f"of {rows}, give or take {100 * answers['margin']:.0f} points"
     common = answers["commonest"]
     return _table(
-        [
-            (
-                "accuracy",
-                f"{answers['accuracy']:.1%}",
-                f"{on}, give or take {100 * answers['margin']:.0f} points",
-            ),
-            ("always the commonest", f"{common['share']:.1%}", f"which is {common['label']}"),
-            ("F1, mean of classes", f"{answers['f1_macro']:.1%}", ""),
-        ]
+        ("accuracy", f"{answers['accuracy']:.1%}", margin),
+        ("always the commonest", f"{common['share']:.1%}", f"which is {common['label']}"),
+        ("F1, mean of classes", f"{answers['f1_macro']:.1%}", ""),
     )
 
 
-def _mind(facts: Mapping[str, Any]) -> list[str]:
+def _advice(facts: Mapping[str, Any]) -> list[str]:
     """What to do where nothing was learned."""
     if facts["answers"]["learned"]:
         return []
@@ -92,12 +80,13 @@ def _mind(facts: Mapping[str, Any]) -> list[str]:
 
 
 def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> list[str]:
-    """Rows are what is true, columns what was predicted; columns bear numbers where names do not fit.
+    """The confusion matrix, a row for each true class and a column for each prediction.
 
-    Zeros are dots, so that the mistakes are seen. Empty for more classes than fit a line.
+    Columns are numbered where names do not fit. Zeros are dots, so that mistakes stand out. Empty for more classes
+    than fit a line.
     """
     names = list(confusion)
-    shown = [_short(name) for name in names]
+    shown = [_shortened(name) for name in names]
     counts = [[confusion[true][taken] for taken in names] for true in names]
     digits = max(len(str(count)) for row in counts for count in row)
     left = max(map(len, shown))
@@ -109,14 +98,14 @@ def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> l
     sizes = [max(len(head), digits) for head in heads]
     if len(names) > _MOST_IN_MATRIX or left + sum(sizes) + 2 * len(sizes) + 7 > width:
         return []
-    made = [_line("true \\ predicted" if left >= 16 else "", left, heads, sizes, "right")]
+    rendered = [_line("true \\ predicted" if left >= 16 else "", left, heads, sizes, "right")]
     for place, (name, row) in enumerate(zip(shown, counts, strict=True)):
         total = sum(row)
         cells = [str(count) if count else "." for count in row]
-        made.append(_line(name, left, cells, sizes, f"{row[place] / total:.0%}" if total else "-"))
+        rendered.append(_line(name, left, cells, sizes, f"{row[place] / total:.0%}" if total else "-"))
     if left < 16:
-        made.insert(0, f"{'':{left}}  predicted (a line for each true class)")
-    return made
+        rendered.insert(0, f"{'':{left}}  predicted (a line for each true class)")
+    return rendered
 
 
 def _line(name: str, left: int, cells: Sequence[str], sizes: Sequence[int], right: str) -> str:
@@ -125,95 +114,86 @@ def _line(name: str, left: int, cells: Sequence[str], sizes: Sequence[int], righ
 
 
 def _classes(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """A line for each class, in place of a matrix that no line would hold; of very many, the worst."""
+    """A line for each class, where a matrix does not fit; of very many, the worst."""
     right = {name: row[name] / max(sum(row.values()), 1) for name, row in confusion.items()}
     ranked = [name for name in confusion if sum(confusion[name].values())]
     if len(ranked) > _MOST_IN_MATRIX:
         ranked = sorted(ranked, key=right.__getitem__)[:_MOST_IN_MATRIX]
-    left = max((len(_short(name)) for name in ranked), default=0)
-    made = [f"{'class':{left}}  {'rows':>6}  right  taken for"]
+    left = max((len(_shortened(name)) for name in ranked), default=0)
+    rendered = [f"{'class':{left}}  {'rows':>6}  right  taken for"]
     for name in ranked:
         taken = sorted(
             ((rows, other) for other, rows in confusion[name].items() if other != name and rows), reverse=True
         )
-        said = ", ".join(f"{_short(other)} ({rows:,})" for rows, other in taken[:2])
-        made.append(
-            f"{_short(name):{left}}  {sum(confusion[name].values()):>6,}  {right[name]:>5.0%}  {said}".rstrip()
+        listed = ", ".join(f"{_shortened(other)} ({rows:,})" for rows, other in taken[:2])
+        rendered.append(
+            f"{_shortened(name):{left}}  {sum(confusion[name].values()):>6,}  {right[name]:>5.0%}  {listed}".rstrip()
         )
     rest = sum(map(bool, (sum(row.values()) for row in confusion.values()))) - len(ranked)
-    return made + ([f"and {rest} better ones, in report.json"] if rest > 0 else [])
+    return rendered + ([f"and {rest} better ones, in report.json"] if rest > 0 else [])
 
 
 def _confused(answers: Mapping[str, Any]) -> list[str]:
-    """The pairs that are confused most; of few classes the matrix says it all."""
+    """The pairs that are confused most; of few classes the matrix is enough."""
     classes = len(answers["confusion"])
     repeated = [pair for pair in answers["confused"] if pair["rows"] > 1 or classes > _MOST_IN_MATRIX]
     if classes <= 5 or not repeated:
         return []
     most = 5 if classes <= _MOST_IN_MATRIX else 10
     rows = [
-        (f"{_short(pair['label'])} taken for {_short(pair['predicted'])}", str(pair["rows"]), "")
+        (f"{_shortened(pair['label'])} taken for {_shortened(pair['predicted'])}", str(pair["rows"]), "")
         for pair in repeated[:most]
     ]
-    return ["most confused:", *_table(rows, indent="  ")]
+    return ["most confused:", *_table(*rows, indent="  ")]
 
 
 def _label_table(answers: Mapping[str, Any]) -> list[str]:
     ranked = sorted(answers["labels"], key=lambda entry: -int(entry["rows"]))
-    left = max(len(_short(entry["label"])) for entry in ranked)
-    made = [f"{'label':{left}}  {'rows':>6}  precision  recall     F1"]
+    left = max(len(_shortened(entry["label"])) for entry in ranked)
+    rendered = [f"{'label':{left}}  {'rows':>6}  precision  recall     F1"]
     for entry in ranked[:_MOST_LABELS]:
         scores = [f"{entry[name]:.0%}" if entry["rows"] else "-" for name in ("precision", "recall", "f1")]
         cells = "  ".join(f"{score:>{size}}" for score, size in zip(scores, (9, 6, 5), strict=True))
-        made.append(f"{_short(entry['label']):{left}}  {entry['rows']:>6,}  {cells}")
+        rendered.append(f"{_shortened(entry['label']):{left}}  {entry['rows']:>6,}  {cells}")
     rest = len(ranked) - _MOST_LABELS
-    return made + ([f"and {rest} rarer ones, in report.json"] if rest > 0 else [])
+    return rendered + ([f"and {rest} rarer ones, in report.json"] if rest > 0 else [])
 
 
 def _size_and_speed(facts: Mapping[str, Any]) -> list[str]:
     size, speed, check = facts["size"], facts["speed"], facts["check"]
+    compressed, dense, stored = (
+        f"{size[f'{kind}_bytes'] / 1e6:.1f} MB" for kind in ("compressed", "dense", "stored")
+    )
+    cores = f"{speed['cores']} core{'s' if speed['cores'] > 1 else ''}"
+    measured = f"from text to label ({speed['engine']}, {cores}, {speed['cpu']})"
+    agreement = f"of {rows_text(check['rows'])}: ONNX and PyTorch say the same"
     return _table(
-        [
-            (
-                "size",
-                f"{size['compressed_bytes'] / 1e6:.1f} MB",
-                f"compressed; dense {size['dense_bytes'] / 1e6:.1f} MB, the file {size['stored_bytes'] / 1e6:.1f} MB",
-            ),
-            (
-                "latency here",
-                f"{speed['median_ms']:.2f} ms",
-                f"median for one of your texts, from text to label ({speed['engine']}, {speed['cores']} "
-                f"core{'s' if speed['cores'] > 1 else ''}, {speed['cpu']})",
-            ),
-            ("throughput here", f"{speed['texts_per_second']:,.0f}/s", "many texts at once"),
-            (
-                "checked",
-                f"{check['label_agreement']:.1%}",
-                f"of {_rows(check['rows'])}: ONNX and PyTorch say the same",
-            ),
-        ]
+        ("size", compressed, f"compressed; dense {dense}, the file {stored}"),
+        ("latency here", f"{speed['median_ms']:.2f} ms", f"median for one of your texts, {measured}"),
+        ("throughput here", f"{speed['texts_per_second']:,.0f}/s", "many texts at once"),
+        ("checked", f"{check['label_agreement']:.1%}", agreement),
     )
 
 
 def _examples(answers: Mapping[str, Any], width: int) -> list[str]:
     if not answers["wrong"]:
-        return [f"All {_rows(answers['rows'])} are right: try it on rows that are harder."]
-    made = ["furthest off:" if answers["kind"] == REGRESSION else "surest mistakes:"]
+        return [f"All {rows_text(answers['rows'])} are right: try it on rows that are harder."]
+    rendered = ["furthest off:" if answers["kind"] == REGRESSION else "surest mistakes:"]
     for entry in answers["wrong"]:
         text = " || ".join(" ".join(part.split()) for part in entry["text"])
-        text = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
-        made += textwrap.wrap(f'"{text}"', width - 2, initial_indent="  ", subsequent_indent="   ")
+        quoted = f'"{_shortened(text, _LONGEST_TEXT)}"'
+        rendered += textwrap.wrap(quoted, width - 2, initial_indent="  ", subsequent_indent="   ")
         verdict = textwrap.wrap(_verdict(answers["kind"], entry), width - 4)
-        made += [f"    {line}" for line in verdict]
-    return made
+        rendered += [f"    {line}" for line in verdict]
+    return rendered
 
 
 def _verdict(kind: str, entry: Mapping[str, Any]) -> str:
     if kind == REGRESSION:
         return f"is {entry['label']:.3g}, predicted {entry['predicted']:.3g}"
     if kind == MULTI:
-        said = ", ".join(f"{name} ({share:.0%})" for name, share in entry["score"].items())
-        return f"is {', '.join(entry['label']) or 'nothing'}; predicted {said or 'nothing'}"
+        listed = ", ".join(f"{name} ({share:.0%})" for name, share in entry["score"].items())
+        return f"is {', '.join(entry['label']) or 'nothing'}; predicted {listed or 'nothing'}"
     return f"is {entry['label']}, predicted {entry['predicted']} ({entry['score']:.0%} sure)"
 
 
@@ -221,15 +201,11 @@ def _next(commands: Mapping[str, Sequence[str]]) -> list[str]:
     return [line for what, words in commands.items() for line in (f"{what}:", f"  {shlex.join(words)}")]
 
 
-def _table(rows: Sequence[tuple[str, str, str]], indent: str = "") -> list[str]:
+def _table(*rows: tuple[str, str, str], indent: str = "") -> list[str]:
     """Names, values aligned right, and remarks."""
     left, middle = (max(len(row[place]) for row in rows) for place in (0, 1))
     return [f"{indent}{name:{left}}  {value:>{middle}}  {remark}".rstrip() for name, value, remark in rows]
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
+def _shortened(text: str, most: int = _LONGEST_NAME) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

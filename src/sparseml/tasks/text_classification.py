@@ -92,11 +92,11 @@ quantized classifier with its report comes out."""
         self, pipeline: Any, texts: Sequence[Texts], truth: Array, labels: Labels | None
     ) -> dict[str, Any]:
         """See `Task` and `guided/summary.py`."""
-        from sparseml.guided.summary import Answers, facts
+        from sparseml.guided.summary import Predictions, facts
 
         assert labels is not None
         return facts(
-            Answers(texts, truth, deployed_logits(pipeline, texts, "asking the exported model"), labels)
+            Predictions(texts, truth, deployed_logits(pipeline, texts, "asking the exported model"), labels)
         )
 
     def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:

@@ -83,7 +83,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
     guide = None
-    if task.guided and choices.is_asked_for(typed):
+    if task.guided and choices.is_guided(typed):
         guide, chosen = choices.choose(typed)
         notes = chosen + notes
     checks.check(typed, options, holds_out=guide is not None and guide.hold_out)

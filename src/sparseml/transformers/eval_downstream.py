@@ -18,7 +18,7 @@ from resparse.console import output, run, warn
 from resparse.errors import did_you_mean
 from resparse.files import write_json
 from sparseml.data import DataOptions
-from sparseml.data.known_datasets import BENCHMARK_TASKS
+from sparseml.data.known_datasets import BENCHMARK_TASKS, benchmark_key
 from sparseml.tasks import load_task
 
 _EXAMPLE = """\
@@ -61,7 +61,7 @@ def _data_options(arguments: argparse.Namespace) -> DataOptions:
     named: dict[str, Any] = {"dataset_name": name}
     if path.is_file():
         named = {"validation_file": str(path)}
-    elif not path.is_dir() and name.lower().replace("-", "").replace("_", "") in BENCHMARK_TASKS:
+    elif not path.is_dir() and benchmark_key(name) in BENCHMARK_TASKS:
         named = {"task_name": name}
     return DataOptions(
         **named,
