@@ -80,7 +80,7 @@ std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t format)
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
   if (model == nullptr) fail("opening a model");
-  const Batch batch = some_texts(40, 70, 3);
+  const Batch batch = some_texts(16, 70, 3);
   const std::vector<float> alone = run(model, batch, sizes, 1);
   for (const float value : alone)
     if (!std::isfinite(value)) fail("a logit that is not finite");
