@@ -124,12 +124,14 @@ def clip_weights(model: nn.Module) -> None:
     saturate at -128.
     """
     for module in model.modules():
-        quantizer = getattr(module, "weight_quantizer", None)
-        if quantizer is not None and quantizer.enabled:
-            scheme, offset = quantizer.scheme, quantizer.zero_point
-            module.weight.clamp_(
-                (scheme.low - offset) * quantizer.scale, (scheme.high - offset) * quantizer.scale
+        if not isinstance(module, (QuantizedLinear, QuantizedEmbedding)) or module.weight_quantizer is None:
+            continue
+        quantizer = module.weight_quantizer
+        if quantizer.enabled:
+            low, high = (
+                limit - quantizer.zero_point for limit in (quantizer.scheme.low, quantizer.scheme.high)
             )
+            module.weight.clamp_(low * quantizer.scale, high * quantizer.scale)
 
 
 @contextmanager
