@@ -1,4 +1,4 @@
-"""The front door: `sparseml train | export | recipe | demo`. Heavy imports happen inside the work."""
+"""The command `sparseml train | export | recipe | demo`; heavy imports are inside the functions."""
 
 from __future__ import annotations
 
@@ -37,34 +37,20 @@ usage: sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
 RECIPE is a file (.yaml, .yml, .md), a zoo: stub, or the text of a recipe."""
 
 _OPTIONAL_PACKAGES = frozenset(
-    [
-        "accelerate",
-        "datasets",
-        "onnx",
-        "onnx_ir",
-        "onnxruntime",
-        "onnxscript",
-        "scipy",
-        "tokenizers",
-        "sklearn",
-        "torch",
-        "transformers",
-    ]
+    {"accelerate", "datasets", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
+    | {"scipy", "tokenizers", "sklearn", "torch", "transformers"}
 )
 
 
 class CommandError(UserError):
-    """A command line that cannot be understood, or not be followed here."""
+    """A command line that is not understood, or cannot be executed here."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command `sparseml`.
+    """Run the command `sparseml`; returns 0, 2 after an error of the user's, 130 when interrupted.
 
     Args:
         argv: the words after the command's name; by default those of the process.
-
-    Returns:
-        The exit code: 0, 2 after an error of the user's, 130 when interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     return run(lambda: _dispatch(words, "sparseml", _VERBS, _HELP))
@@ -115,7 +101,7 @@ def _predict(words: list[str]) -> int | None:
 
 
 def _missing(what: str, error: ModuleNotFoundError, extra: str = "torch") -> Exception:
-    """What to say when a package is not there; the error itself when the package is nothing that users install."""
+    """The error for a missing package: the import error itself where users do not install the package themselves."""
     package = (error.name or "").partition(".")[0]
     if package not in _OPTIONAL_PACKAGES:
         return error

@@ -1,7 +1,7 @@
-"""How good the predictions are: GLUE's own metrics, and sensible ones for any other data.
+"""Metrics of predictions: GLUE's own, and suitable ones for any other data.
 
-Every function takes NumPy arrays; scikit-learn and SciPy are imported within. A metric that the data leave
-undefined (a correlation with a constant, a class that never occurs) is 0.0, and nothing is printed.
+Every function takes NumPy arrays; scikit-learn and SciPy are imported within. An undefined metric (a correlation with
+a constant, a class that never occurs) is 0.0, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from sparseml.data.known_datasets import BENCHMARK_TASKS, BenchmarkTask
 from sparseml.data.label_encoding import MULTI, REGRESSION, Kind, Labels
 
-# Several labels a row: what is more probable than this counts as predicted. SparseML's value.
+# Probability above which a label of a multi-label row counts as predicted; SparseML's value.
 MULTI_LABEL_THRESHOLD = 0.3
 
 
 class Evaluation(Protocol):
-    """What is used of `transformers.EvalPrediction`."""
+    """The used attributes of `transformers.EvalPrediction`."""
 
     @property
     def predictions(self) -> Any: ...
@@ -42,11 +42,11 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     Args:
         task_name: a name in `BENCHMARK_TASKS`, for the benchmark's own metrics (several come with their mean,
             `combined_score`); None for any other data.
-        labels: decide among classes, several classes, and scores.
+        labels: of the data.
 
     Returns:
-        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with
-        them, and `label_ids`, as `load_text_data` encodes labels.
+        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them, and
+            `label_ids`, as `load_text_data` encodes labels.
     """
     if task_name is not None:
         task = BENCHMARK_TASKS[task_name]
@@ -59,27 +59,22 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
 
 
 def main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Those to show to a person: without the ones of single labels, where there are many."""
+    """The metrics to show: without those of single labels, where there are many."""
     if len(metrics) <= _MOST_SHOWN:
         return dict(metrics)
     return {name: value for name, value in metrics.items() if not _OF_ONE_LABEL.match(name)}
 
 
 def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """Logits to probabilities, without overflow.
+    """Logits (rows, num_labels) to float64 probabilities, without overflow.
 
-    Args:
-        logits: (rows, num_labels).
-        kind: softmax over the row for a single label, a sigmoid each for several; scores stay as they are.
-
-    Returns:
-        (rows, num_labels) float64.
+    Softmax over the row for a single label, a sigmoid each for several; scores are returned unchanged.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if kind == REGRESSION:
         return logits
     if kind == MULTI:
-        # The hyperbolic tangent saturates where exp(-x) would overflow.
+        # tanh saturates where exp(-x) would overflow.
         return 0.5 * (1.0 + np.tanh(0.5 * logits))
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
@@ -96,15 +91,7 @@ def decisions(logits: np.ndarray, kind: Kind, threshold: float = MULTI_LABEL_THR
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How often each class was taken for each.
-
-    Args:
-        labels, predictions: (rows,) class ids.
-        names: of the classes, by id.
-
-    Returns:
-        {true class: {predicted class: rows}}, every class in both.
-    """
+    """The confusion matrix of class ids (rows,), as {true class: {predicted class: rows}}."""
     size = len(names)
     flat = np.asarray(labels, dtype=np.int64) * size + np.asarray(predictions, dtype=np.int64)
     counts = np.bincount(flat, minlength=size * size).reshape(size, size)
@@ -138,12 +125,10 @@ def multi_label_metrics(
 
     Args:
         logits, labels: (rows, num_labels); labels are 0 and 1.
-        names: of the labels.
-        threshold: a label is predicted where its probability is above.
 
     Returns:
-        "precision_NAME", "precision_macro_average", "precision_std", likewise for recall and f1 (SparseML's
-        keys), and "f1_micro".
+        "precision_NAME", "precision_macro_average", "precision_std", likewise for recall and f1 (SparseML's keys), and
+            "f1_micro".
     """
     from sklearn.metrics import f1_score, precision_recall_fscore_support
 
@@ -163,7 +148,7 @@ def multi_label_metrics(
 def _benchmark(task: BenchmarkTask, labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
     predicted = decisions(logits, labels.kind)
     if "f1" in task.metrics:
-        # F1 is of the task's second class, wherever a model with an order of its own has it.
+        # F1 is of the task's second class, whose id may differ in a model.
         positive = labels.label2id.get(task.names[1], 1)
         truth, predicted = truth == positive, predicted == positive
     results = {name: _METRICS[name](truth, predicted) for name in task.metrics}
@@ -175,7 +160,7 @@ def _benchmark(task: BenchmarkTask, labels: Labels, logits: np.ndarray, truth: n
 
 
 def _arrays(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels; a model that gives more than logits gives these first."""
+    """Logits and labels; of a model's several outputs the first are the logits."""
     outputs = evaluation.predictions
     return np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs), np.asarray(evaluation.label_ids)
 
@@ -201,19 +186,20 @@ def _matthews(labels: np.ndarray, predicted: np.ndarray) -> float:
 def _pearson(labels: np.ndarray, predicted: np.ndarray) -> float:
     from scipy.stats import pearsonr
 
-    if len(labels) < 2:
-        return 0.0
-    with _silent():
-        return _defined(pearsonr(labels, predicted).statistic)
+    return _correlation(pearsonr, labels, predicted)
 
 
 def _spearman(labels: np.ndarray, predicted: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
+    return _correlation(spearmanr, labels, predicted)
+
+
+def _correlation(correlate: Callable[..., Any], labels: np.ndarray, predicted: np.ndarray) -> float:
     if len(labels) < 2:
         return 0.0
     with _silent():
-        return _defined(spearmanr(labels, predicted).statistic)
+        return _defined(correlate(labels, predicted).statistic)
 
 
 _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -231,7 +217,7 @@ def _defined(value: float) -> float:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Undefined cases are answered here; the libraries' warnings about them would only repeat it."""
+    """Suppress the libraries' warnings about undefined metrics, which are defined here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

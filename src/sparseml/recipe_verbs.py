@@ -33,18 +33,12 @@ class _Parser(argparse.ArgumentParser):
 def show(words: list[str]) -> int:
     """Print an evaluated recipe, and its merged schedule as comments, so that the output is a recipe, too."""
     parser = _recipe_parser("show")
-    parser.add_argument(
-        "--steps-per-epoch",
-        "--steps_per_epoch",
-        type=_positive,
-        metavar="N",
-        help="optimizer steps in an epoch; without it a nominal number, so that edges show in full",
-    )
+    steps = "optimizer steps in an epoch; without it a nominal number, so that edges show in full"
+    parser.add_argument("--steps-per-epoch", "--steps_per_epoch", type=_positive, metavar="N", help=steps)
     given = parser.parse_args(words)
     plan = load_plan(given.recipe, given.recipe_args)
     schedule = merge(build(plan))
-    text = plan.to_yaml().rstrip("\n") + "\n\n" + _commented(schedule, given.steps_per_epoch)
-    print(text)
+    print(plan.to_yaml().rstrip("\n") + "\n\n" + _commented(schedule, given.steps_per_epoch))
     return 0
 
 
@@ -70,9 +64,8 @@ def modifiers(words: list[str]) -> int:
     modifier = _find(name)
     print(f"!{modifier.__name__}\n\n{inspect.getdoc(modifier)}\n")
     # Fields that all modifiers have come last.
-    for field, info in sorted(
-        modifier.model_fields.items(), key=lambda pair: pair[0] in Modifier.model_fields
-    ):
+    fields = sorted(modifier.model_fields.items(), key=lambda pair: pair[0] in Modifier.model_fields)
+    for field, info in fields:
         print(entry(field, _described(info), column=38))
     return 0
 
@@ -80,12 +73,8 @@ def modifiers(words: list[str]) -> int:
 def _recipe_parser(verb: str) -> _Parser:
     parser = _Parser(verb)
     parser.add_argument("recipe", metavar="RECIPE", help="a file, a zoo: stub, or the text of a recipe")
-    parser.add_argument(
-        "--recipe_args",
-        "--recipe-args",
-        metavar="ARGS",
-        help="values for its variables: JSON, or name=value,...",
-    )
+    values = "values for its variables: JSON, or name=value,..."
+    parser.add_argument("--recipe_args", "--recipe-args", metavar="ARGS", help=values)
     return parser
 
 
@@ -126,7 +115,7 @@ def _find(name: str) -> type[Modifier]:
 
 
 def _described(info: FieldInfo) -> str:
-    """A property's meaning, kind of value and default, in words."""
+    """A field's description, type and default, as text."""
     kind = kind_in_words(info.annotation)
     if info.is_required():
         return f"{info.description or ''} [{kind}, required]".strip()
@@ -145,7 +134,7 @@ _KINDS: dict[Any, str] = {
 
 
 def kind_in_words(annotation: Any) -> str:
-    """A type in words, for users."""
+    """A type as text for users."""
     origin, members = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return kind_in_words(members[0])

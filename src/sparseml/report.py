@@ -1,4 +1,4 @@
-"""What came out of a run: sparsity and bits by layer, sizes, metrics; for machines (report.json) and for people."""
+"""The report of a run: sparsity and bits by layer, sizes and metrics, as JSON (report.json) and as a table."""
 
 from __future__ import annotations
 
@@ -54,14 +54,13 @@ def layers(model: nn.Module) -> list[dict[str, Any]]:
 def totals(model: nn.Module) -> dict[str, Any]:
     """Counts over the whole model, and its size in bytes: dense float32, and compressed.
 
-    Compressed is what zlib makes of the weights as they would be deployed: integers where they are
-    quantized, float32 elsewhere.
+    Compressed is zlib's size of the weights as deployed: integers where they are quantized, float32 elsewhere.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    prunable = sum(module.weight.numel() for module in linears)
+    prunable = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     quantizable = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Embedding))]
     quantized = [module for module in quantizable if _bits(getattr(module, "weight_quantizer", None)) < 32]
+    sizes = [sum(module.weight.numel() for module in modules) for modules in (quantized, quantizable)]
     attention = sum(path.endswith(".probabilities") and q.enabled for path, q in quantizers_of(model))
     stored, compressed = _sizes(model)
     return {
@@ -71,11 +70,7 @@ def totals(model: nn.Module) -> dict[str, Any]:
         "quantizable_layers": len(quantizable),
         "quantized_layers": len(quantized),
         "quantized_attention_layers": attention,
-        "quantized_share": round(
-            sum(module.weight.numel() for module in quantized)
-            / max(sum(module.weight.numel() for module in quantizable), 1),
-            6,
-        ),
+        "quantized_share": round(sizes[0] / max(sizes[1], 1), 6),
         "dense_bytes": 4 * parameters,
         "integer_bytes": stored,
         "compressed_bytes": compressed,
@@ -103,35 +98,29 @@ def build(
 
 
 def versions() -> dict[str, str]:
-    """Python, the platform, and the packages that a result depends on."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    """Versions of Python, the platform, and the packages that a result depends on."""
+    packages = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def table(report: Mapping[str, Any]) -> Table:
-    """The report's main lines for a person."""
+    """The report's main numbers as a table."""
     from resparse.console import aligned
 
     sums = report["totals"]
+    attentions = sums["quantized_attention_layers"]
+    quantized = f"{sums['quantized_layers']} of {sums['quantizable_layers']} layers"
     rows = [
         (name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()
     ]
     rows += [
         ("sparsity of Linear weights", f"{sums['prunable_sparsity']:.1%}"),
-        (
-            "quantized to 8 bits",
-            f"{sums['quantized_layers']} of {sums['quantizable_layers']} layers"
-            + (
-                f", {sums['quantized_attention_layers']} attentions"
-                if sums["quantized_attention_layers"]
-                else ""
-            ),
-        ),
+        ("quantized to 8 bits", quantized + (f", {attentions} attentions" if attentions else "")),
         ("size, dense float32", f"{sums['dense_bytes'] / 1e6:.1f} MB"),
         ("size, compressed", f"{sums['compressed_bytes'] / 1e6:.1f} MB"),
     ]

@@ -1,6 +1,6 @@
-"""PyTorch as an engine of the runtime: the checkpoint itself, so that its export can be measured against it.
+"""PyTorch as an engine of the runtime: runs the checkpoint itself, to compare its export with.
 
-The package deepsparse finds it by the entry point "pytorch" and imports it only when it is asked for.
+Found by deepsparse through the entry point "pytorch", and imported only when requested.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class TorchEngine:
     """A checkpoint, run by PyTorch.
 
     Args:
-        model: the exported model. The checkpoint is the folder that RESPARSE_CHECKPOINT names, else the one in
-            which the deployment folder lies.
-        resources: how many threads.
+        model: the exported model. The checkpoint is the folder that RESPARSE_CHECKPOINT names, else the one that
+            contains the deployment folder.
+        resources: number of threads.
 
     Raises:
         EngineError: there is no checkpoint.
@@ -46,9 +46,9 @@ class TorchEngine:
         task = task_of(load_config(resolve(str(folder))))
         self._model = load_trained(folder, task.model_class)
         self._outputs = task.output_names
-        taken = inspect.signature(self._model.forward).parameters
-        anything = np.dtype(np.int64)
-        self.inputs = tuple(TensorSpec(name, anything, (None, None)) for name in _INPUTS if name in taken)
+        parameters = inspect.signature(self._model.forward).parameters
+        names = [name for name in _INPUTS if name in parameters]
+        self.inputs = tuple(TensorSpec(name, np.dtype(np.int64), (None, None)) for name in names)
         shape = (None, None) if task.one_output_a_row else (None, None, None)
         self.outputs = tuple(TensorSpec(name, np.dtype(np.float32), shape) for name in self._outputs)
 
@@ -56,8 +56,8 @@ class TorchEngine:
         """Compute the outputs."""
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
-            found = self._model(**tensors)
-            return [found[name].numpy() for name in self._outputs]
+            outputs = self._model(**tensors)
+            return [outputs[name].numpy() for name in self._outputs]
 
 
 def _checkpoint(model: Path) -> Path:

@@ -49,7 +49,7 @@ TOMATOES = (
 )
 AS_TOMATOES = {
     "dataset_name": "rotten_tomatoes",
-    "input_columns": ["text"],
+    "input_column_names": "text",
     "label_column_name": "label",
     "max_seq_length": 128,
     "per_device_train_batch_size": 32,
@@ -99,7 +99,7 @@ TUTORIAL: dict[str, tuple[str, dict[str, Any]]] = {
             "distill_teacher": "disable",
             "dataset_name": "tweet_eval",
             "dataset_config_name": "emotion",
-            "input_columns": ["text"],
+            "input_column_names": "text",
         },
     ),
     "emotion from files": (
@@ -111,13 +111,13 @@ TUTORIAL: dict[str, tuple[str, dict[str, Any]]] = {
     "sick from the Hub": (
         f"--model_name_or_path {ZOO} --recipe {MNLI} --distill_teacher disable --dataset_name sick "
         f"--input_column_names 'sentence_A,sentence_B' --label_column_name 'label' --output_dir sick {EIGHT}",
-        {**AS_EIGHT, "dataset_name": "sick", "input_columns": ["sentence_A", "sentence_B"]},
+        {**AS_EIGHT, "dataset_name": "sick", "input_column_names": "sentence_A,sentence_B"},
     ),
     "sick from files": (
         f"--model_name_or_path {ZOO} --recipe {MNLI} --distill_teacher disable "
         "--train_file ./sick-train.csv --validation_file ./sick-validation.csv "
         f"--input_column_names 'sentence_A,sentence_B' --label_column_name 'label' --output_dir sick {EIGHT}",
-        {**AS_EIGHT, "train_file": "./sick-train.csv", "input_columns": ["sentence_A", "sentence_B"]},
+        {**AS_EIGHT, "train_file": "./sick-train.csv", "input_column_names": "sentence_A,sentence_B"},
     ),
     "dense teacher": (
         f"--output_dir dense-teacher_rotten_tomatoes --model_name_or_path {DENSE} "

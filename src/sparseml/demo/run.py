@@ -1,4 +1,4 @@
-"""`sparseml demo`: the main job, from a dense teacher to a sparse int8 classifier, on what ships with the package."""
+"""`sparseml demo`: from a dense teacher to a sparse int8 classifier, on embedded models and data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,7 @@ Trains, on support messages that ship with the package, first a dense MiniLM and
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the demo; returns the exit code.
-
-    Raises:
-        UserError: an unknown argument, or something that went wrong on the way.
-    """
+    """Run the demo; returns the exit code."""
     if "--help" in words or "-h" in words:
         print(_HELP)
         return 0
@@ -46,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     sparse = _train(
         model_name_or_path=SPARSE, recipe=SPARSE_RECIPE, distill_teacher=str(teacher), output_dir=str(student)
     )
-    _conclude(dense, sparse, student)
+    _print_result(dense, sparse, student)
     return 0
 
 
@@ -74,7 +70,7 @@ def _train(**arguments: Any) -> dict[str, Any]:
     return text_classification.main(flags)
 
 
-def _conclude(dense: dict[str, Any], sparse: dict[str, Any], student: Path) -> None:
+def _print_result(dense: dict[str, Any], sparse: dict[str, Any], student: Path) -> None:
     before, after = dense["metrics"]["predict_accuracy"], sparse["metrics"]["predict_accuracy"]
     totals = sparse["totals"]
     say(

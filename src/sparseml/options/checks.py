@@ -1,4 +1,4 @@
-"""Arguments against each other and against what is possible, before anything heavy begins."""
+"""Arguments checked against each other and against what is possible, before anything heavy begins."""
 
 from __future__ import annotations
 
@@ -15,49 +15,33 @@ from sparseml.options.table import ArgumentError, Option
 _FILE_ARGUMENTS: Final = ("train_file", "validation_file", "test_file")
 
 _AT_LEAST: Final[Mapping[str, float]] = {
-    "max_seq_length": 1,
-    "preprocessing_num_workers": 1,
-    "max_train_samples": 1,
-    "max_eval_samples": 1,
-    "max_predict_samples": 1,
+    **dict.fromkeys(("max_seq_length", "preprocessing_num_workers", "max_train_samples"), 1),
+    **dict.fromkeys(("max_eval_samples", "max_predict_samples"), 1),
     "num_export_samples": 0,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1),
     "gradient_accumulation_steps": 1,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "num_train_epochs": 0,
-    "warmup_steps": 0,
-    "max_grad_norm": 0,
-    "seed": 0,
-    "data_seed": 0,
-    "dataloader_num_workers": 0,
-    "save_total_limit": 0,
-    "best_model_after_epoch": 0,
+    **dict.fromkeys(("learning_rate", "weight_decay", "num_train_epochs", "warmup_steps"), 0),
+    **dict.fromkeys(("max_grad_norm", "seed", "data_seed", "dataloader_num_workers"), 0),
+    **dict.fromkeys(("save_total_limit", "best_model_after_epoch"), 0),
 }
 
 
 def normalise(values: dict[str, Any]) -> None:
-    """Bring names to the form that the rest knows, in place.
-
-    Raises:
-        DataError: there is no such task.
-    """
+    """Normalize the names of tasks and columns, in place; a DataError where there is no such task."""
     if values.get("task_name") is not None:
         values["task_name"], _ = find_benchmark_task(values["task_name"])
     if values.get("input_column_names") is not None:
-        values["input_column_names"] = ",".join(
-            name.strip() for name in values["input_column_names"].split(",")
-        )
+        names = values["input_column_names"].split(",")
+        values["input_column_names"] = ",".join(name.strip() for name in names)
 
 
 def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: bool = False) -> None:
-    """Refuse what cannot work.
+    """Refuse arguments that cannot work.
 
     Args:
         values: typed values by name, those that were given.
         options: all options, for their defaults.
-        holds_out: whether rows to evaluate on will be held out of the training rows.
+        holds_out: whether evaluation rows will be held out of the training rows.
 
     Raises:
         ArgumentError: the first contradiction found, with what to do.
@@ -70,8 +54,7 @@ def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: b
     _check_source(values, holds_out)
     _check_columns(values)
     _check_validation(values)
-    _check_recipe(values)
-    _check_precision(values)
+    _check_recipe_and_precision(values)
     _check_trackers(values, options)
 
 
@@ -96,7 +79,7 @@ def _check_source(values: Mapping[str, Any], holds_out: bool) -> None:
     task, dataset = values.get("task_name"), values.get("dataset_name")
     files = [name for name in _FILE_ARGUMENTS if values.get(name) is not None]
     if dataset is not None:
-        # A task may be read from files of one's own; a dataset of the Hub is what it is.
+        # A task may be read from the user's files, a dataset of the Hub may not.
         for other in ("task_name", *files):
             if values.get(other) is not None:
                 raise ArgumentError(
@@ -116,7 +99,7 @@ def _check_source(values: Mapping[str, Any], holds_out: bool) -> None:
 
 
 def _check_rows(values: Mapping[str, Any], holds_out: bool) -> None:
-    """With files alone, each thing to do needs its rows."""
+    """Given files alone, every step needs its rows."""
     if values.get("do_train") and values.get("train_file") is None:
         raise ArgumentError("--do_train needs rows to train on: give --train_file.")
     if values.get("do_predict") and values.get("test_file") is None:
@@ -137,7 +120,7 @@ def _check_rows(values: Mapping[str, Any], holds_out: bool) -> None:
 
 
 def _check_ending(name: str, pattern: str) -> None:
-    """Refuse an ending that no reader has; patterns and folders are seen to when they are read."""
+    """Refuse an ending that no reader has; patterns and folders are checked when they are read."""
     for part in pattern.split(","):
         ending = Path(part.strip()).suffix.lower()
         if re.fullmatch(r"\.\w+", ending) and ending not in READERS:
@@ -183,12 +166,9 @@ def _check_validation(values: Mapping[str, Any]) -> None:
         )
 
 
-def _check_recipe(values: Mapping[str, Any]) -> None:
+def _check_recipe_and_precision(values: Mapping[str, Any]) -> None:
     if values.get("recipe") is None and values.get("recipe_args") is not None:
         raise ArgumentError("--recipe_args sets variables of a recipe, but there is no --recipe.")
-
-
-def _check_precision(values: Mapping[str, Any]) -> None:
     for suffix in ("", "_full_eval"):
         if values.get("fp16" + suffix) and values.get("bf16" + suffix):
             raise ArgumentError(
@@ -197,8 +177,8 @@ def _check_precision(values: Mapping[str, Any]) -> None:
 
 
 def _check_trackers(values: Mapping[str, Any], options: Mapping[str, Option]) -> None:
-    asked = values.get("report_to", options["report_to"].default)
-    trackers = [asked] if isinstance(asked, str) else asked or []
+    requested = values.get("report_to", options["report_to"].default)
+    trackers = [requested] if isinstance(requested, str) else requested or []
     if set(trackers) <= {"none", "all"}:
         return
     from transformers.integrations import INTEGRATION_TO_CALLBACK

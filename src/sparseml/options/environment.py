@@ -1,8 +1,7 @@
-"""What the environment allows of a run: this machine's devices and precisions, and bounds on its size.
+"""Limits of the environment: this machine's devices and precisions, and bounds on the size of a run.
 
-The bounds are for trying a command without changing it. A recipe counts in epochs: fewer rows make shorter epochs, so
-that the bounded run still carries out its whole recipe, quantization included; `--max_steps` and fewer epochs would end
-it before.
+The bounds are for trying a command without changing it. A recipe counts in epochs: with fewer rows epochs are shorter,
+so that a bounded run still executes its whole recipe, quantization included; `--max_steps` or fewer epochs would not.
 """
 
 from __future__ import annotations
@@ -16,18 +15,16 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 from sparseml.options.groups import DataTrainingArguments, TrainingArguments
 from sparseml.options.table import ArgumentError
 
+# Environment variables: the maximum number of rows of a split, and of optimizer steps in an epoch.
 ROWS: Final = "RESPARSE_MAX_ROWS"
-"""Variable of the environment: rows of each split, at most."""
-
 STEPS: Final = "RESPARSE_MAX_STEPS"
-"""Variable of the environment: optimizer steps in each epoch, at most."""
 
-# PyTorch's names for instructions that multiply bfloat16, and people's.
+# Instructions that multiply bfloat16: PyTorch's names for them, and the vendors'.
 _BFLOAT16: Final = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 BF16"), ("bf16", "NEON BF16"))
 
 
 def accelerator() -> str | None:
-    """The type of the device that training would run on ("cuda", "mps", "xla", ...); None for the CPU."""
+    """The type of the training device ("cuda", "mps", "xla", ...); None for the CPU."""
     if is_torch_xla_available():
         return "xla"
     device = torch.accelerator.current_accelerator(check_available=True)
@@ -35,12 +32,12 @@ def accelerator() -> str | None:
 
 
 def fit(values: dict[str, Any]) -> list[str]:
-    """Replace, in place, what the machine lacks by what comes nearest; say what was replaced.
+    """Replace, in place, settings that the machine does not support; returns a line about each.
 
-    On a CPU, float16 becomes bfloat16 (PyTorch's CPU kernels have no float16 autocast worth the name) and
-    `use_cpu` is set, which Transformers demands for bfloat16 there. On a CUDA GPU without bfloat16, bfloat16
-    becomes float16. A backend for several processes is dropped where there is only one: Transformers would
-    wait for a group that nobody forms.
+    On a CPU, float16 becomes bfloat16 (PyTorch's CPU kernels have no usable float16 autocast) and `use_cpu` is set,
+    which Transformers requires for bfloat16 there. On a CUDA GPU without bfloat16, bfloat16 becomes float16.
+    `ddp_backend` is dropped for a single process: Transformers would wait for a process group that is never
+    initialized.
     """
     device = None if values.get("use_cpu") else accelerator()
     if device is None:
@@ -55,20 +52,20 @@ def fit(values: dict[str, Any]) -> list[str]:
     return []
 
 
-def _replace(values: dict[str, Any], asked: str, instead: str, reason: str) -> list[str]:
+def _replace(values: dict[str, Any], requested: str, instead: str, reason: str) -> list[str]:
     notes = []
     for suffix in ("", "_full_eval"):
-        if values.get(asked + suffix):
-            values[asked + suffix] = False
+        if values.get(requested + suffix):
+            values[requested + suffix] = False
             values[instead + suffix] = True
-            notes.append(f"--{asked}{suffix} became --{instead}{suffix}: {reason}.")
+            notes.append(f"--{requested}{suffix} became --{instead}{suffix}: {reason}.")
     return notes
 
 
 def fast_bfloat16() -> str | None:
-    """What computes bfloat16 faster than float32 here, in words; None where nothing does.
+    """The hardware that computes bfloat16 faster than float32, for messages; None where there is none.
 
-    A processor without instructions for it converts every number back and forth, and is slower for it.
+    A processor without instructions for it converts every number back and forth, which is slower.
     """
     if accelerator() == "cuda":
         return "this GPU" if is_torch_bf16_gpu_available() else None
@@ -79,14 +76,7 @@ def fast_bfloat16() -> str | None:
 
 
 def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:
-    """Lower, in place, the numbers of rows to what the environment allows.
-
-    Args:
-        data: its `max_*_samples` are changed.
-        training: says how many rows a step takes.
-
-    Returns:
-        A line for the user on each bound at work: what comes of such a run is no result.
+    """Lower, in place, the `max_*_samples` of `data` to the environment's bounds; returns a line about each bound.
 
     Raises:
         ArgumentError: a variable that is no whole number above 0.
@@ -94,15 +84,14 @@ def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:
     notes = []
     rows, steps = _bound(ROWS), _bound(STEPS)
     if rows is not None:
-        data.max_train_samples = _least(data.max_train_samples, rows)
-        data.max_eval_samples = _least(data.max_eval_samples, rows)
-        data.max_predict_samples = _least(data.max_predict_samples, rows)
+        for name in ("max_train_samples", "max_eval_samples", "max_predict_samples"):
+            setattr(data, name, _least(getattr(data, name), rows))
         notes.append(f"{ROWS}={rows} is set: each split is cut to {rows:,} rows. For trying out only.")
     if steps is not None:
-        a_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
-        data.max_train_samples = _least(data.max_train_samples, steps * a_step)
+        step_rows = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+        data.max_train_samples = _least(data.max_train_samples, steps * step_rows)
         notes.append(
-            f"{STEPS}={steps} is set: an epoch is cut to {steps:,} x {a_step:,} rows. For trying out only."
+            f"{STEPS}={steps} is set: an epoch is cut to {steps:,} x {step_rows:,} rows. For trying out only."
         )
     return notes
 
@@ -116,5 +105,5 @@ def _bound(name: str) -> int | None:
     return int(text)
 
 
-def _least(asked: int | None, bound: int) -> int:
-    return bound if asked is None else min(asked, bound)
+def _least(requested: int | None, bound: int) -> int:
+    return bound if requested is None else min(requested, bound)

@@ -1,4 +1,4 @@
-"""The three groups of arguments, with their defaults and a sentence on each."""
+"""The three groups of arguments, with their defaults and help texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _argument(default: Any, text: str, **metadata: Any) -> Any:
 
 @dataclass
 class ModelArguments:
-    """Where the model comes from."""
+    """Where the model is loaded from."""
 
     model_name_or_path: str = _argument(
         DEFAULT_MODEL, "The checkpoint to start from: a folder, a zoo: stub or a Hub id."
@@ -44,7 +44,7 @@ class ModelArguments:
 
 @dataclass
 class DataTrainingArguments:
-    """Which data, and how texts become tokens."""
+    """Which data, and how texts are tokenized."""
 
     task_name: str | None = _argument(None, f"A known task: {', '.join(BENCHMARK_TASKS)}.")
     dataset_name: str | None = _argument(None, "A dataset of the Hub, or a local folder with one.")
@@ -73,15 +73,10 @@ class DataTrainingArguments:
     one_shot: bool = _argument(False, "Apply the recipe without training.")
     num_export_samples: int = _argument(0, "Save so many sample inputs and outputs.")
 
-    @property
-    def input_columns(self) -> list[str] | None:
-        """The one or two columns of text that the user named, or None."""
-        return self.input_column_names.split(",") if self.input_column_names is not None else None
-
 
 @dataclass
 class TrainingArguments(transformers.TrainingArguments):
-    """Transformers' own and the recipe's, with our defaults: batches of like length, no trackers."""
+    """Transformers' arguments and the recipe's, with our defaults: batches by length, no trackers."""
 
     output_dir: str | None = _argument(None, "The folder for the model and its report.")
     do_train: bool = _argument(False, "Train.")
@@ -120,6 +115,6 @@ class TrainingArguments(transformers.TrainingArguments):
         if self.logging_dir is not None:
             os.environ["TENSORBOARD_LOGGING_DIR"] = self.logging_dir
         super().__post_init__()
-        # Transformers adds some trackers by itself when it thinks that it runs at one's host.
+        # Transformers adds some trackers itself where it detects their hosts.
         if "all" not in named:
             self.report_to = [tracker for tracker in self.report_to or [] if tracker in named]

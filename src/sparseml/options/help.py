@@ -1,8 +1,8 @@
-"""What `--help` prints: the arguments in groups, those that people use first."""
+"""The text of `--help`: the arguments in groups, the common ones first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Final
 
@@ -28,42 +28,13 @@ for example:
 
 _RECIPE: Final = ("recipe", "recipe_args", "distill_teacher", "best_model_after_epoch", "allow_dense_start")
 _TRAINING: Final = (
-    "output_dir",
-    "do_train",
-    "do_eval",
-    "do_predict",
-    "overwrite_output_dir",
-    "resume_from_checkpoint",
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "train_sampling_strategy",
-    "bf16",
-    "fp16",
-    "use_cpu",
-    "seed",
-    "eval_strategy",
-    "eval_steps",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-    "logging_steps",
-    "report_to",
-    "disable_tqdm",
+    *("output_dir", "do_train", "do_eval", "do_predict", "overwrite_output_dir", "resume_from_checkpoint"),
+    *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("train_sampling_strategy", "bf16", "fp16", "use_cpu", "seed", "eval_strategy", "eval_steps"),
+    *("save_strategy", "save_steps", "save_total_limit", "load_best_model_at_end", "metric_for_best_model"),
+    *("logging_steps", "report_to", "disable_tqdm"),
 )
-
-
-def asked_for(words: Iterable[str]) -> bool:
-    """Whether help is what these words ask for."""
-    return any(word in {"-h", "--help", "--help-all", "--help_all"} for word in words)
 
 
 def text(
@@ -76,19 +47,18 @@ def text(
         introduction: what it does.
         arguments: the dataclass of its task's data arguments.
         options: all arguments by name.
-        everything: list those of Transformers that few people need too.
+        everything: list all of Transformers' arguments.
     """
-    model = [entry.name for entry in fields(ModelArguments)]
-    data = [entry.name for entry in fields(arguments)]
+    groups = {
+        "model": [entry.name for entry in fields(ModelArguments)],
+        "data": [entry.name for entry in fields(arguments)],
+        "recipe and teacher": _RECIPE,
+        "training": _TRAINING,
+    }
     sections = [_INTRO.format(program=program, introduction=introduction)]
-    for title, names in (
-        ("model", model),
-        ("data", data),
-        ("recipe and teacher", _RECIPE),
-        ("training", _TRAINING),
-    ):
-        sections.append(section(title, names, options))
-    rest = [name for name in options if name not in {*model, *data, *_RECIPE, *_TRAINING}]
+    sections += [section(title, names, options) for title, names in groups.items()]
+    shown = {name for names in groups.values() for name in names}
+    rest = [name for name in options if name not in shown]
     if everything:
         sections.append(section("more of Transformers' training arguments", rest, options))
     else:

@@ -1,7 +1,7 @@
-"""Arguments that Transformers has renamed or removed since 4.23, and what to do with each.
+"""Arguments that Transformers has renamed or removed since 4.23, and what replaces each.
 
-Made by comparing the fields of TrainingArguments in 4.23, 4.30, 4.37, 4.40, 4.46, 4.57, 5.0 and 5.23.
-Where an argument still has a meaning it is translated; where it has none it is accepted and a line says so.
+From a comparison of the fields of TrainingArguments in 4.23, 4.30, 4.37, 4.40, 4.46, 4.57, 5.0 and 5.23. An argument
+that still has a meaning is translated; one without is accepted, and a line says so.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, Final
 from sparseml.options.table import BARE, ArgumentError, Option
 
 Values = dict[str, Any]
+# The old argument's typed value and all values by name, to the new arguments' values.
+Converter = Callable[[Any, Values], Values]
 
 RENAMED: Final[Mapping[str, str]] = {
-    # The tutorial's text says `--task`, which argparse used to take for a shortened `--task_name`.
+    # The tutorial's text says `--task`, which argparse accepted as an abbreviation of `--task_name`.
     "task": "task_name",
     "use_auth_token": "token",
     "evaluation_strategy": "eval_strategy",
@@ -64,20 +66,9 @@ def _warmup_ratio(value: float, values: Values) -> Values:
     return {"warmup_steps": min(value, math.nextafter(1.0, 0.0))} if value else {}
 
 
-def _adafactor(value: bool, values: Values) -> Values:
-    return {"optim": "adafactor"} if value else {}
-
-
-def _inputs_for_metrics(value: bool, values: Values) -> Values:
-    return {"include_for_metrics": ["inputs"]} if value else {}
-
-
-def _tokens_per_second(value: bool, values: Values) -> Values:
-    return {"include_num_input_tokens_seen": "all"} if value else {}
-
-
-def _tpu_metrics_debug(value: bool, values: Values) -> Values:
-    return {"debug": "tpu_metrics_debug"} if value else {}
+def _if_true(name: str, replacement: Any) -> Converter:
+    """A switch that is now the value of another argument."""
+    return lambda value, values: {name: replacement} if value else {}
 
 
 def _organization(value: str, values: Values) -> Values:
@@ -85,11 +76,7 @@ def _organization(value: str, values: Values) -> Values:
     return {"hub_model_id": f"{value}/{str(name).rpartition('/')[2]}"}
 
 
-def _save_safetensors(value: bool, values: Values) -> Values:
-    return {}
-
-
-def _inside(field: str, key: str) -> Callable[[Any, Values], Values]:
+def _inside(field: str, key: str) -> Converter:
     """A former argument that is now a key of a dictionary argument."""
 
     def convert(value: Any, values: Values) -> Values:
@@ -99,48 +86,41 @@ def _inside(field: str, key: str) -> Callable[[Any, Values], Values]:
     return convert
 
 
-_BOOL = frozenset({bool})
-CONVERTED: Final[Mapping[str, tuple[frozenset[type], Callable[[Any, Values], Values]]]] = {
-    "adafactor": (_BOOL, _adafactor),
-    "dispatch_batches": (_BOOL, _inside("accelerator_config", "dispatch_batches")),
-    "fsdp_min_num_params": (frozenset({int}), _inside("fsdp_config", "min_num_params")),
-    "fsdp_transformer_layer_cls_to_wrap": (
-        frozenset({str}),
-        _inside("fsdp_config", "transformer_layer_cls_to_wrap"),
-    ),
-    "group_by_length": (_BOOL, _group_by_length),
-    "include_inputs_for_metrics": (_BOOL, _inputs_for_metrics),
-    "include_tokens_per_second": (_BOOL, _tokens_per_second),
-    "push_to_hub_organization": (frozenset({str}), _organization),
-    "save_safetensors": (_BOOL, _save_safetensors),
-    "split_batches": (_BOOL, _inside("accelerator_config", "split_batches")),
-    "tpu_metrics_debug": (_BOOL, _tpu_metrics_debug),
-    "warmup_ratio": (frozenset({float}), _warmup_ratio),
+CONVERTED: Final[Mapping[str, tuple[type, Converter]]] = {
+    "adafactor": (bool, _if_true("optim", "adafactor")),
+    "dispatch_batches": (bool, _inside("accelerator_config", "dispatch_batches")),
+    "fsdp_min_num_params": (int, _inside("fsdp_config", "min_num_params")),
+    "fsdp_transformer_layer_cls_to_wrap": (str, _inside("fsdp_config", "transformer_layer_cls_to_wrap")),
+    "group_by_length": (bool, _group_by_length),
+    "include_inputs_for_metrics": (bool, _if_true("include_for_metrics", ["inputs"])),
+    "include_tokens_per_second": (bool, _if_true("include_num_input_tokens_seen", "all")),
+    "push_to_hub_organization": (str, _organization),
+    "save_safetensors": (bool, lambda value, values: {}),
+    "split_batches": (bool, _inside("accelerator_config", "split_batches")),
+    "tpu_metrics_debug": (bool, _if_true("debug", "tpu_metrics_debug")),
+    "warmup_ratio": (float, _warmup_ratio),
 }
 
 
 def old_options(options: Mapping[str, Option]) -> dict[str, Option]:
-    """Options for the old names that `options` can stand in for, so that they are known when read."""
+    """Options for the old names that `options` replace, so that they are recognized when read."""
     table = {old: replace(options[new], name=old, old=True) for old, new in _renamed(options).items()}
-    table |= {name: Option(name, kinds, old=True) for name, (kinds, _) in CONVERTED.items()}
+    table |= {name: Option(name, frozenset({kind}), old=True) for name, (kind, _) in CONVERTED.items()}
     return table | {name: Option(name, frozenset({bool, str}), old=True) for name in GONE}
 
 
 def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[Values, list[str]]:
-    """Put today's names in the place of old ones.
-
-    Args:
-        given: raw values by name, old names among them.
-        options: today's options.
-
-    Returns:
-        Raw values by today's names, and a note for each old name that was met.
+    """Replace old names among raw values by current ones; returns a note for each old name.
 
     Raises:
         ArgumentError: an old name and its new one contradict each other, or a value does not fit.
     """
     renamed = _renamed(options)
-    values = {name: value for name, value in given.items() if not _is_old(name, renamed)}
+    values = {
+        name: value
+        for name, value in given.items()
+        if name not in renamed.keys() | CONVERTED.keys() | GONE.keys()
+    }
     notes: list[str] = []
     for old, value in given.items():
         if old in renamed:
@@ -148,11 +128,11 @@ def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[
             notes.append(f"--{old} is now called --{renamed[old]}.")
     for old, value in given.items():
         if old in CONVERTED and value is not None:
-            kinds, convert = CONVERTED[old]
-            typed = Option(old, kinds).convert(value)
-            made = convert(typed, values)
-            _merge(values, made, old)
-            notes.extend(_converted_note(old, typed, made))
+            kind, convert = CONVERTED[old]
+            typed = Option(old, frozenset({kind})).convert(value)
+            converted = convert(typed, values)
+            _merge(values, converted, old)
+            notes.extend(_converted_note(old, typed, converted))
         elif old in GONE and old not in renamed:
             notes.append(f"--{old} has no effect: {GONE[old]}.")
     for name, replacements in OLD_VALUES.items():
@@ -164,16 +144,12 @@ def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[
 
 
 def _renamed(options: Collection[str]) -> dict[str, str]:
-    """The renames of the installed Transformers: an old name counts as old once its new one exists."""
+    """The renames of the installed Transformers: a name counts as old once the new one exists."""
     return {old: new for old, new in RENAMED.items() if new in options}
 
 
-def _is_old(name: str, renamed: Mapping[str, str]) -> bool:
-    return name in renamed or name in CONVERTED or name in GONE
-
-
-def _merge(values: Values, made: Values, old: str) -> None:
-    for name, value in made.items():
+def _merge(values: Values, converted: Values, old: str) -> None:
+    for name, value in converted.items():
         known = values.get(name)
         if known is not None and known != value and not isinstance(value, dict) and name != "hub_model_id":
             raise ArgumentError(
@@ -183,9 +159,9 @@ def _merge(values: Values, made: Values, old: str) -> None:
         values[name] = value
 
 
-def _converted_note(old: str, typed: Any, made: Values) -> list[str]:
-    if made:
-        return [f"--{old} is now said with --{name} {_text(value)}." for name, value in made.items()]
+def _converted_note(old: str, typed: Any, converted: Values) -> list[str]:
+    if converted:
+        return [f"--{old} is now said with --{name} {_text(value)}." for name, value in converted.items()]
     if old == "save_safetensors" and not typed:
         return [
             "--save_safetensors false has no effect: models are always saved as safetensors, never as pickle."

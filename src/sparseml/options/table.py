@@ -1,7 +1,8 @@
 """Command-line options as a table made from dataclass fields: names, values from text, near names.
 
-One path serves all entry modes: flags, a file of arguments and Python keywords each become a mapping of
-names to raw values, and `Option.convert` makes the typed value or one clear line about it."""
+Flags, a file of arguments and Python keywords each become a mapping of names to raw values, which `Option.convert`
+converts to typed ones, or refuses with a clear line.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +23,8 @@ from resparse.errors import UserError, did_you_mean, nearest
 TRUE: Final = frozenset({"true", "yes", "y", "on", "1"})
 FALSE: Final = frozenset({"false", "no", "n", "off", "0"})
 _WORDS: Final[dict[type, str]] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    dict: "a JSON object",
-    str: "text",
+    **{bool: "true or false", int: "a whole number", float: "a number"},
+    **{dict: "a JSON object", str: "text"},
 }
 _FLAG = re.compile(r"--[A-Za-z]")
 
@@ -36,7 +34,7 @@ class ArgumentError(UserError):
 
 
 class _Bare:
-    """What a flag without a value is worth until its option says what that means."""
+    """The raw value of a flag without a value."""
 
     def __repr__(self) -> str:
         return "BARE"
@@ -45,19 +43,23 @@ class _Bare:
 BARE: Final = _Bare()
 
 
+def requests_help(words: Iterable[str]) -> bool:
+    """Whether one of the words is a help flag."""
+    return not {"-h", "--help", "--help-all", "--help_all"}.isdisjoint(words)
+
+
 @dataclass(frozen=True)
 class Option:
-    """One argument: what it is called and which values it takes.
+    """One argument; its flag is `--name`, with underscores or hyphens.
 
     Attributes:
-        name: the field's name; the flag is `--name`, with underscores or hyphens.
         kinds: the Python types of its values, without None.
         default: the value when it is not given.
-        help: one sentence for a person.
+        help: one sentence.
         choices: when not empty, the only texts that it takes.
         optional: whether None is a value.
         many: whether several values may follow the flag.
-        old: whether the name is one of former times: understood, but never offered.
+        old: an obsolete name: accepted, but not listed or suggested.
     """
 
     name: str
@@ -71,7 +73,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """How `--help` writes the value; empty for a switch."""
+        """The placeholder of the value in `--help`; empty for a switch."""
         if self.choices:
             return "{" + ",".join(self.choices) + "}" if len(self.choices) <= 5 else "NAME"
         if self.many:
@@ -82,7 +84,7 @@ class Option:
         return "OBJECT"
 
     def convert(self, value: Any) -> Any:
-        """The typed value of what the user gave.
+        """The typed value of a raw one.
 
         Raises:
             ArgumentError: the value does not fit, in one line that says what would.
@@ -105,20 +107,16 @@ class Option:
         return self._single(value)
 
     def _single(self, value: Any) -> Any:
-        if value is None or (self._is_none_text(value) and str not in self.kinds):
+        none_text = isinstance(value, str) and value.lower() in {"none", "null"}
+        if value is None or (none_text and str not in self.kinds):
             if self.optional:
                 return None
             raise ArgumentError(f"--{self.name} cannot be empty: it takes {self._expected()}.")
-        # Where text is a value too, it stays text: "1" may be a folder; JSON is read by who asked for it.
+        # Where text is a value too, it stays text: "1" may be a folder; JSON is parsed by the argument's reader.
         textual = str in self.kinds
         boolean, mapping = (_plain_boolean, _plain_mapping) if textual else (_boolean, _mapping)
-        for kind, convert in (
-            (bool, boolean),
-            (int, _whole),
-            (float, _number),
-            (dict, mapping),
-            (str, self._text),
-        ):
+        converters = {bool: boolean, int: _whole, float: _number, dict: mapping, str: self._text}
+        for kind, convert in converters.items():
             if kind in self.kinds:
                 try:
                     return convert(value)
@@ -139,7 +137,7 @@ class Option:
         if value is None and self.optional:
             return None
         text = value.value if isinstance(value, Enum) else value
-        # YAML 1.1 reads the word `no` as false.
+        # YAML 1.1 parses `no` as false.
         text = "no" if text is False else str(text)
         if text in self.choices:
             return text
@@ -156,10 +154,6 @@ class Option:
             raise ArgumentError(f"--{self.name} is empty: leave it out, or give it a value{self._such_as()}.")
         return value
 
-    @staticmethod
-    def _is_none_text(value: Any) -> bool:
-        return isinstance(value, str) and value.lower() in {"none", "null"}
-
     def _expected(self) -> str:
         known = [word for kind, word in _WORDS.items() if kind in self.kinds]
         return " or ".join(known) or ("text" if self.many else "an object (from Python only)")
@@ -169,7 +163,7 @@ class Option:
 
 
 def options_of(*groups: type) -> dict[str, Option]:
-    """The options that the fields of dataclasses make, by name, in their order."""
+    """The options of the fields of dataclasses, by name, in their order."""
     table: dict[str, Option] = {}
     for group in groups:
         hints = get_type_hints(group)
@@ -183,7 +177,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
     kinds: set[type] = set()
     choices: list[str] = [str(choice) for choice in field.metadata.get("choices", ())]
     many = False
-    for member in _members(hint):
+    for member in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
         origin = get_origin(member)
         if isinstance(member, type) and issubclass(member, Enum):
             choices.extend(str(entry.value) for entry in member)
@@ -207,14 +201,10 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
     )
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
 def scan(argv: Iterable[str], known: Mapping[str, Option]) -> tuple[dict[str, Any], list[str]]:
     """Read flags into raw values: `--name value ...`, `--name=value`, `--name`, `--no_name`.
 
-    Names are taken whole: a shortened one is unknown, since it might mean another tomorrow.
+    Abbreviated names are unknown, since they might become ambiguous.
 
     Returns:
         Raw values by name (a text, a list of texts, `BARE`, or False for `--no_name`), and notes.
@@ -242,7 +232,7 @@ def scan(argv: Iterable[str], known: Mapping[str, Option]) -> tuple[dict[str, An
 
 
 def _pieces(argv: Iterable[str]) -> list[tuple[str, Any]]:
-    """Flags with what follows them, up to the next flag."""
+    """Flags, each with the values up to the next flag."""
     pieces: list[tuple[str, list[str]]] = []
     for token in argv:
         if _FLAG.match(token):
@@ -273,11 +263,7 @@ def _resolve(flag: str, given: Any, known: Mapping[str, Option]) -> tuple[str | 
 
 
 def check_names(names: Iterable[str], known: Mapping[str, Option]) -> None:
-    """Refuse names that no option has (from a file or from Python), nearest names beside each.
-
-    Raises:
-        ArgumentError: with one line for each unknown name.
-    """
+    """Refuse names (from a file or from Python) that no option has; an ArgumentError gives the nearest ones."""
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ArgumentError(
@@ -343,7 +329,7 @@ def _plain_mapping(value: Any) -> dict[str, Any]:
 
 
 def section(title: str, names: Iterable[str], options: Mapping[str, Option]) -> str:
-    """A title, and a line or more for each of the options that there are."""
+    """A title, and an entry for each of the named options that exist."""
     lines = [f"{title}:"]
     for name in names:
         option = options.get(name)

@@ -20,7 +20,7 @@ from sparseml.guided import choices
 from sparseml.guided.choices import Guided
 from sparseml.options import checks, environment, help, renamed
 from sparseml.options.groups import DEFAULT_MODEL, DataTrainingArguments, ModelArguments, TrainingArguments
-from sparseml.options.table import ArgumentError, Option, check_names, options_of, scan
+from sparseml.options.table import ArgumentError, Option, check_names, options_of, requests_help, scan
 from sparseml.tasks.base import Task
 
 _SECRETS: Final = frozenset({"token", "use_auth_token", "hub_token", "push_to_hub_token"})
@@ -69,7 +69,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     options = all_options(task)
     known = {**options, **renamed.old_options(options)}
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
-    if help.asked_for(words):
+    if requests_help(words):
         everything = not {"--help-all", "--help_all"}.isdisjoint(words)
         print(help.text(task.command, task.introduction, task.arguments, options, everything))
         raise SystemExit(0)

@@ -1,6 +1,6 @@
-"""Training and exporting Transformers models, under the names that SparseML had.
+"""Training and exporting Transformers models, under SparseML's names.
 
-The names below are loaded when they are asked for, so that the commands' help comes at once.
+The names below are imported lazily, so that the commands' help is fast.
 """
 
 from __future__ import annotations
@@ -14,19 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SparseAutoConfig", "SparseAutoModel", "SparseAutoTokenizer", "Trainer", "TrainingArguments"]
 
-_PLACES = {
-    "SparseAutoConfig": "sparse_auto",
-    "SparseAutoModel": "sparse_auto",
-    "SparseAutoTokenizer": "sparse_auto",
-    "Trainer": "sparsification",
-    "TrainingArguments": "sparsification",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    module = "sparse_auto" if name.startswith("SparseAuto") else "sparsification"
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

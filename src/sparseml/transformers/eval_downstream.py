@@ -1,4 +1,4 @@
-"""The command `deepsparse.transformers.eval_downstream`: how right an exported model is, run as it is deployed.
+"""The command `deepsparse.transformers.eval_downstream`: the metrics of an exported model, as deployed.
 
 Data and metrics are those of training; only the predictions come from the runtime.
 """
@@ -25,22 +25,18 @@ _EXAMPLE = """\
 for example:
   deepsparse.transformers.eval_downstream deployment/ -d mnli
   deepsparse.transformers.eval_downstream deployment/ -d test.csv"""
-_ELSEWHERE = ("squad", "squad_v2", "conll2003", "sst2_zero_shot")
+_UNSUPPORTED = ("squad", "squad_v2", "conll2003", "sst2_zero_shot")
 
 
 def cli() -> int:
-    """Run the command with the words of the process."""
+    """The console command."""
     return run(lambda: main(sys.argv[1:]))
 
 
 def main(words: Sequence[str]) -> int:
-    """Evaluate, and print the metrics.
-
-    Raises:
-        UserError: a mistake on the command line, in the data or in the model.
-    """
+    """Evaluate, and print the metrics; a UserError for a mistake on the command line, in the data or in the model."""
     arguments = _parser().parse_args(normal_options(words))
-    if arguments.zero_shot or arguments.dataset in _ELSEWHERE:
+    if arguments.zero_shot or arguments.dataset in _UNSUPPORTED:
         what = "--zero-shot" if arguments.zero_shot else arguments.dataset
         raise ArgumentsError(
             f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"

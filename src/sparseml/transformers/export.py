@@ -13,7 +13,7 @@ from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
 from sparseml import tasks
-from sparseml.options.table import ArgumentError, Option, options_of, scan, section
+from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
 
 if TYPE_CHECKING:
     from sparseml.tasks.base import Task, Texts
@@ -28,7 +28,7 @@ usage: sparseml export DIR [--name value ...]
 Writes a deployment folder for a trained text classifier: model.onnx, its configuration, tokenizer, recipe and
 report. PyTorch and ONNX Runtime answer the same rows first; an export that answers otherwise is not written."""
 
-# Names of `sparseml.export`, and what they are called here.
+# Arguments of `sparseml.export`, and the equivalents here.
 _ALIASES: Final = {"source_path": "model_path", "onnx_model_name": "onnx_file_name", "recipe": "one_shot"}
 _WITHOUT_EFFECT: Final = {
     "trust_remote_code": "no code comes with a model here",
@@ -49,7 +49,7 @@ def _option(help: str, default: Any = None, **metadata: Any) -> Any:
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """All that an export may be told."""
+    """The arguments of an export."""
 
     model_path: str | None = _option("the finished training's folder (its --output_dir), or a zoo: stub")
     task: str | None = _option(f"what the model does: {', '.join(tasks.names())}")
@@ -100,25 +100,22 @@ def cli() -> int:
 
 
 def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-    """Export as the flags say; a first word that is no flag is the model's folder.
+    """Export as the flags say; a first word that is no flag is the model's folder. Returns the report.
 
     Args:
         argv: words; by default those of the process, unless keywords are given.
         kwargs: arguments by name, from Python; None means "not given".
 
-    Returns:
-        The report, as in the deployment folder's `report.json`.
-
     Raises:
-        UserError: something that the user can mend.
-        SystemExit: help was asked for, and printed.
+        UserError: a mistake that the user can correct.
+        SystemExit: help was requested, and printed.
     """
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
     for name, value in kwargs.items():
         if value is not None:
             words += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
     options = options_of(ExportArguments)
-    if not {"-h", "--help", "--help-all", "--help_all"}.isdisjoint(words):
+    if requests_help(words):
         print(f"{_INTRO}\n\n{section('arguments', options, options)}")
         raise SystemExit(0)
     arguments, notes = parse(words, options)
@@ -128,7 +125,7 @@ def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
 
 
 def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArguments, list[str]]:
-    """Flags to checked arguments, and lines to say about them.
+    """Checked arguments from flags, and lines to print about them.
 
     Raises:
         ArgumentError: an unknown flag, an impossible value, or a contradiction.
@@ -144,14 +141,14 @@ def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArgum
 
 
 def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
-    """Carry out an export; prints where it is and what was checked."""
+    """Run an export, and print its folder and what was verified."""
     from sparseml.export.deployment import ExportRequest, export
     from sparseml.session.models import resolve
     from sparsezoo import is_stub
 
     assert arguments.model_path is not None
     given = Path(arguments.model_path).expanduser()
-    # What is no folder is fetched, and its export lands here; of a mere word, `load` says that it is none.
+    # A stub or Hub id is fetched, and exported to the current folder; `load` refuses other missing folders.
     named = "/" in arguments.model_path or is_stub(arguments.model_path)
     folder = resolve(arguments.model_path).folder if named else given
     beside = given.resolve().parent if given.is_dir() else Path.cwd()
@@ -175,7 +172,7 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
             command=[PROGRAM, *words],
         )
     )
-    _tell(report, target / arguments.deployment_directory_name)
+    _print_report(report, target / arguments.deployment_directory_name)
     return report
 
 
@@ -207,7 +204,7 @@ def _runtime(arguments: ExportArguments) -> str:
 
 
 def _task(arguments: ExportArguments, folder: Path) -> Task:
-    """The task that was named, or that of the model's configuration; what is wrong with that, the export says."""
+    """The named task, or that of the model's configuration, which the export itself checks."""
     from sparseml.session.models import load_config, resolve
 
     if arguments.task is not None or not (folder / "config.json").is_file():
@@ -219,23 +216,23 @@ def _task(arguments: ExportArguments, folder: Path) -> Task:
 
 
 def _rows(arguments: ExportArguments, task: Task, folder: Path) -> tuple[list[Texts], str]:
-    """The user's own rows: those that --data_args names, else those that the training was validated on."""
+    """Rows of the user's: those of --data_args, else those that the training was validated on."""
     if arguments.data_args is not None:
-        given = _pairs(arguments.data_args)
-        return _load({"task_name": arguments.finetuning_task, **given}, task, folder)
+        given = _parse_data_args(arguments.data_args)
+        return _load_rows({"task_name": arguments.finetuning_task, **given}, task, folder)
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        given = _data_of(report["command"])
+        given = _data_arguments(report["command"])
     except (OSError, ValueError, KeyError, TypeError, ArgumentError):
         return [], ""
-    # Only files: what lies behind a network was named for the training, not for this export.
+    # Only local files: an export does not download the training's data again.
     if not all(Path(path).is_file() for key, path in given.items() if key.endswith("_file")):
         return [], ""
-    return _load(given, task, folder) if given.get("validation_file") else ([], "")
+    return _load_rows(given, task, folder) if given.get("validation_file") else ([], "")
 
 
-def _data_of(command: Sequence[str]) -> dict[str, Any]:
-    """Where a training's command took its rows from; its validation file, or else any other."""
+def _data_arguments(command: Sequence[str]) -> dict[str, Any]:
+    """The data arguments of a training's command; of its files the validation file, or else any other."""
     names = ("task_name", "input_column_names", "label_column_name")
     kinds = ("validation_file", "test_file", "train_file")
     known = {name: Option(name, frozenset({str, bool}), many=True) for name in (*names, *kinds)}
@@ -254,7 +251,7 @@ def _data_of(command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _load(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Texts], str]:
+def _load_rows(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Texts], str]:
     from sparseml.data import DataOptions
     from sparseml.session.models import load_config, resolve
 
@@ -272,7 +269,7 @@ def _load(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Texts],
     return task.texts(data, data.validation), called
 
 
-def _pairs(text: str) -> dict[str, Any]:
+def _parse_data_args(text: str) -> dict[str, Any]:
     """`--data_args`: a JSON object, or name=value,name=value."""
     try:
         values = json.loads(text)
@@ -286,7 +283,7 @@ def _pairs(text: str) -> dict[str, Any]:
     return values
 
 
-def _tell(report: dict[str, Any], folder: Path) -> None:
+def _print_report(report: dict[str, Any], folder: Path) -> None:
     from resparse.console import aligned
 
     facts = report["export"]
@@ -295,14 +292,12 @@ def _tell(report: dict[str, Any], folder: Path) -> None:
     tables = layers["int8_embeddings"] + layers["float_embeddings"]
     share = f"{checked['label_agreement']:.2%} of {checked['rows']:,} rows ({checked['on']})"
     own = checked.get("pytorch_against_its_float64_sums")
-    itself = (
-        [] if own is None else [("PyTorch with itself, summed in float64", f"{own['label_agreement']:.2%}")]
-    )
+    itself = "PyTorch with itself, summed in float64"
     int8 = f"{layers['int8_linears']} of {linears} Linear, {layers['int8_embeddings']} of {tables} Embedding"
     rows = [
         ("form", f"{facts['form']}, operator set {facts['opset']}"),
         ("same labels as PyTorch", share),
-        *itself,
+        *([(itself, f"{own['label_agreement']:.2%}")] if own is not None else []),
         ("largest logit difference", f"{checked['largest_logit_difference']:.4f}"),
         ("int8 layers", int8),
         ("pruned weights, all at the zero point", f"{layers['pruned_weights_at_zero_point']:,}"),

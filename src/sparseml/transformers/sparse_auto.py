@@ -11,13 +11,8 @@ from transformers import AutoModelForSequenceClassification
 from sparseml.distillation.teacher import DISABLED, SELF
 from sparseml.session.models import Source, load_config, load_model, load_tokenizer, resolve, restore
 
-# Of `from_pretrained`, what says where a model is; two of them had other names.
-_PLACES: Final = {
-    "revision": "revision",
-    "token": "token",
-    "use_auth_token": "token",
-    "cache_dir": "cache_dir",
-}
+# Keywords of `from_pretrained` that say where a model is, and their current names.
+_LOCATIONS: Final = {k: k for k in ("revision", "token", "cache_dir")} | {"use_auth_token": "token"}
 
 
 class SparseAutoModel:
@@ -27,12 +22,11 @@ class SparseAutoModel:
     def text_classification_from_pretrained(
         model_name_or_path: str | Path, model_type: str = "model", **kwargs: Any
     ) -> Any:
-        """A classifier.
+        """A classifier from a folder, a `zoo:` stub or a Hub id.
 
         Args:
-            model_name_or_path: a folder, a `zoo:` stub or a Hub id.
-            model_type: "model" and "teacher" come as their training left them, quantized where it quantized them;
-                "student" in floating point, for a `Trainer` whose `model_state_path` says how it was made.
+            model_type: "model" and "teacher" are restored as trained, quantized if they were; "student" in floating
+                point, for a `Trainer` whose `model_state_path` restores it.
             kwargs: `config`; where to find it: `revision`, `token`, `cache_dir`; or changes to its configuration, such
                 as `num_labels`.
 
@@ -54,7 +48,7 @@ class SparseAutoModel:
         model_kwargs: Mapping[str, Any] | None = None,
         teacher_kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """A student and its teacher; where the teacher is None, "self" or "disable", that is given back as it is."""
+        """A student and its teacher; a teacher of None, "self" or "disable" is returned unchanged."""
         load = SparseAutoModel.text_classification_from_pretrained
         student = load(model_name_or_path, "student", **(model_kwargs or {}))
         if teacher_name_or_path in (None, SELF, DISABLED):
@@ -85,9 +79,9 @@ class SparseAutoTokenizer:
 
 
 def _source(called: str | Path, kwargs: dict[str, Any], weights: bool = True) -> tuple[Source, Any]:
-    """Where a model is, and the configuration that was given; takes both out of the keywords."""
+    """Pop the model's location and the configuration from the keywords, and resolve the location."""
     config = kwargs.pop("config", None)
-    places = {new: kwargs.pop(old) for old, new in _PLACES.items() if kwargs.get(old) is not None}
-    for old in _PLACES:
+    location = {new: kwargs.pop(old) for old, new in _LOCATIONS.items() if kwargs.get(old) is not None}
+    for old in _LOCATIONS:
         kwargs.pop(old, None)
-    return resolve(str(called), **places, weights=weights), config
+    return resolve(str(called), **location, weights=weights), config

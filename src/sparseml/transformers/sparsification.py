@@ -1,4 +1,4 @@
-"""SparseML's `Trainer` and `TrainingArguments`, with the arguments that its users' scripts give them."""
+"""SparseML's `Trainer` and `TrainingArguments`, with the arguments of its users' scripts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]
 
 
 class TrainingArguments(groups.TrainingArguments):
-    """The training command's arguments, under today's names and those of former times.
+    """The training command's arguments, under their current and former names.
 
-    What the machine lacks is replaced and said, as by the command: float16 on a CPU becomes bfloat16.
+    As by the command, settings that the machine does not support are replaced: float16 on a CPU becomes bfloat16.
     """
 
     def __init__(self, output_dir: str | Path, **kwargs: Any) -> None:
         options = options_of(groups.TrainingArguments)
-        given = {
-            "output_dir": str(output_dir),
-            **{name: kwargs[name] for name in kwargs if kwargs[name] is not None},
+        given = {"output_dir": str(output_dir)} | {
+            name: kwargs[name] for name in kwargs if kwargs[name] is not None
         }
         check_names(given, {**options, **renamed.old_options(options)})
         values, notes = renamed.translate(given, options)
@@ -44,16 +43,15 @@ class TrainingArguments(groups.TrainingArguments):
 
 
 class Trainer(RecipeTrainer):
-    """A `RecipeTrainer`, as SparseML's is called.
+    """A `RecipeTrainer` with the signature of SparseML's.
 
     Args:
-        model: a classifier.
-        model_state_path: what it was loaded from: its recipe and masks are kept in front of this training's.
+        model_state_path: the checkpoint's folder: its recipe and masks precede this training's.
         recipe: a path, a `zoo:` stub, or the text; None trains as Transformers' Trainer does.
         recipe_args: overrides of the recipe's variables.
         teacher: a model; "self" for a copy of the student as it is now; None or "disable" for none.
-        metadata_args, data_args: taken, without effect: the recipe is saved as it was evaluated.
-        tokenizer: what Transformers calls `processing_class` now.
+        metadata_args, data_args: ignored: the recipe is saved as it was evaluated.
+        tokenizer: Transformers' `processing_class`.
         kwargs: Transformers' own: args, train_dataset, eval_dataset, data_collator, compute_metrics, ...
     """
 
@@ -88,11 +86,11 @@ class Trainer(RecipeTrainer):
             self.session.rest_without_teacher()
 
     def save_optimizer_and_scheduler(self, output_dir: str | Path | None = None) -> None:
-        """Write the optimizer's and the schedule's state beside the model."""
+        """Write the state of the optimizer and the scheduler beside the model."""
         self._save_optimizer_and_scheduler(str(output_dir or self.args.output_dir))
 
     def log_model_sparsification(self) -> None:
-        """Say how much of the model is zero and how much int8."""
+        """Print the shares of zero weights and of int8 layers."""
         totals = report.totals(self.model)
         say(
             f"{totals['parameters']:,} parameters; of {totals['prunable_parameters']:,} prunable ones "
