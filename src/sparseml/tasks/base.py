@@ -71,9 +71,11 @@ class Task(ABC):
     # Data and model.
 
     @property
-    @abstractmethod
     def arguments(self) -> type:
-        """The dataclass of the command's data arguments."""
+        """The dataclass of the command's data arguments: by default those of every task; a subclass adds its own."""
+        from sparseml.options.groups import DataTrainingArguments
+
+        return DataTrainingArguments
 
     @property
     @abstractmethod

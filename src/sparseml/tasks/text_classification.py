@@ -44,12 +44,6 @@ Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a s
 quantized classifier with its report comes out."""
 
     @property
-    def arguments(self) -> type:
-        from sparseml.options.groups import DataTrainingArguments
-
-        return DataTrainingArguments
-
-    @property
     def model_class(self) -> Any:
         from transformers import AutoModelForSequenceClassification
 
