@@ -107,6 +107,12 @@ SETTINGS = {
     "GMPruningModifier": Setting(
         {**RAMP, "score_type": "magnitude", "phased": False}, REQUIRED, ("phased", True), ("params", NO_SUCH)
     ),
+    "MovementPruningModifier": Setting(
+        {**RAMP, "mask_type": [2, 2], "inter_func": "cosine"},
+        REQUIRED,
+        ("init_sparsity", 0.95),
+        ("params", NO_SUCH),
+    ),
     "QuantizationModifier": Setting(
         {
             "start_epoch": 1,
@@ -144,7 +150,9 @@ def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | Non
             group["lr"] = group["lr"] if rate is None else rate
         optimizer.zero_grad()
         model(**labelled(seed=step)).loss.backward()
+        session.after_backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        session.before_optimizer_step()
         optimizer.step()
         session.after_step()
 

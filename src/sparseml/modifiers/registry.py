@@ -19,6 +19,7 @@ from sparseml.modifiers.magnitude_pruning import (
     GMPruningModifier,
     MagnitudePruningModifier,
 )
+from sparseml.modifiers.movement_pruning import MovementPruningModifier
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
@@ -39,6 +40,7 @@ MODIFIERS: dict[str, type[Modifier]] = {
         MagnitudePruningModifier,
         GlobalMagnitudePruningModifier,
         GMPruningModifier,
+        MovementPruningModifier,
         QuantizationModifier,
         DistillationModifier,
     )
