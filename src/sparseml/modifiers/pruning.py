@@ -166,8 +166,8 @@ class PruningModifier(MaskedModifier):
                 seen.update(names)
                 named.append((target, names))
         if self.one_threshold:
-            return [Group(tuple(names), target) for target, names in named if names]
-        return [Group((name,), target) for target, names in named for name in names]
+            return [Group(tuple(names), self.shape.share(target)) for target, names in named if names]
+        return [Group((name,), self.shape.share(target)) for target, names in named for name in names]
 
     def set_masks(self, run: Run, pruned: dict[str, torch.Tensor]) -> None:
         """Hold new masks; the optimizer's moments of what they newly prune are zeroed.
@@ -247,11 +247,7 @@ class GradualPruningModifier(PruningModifier):
         first, final = self.first_step(clock), self.final_step(clock)
         if not first < step < final:
             return step in (first, final)
-        if self.update_steps is not None:
-            interval = float(self.update_steps)
-        else:
-            assert self.update_frequency is not None
-            interval = max(self.update_frequency * clock.steps_per_epoch, 1)
+        interval = self._interval(clock)
         return whole_cycles(step - first, interval) != whole_cycles(step - 1 - first, interval)
 
     def sparsity_at(self, step: int, clock: Clock, initial: float, final: float) -> float:
@@ -268,17 +264,28 @@ class GradualPruningModifier(PruningModifier):
     def events(self, clock: Clock) -> list[tuple[float, str]]:
         """The sparsity at its start, at every epoch, and at its end."""
         first, final = self.first_step(clock), self.final_step(clock)
-        if isinstance(self.init_sparsity, str):
-            steps = [final]
-        else:
-            epochs = range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final)))
-            steps = sorted({first, final, *(clock.step(epoch) for epoch in epochs)})
-        return [(step, f"pruned to {self._targets_in_words(step, clock)}") for step in steps]
+        goal = self._targets_in_words(final, clock)
+        events = (
+            [(float(first), f"pruned to {goal} by epoch {clock.epoch(final):g}")] if first < final else []
+        )
+        if not isinstance(self.init_sparsity, str):
+            for epoch in range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final))):
+                step = clock.step(epoch)
+                events.append((step, f"pruned to {self._targets_in_words(step, clock)}"))
+        return [*events, (final, f"pruned to {goal}")]
 
     def _targets_in_words(self, step: int, clock: Clock) -> str:
+        """The sparsity of the last update up to a step."""
+        first, interval = self.first_step(clock), self._interval(clock)
+        if step < self.final_step(clock):
+            step = first + math.ceil(whole_cycles(step - first, interval) * interval)
         initial = 0.0 if isinstance(self.init_sparsity, str) else self.init_sparsity
         shares = [self.sparsity_at(step, clock, initial, target) for target in self.targets()]
         return " and ".join(f"{share:.1%}" for share in dict.fromkeys(shares))
+
+    def _interval(self, clock: Clock) -> float:
+        """Steps between two updates, which may be fractional."""
+        return float(self.update_steps or max((self.update_frequency or 0) * clock.steps_per_epoch, 1))
 
     # The updates.
 
