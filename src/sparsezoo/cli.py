@@ -1,4 +1,4 @@
-"""The `sparsezoo` command: find, show and download what stubs name."""
+"""The `sparsezoo` command: searches, shows and downloads models and recipes by their stubs."""
 
 from __future__ import annotations
 

