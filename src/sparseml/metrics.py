@@ -42,7 +42,6 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     Args:
         task_name: a name in `BENCHMARK_TASKS`, for the benchmark's own metrics (several come with their mean,
             `combined_score`); None for any other data.
-        labels: of the data.
 
     Returns:
         A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them, and

@@ -52,13 +52,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """A column's values, or a sample of them, summarized.
-
-    Attributes:
-        kind: "categorical" is a few values that repeat.
-        distinct: number of different values.
-        words: mean number of words of a value; 0 where the values are no strings.
-    """
+    """A sample of a column's values: their kind, the number of different ones, their mean number of words."""
 
     name: str
     kind: Kind

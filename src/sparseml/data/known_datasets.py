@@ -82,11 +82,7 @@ def benchmark_key(name: str) -> str:
 
 
 def find_benchmark_task(name: str) -> tuple[str, BenchmarkTask]:
-    """The name as in `BENCHMARK_TASKS` and the task; case, hyphens and underscores are ignored ("SST-2").
-
-    Raises:
-        DataError: there is none; gives the nearest names.
-    """
+    """The key in `BENCHMARK_TASKS` and the task of a name such as "SST-2"; a DataError gives the nearest names."""
     key = benchmark_key(name)
     if key not in BENCHMARK_TASKS:
         raise DataError(

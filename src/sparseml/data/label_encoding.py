@@ -175,12 +175,8 @@ def choose_labels(
     Args:
         primary: the split that decides: the training split where there is one.
         others: further splits with labels, for companion names.
-        column: the label column.
         known: the labels of a model that is only evaluated.
         do_regression: whether numbers are scores (True) or classes (False); None decides from the values.
-
-    Returns:
-        The encoder for all splits, and notes for the user.
 
     Raises:
         DataError: no labels at all, one class only, or as many classes as rows.

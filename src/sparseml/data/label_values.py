@@ -43,8 +43,7 @@ class LabelValues:
 def read_labels(split: RawSplit, column: str) -> LabelValues:
     """Read a label column: missing values (None, NaN, "") become None, and text that is a number becomes one.
 
-    Raises:
-        DataError: values that cannot be labels, or a mixture of lists and other values; with their places.
+    A DataError for values that cannot be labels, or a mixture of lists and other values.
     """
     values = split.columns[column]
     names = split.class_names.get(column)

@@ -182,13 +182,8 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     """Read the splits of a folder of data files (at most two levels deep), or one that `save_to_disk` wrote.
 
     Files belong to the split that their name or their folder's name begins with or contains as a word ("train.csv",
-    "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
-
-    Args:
-        config: a subfolder to read instead.
-
-    Raises:
-        DataError: there is no such folder, it holds no data, or several configurations.
+    "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data. `config` is a subfolder to read
+    instead.
     """
     if config is not None:
         folder = folder / config

@@ -30,9 +30,8 @@ _ALIASES = {
 class PreparedSplit:
     """A split whose rows a task has checked and encoded.
 
-    Attributes:
-        targets: (rows,) the training targets in the task's form; None for a split without labels.
-        classes: (rows,) class of each row; where given, samples are stratified.
+    `targets` (rows,) are the training targets in the task's form, None where unlabelled; `classes` (rows,) stratify
+    samples.
     """
 
     rows: RawSplit
@@ -233,16 +232,9 @@ def default_validation_ratio(rows: int) -> float:
 def hold_out_indices(
     classes: Sequence[int] | None, rows: int, ratio: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into a part to train on and a part to evaluate on.
+    """Split rows (at least 2) into indices to train on and indices held out, each ascending.
 
-    Args:
-        classes: (rows,) class of each row, for a stratified split; None splits at random.
-        rows: number of rows, at least 2.
-        ratio: the share to hold out, between 0 and 1.
-
-    Returns:
-        Indices to train on and indices held out, each ascending; every class keeps a row to train on, and both parts
-            have at least one row.
+    Given the class of each row, the split is stratified: every class keeps a row to train on.
     """
     count = min(max(round(rows * ratio), 1), rows - 1)
     held = sample_indices(classes, rows, count, seed, keep_one=True)

@@ -56,11 +56,7 @@ class TextData:
 
 
 def load_text_data(options: DataOptions) -> TextData:
-    """Read, check and prepare the data that the options name.
-
-    Raises:
-        DataError: the data cannot be found, read, or used as requested: with file, line and remedy.
-    """
+    """Read, check and prepare the data that the options name; a DataError gives file, line and remedy."""
     source, roles, options = read_splits(options, labels_from_training=options.known_labels is None)
     notes = list(source.notes)
     columns = _choose_columns(roles, options, source.task, notes)
@@ -186,11 +182,8 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
     """Drop rows without text, and convert numbers to text; returns a note when something was done.
 
-    A row of two texts counts as without text when one of them is missing (None), or both are empty.
-
-    Args:
-        columns: the text columns; others are kept unchanged.
-        keep_all: keep rows without text as empty strings, so that predictions match the file row by row.
+    A row of two texts counts as without text when one of them is missing (None), or both are empty. With `keep_all`
+    such rows are kept as empty strings, so that predictions match the file row by row.
 
     Raises:
         DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.

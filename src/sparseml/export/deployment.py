@@ -221,13 +221,9 @@ def _write_samples(trained: Trained, request: ExportRequest, rows: Sequence[Text
 
 
 def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json, and vocab.txt for WordPiece.
+    """Write the tokenizer's files, and vocab.txt for WordPiece; copies other vocabulary files from `source`.
 
-    Args:
-        tokenizer: a fast tokenizer.
-        source: the training folder, from which other vocabulary files are copied.
-        folder: the folder to write to.
-        limit: the deployed model's maximum number of tokens.
+    `limit` is the deployed model's maximum number of tokens.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:

@@ -55,7 +55,6 @@ def load(folder: Path, task: Task | None = None, length: int | None = None) -> T
     """Load a training's result, and check that it can be exported.
 
     Args:
-        folder: the training's output folder.
         task: by default that of the configuration.
         length: the deployed model's maximum number of tokens; by default the model's.
 
@@ -107,11 +106,7 @@ def _limit(model: Any, tokenizer: Any, length: int | None) -> int:
 
 
 def apply_once(trained: Trained, recipe: str, rows: Sequence[Texts]) -> None:
-    """Apply a recipe in place, without training; modifiers are calibrated on the rows.
-
-    Raises:
-        RecipeError, ModifierError: the recipe cannot be carried out on this model.
-    """
+    """Apply a recipe in place, without training; modifiers are calibrated on the rows."""
     plan = load_plan(recipe)
     session = Session(plan, trained.model, allow_dense_start=True)
 

@@ -147,11 +147,7 @@ class Comparison:
         return replace(self, actual=self.exact, exact=None)
 
     def refuse_mismatch(self) -> None:
-        """Check that labels agree, near ties aside, and logits are as close as PyTorch is to itself.
-
-        Raises:
-            ExportError: they are not; shows the worst row.
-        """
+        """Raise an ExportError unless labels agree, near ties aside, and logits are about as close as to itself."""
         if not np.isfinite(self.actual).all():
             raise ExportError(
                 "The exported model answers with numbers that are not finite; PyTorch does not."
@@ -199,9 +195,6 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     """Run PyTorch and ONNX Runtime on the same rows, in batches padded to their longest.
 
     Where they differ, PyTorch runs again with its sums in float64: that shows how far it is from itself.
-
-    Raises:
-        ExportError: ONNX Runtime cannot run the file.
     """
     session = open_session(file)
     names = list(trained.task.output_names)

@@ -58,11 +58,7 @@ def is_guided(values: Mapping[str, Any]) -> bool:
 
 
 def choose(values: dict[str, Any]) -> tuple[Guided, list[str]]:
-    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them.
-
-    Raises:
-        RunFolderError: the named folder holds another run.
-    """
+    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them."""
     folder = folders.choose(values)
     given = frozenset(values)
     # A dataset's own validation rows are preferred; `Guided.hold_out` applies only where there are none.
@@ -100,13 +96,7 @@ def _folder_note(folder: RunFolder, given: frozenset[str]) -> list[str]:
 
 
 def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
-    """Choose, in place, what the data decide: the recipe's variables, batch size, save steps, and the head's initial
-    weights.
-
-    Args:
-        training, data: the arguments.
-        prepared: data, labels, model and tokenizer.
-    """
+    """Choose, in place, what the data decide: recipe variables, batch size, save steps, the head's initial weights."""
     rows = len(prepared.data.train)
     chosen = "recipe" not in guided.given
     given = parse_overrides(training.recipe_args) if chosen else {}

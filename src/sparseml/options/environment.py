@@ -76,11 +76,7 @@ def fast_bfloat16() -> str | None:
 
 
 def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:
-    """Lower, in place, the `max_*_samples` of `data` to the environment's bounds; returns a line about each bound.
-
-    Raises:
-        ArgumentError: a variable that is no whole number above 0.
-    """
+    """Lower, in place, the `max_*_samples` of `data` to the environment's bounds; returns a line about each bound."""
     notes = []
     rows, steps = _bound(ROWS), _bound(STEPS)
     if rows is not None:

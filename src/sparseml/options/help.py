@@ -44,12 +44,7 @@ def program(task: Task) -> str:
 
 
 def text(task: Task, options: Mapping[str, Option], everything: bool = False) -> str:
-    """The help of a task's training command.
-
-    Args:
-        options: all arguments by name.
-        everything: list all of Transformers' arguments.
-    """
+    """The help of a task's training command; `everything` lists all of Transformers' arguments."""
     groups = {
         "model": [entry.name for entry in fields(ModelArguments)],
         "data": [entry.name for entry in fields(task.arguments)],

@@ -84,11 +84,7 @@ class Option:
         return "OBJECT"
 
     def convert(self, value: Any) -> Any:
-        """The typed value of a raw one.
-
-        Raises:
-            ArgumentError: the value does not fit, in one line that says what would.
-        """
+        """The typed value of a raw one; an ArgumentError says in one line what would fit."""
         if value is BARE:
             if bool not in self.kinds:
                 raise ArgumentError(f"--{self.name} needs a value{self._such_as()}.")
@@ -204,13 +200,8 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 def scan(argv: Iterable[str], known: Mapping[str, Option]) -> tuple[dict[str, Any], list[str]]:
     """Read flags into raw values: `--name value ...`, `--name=value`, `--name`, `--no_name`.
 
-    Abbreviated names are unknown, since they might become ambiguous.
-
-    Returns:
-        Raw values by name (a text, a list of texts, `BARE`, or False for `--no_name`), and notes.
-
-    Raises:
-        ArgumentError: an unknown flag (with the nearest known ones), or a value that belongs to no flag.
+    Abbreviated names are unknown, since they might become ambiguous. Returns the raw values by name (a text, a list of
+    texts, `BARE`, or False for `--no_name`), and notes.
     """
     values: dict[str, Any] = {}
     notes: list[str] = []

@@ -102,13 +102,7 @@ def cli() -> int:
 def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
     """Export as the flags say; a first word that is no flag is the model's folder. Returns the report.
 
-    Args:
-        argv: words; by default those of the process, unless keywords are given.
-        kwargs: arguments by name, from Python; None means "not given".
-
-    Raises:
-        UserError: a mistake that the user can correct.
-        SystemExit: help was requested, and printed.
+    `kwargs` are arguments by name, from Python; None means "not given". Help that was requested ends in SystemExit.
     """
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
     for name, value in kwargs.items():
@@ -125,11 +119,7 @@ def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
 
 
 def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArguments, list[str]]:
-    """Checked arguments from flags, and lines to print about them.
-
-    Raises:
-        ArgumentError: an unknown flag, an impossible value, or a contradiction.
-    """
+    """Checked arguments from flags, and lines to print about them."""
     flags = ["--model_path", *words] if words and not words[0].startswith("-") else list(words)
     known = {**options, **{old: options[name] for old, name in _ALIASES.items()}}
     raw, notes = scan(flags, known)
