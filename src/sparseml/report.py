@@ -116,7 +116,8 @@ def table(report: Mapping[str, Any]) -> Table:
     attentions = sums["quantized_attention_layers"]
     quantized = f"{sums['quantized_layers']} of {sums['quantizable_layers']} layers"
     rows = [
-        (name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()
+        (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in main_metrics(report["metrics"]).items()
     ]
     rows += [
         ("sparsity of Linear weights", f"{sums['prunable_sparsity']:.1%}"),
@@ -151,7 +152,3 @@ def _as_deployed(parameter: Tensor, quantizer: FakeQuantize | None) -> np.ndarra
     scheme = quantizer.scheme
     integers = torch.round(parameter / quantizer.scale).clamp(scheme.low, scheme.high)
     return integers.to(torch.int8).cpu().numpy()
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -80,14 +80,14 @@ def _search(arguments: argparse.Namespace) -> int:
     wanted = {field: getattr(arguments, field) for field in FIELDS}
     if wrong := unknown_values(wanted):
         raise ZooError("\n".join(wrong))
-    found = matching_stubs(wanted)
+    stubs = matching_stubs(wanted)
     start = (arguments.page - 1) * arguments.page_length
-    shown = found[start : start + arguments.page_length]
+    shown = stubs[start : start + arguments.page_length]
     if shown:
         rows = [(str(stub), stub_contents(stub), stub_needs(stub)) for stub in shown]
         _print_columns([("stub", "has", "needs"), *rows])
-    pages = -(-len(found) // arguments.page_length)
-    say(f"{len(shown)} of {len(found)}, page {arguments.page} of {pages}" if found else "nothing found")
+    pages = -(-len(stubs) // arguments.page_length)
+    say(f"{len(shown)} of {len(stubs)}, page {arguments.page} of {pages}" if stubs else "nothing found")
     return 0
 
 

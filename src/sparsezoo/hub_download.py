@@ -153,13 +153,13 @@ def _resume(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
 def _check(path: Path, repo: HubRepo, file: RepoSibling) -> None:
     """Compare a file with the Hub's checksum; remove it when they differ."""
     kind, expected = ("sha256", file.lfs.sha256) if file.lfs else ("git blob id", file.blob_id)
-    found = sha256_of(path) if file.lfs else git_blob_of(path)
-    if expected in (None, found):
+    actual = sha256_of(path) if file.lfs else git_blob_of(path)
+    if expected in (None, actual):
         return
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     raise ZooError(
-        f"{file.rfilename} from the Hugging Face Hub {repo.described} arrived damaged: its {kind} is {found}, "
+        f"{file.rfilename} from the Hugging Face Hub {repo.described} arrived damaged: its {kind} is {actual}, "
         f"and the Hub states {expected}. The file was removed; run the command again to fetch it anew."
     )
 

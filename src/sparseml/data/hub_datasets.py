@@ -124,10 +124,10 @@ def _load(
 
 def _fetch_data_files(repo: HubRepo, urls: Mapping[Any, Any], files: Mapping[str, RepoSibling]) -> None:
     for url in (url for split in urls.values() for url in split):
-        found = _DATA_FILE.fullmatch(str(url))
-        if found and found["path"] in files:
+        match = _DATA_FILE.fullmatch(str(url))
+        if match and match["path"] in files:
             # A renamed repository is cached under its old name.
-            fetch_file(replace(repo, name=found["name"]), found["commit"], files[found["path"]])
+            fetch_file(replace(repo, name=match["name"]), match["commit"], files[match["path"]])
 
 
 def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) -> Splits:

@@ -103,9 +103,8 @@ class LabelEncoder:
     def _check_known(self, split: RawSplit, values: list[Any]) -> None:
         listed = self.labels.kind == MULTI
         occurring = {item for row in values if row is not None for item in row} if listed else set(values)
-        unknown = {
-            value for value in occurring if self._id(value) is None and not self._means_unlabelled(value)
-        }
+        unlabelled = {None, -1} if self.labels.kind == SINGLE else {None}
+        unknown = {value for value in occurring - unlabelled if self._id(value) is None}
         if unknown:
             raise DataError(self._unknown_message(split, values, unknown))
 
@@ -113,9 +112,6 @@ class LabelEncoder:
         if value in self.index:
             return self.index[value]
         return None if value is None else self.index.get(class_name(value))
-
-    def _means_unlabelled(self, value: Any) -> bool:
-        return value is None or (value == -1 and self.labels.kind == SINGLE)
 
     def _indicator(self, row: Iterable[Any]) -> list[float]:
         flags = [0.0] * self.labels.num_labels
@@ -127,7 +123,11 @@ class LabelEncoder:
 
     def _scores(self, split: RawSplit, read: LabelValues) -> list[Encoded | None]:
         if read.family not in ("int", "float"):
-            where = [row for row, value in enumerate(read.values) if not _may_be_score(value)]
+            where = [
+                row
+                for row, value in enumerate(read.values)
+                if value is not None and (isinstance(value, bool | list) or as_number(value) is None)
+            ]
             raise DataError(
                 f"Column {self.column!r} holds {read.values[where[0]]!r} ({split.places.describe(where)}), "
                 "but the labels are scores: a finite number is needed."
@@ -140,7 +140,10 @@ class LabelEncoder:
     def _unknown_message(self, split: RawSplit, values: list[Any], unknown: set[Any]) -> str:
         lines = []
         for value in sorted(unknown, key=str)[:5]:
-            where = [row for row, label in enumerate(values) if _holds_class(label, value)]
+            rows = enumerate(values)
+            where = [
+                row for row, label in rows if label == value or (isinstance(label, list) and value in label)
+            ]
             lines.append(
                 f"  {class_name(value)!r}: {rows_text(len(where))} ({split.places.describe(where, most=3)})"
             )
@@ -148,14 +151,6 @@ class LabelEncoder:
         hint = did_you_mean(class_name(next(iter(sorted(unknown, key=str)))), self.labels.names)
         title = f"{split.name}: labels that {self.origin} does not have:"
         return "\n".join([title, *lines, *more, f"{hint} Every class has to occur in training."])
-
-
-def _holds_class(label: Any, value: Any) -> bool:
-    return value in label if isinstance(label, list) else label is not None and bool(label == value)
-
-
-def _may_be_score(value: Any) -> bool:
-    return value is None or (not isinstance(value, bool | list) and as_number(value) is not None)
 
 
 def choose_labels(

@@ -167,48 +167,48 @@ def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) ->
 def _assign_roles(source: Source, options: DataOptions, labels_from_training: bool) -> Roles:
     """The splits that the run needs; with `eval_on_test` the test split takes the validation split's role."""
     splits, name = source.splits, source.name
-    found = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
+    by_role = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
     roles: Roles = {}
     needs_train = options.needs_train or options.validation_ratio is not None
-    if "train" in found and (needs_train or labels_from_training):
-        roles["train"] = found["train"]
+    if "train" in by_role and (needs_train or labels_from_training):
+        roles["train"] = by_role["train"]
     elif needs_train:
         raise DataError(
             f"{name}: there is no training split ({_available(splits)}). Name one with --train_file."
         )
-    if options.validation_ratio is not None and "validation" in found:
+    if options.validation_ratio is not None and "validation" in by_role:
         raise DataError(
-            f"{name} has a validation split of {len(found['validation']):,} rows, so no rows need to be "
+            f"{name} has a validation split of {len(by_role['validation']):,} rows, so no rows need to be "
             "held out: drop --validation_ratio."
         )
     if options.needs_eval and options.validation_ratio is None:
-        roles |= _evaluation_splits(found, name, splits, options)
+        roles |= _evaluation_splits(by_role, name, splits, options)
     if options.needs_predict:
-        if "test" not in found:
+        if "test" not in by_role:
             raise DataError(
                 f"{name}: there is no test split to predict ({_available(splits)}). Name one: --test_file."
             )
-        roles |= {role: found[role] for role in ("test", "test_mismatched") if role in found}
+        roles |= {role: by_role[role] for role in ("test", "test_mismatched") if role in by_role}
     return roles
 
 
-def _evaluation_splits(found: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
+def _evaluation_splits(by_role: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
     kind = "test" if options.eval_on_test else "validation"
-    if kind not in found:
+    if kind not in by_role:
         raise DataError(
-            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(found, kind)}"
+            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(by_role, kind)}"
         )
     second = f"{kind}_mismatched"
     return {
-        "validation": found[kind],
-        **({"validation_mismatched": found[second]} if second in found else {}),
+        "validation": by_role[kind],
+        **({"validation_mismatched": by_role[second]} if second in by_role else {}),
     }
 
 
-def _advice(found: Roles, kind: str) -> str:
+def _advice(by_role: Roles, kind: str) -> str:
     if kind == "test":
         return "Drop --eval_on_test, or name a file with --test_file."
-    test = ", or evaluate on the test split with --eval_on_test" if "test" in found else ""
+    test = ", or evaluate on the test split with --eval_on_test" if "test" in by_role else ""
     return f"Hold out a part of the training rows with --validation_ratio 0.1{test}."
 
 

@@ -103,10 +103,10 @@ def _choose_encoder(
     if not labelled:
         return None
     known = None if options.needs_train else options.known_labels
-    encoder, found = choose_labels(
+    encoder, new_notes = choose_labels(
         labelled[0], labelled[1:], columns.label, task=task, known=known, do_regression=options.do_regression
     )
-    notes += found
+    notes += new_notes
     return encoder
 
 
@@ -115,8 +115,8 @@ def _prepare(
 ) -> PreparedSplit:
     """Clean the texts and encode the labels of a split; one that is only predicted keeps all its rows."""
     predicted = role.startswith("test")
-    rows, found = clean_texts(split, columns.texts, keep_all=predicted)
-    notes += found
+    rows, new_notes = clean_texts(split, columns.texts, keep_all=predicted)
+    notes += new_notes
     if encoder is None or encoder.column not in rows.columns:
         return PreparedSplit(rows, None)
     encoded = encoder.encode(rows)
@@ -204,12 +204,12 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
     cleaned = replace(split, columns={**split.columns, **texts})
     if not empty:
         return cleaned, []
-    found, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
+    what, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
     if keep_all:
-        return cleaned, [f"{found} kept as empty ({where})"]
+        return cleaned, [f"{what} kept as empty ({where})"]
     without = set(empty)
     kept = cleaned.take([row for row in range(len(split)) if row not in without])
-    return kept, [f"{found} left out ({where})"]
+    return kept, [f"{what} left out ({where})"]
 
 
 def _strings(split: RawSplit, column: str) -> list[str | None]:

@@ -87,7 +87,10 @@ def export(request: ExportRequest) -> dict[str, Any]:
         apply_once(trained, request.recipe, rows)
     with _staging_folder(request.folder) as stage:
         facts = _write_model(trained, request, rows, stage)
-        _write_settings(trained, request, stage)
+        write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
+        save_tokenizer(trained.tokenizer, request.source, stage, trained.limit)
+        if trained.plan is not None:
+            write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
         files = sorted({path.name for path in stage.iterdir()} | {REPORT})
         report = _report(trained, request, {**facts, "files": files})
         write_json(stage / REPORT, report)
@@ -139,14 +142,6 @@ def _save(graph: Any, path: Path, external: bool) -> list[Path]:
     data = path.with_suffix(".data")
     ir.save(graph, path, external_data=data.name)
     return [path, data]
-
-
-def _write_settings(trained: Trained, request: ExportRequest, stage: Path) -> None:
-    """Write the configuration, the tokenizer and the recipe."""
-    write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
-    save_tokenizer(trained.tokenizer, request.source, stage, trained.limit)
-    if trained.plan is not None:
-        write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
 
 
 def _report(trained: Trained, request: ExportRequest, facts: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def check_weights(model: nn.Module, file: Path) -> dict[str, Any]:
     for path, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
-        weight, quantizer = module.weight.detach(), _quantizer(module)
+        weight, quantizer = module.weight.detach(), getattr(module, "weight_quantizer", None)
+        if quantizer is not None and not quantizer.enabled:
+            quantizer = None
         in_float = _users(stored, weight.float().numpy())
         quantized = quantizer is not None and any(
             _users(stored, array) for array in _integers(weight, quantizer)
@@ -66,11 +68,6 @@ def sizes(model: nn.Module, files: Sequence[Path]) -> dict[str, Any]:
         "compressed_bytes": compressed,
         "compressed_share": round(compressed / dense, 6),
     }
-
-
-def _quantizer(module: nn.Module) -> FakeQuantize | None:
-    quantizer = getattr(module, "weight_quantizer", None)
-    return quantizer if quantizer is not None and quantizer.enabled else None
 
 
 def _integers(weight: Tensor, quantizer: FakeQuantize) -> Iterator[Array]:

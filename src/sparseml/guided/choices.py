@@ -100,11 +100,12 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     rows = len(prepared.data.train)
     chosen = "recipe" not in guided.given
     given = parse_overrides(training.recipe_args) if chosen else {}
+    batch = int(training.train_batch_size) * int(training.gradient_accumulation_steps)
     sized = sizing.fit(
         rows,
         prepared.labels.num_labels,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
-        batch=_batch(guided, training),
+        batch=None if "per_device_train_batch_size" not in guided.given else batch,
         epochs=_given_number(given, "num_epochs", guided, training, "num_train_epochs"),
         rate=_given_number(given, "init_lr", guided, training, "learning_rate"),
     )
@@ -129,12 +130,6 @@ def _given_number(
     """The number that the user gave as recipe variable or Trainer argument; None for neither, or an expression."""
     value = given.get(variable, getattr(training, argument) if argument in guided.given else None)
     return value if isinstance(value, float | int) else None
-
-
-def _batch(guided: Guided, training: Any) -> int | None:
-    if "per_device_train_batch_size" not in guided.given:
-        return None
-    return int(training.train_batch_size) * int(training.gradient_accumulation_steps)
 
 
 def _say_variables(variables: Mapping[str, Any], sized: sizing.Sizing, rows: int, labels: Labels) -> None:

@@ -1,4 +1,4 @@
-"""Command-line options as a table made from dataclass fields: names, values from text, near names.
+"""Command-line options as a table of dataclass fields: names, values parsed from text, suggestions of near names.
 
 Flags, a file of arguments and Python keywords each become a mapping of names to raw values, which `Option.convert`
 converts to typed ones, or refuses with a clear line.
@@ -255,11 +255,11 @@ def _resolve(flag: str, given: Any, known: Mapping[str, Option]) -> tuple[str | 
 
 def check_names(names: Iterable[str], known: Mapping[str, Option]) -> None:
     """Refuse names (from a file or from Python) that no option has; an ArgumentError gives the nearest ones."""
-    unknown = [name for name in names if name not in known]
+    unknown = [
+        f"Unknown argument {name!r}. {_near_flags(name, known)}" for name in names if name not in known
+    ]
     if unknown:
-        raise ArgumentError(
-            "\n".join(f"Unknown argument {name!r}. {_near_flags(name, known)}" for name in unknown)
-        )
+        raise ArgumentError("\n".join(unknown))
 
 
 def _near_flags(flag: str, known: Mapping[str, Option]) -> str:

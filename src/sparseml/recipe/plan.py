@@ -98,9 +98,8 @@ def compose(base: Plan, following: Plan) -> Plan:
 
 def end_of(plan: Plan) -> int:
     """The last epoch at which a modifier starts or ends, rounded up; 0 where none is given."""
-    epochs = (
-        _epoch(spec, name, plan.source) for spec in plan.modifiers for name in ("start_epoch", "end_epoch")
-    )
+    names = ("start_epoch", "end_epoch")
+    epochs = [_epoch(spec, name, plan.source) for spec in plan.modifiers for name in names]
     return max((math.ceil(epoch) for epoch in epochs if epoch is not None and epoch > 0), default=0)
 
 
@@ -176,10 +175,6 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-def _represent_spec(dumper: _Dumper, spec: ModifierSpec) -> yaml.Node:
-    return dumper.represent_mapping(f"!{spec.tag}", spec.fields, flow_style=False)
-
-
 def _represent_list(dumper: _Dumper, items: list[Any] | tuple[Any, ...]) -> yaml.Node:
     flat = not any(isinstance(item, list | tuple | dict | ModifierSpec) for item in items)
     short = len(str(items)) <= _SHORT_LIST
@@ -198,7 +193,9 @@ def _represent_float(dumper: _Dumper, number: float) -> yaml.Node:
     return dumper.represent_float(number)
 
 
-_Dumper.add_representer(ModifierSpec, _represent_spec)
+_Dumper.add_representer(
+    ModifierSpec, lambda dumper, spec: dumper.represent_mapping(f"!{spec.tag}", spec.fields, flow_style=False)
+)
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(tuple, _represent_list)
 _Dumper.add_representer(str, _represent_str)
