@@ -26,8 +26,8 @@ ZOO = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transfo
 RECIPE = "zoo:nlp/text_classification/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
 SHORT = '{"num_epochs": 3, "qat_start_epoch": 1, "observer_epoch": 2}'
 
-# They hold times, versions, paths or commands.
-APART = ("report.json", "run.json", "summary.txt", "training_args.bin", "README.md")
+# Files that contain times, versions, paths or commands.
+EXCLUDED = ("report.json", "run.json", "summary.txt", "training_args.bin", "README.md")
 TIMED = ("_results.json", "trainer_state.json")
 
 
@@ -86,7 +86,7 @@ def _run(tree: Path, work: Path, rows: int) -> dict[str, str]:
     return {
         str(path.relative_to(work)): _digest(path)
         for path in sorted(work.rglob("*"))
-        if path.is_file() and path.name not in APART
+        if path.is_file() and path.name not in EXCLUDED
     }
 
 
