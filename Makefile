@@ -14,15 +14,18 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # own into $(VENV) and it is left alone: the lock has no torch.
 TORCH  ?= torch==2.13.0
 READY  := $(VENV)/.ready
+# Tests run in two processes. Each computes on one thread, or they would wait for each other.
+JOBS   ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 UV     := .venv-uv/bin/uv
 CSRC   := src/deepsparse/native/csrc
 
-.PHONY: demo test check lint types unit install lock newest oldest clean
+.PHONY: demo test all-tests check lint types unit install lock newest oldest clean
 
 install: $(READY)
 
 # The native engine is built along with the installation.
-$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(CSRC)/* $(CSRC)/*/* $(CSRC)/*/*/*)
+$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(addprefix $(CSRC)/,*.* */*.* */*/*.*))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) --constraint $(LOCK) "$(TORCH)"
 	$(PIP) --requirement $(LOCK)
@@ -40,30 +43,33 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: lint types unit
 
-test: lint types
-	$(BIN)/pytest -q
+test: lint types all-tests
+
+all-tests: install
+	$(PYTEST)
 
 $(UV):
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
-# For every Python and system that pyproject.toml names.
+# By default for every Python and system that pyproject.toml admits.
+lock: RESOLUTION ?= --universal --python-version 3.11
 lock: $(UV)
-	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 $(RESOLUTION) \
+	$(UV) pip compile --quiet --upgrade $(RESOLUTION) \
 	  --extra torch --extra runtime --extra openvino --extra dev --no-emit-package torch \
 	  --annotation-style line --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml
 
-# Direct requirements at their floors, on Python 3.11. torch stays at $(TORCH) in both: other releases are CUDA
-# builds on Linux. `make newest TORCH=torch` takes the newest one all the same.
-oldest: RESOLUTION := --resolution lowest-direct
+# For the Python at hand; the floors are those of Python 3.11. torch stays at $(TORCH) in both, since other
+# releases are CUDA builds on Linux: `make newest TORCH=torch` takes the newest all the same.
+newest: RESOLUTION := --python $(PYTHON)
+oldest: RESOLUTION := --python $(PYTHON) --resolution lowest-direct
 newest oldest:
 	$(MAKE) lock LOCK=.venv-$@.lock RESOLUTION="$(RESOLUTION)"
-	$(MAKE) install VENV=.venv-$@ LOCK=.venv-$@.lock
-	.venv-$@/bin/pytest -q
+	$(MAKE) all-tests VENV=.venv-$@ LOCK=.venv-$@.lock
 
 clean:
 	rm -rf $(VENV) .venv-* demo build dist src/*.egg-info

@@ -13,6 +13,9 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("src/deepsparse/native/csrc")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"]
+FLAGS += [
+    "-Wno-psabi"
+]  # of vectors wider than registers as arguments: all functions that have some are inlined
 
 
 class BuildEngine(build_ext):

@@ -4,8 +4,9 @@
 
 Runs the same commands on both trees, on the demo's data and the embedded model: a dense teacher; a sparse int8 student
 with masks, quantization and distillation; the same one, stopped after an epoch and resumed; a recipe applied in one
-shot; a guided run; exports for both runtimes; a file labelled. Then it compares the SHA-256 of every file that they
-wrote, apart from reports and other files that name times, versions or paths.
+shot; a guided run; exports for both runtimes; a file labelled; and the help of each command. Then it compares the
+SHA-256 of every file that they wrote, apart from reports and other files that name times, versions or paths, and of
+what they printed, apart from measured times.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,9 +38,14 @@ def main() -> int:
     arguments = _parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"  # one path for both: it may be written into files
-        here = _run(ROOT, work, arguments.rows)
-        shutil.rmtree(work)
-        there = _run(arguments.other.resolve(), work, arguments.rows)
+        trees = {"here": ROOT, "there": arguments.other.resolve()}
+        hashes = {}
+        for name, tree in trees.items():
+            hashes[name] = _run(tree, work, arguments.rows)
+            if arguments.keep:
+                shutil.copytree(work, arguments.keep / name)
+            shutil.rmtree(work)
+    here, there = hashes["here"], hashes["there"]
     rows = [(name, here.get(name, "missing"), there.get(name, "missing")) for name in sorted({*here, *there})]
     for name, first, second in rows:
         print(f"{'same' if first == second else 'DIFFERENT':9}  {first[:16]}  {second[:16]}  {name}")
@@ -64,7 +71,7 @@ def _run(tree: Path, work: Path, rows: int) -> dict[str, str]:
         *("--distill_teacher", "teacher"),
     ]
     dense = ["--model_name_or_path", f"{ZOO}/base-none", "--num_train_epochs", "1", "--learning_rate", "1e-4"]
-    for words in (
+    commands = (
         ["train", *dense, *common, "--output_dir", "teacher"],
         ["train", *sparse, *common, "--output_dir", "student"],
         ["train", *sparse, *common, "--output_dir", "resumed", "--max_steps", str(rows // 16)],
@@ -81,8 +88,17 @@ def _run(tree: Path, work: Path, rows: int) -> dict[str, str]:
         ["export", "student"],
         ["export", "student", "--runtime", "deepsparse", "--deployment_directory_name", "for-deepsparse"],
         ["predict", "deployment", "--input", "test.csv", "--output", "labelled.csv"],
-    ):
-        _command(tree, work, words)
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--help-all"],
+        ["export", "--help"],
+        ["predict", "--help"],
+        ["recipe", "show", RECIPE],
+        ["recipe", "modifiers", "QuantizationModifier"],
+    )
+    for number, words in enumerate(commands):
+        printed = _command(tree, work, words)
+        (work / f"printed-{number:02}-{words[0].strip('-')}.txt").write_text(_without_times(printed))
     return {
         str(path.relative_to(work)): _digest(path)
         for path in sorted(work.rglob("*"))
@@ -90,7 +106,8 @@ def _run(tree: Path, work: Path, rows: int) -> dict[str, str]:
     }
 
 
-def _command(tree: Path, work: Path, words: Sequence[str]) -> None:
+def _command(tree: Path, work: Path, words: Sequence[str]) -> str:
+    """Run `sparseml`; returns what it printed."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree / "src"),
@@ -107,6 +124,13 @@ def _command(tree: Path, work: Path, words: Sequence[str]) -> None:
     )
     if done.returncode:
         raise SystemExit(f"{tree}: sparseml {' '.join(words)}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def _without_times(printed: str) -> str:
+    """A text with measured times replaced, and with one space for several: the width of times moves columns."""
+    timed = re.sub(r"[\d.,]+ ?(ms|s|it/s|/s)\b", r"N \1", printed)
+    return "\n".join(" ".join(line.split()) for line in timed.splitlines() if "it/s" not in line)
 
 
 def _digest(path: Path) -> str:
@@ -130,6 +154,9 @@ def _untimed(value: object) -> object:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare the results of two versions of the source.")
     parser.add_argument("other", type=Path, help="the checkout to compare this one with")
+    parser.add_argument(
+        "--keep", type=Path, help="a new folder that keeps what both wrote, to look at differences"
+    )
     parser.add_argument("--rows", type=int, default=96, help="training rows of every run [%(default)s]")
     return parser
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from resparse.errors import UserError
 from sparseml.export import deployment, verify
 from sparseml.export.trace import ExportError
 from sparseml.quantization.structure import quantizers_of
+from sparseml.session.models import load_trained
 from sparseml.transformers import export
 from support import tiny
 
@@ -225,6 +227,20 @@ def test_an_export_that_answers_otherwise_fails_and_leaves_the_folder_as_it_was(
     with pytest.raises(ExportError, match=r"(?s)rows get another label.*The worst row: '.+PyTorch's logits"):
         exported(copy, tmp_path)
     assert contents(tmp_path / "deployment") == before
+
+
+def test_a_weight_beyond_its_frozen_range_is_exported_as_it_was_trained(copy: Path, tmp_path: Path) -> None:
+    model = load_trained(copy)
+    layer = model.bert.encoder.layer[0].output.dense
+    with torch.no_grad():
+        kept = layer.weight.nonzero()
+        layer.weight[tuple(kept[0])] = -128.4 * layer.weight_quantizer.scale
+        layer.weight[tuple(kept[1])] = 200.0 * layer.weight_quantizer.scale
+    tensors = load_file(copy / "model.safetensors")
+    tensors["bert.encoder.layer.0.output.dense.weight"] = layer.weight.detach().numpy()
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    report = exported(copy, tmp_path)
+    assert report["export"]["verification"]["label_agreement"] == 1
 
 
 def test_a_pruned_weight_that_came_back_fails_the_export(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepsparse.errors import ModelError, UnsupportedError
-from deepsparse.native import library
+from deepsparse.native import library, packing
 from deepsparse.native.encoder import Activation, Encoder, FloatLinear, Grid, Head, Linear
 from deepsparse.native.library import WeightFormat
 from deepsparse.native.onnx_graph import Graph, Node, read
@@ -235,6 +235,10 @@ def _unknown(model: ModelRecord) -> None:
     model.head[0].linear.format = 4711
 
 
+def _for_unknown_tokens(model: ModelRecord) -> None:
+    model.head_tokens = 2
+
+
 def _other_width(model: ModelRecord) -> None:
     model.head[0].linear.columns += 1
 
@@ -242,7 +246,16 @@ def _other_width(model: ModelRecord) -> None:
 @needs_library
 @pytest.mark.parametrize(
     "damage",
-    [_no_biases, _cut_short, _reaching_out, _without_a_grid, _of_another_form, _unknown, _other_width],
+    [
+        _no_biases,
+        _cut_short,
+        _reaching_out,
+        _without_a_grid,
+        _of_another_form,
+        _unknown,
+        _for_unknown_tokens,
+        _other_width,
+    ],
 )
 def test_damaged_heads_are_refused(bert: Encoder, damage: Callable[[ModelRecord], None]):
     block = build(bert, library.isas()[0])
@@ -260,3 +273,14 @@ def test_layers_are_never_in_float(bert: Encoder):
     ctypes.memmove(ctypes.byref(layer.query), ctypes.byref(model.head[0].linear), ctypes.sizeof(layer.query))
     with pytest.raises(ModelError, match="no such form"):
         library.Model(block, bert.labels)
+
+
+@needs_library
+def test_layers_in_a_format_that_the_kernels_do_not_read_are_refused(
+    bert: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    for isa in library.isas():
+        for form in set(WeightFormat) - {WeightFormat.FLOAT, *isa.formats}:
+            monkeypatch.setattr(packing, "fastest", lambda isa, weights, form=form: form)
+            with pytest.raises(ModelError, match="do not read"):
+                library.Model(build(bert, isa), bert.labels)

@@ -268,6 +268,16 @@ def test_random_collation_of_those_batches_has_a_state_of_its_own(tmp_path: Path
     assert not torch.equal(torch.get_rng_state(), before)
 
 
+def test_batches_that_are_left_early_are_not_taken_for_the_training_s(tmp_path: Path) -> None:
+    made = trainer(tmp_path, recipe(watch()))
+    assert made.session is not None and made.session.run.batches is not None
+    state = made.accelerator.gradient_state  # one for the whole process
+    before = state.active_dataloader
+    batches = made.session.run.batches()
+    next(batches)
+    assert state.active_dataloader is before
+
+
 def test_a_generator_for_each_step_that_a_resumed_run_has_too() -> None:
     def draws(**fields: Any) -> list[float]:
         return torch.rand(4, generator=Run(nn.Linear(1, 1), Clock(1, 9), **fields).generator()).tolist()
@@ -380,9 +390,9 @@ def test_a_conflict_that_one_of_two_knows_is_refused_in_either_order(monkeypatch
 def test_the_best_model_is_one_that_the_recipe_is_done_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, final: float
 ) -> None:
-    """The first evaluation is the best by far; it counts only where the model is final by then."""
+    """Each evaluation is worse than the one before; the first that counts is the best."""
     monkeypatch.setattr(WatchModifier, "final_from", lambda self, clock: final)
-    scores = iter([9.0, 3.0, 5.0, 4.0])
+    scores = iter([9.0, 6.0, 5.0, 4.0])
     made = trainer(
         tmp_path,
         recipe(watch()),

@@ -18,7 +18,6 @@ from sparseml.data import Columns, DataOptions, Labels, TextData
 from sparseml.data.label_encoding import SINGLE
 from sparseml.data.splits import PreparedSplit, hold_out_rows, limit_rows, read_splits
 from sparseml.tasks.base import Task
-from sparseml.tasks.text_classification import TextClassification
 from support import tiny
 
 TAGS = ("plain", "good", "bad")
@@ -41,7 +40,6 @@ class Tagging(Task):
 
     name = "tagging"
     introduction = "Trains a tagger."
-    arguments = TextClassification().arguments
 
     @property
     def model_class(self) -> Any:
@@ -139,6 +137,7 @@ class DeployedTagging(TextTask[list[str], Tags]):
 
     name = "tagging"
     token_level = True
+    offsets = True
 
     def decode(self, rows: Sequence[Any], outputs: Outputs, **options: Any) -> list[list[str]]:
         names = self.deployment.label_names()

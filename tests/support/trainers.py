@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, TrainingArguments
 
 from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks import load_task
 from sparseml.tasks.text_classification import Collate
 from support import tiny
 
@@ -88,6 +90,7 @@ def trainer(
     }
     given.setdefault("model", classifier(kind))
     given.setdefault("train_dataset", dataset(kind))
+    given.setdefault("distance", partial(load_task().distance, config=given["model"].config))
     made = RecipeTrainer(
         args=TrainingArguments(output_dir=str(folder), **settings),
         recipe=recipe,

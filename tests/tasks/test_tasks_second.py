@@ -106,7 +106,9 @@ def test_the_server_serves_it(deployed: Path) -> None:
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
 
-    config = parse_config({"endpoints": [{"task": "tagging", "model": str(deployed)}]}, "test")
+    config = parse_config(
+        {"endpoints": [{"task": "tagging", "model": str(deployed), "name": "tagging"}]}, "test"
+    )
     server = Server(Endpoints(config), config.model_dump(mode="json"), None)
     with testing.TestClient(create_app(server)) as client:
         answer = client.post("/v2/models/tagging/infer", json={"sequences": [TEXT]})

@@ -13,6 +13,9 @@ from typing import Final
 from deepsparse.errors import UnsupportedError
 from resparse.arrays import Array
 
+LAYER_LINEARS: Final = ("query", "key", "value", "attention_output", "intermediate", "output")
+"""The linear layers of a `Layer`, in the order of the computation."""
+
 _LARGEST: Final = 2**16
 """Rows or columns of a matrix."""
 
@@ -195,14 +198,7 @@ def linears(encoder: Encoder) -> list[Linear | FloatLinear]:
     """All linear layers, in the order of the computation."""
     found: list[Linear | FloatLinear] = [] if encoder.projection is None else [encoder.projection]
     for layer in encoder.layers:
-        found += [
-            layer.query,
-            layer.key,
-            layer.value,
-            layer.attention_output,
-            layer.intermediate,
-            layer.output,
-        ]
+        found += [getattr(layer, name) for name in LAYER_LINEARS]
     return found + [head.linear for head in encoder.head]
 
 

@@ -13,7 +13,17 @@ from typing import Final
 import numpy as np
 
 from deepsparse.native import library
-from deepsparse.native.encoder import Encoder, FloatLinear, Grid, Layer, Linear, Norm, Table, linears
+from deepsparse.native.encoder import (
+    LAYER_LINEARS,
+    Encoder,
+    FloatLinear,
+    Grid,
+    Layer,
+    Linear,
+    Norm,
+    Table,
+    linears,
+)
 from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
@@ -22,6 +32,10 @@ VERSION: Final = 4
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
+
+_LAYER_GRIDS: Final = ("query_grid", "key_grid", "probabilities_grid", "value_grid")
+_LAYER_INPUTS: Final = ("attention_output", "intermediate", "output")
+"""Linear layers whose inputs have a grid of their own in a layer's record."""
 
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
@@ -66,23 +80,10 @@ class LayerRecord(Structure):
     """`Layer`."""
 
     _fields_ = (
-        *(
-            (name, LinearRecord)
-            for name in ("query", "key", "value", "attention_output", "intermediate", "output")
-        ),
-        *(
-            (name, GridRecord)
-            for name in (
-                "input",
-                "query_grid",
-                "key_grid",
-                "probabilities_grid",
-                "value_grid",
-                "attention_output_input",
-                "intermediate_input",
-                "output_input",
-            )
-        ),
+        *((name, LinearRecord) for name in LAYER_LINEARS),
+        ("input", GridRecord),
+        *((name, GridRecord) for name in _LAYER_GRIDS),
+        *((f"{name}_input", GridRecord) for name in _LAYER_INPUTS),
         ("attention_norm", NormRecord),
         ("output_norm", NormRecord),
     )
@@ -107,20 +108,8 @@ class ModelRecord(Structure):
         ("version", c_uint32),
         ("isa", c_uint32),
         ("size", c_uint64),
-        *(
-            (name, c_uint32)
-            for name in (
-                "layers",
-                "hidden",
-                "intermediate",
-                "heads",
-                "embedding",
-                "labels",
-                "activation",
-                "head_linears",
-                "head_tokens",
-            )
-        ),
+        *((name, c_uint32) for name in ("layers", "hidden", "intermediate", "heads", "embedding")),
+        *((name, c_uint32) for name in ("labels", "activation", "head_linears", "head_tokens")),
         ("epsilon", c_float),
         ("score_scale", c_float),
         ("reserved", c_uint32),
@@ -269,20 +258,10 @@ def _model(
 
 def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> LayerRecord:
     return LayerRecord(
-        query=records[id(layer.query)],
-        key=records[id(layer.key)],
-        value=records[id(layer.value)],
-        attention_output=records[id(layer.attention_output)],
-        intermediate=records[id(layer.intermediate)],
-        output=records[id(layer.output)],
+        **{name: records[id(getattr(layer, name))] for name in LAYER_LINEARS},
         input=_grid(layer.query.grid),
-        query_grid=_grid(layer.query_grid),
-        key_grid=_grid(layer.key_grid),
-        probabilities_grid=_grid(layer.probabilities_grid),
-        value_grid=_grid(layer.value_grid),
-        attention_output_input=_grid(layer.attention_output.grid),
-        intermediate_input=_grid(layer.intermediate.grid),
-        output_input=_grid(layer.output.grid),
+        **{name: _grid(getattr(layer, name)) for name in _LAYER_GRIDS},
+        **{f"{name}_input": _grid(getattr(layer, name).grid) for name in _LAYER_INPUTS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
     )

@@ -46,6 +46,8 @@ _STATUS: dict[type[UserError], int] = {
     ClosingError: 503,
 }
 _CONCURRENT = 4
+# Made once, since making one takes as long as encoding a short answer.
+_encoder = json.JSONEncoder(ensure_ascii=False, default=asdict)
 
 
 class Server:
@@ -231,7 +233,7 @@ def _state(name: str, value: bool) -> Response:
 
 
 def _json(content: dict[str, Any]) -> Response:
-    return Response(json.dumps(content, ensure_ascii=False, default=asdict), media_type="application/json")
+    return Response(_encoder.encode(content), media_type="application/json")
 
 
 def _body(schema: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatc
 
 @dataclass(frozen=True)
 class TextData:
-    """Text classification data; see `sparseml.tasks.base.TaskData`.
+    """Text classification data; see `sparseml.tasks.base.TextData`.
 
     Attributes:
         columns: the text columns of every split, and the label column that `labels` comes from.

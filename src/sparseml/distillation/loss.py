@@ -1,26 +1,9 @@
-"""Distances of a model's outputs to its teacher's, for distillation."""
+"""The distance of a classifier's logits to its teacher's, for distillation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from sparseml.modifiers.base import Batch, Distance, Outputs
-
-
-def classification_distance(config: Any) -> Distance:
-    """The distance of a classifier's outputs `logits`, by its configuration's `problem_type`."""
-
-    def distance(student: Outputs, teacher: Outputs, temperature: float, batch: Batch) -> Tensor:
-        # Looked up at every call: Transformers sets it at the first batch, where the configuration says nothing.
-        problem = config.problem_type or "single_label_classification"
-        logits = student["logits"]
-        return distillation_loss(logits, teacher["logits"].to(logits.device), temperature, problem)
-
-    return distance
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float, problem_type: str) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from sparseml.export.trace import ExportError, input_names
 from sparseml.modifiers.base import Batch
+from sparseml.quantization.structure import clip_weights
 from sparseml.recipe import Plan, compose, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore_saved
@@ -74,6 +75,7 @@ def load(folder: Path, task: Task | None = None, length: int | None = None) -> T
     saved = checkpoint.saved(source.folder)
     if saved is not None:
         restore_saved(loaded.model, saved)
+        clip_weights(loaded.model)
     model = loaded.model.eval()
     invalid = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     if invalid:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sparseml.modifiers.base import Modifier, Run, without_effect
+from sparseml.modifiers.base import Modifier, ModifierError, Run, without_effect
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +43,12 @@ class DistillationModifier(Modifier):
         teacher_outputs: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
         """(1 - h) loss + h distance; the loss itself without a teacher."""
-        if not teacher_outputs or run.distance is None:
+        if not teacher_outputs:
             return loss
+        if run.distance is None:
+            raise ModifierError(
+                f"{self.name} needs the distance of two models' outputs, as the task defines it."
+            )
         return (1 - self.hardness) * loss + self.hardness * run.distance(
             outputs, teacher_outputs, self.temperature, run.batch
         )

@@ -8,7 +8,6 @@ from typing import Final
 
 from sparseml.options.groups import ModelArguments
 from sparseml.options.table import Option, section
-from sparseml.tasks.base import Task
 
 _INTRO: Final = """\
 usage: sparseml train --train_file rows.csv
@@ -38,20 +37,20 @@ _TRAINING: Final = (
 )
 
 
-def program(task: Task) -> str:
-    """The name of a task's training command."""
-    return f"sparseml.transformers.{task.name}"
+def text(
+    program: str, introduction: str, arguments: type, options: Mapping[str, Option], everything: bool = False
+) -> str:
+    """The help of the training command `program`, whose data arguments are the dataclass `arguments`.
 
-
-def text(task: Task, options: Mapping[str, Option], everything: bool = False) -> str:
-    """The help of a task's training command; `everything` lists all of Transformers' arguments."""
+    `options` are all arguments by name; `everything` lists all of Transformers', too.
+    """
     groups = {
         "model": [entry.name for entry in fields(ModelArguments)],
-        "data": [entry.name for entry in fields(task.arguments)],
+        "data": [entry.name for entry in fields(arguments)],
         "recipe and teacher": _RECIPE,
         "training": _TRAINING,
     }
-    sections = [_INTRO.format(program=program(task), introduction=task.introduction)]
+    sections = [_INTRO.format(program=program, introduction=introduction)]
     sections += [section(title, names, options) for title, names in groups.items()]
     shown = {name for names in groups.values() for name in names}
     rest = [name for name in options if name not in shown]

@@ -116,6 +116,24 @@ def set_observing(model: nn.Module, observing: bool) -> None:
         quantizer.observing = observing
 
 
+@torch.no_grad()
+def clip_weights(model: nn.Module) -> None:
+    """Clip weights to the ranges of their quantizers, in place; what the model computes stays the same.
+
+    Fake quantization clips a weight that grew beyond its frozen range to -127; ONNX's QuantizeLinear would
+    saturate at -128.
+    """
+    for module in model.modules():
+        if not isinstance(module, (QuantizedLinear, QuantizedEmbedding)) or module.weight_quantizer is None:
+            continue
+        quantizer = module.weight_quantizer
+        if quantizer.enabled:
+            low, high = (
+                limit - quantizer.zero_point for limit in (quantizer.scheme.low, quantizer.scheme.high)
+            )
+            module.weight.clamp_(low * quantizer.scale, high * quantizer.scale)
+
+
 @contextmanager
 def calibrating(model: nn.Module) -> Iterator[None]:
     """Context with the model in evaluation mode (no dropout) but observing; afterwards ranges are frozen."""

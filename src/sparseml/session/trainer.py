@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer
 
 from resparse.files import give_usual_mode
-from sparseml.distillation.loss import classification_distance
 from sparseml.modifiers import Clock
 from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
@@ -36,7 +35,7 @@ class RecipeTrainer(Trainer):
         recipe_args: overrides of the recipe's variables.
         teacher: a model for the recipe's distillation; it runs on every batch. Not needed where the batches
             carry its outputs (`teacher_logits`), computed once and reused in every epoch (`distillation/logits.py`).
-        distance: of the model's outputs to the teacher's; by default a classifier's, by its `problem_type`.
+        distance: of the model's outputs to the teacher's, as the task defines it; distillation needs it.
         base: recipe and state of the model that the training starts from (`models.starting_point`); saved first.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         *args, **kwargs: the Trainer's own.
@@ -76,7 +75,7 @@ class RecipeTrainer(Trainer):
         run = self.session.run
         run.seed, run.rank, run.world_size = self.args.seed, self.args.process_index, self.args.world_size
         run.batches = self._training_batches
-        run.distance = distance or classification_distance(self.model.config)
+        run.distance = distance
         if teacher is not None:
             self.set_teacher(teacher)
         schedule = self.session.schedule

@@ -28,12 +28,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from resparse.arrays import Array
-from sparseml.data import Columns, DataOptions, Labels
+from sparseml.data import DataOptions, Labels, TextData
 from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -43,43 +43,6 @@ if TYPE_CHECKING:
 
 Texts = tuple[str, ...]
 """One or two texts, as a tokenizer takes them."""
-
-
-class TaskData(Protocol):
-    """A task's data, as `load_data` returns them; `sparseml.data.TextData` is one.
-
-    Attributes:
-        name: of the dataset.
-        columns: which columns hold what.
-        labels: what the model has to predict; None where the data do not say.
-        train, validation, ...: the splits that the run needs, as `datasets.Dataset`; None for others.
-        notes: what was chosen, left out or renamed, a line each.
-        task_name: the benchmark (`--task_name`) that the data are of, which may have metrics of its own.
-        rows: number of rows by split.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def columns(self) -> Columns: ...
-    @property
-    def labels(self) -> Labels | None: ...
-    @property
-    def train(self) -> Any: ...
-    @property
-    def validation(self) -> Any: ...
-    @property
-    def validation_mismatched(self) -> Any: ...
-    @property
-    def test(self) -> Any: ...
-    @property
-    def test_mismatched(self) -> Any: ...
-    @property
-    def notes(self) -> list[str]: ...
-    @property
-    def task_name(self) -> str | None: ...
-    @property
-    def rows(self) -> dict[str, int]: ...
 
 
 class Task(ABC):
@@ -100,12 +63,19 @@ class Task(ABC):
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
 
+    @property
+    def command(self) -> str:
+        """The name of its training command."""
+        return f"sparseml.transformers.{self.name}"
+
     # Data and model.
 
     @property
-    @abstractmethod
     def arguments(self) -> type:
-        """The dataclass of the command's data arguments."""
+        """The dataclass of the command's data arguments: by default those of every task; a subclass adds its own."""
+        from sparseml.options.groups import DataTrainingArguments
+
+        return DataTrainingArguments
 
     @property
     @abstractmethod
@@ -113,7 +83,7 @@ class Task(ABC):
         """Transformers' Auto class that loads its models."""
 
     @abstractmethod
-    def load_data(self, options: DataOptions, arguments: Any) -> TaskData:
+    def load_data(self, options: DataOptions, arguments: Any) -> TextData:
         """Read, check and prepare the data.
 
         Args:
@@ -129,13 +99,13 @@ class Task(ABC):
         """The labels of a trained model, by its configuration; None for a model without this task's head."""
 
     @abstractmethod
-    def config_values(self, data: TaskData, labels: Labels | None) -> dict[str, Any]:
+    def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         """Changes to the start's configuration, for a model that learns these labels."""
 
     # Training.
 
     @abstractmethod
-    def encode(self, split: Any, data: TaskData, tokenizer: Any, arguments: Any) -> Any:
+    def encode(self, split: Any, data: TextData, tokenizer: Any, arguments: Any) -> Any:
         """Tokenize a split.
 
         Returns:
@@ -160,12 +130,12 @@ class Task(ABC):
         """The distillation loss between two models' outputs for a batch: a scalar."""
 
     @abstractmethod
-    def metrics(self, data: TaskData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
+    def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
 
     @abstractmethod
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: TaskData, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
     ) -> Path:
         """Write the predictions of the test rows.
 
@@ -180,7 +150,7 @@ class Task(ABC):
     # Guided runs; `guided` says whether the task has them.
 
     def initialize_head(
-        self, model: nn.Module, new: Collection[str], data: TaskData, labels: Labels | None
+        self, model: nn.Module, new: Collection[str], data: TextData, labels: Labels | None
     ) -> bool:
         """Set a newly made head to what a guided run begins with, in place; by default it stays random.
 
@@ -215,7 +185,7 @@ class Task(ABC):
 
     # Export.
 
-    def texts(self, data: TaskData, split: Any) -> list[Texts]:
+    def texts(self, data: TextData, split: Any) -> list[Texts]:
         """A split's rows as the tokenizer takes them."""
         return list(zip(*(list(split[column]) for column in data.columns.texts), strict=True))
 

@@ -19,6 +19,7 @@ from resparse.files import whole_file
 from resparse.progress import track
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.distillation.loss import distillation_loss
 from sparseml.metrics import decisions, metrics_for, probabilities
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.tasks.base import Task, Texts
@@ -43,33 +44,22 @@ Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a s
 quantized classifier with its report comes out."""
 
     @property
-    def arguments(self) -> type:
-        """See `Task`."""
-        from sparseml.options.groups import DataTrainingArguments
-
-        return DataTrainingArguments
-
-    @property
     def model_class(self) -> Any:
-        """See `Task`."""
         from transformers import AutoModelForSequenceClassification
 
         return AutoModelForSequenceClassification
 
     def load_data(self, options: DataOptions, arguments: Any) -> TextData:
-        """See `Task`."""
         return load_text_data(options)
 
     def labels_of(self, config: Any) -> Labels | None:
-        """See `Task`."""
         if not any("SequenceClassification" in name for name in config.architectures or ()):
             return None
         return Labels(
             problem_type(config), tuple(str(config.id2label[index]) for index in range(config.num_labels))
         )
 
-    def config_values(self, data: Any, labels: Labels | None) -> dict[str, Any]:
-        """See `Task`."""
+    def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         assert labels is not None
         return {
             "num_labels": labels.num_labels,
@@ -80,10 +70,10 @@ quantized classifier with its report comes out."""
         }
 
     def initialize_head(
-        self, model: nn.Module, new: Collection[str], data: Any, labels: Labels | None
+        self, model: nn.Module, new: Collection[str], data: TextData, labels: Labels | None
     ) -> bool:
         """Set the new classifier's bias so that its first outputs are the shares of the labels."""
-        assert labels is not None
+        assert labels is not None and data.train is not None
         truth = np.asarray(list(data.train["labels"]))
         return set_bias(model, new, prior_logits(truth, labels.kind, labels.num_labels))
 
@@ -105,7 +95,6 @@ quantized classifier with its report comes out."""
         return lines(facts, width)
 
     def encode(self, split: Any, data: Any, tokenizer: Any, arguments: Any) -> Any:
-        """See `Task`."""
         return tokenize(
             split,
             data.columns,
@@ -115,24 +104,23 @@ quantized classifier with its report comes out."""
         )
 
     def collate(self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None) -> Collate:
-        """See `Task`."""
         return Collate(tokenizer, labels is not None and labels.kind != SINGLE, multiple_of)
 
     def distance(
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
     ) -> Tensor:
         """See `Task`; which distance, the configuration's `problem_type` says."""
-        from sparseml.distillation.loss import classification_distance
+        logits = student["logits"]
+        return distillation_loss(
+            logits, teacher["logits"].to(logits.device), temperature, problem_type(config)
+        )
 
-        return classification_distance(config)(student, teacher, temperature, batch)
-
-    def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
-        """See `Task`."""
+    def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         assert labels is not None
         return metrics_for(data.task_name, labels)
 
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: Any, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
     ) -> Path:
         """See `Task`; a file of tab-separated values, which `write_predictions` describes."""
         assert labels is not None

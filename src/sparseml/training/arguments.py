@@ -70,7 +70,8 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     known = {**options, **renamed.old_options(options)}
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
     if requests_help(words):
-        print(help.text(task, options, everything=not {"--help-all", "--help_all"}.isdisjoint(words)))
+        everything = not {"--help-all", "--help_all"}.isdisjoint(words)
+        print(help.text(task.command, task.introduction, task.arguments, options, everything))
         raise SystemExit(0)
     given, notes = _read(words, known)
     check_names(kwargs, known)
@@ -97,7 +98,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
         training=training,
         guided=guide,
         notes=list(dict.fromkeys(notes + warned + capped)),
-        command=[help.program(task), *_as_flags(words, kwargs)],
+        command=[task.command, *_as_flags(words, kwargs)],
     )
 
 

@@ -1,4 +1,4 @@
-"""The end of a guided run: export, answers and speed of the exported model, and the summary of it all."""
+"""The end of a guided run: export, accuracy and speed of the exported model, and the summary."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import yaml
 from resparse.console import output, say, width
 from resparse.files import write_json, write_text
 from resparse.progress import waiting
+from sparseml.data import TextData
 from sparseml.guided import folder as folders
 from sparseml.guided.choices import LENGTH
 from sparseml.options.groups import DEFAULT_MODEL
-from sparseml.tasks.base import TaskData, Texts
+from sparseml.tasks.base import Texts
 from sparseml.training.arguments import Arguments
 from sparseml.training.prepare import Prepared
 
@@ -33,7 +34,7 @@ _SECONDS: Final = 2.0
 
 
 def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -> dict[str, Any]:
-    """Export the trained model, ask and time the export, and sum up.
+    """Export the trained model, evaluate and time the export, and summarize.
 
     Writes the deployment folder and `summary.txt`, adds "summary" to `report.json`, prints the summary.
 
@@ -43,9 +44,9 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     from sparseml.export.deployment import ExportRequest, export
 
     guided = arguments.guided
-    assert guided is not None
+    assert guided is not None and prepared.data.train is not None
     folder = guided.folder.path
-    rows, truth, called = _scored(prepared)
+    rows, truth, rows_called = _labelled_rows(prepared)
     say("exporting, and comparing with PyTorch")
     exported = export(
         ExportRequest(
@@ -53,14 +54,14 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
             folder=folder / DEPLOYMENT,
             task=prepared.task,
             rows=rows,
-            rows_called=called,
+            rows_called=rows_called,
             command=arguments.command,
         )
     )
     facts = {
         "name": folder.name,
         "train_rows": len(prepared.data.train),
-        "rows_called": called,
+        "rows_called": rows_called,
         **_measured(prepared, folder / DEPLOYMENT, rows, truth, arguments.data.max_seq_length),
         "size": exported["export"]["size"],
         "check": exported["export"]["verification"],
@@ -78,7 +79,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     return report
 
 
-def _scored(prepared: Prepared) -> tuple[list[Texts], np.ndarray, str]:
+def _labelled_rows(prepared: Prepared) -> tuple[list[Texts], np.ndarray, str]:
     """The rows that the summary is about: those of the test split where they have labels, else the validation's."""
     from deepsparse.tasks.text_inputs import has_text
 
@@ -123,8 +124,8 @@ def _measured(
     return {"answers": answers, "speed": speed}
 
 
-def _hint(arguments: Arguments, data: TaskData) -> str | None:
-    """What helps where nothing was learned: pairs of texts are what the embedded model is bad at."""
+def _hint(arguments: Arguments, data: TextData) -> str | None:
+    """Advice where nothing was learned: the embedded model is bad at pairs of texts."""
     if len(data.columns.texts) == 1 or arguments.model.model_name_or_path != DEFAULT_MODEL:
         return None
     return (
@@ -134,7 +135,7 @@ def _hint(arguments: Arguments, data: TaskData) -> str | None:
 
 
 def _next(arguments: Arguments, prepared: Prepared) -> dict[str, list[str]]:
-    """The commands that a person would type now."""
+    """The commands that come next, by what they do."""
     guided = arguments.guided
     assert guided is not None
     deployment = str(guided.folder.path / DEPLOYMENT)

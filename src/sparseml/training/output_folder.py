@@ -1,4 +1,4 @@
-"""What a run does with an output folder that is not empty: go on from a checkpoint, make room, or refuse."""
+"""Output folders that are not empty: resume from a checkpoint, rename the folder, or refuse."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from sparseml.training.arguments import Arguments
 
 
 class OutputFolderError(UserError):
-    """The output folder holds something that a run would mix with."""
+    """The output folder holds files that would be mixed with this run's."""
 
 
 def finished_by_another(arguments: Arguments) -> Path | None:
-    """The output folder, where it holds the finished training of another command, which has to make room.
+    """The output folder, if it holds the finished training of another command, to be renamed before this one writes.
 
-    A training that goes on would mix the two. None where the folder is to be overwritten or resumed, or where this run
-    reads from it.
+    None where the folder is to be overwritten or resumed, or where this run reads from it.
     """
     training = arguments.training
     if not training.do_train or training.overwrite_output_dir or training.resume_from_checkpoint:
@@ -38,7 +37,7 @@ def finished_by_another(arguments: Arguments) -> Path | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Give a folder the first free name of NAME-1, NAME-2, ..., and say so; returns the new path.
+    """Rename a folder to the first free name of NAME-1, NAME-2, ..., and tell the user; returns the new path.
 
     Raises:
         WriteError: its parent cannot be written.
@@ -55,7 +54,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def _read_by(arguments: Arguments) -> list[str]:
-    """All that may be a path which the run reads."""
+    """Arguments that may be paths which the run reads."""
     model, data, training = arguments.model, arguments.data, arguments.training
     named = (
         *(model.model_name_or_path, model.config_name, model.tokenizer_name),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from resparse.console import say, warn
-from sparseml.data import DataOptions, Labels
+from sparseml.data import DataOptions, Labels, TextData
 from sparseml.options.groups import ModelArguments
 from sparseml.session.models import Loaded, Source, load_config, load_model, load_tokenizer, resolve
-from sparseml.tasks.base import Task, TaskData
+from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments
 
 SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
@@ -28,7 +28,7 @@ class Prepared:
     """
 
     task: Task
-    data: TaskData
+    data: TextData
     labels: Labels | None
     source: Source
     loaded: Loaded

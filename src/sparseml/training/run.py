@@ -65,8 +65,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _run(arguments: Arguments) -> dict[str, Any]:
     training, guided = arguments.training, arguments.guided
     same = guided is not None and guided.folder.state != "new"
-    in_the_way = None if same else finished_by_another(arguments)
-    resume = checkpoint_to_resume(training) if in_the_way is None else None
+    other_run = None if same else finished_by_another(arguments)
+    resume = checkpoint_to_resume(training) if other_run is None else None
     set_seed(training.seed)
     prepared = prepare(arguments)
     if guided is not None:
@@ -76,8 +76,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if training.do_train:
         _add_teacher(arguments, trainer, prepared, rows)
-        if in_the_way is not None:
-            set_aside(in_the_way)
+        if other_run is not None:
+            set_aside(other_run)
         if guided is not None:
             guided.folder.begin()
         metrics |= _train(trainer, resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sparseml.options.table import check_names, options_of
 from sparseml.recipe import Plan, load_plan
 from sparseml.session.models import resolve, starting_point
 from sparseml.session.trainer import RecipeTrainer
+from sparseml.tasks import load_task
 from sparseml.transformers.sparse_auto import SparseAutoModel
 
 __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]
@@ -72,6 +74,7 @@ class Trainer(RecipeTrainer):
             base = starting_point(model, resolve(str(model_state_path)).folder, plan)
         if tokenizer is not None:
             kwargs.setdefault("processing_class", tokenizer)
+        kwargs.setdefault("distance", partial(load_task().distance, config=model.config))
         super().__init__(
             model=model,
             recipe=plan,

@@ -27,9 +27,9 @@ class Team {
     // `thread`: index in the team; thread 0 is a member from the beginning.
     Member(Team& team, uint32_t thread) : team_(team), thread_(thread), joined_(thread == 0) {}
 
-    // Executes task(i) for every i below `count`, each on one of the threads; returns when all are done. A thread begins
-    // with its own range, the same part of every step, so that its caches hold what it has written before; then it
-    // steals from the other ranges. Steps that ended before this thread joined are skipped.
+    // Executes task(i) for every i below `count`, each on one of the threads; returns when all are done. A thread
+    // begins with its own range, the same part of every step, so that its caches hold what it has written before; then
+    // it steals from the other ranges. Steps that ended before this thread joined are skipped.
     template <typename Task>
     void step(uint32_t count, const Task& task) {
       const uint32_t step = step_++;

@@ -15,7 +15,7 @@
 //     void add(inputs, weights)          adds the products of four uint8 in memory with the four int8 of each row
 //     void store(sums)                   writes 16 int32
 //   #include "encoder_kernels.inl"
-//   void multiply(...)                 as in Kernels, for the formats of weights that instruction_sets.cpp names for it;
+//   void multiply(...)                 as in Kernels, for all formats of weights that instruction_sets.cpp lists;
 //                                      multiply_dense, defined below, serves kDense
 //
 // and after the namespace the table that instruction_sets.cpp declares, made by `table()` at the end of this file.

@@ -60,7 +60,7 @@ struct Kernels {
   void (*activate)(float* row, uint32_t width, uint32_t activation);
   // Attention of one head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.
   void (*attend)(const AttentionTask& task, uint8_t* scratch);
-  // Resets what `multiply` has configured in the calling thread's processor state; null where there is nothing to reset.
+  // Resets the processor state that `multiply` has configured for the calling thread; null where there is none.
   void (*release)();
 
   // Number of tokens for the next call of `multiply` when `tokens` are left: as many as fit, but so that the last call

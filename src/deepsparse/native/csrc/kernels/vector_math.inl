@@ -1,10 +1,6 @@
 // Vectors of kVectorLanes float, int32 or uint8, by the vector extension of GCC and Clang, and the functions of them
 // that a transformer needs. Included once by each kernel file, in its own namespace; see encoder_kernels.inl.
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"  // of vectors as arguments; all functions that have some are inlined
-#endif
-
 #define RESPARSE_INLINED __attribute__((always_inline))
 #define RESPARSE_INLINE static inline RESPARSE_INLINED
 

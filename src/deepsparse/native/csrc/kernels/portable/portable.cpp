@@ -40,7 +40,8 @@ struct Accumulator {
 
 #include "kernels/encoder_kernels.inl"
 
-void add_slots(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens, Sums& sums) {
+void add_slots(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
+               Sums& sums) {
   const SlotShape shape = slot_shape(weights.format);
   const uint32_t lanes = shape.group_rows * shape.per_slot;
   for (uint32_t part = 0; part < kPanelRows / shape.group_rows; ++part) {
@@ -57,7 +58,8 @@ void add_slots(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, si
   }
 }
 
-void add_masks(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens, Sums& sums) {
+void add_masks(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
+               Sums& sums) {
   const uint32_t quads = blocks_of(weights.columns) * kBlockMasks;
   const uint64_t* const masks = weights.masks + size_t{panel} * quads;
   const uint8_t* non_zero = weights.data + weights.starts[panel];

@@ -58,7 +58,8 @@ struct alignas(kAlignment) TileBuffers {
 // kDense, which is laid out as tiles are.
 class DenseTiles {
  public:
-  inline RESPARSE_INLINED DenseTiles(const PackedMatrix& weights, uint32_t panel, TileBuffers& buffers) : last_(buffers.tiles[0]) {
+  inline RESPARSE_INLINED DenseTiles(const PackedMatrix& weights, uint32_t panel, TileBuffers& buffers)
+      : last_(buffers.tiles[0]) {
     const size_t quads = divide_up(weights.columns, 4), rest = quads % kBlockMasks * kRowBytes;
     from_ = weights.data + panel * quads * kRowBytes;
     whole_ = static_cast<uint32_t>(quads / kBlockMasks);
@@ -124,8 +125,8 @@ RESPARSE_INLINE void each(const Use& use) {
 // A panel with kTiles tiles of tokens. The last of several tiles is a whole one, too: it overlaps with the tile before,
 // and computes the same sums again. So tiles are only reconfigured for less than one tile of tokens.
 //
-// A product that adds to the same sums as the one before has to wait for it, 52 cycles. So with few tiles of tokens there
-// are several tiles of sums for each; blocks are added to them alternately, and they are added up in the end.
+// A product that adds to the same sums as the one before has to wait for it, 52 cycles. So with few tiles of tokens
+// there are several tiles of sums for each; blocks are added to them alternately, and they are added up in the end.
 template <typename Source, uint32_t kTiles>
 class Product {
  public:
