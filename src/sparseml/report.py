@@ -52,10 +52,7 @@ def layers(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def totals(model: nn.Module) -> dict[str, Any]:
-    """Counts over the whole model, and its size in bytes: dense float32, and compressed.
-
-    Compressed is zlib's size of the weights as deployed: integers where they are quantized, float32 elsewhere.
-    """
+    """Counts over the model, and its bytes in dense float32, and as deployed (int8 or float32), compressed by zlib."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     prunable = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     quantizable = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Embedding))]

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from resparse.files import write_json, write_text
@@ -34,12 +34,8 @@ _STATE = "modifiers.safetensors"  # masks and quantization ranges of our checkpo
 def fetch(name: str, revision: str | None, part: Part, requested: str, access: Access | None = None) -> Path:
     """The folder with the requested files of a Hub repository, downloaded when they are not cached yet.
 
-    Args:
-        name: OWNER/NAME.
-        revision: branch, tag or commit; None for the default branch.
-        part: "training" for weights, config, tokenizer and recipes; "deployment" for the ONNX model; "settings" for
-            config and tokenizer alone.
-        requested: the user's name for it, for messages.
+    `part` is "training" for weights, config, tokenizer and recipes; "deployment" for the ONNX model; "settings" for
+    config and tokenizer alone. `requested` is the user's name for the repository, for messages.
 
     Raises:
         UnreachableError: offline or no network, and no earlier download is cached.
@@ -94,10 +90,7 @@ def _local_copy(repo: HubRepo, revision: str | None, part: Part) -> Path | None:
 
 
 def training_files(names: Collection[str]) -> list[str]:
-    """The files of a repository that a model is loaded from; empty without weights.
-
-    Safetensors are preferred to pickled weights.
-    """
+    """The files of a repository that a model is loaded from, safetensors rather than pickles; empty without weights."""
     weights = _weights_among(names)
     others = (name for name in names if name in _SMALL_FILES or name == _STATE or _RECIPE.fullmatch(name))
     return [*weights, *sorted(others)] if weights else []
@@ -162,9 +155,7 @@ def _record(repo: HubRepo, commit: str, part: Part) -> Path:
 
 def _checked_sizes(repo: HubRepo, commit: str, part: Part) -> dict[str, int]:
     """Name to size of the checked files of a commit; empty where there is no record."""
-    text = _read(_record(repo, commit, part))
-    checked: dict[str, Any] = json.loads(text) if text else {}
-    return checked
+    return dict(json.loads(_read(_record(repo, commit, part)) or "{}"))
 
 
 def _is_complete(repo: HubRepo, commit: str, part: Part, snapshot: Path) -> bool:

@@ -40,13 +40,9 @@ def list_files(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, Repo
 
 
 def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int | None = None) -> Path:
-    """The path in the cache of one file of `list_files`, downloaded when it is not there yet.
+    """The path in the cache of one file of `list_files`, downloaded when it is not there yet; for errors see `explain`.
 
-    Args:
-        checked_size: size of a copy that was checked before; if it still has that size, it is not read again.
-
-    Raises:
-        UnreachableError, ZooError: it cannot be downloaded, or is damaged.
+    A copy that was checked before, and still has `checked_size`, is not read again.
     """
     fresh = False
 

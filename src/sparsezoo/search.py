@@ -29,16 +29,9 @@ def search_models(
 def search_models(
     *, page: int = 1, page_length: int = 20, return_stubs: bool = False, **wanted: str | None
 ) -> list[str] | list[Model]:
-    """The models whose stubs have the wanted parts, sorted by stub, one page of them.
+    """The models (or with `return_stubs` the stubs' texts) with the wanted parts, sorted by stub, one page of them.
 
-    Args:
-        page: which page, from 1.
-        page_length: how many to a page.
-        return_stubs: give the stubs' texts rather than `Model`s.
-        wanted: any of FIELDS; None leaves a field open. Compared without regard to case.
-
-    Raises:
-        ZooError: a field that does not exist, or a page below 1.
+    Parts are compared without regard to case; None matches any. A ZooError for an unknown field, or a page below 1.
     """
     if page < 1 or page_length < 1:
         raise ZooError(f"Pages and their lengths count from 1; got page {page} of length {page_length}.")

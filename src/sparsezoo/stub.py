@@ -33,15 +33,11 @@ _SHAPE = (
 
 @dataclass(frozen=True)
 class Stub:
-    """A parsed stub. `str(stub)` is parsed to an equal one.
+    """A parsed stub; `str(stub)` is parsed to an equal one. Parts that it does not have are None.
 
-    Attributes:
-        name: the part that names the model: no prefix, no revision, no query.
-        domain, sub_domain, framework, repo, dataset, training_scheme: of the long form; None in the short.
-        source_dataset, training_dataset: of the short form; None in the long.
-        sparse_name, sparse_category, sparse_target: of the sparse tag; the short form has only the first.
-        revision: pinned by the user.
-        recipe_type, recipe, checkpoint, deployment: of the query.
+    The long form has domain, sub_domain, framework, repo, dataset and training_scheme, the short one source_dataset
+    and training_dataset in their place, and of the sparse tag only sparse_name. `name` is the text without prefix,
+    revision and query, which recipe_type, recipe, checkpoint and deployment come from.
     """
 
     name: str

@@ -10,20 +10,13 @@ from sparseml.data.rows import DataError
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """A benchmark task.
+    """A benchmark task."""
 
-    Attributes:
-        repo, config: of the Hub dataset.
-        columns: the one or two text columns.
-        names: class names in the order of the ids; empty for regression.
-        metrics: the benchmark's own, under the names that `evaluate` gave them.
-    """
-
-    repo: str
+    repo: str  # of the Hub dataset; likewise config
     config: str | None
-    columns: tuple[str, ...]
-    names: tuple[str, ...]
-    metrics: tuple[str, ...] = ("accuracy",)
+    columns: tuple[str, ...]  # the one or two text columns
+    names: tuple[str, ...]  # class names in the order of the ids; empty for regression
+    metrics: tuple[str, ...] = ("accuracy",)  # the benchmark's own, by their names in `evaluate`
 
 
 _GLUE = "nyu-mll/glue"

@@ -27,15 +27,10 @@ _MAX_FLOAT_CLASSES = 20
 
 @dataclass(frozen=True)
 class Labels:
-    """The outputs of a classifier or a regression.
+    """The outputs of a classifier or a regression."""
 
-    Attributes:
-        kind: as `problem_type` in a Transformers configuration.
-        names: class names in the order of the ids; the score's name for regression.
-    """
-
-    kind: Kind
-    names: tuple[str, ...]
+    kind: Kind  # as `problem_type` in a Transformers configuration
+    names: tuple[str, ...]  # class names in the order of the ids; the score's name for regression
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -62,24 +57,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Encodes raw labels as class ids, multi-hot rows, or scores.
-
-    Attributes:
-        column: the label column.
-        index: raw value to class id.
-        origin: where the classes come from, for errors: "the training data", "the model", ...
-    """
+    """Encodes raw labels as class ids, multi-hot rows, or scores."""
 
     labels: Labels
-    column: str
-    index: Mapping[Hashable, int]
-    origin: str
+    column: str  # the label column
+    index: Mapping[Hashable, int]  # raw value to class id
+    origin: str  # where the classes come from, for errors: "the training data", "the model",
 
     def encode(self, split: RawSplit) -> list[Encoded | None]:
-        """Encode a split's labels; None where a row has none.
+        """Encode a split's labels (rows,); None where a row has none.
 
-        Returns:
-            (rows,) class id for a single label, `num_labels` floats of 0 and 1 for several, float for a score.
+        These are class ids for a single label, `num_labels` floats of 0 and 1 for several, floats for scores.
 
         Raises:
             DataError: an unknown class, with counts and places; or a score that is not a number.
@@ -162,16 +150,11 @@ def choose_labels(
     known: Labels | None = None,
     do_regression: bool | None = None,
 ) -> tuple[LabelEncoder, list[str]]:
-    """Decide whether labels are classes or scores, and which classes there are, in which order.
+    """Decide whether labels are classes or scores, and which classes there are; returns notes, too.
 
     Class names come from, in this order: the model (`known`), the source's declared names, a companion column such as
-    `label_name`, the benchmark task, the values themselves (numbers by size, texts by the alphabet).
-
-    Args:
-        primary: the split that decides: the training split where there is one.
-        others: further splits with labels, for companion names.
-        known: the labels of a model that is only evaluated.
-        do_regression: whether numbers are scores (True) or classes (False); None decides from the values.
+    `label_name` (in any split), the benchmark task, the values of the primary split (numbers by size, texts by the
+    alphabet). `do_regression` decides whether numbers are scores; None decides from the values.
 
     Raises:
         DataError: no labels at all, one class only, or as many classes as rows.

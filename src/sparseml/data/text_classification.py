@@ -25,16 +25,9 @@ _SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatc
 
 @dataclass(frozen=True)
 class TextData:
-    """Text classification data; see `sparseml.tasks.base.TextData`.
+    """Text classification data: splits with the text columns as strings, and `labels` if there are any.
 
-    Attributes:
-        columns: the text columns of every split, and the label column that `labels` comes from.
-        labels: None only when no split has labels (prediction alone).
-        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a test split
-            without labels has no such column; None where the run does not need the split.
-        validation_mismatched, test_mismatched: MNLI's second splits.
-        notes: what was chosen, dropped or renamed, a line each.
-        task_name: the benchmark task, which has metrics of its own.
+    Labels are int, list of floats, or float; a split is None where the run does not need it.
     """
 
     name: str
@@ -182,8 +175,7 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
     """Drop rows without text, and convert numbers to text; returns a note when something was done.
 
-    A row of two texts counts as without text when one of them is missing (None), or both are empty. With `keep_all`
-    such rows are kept as empty strings, so that predictions match the file row by row.
+    That is: of whose texts one is missing (None), or all are empty. With `keep_all` they are kept as empty strings.
 
     Raises:
         DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.

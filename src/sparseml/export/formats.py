@@ -55,10 +55,7 @@ _REWRITTEN: Final = frozenset(
 
 
 def lower_opset(model: ir.Model, opset: int) -> None:
-    """Convert a graph to a lower operator set, from 13 on: the first whose QuantizeLinear has an axis.
-
-    An ExportError where the graph needs an operator that the operator set lacks, or defines differently.
-    """
+    """Convert to a lower operator set, from 13 on: the first whose QuantizeLinear has an axis; or an ExportError."""
     unsupported = sorted(
         kind for kind in {node.op_type for node in model.graph} if not _can_lower(model, kind, opset)
     )

@@ -18,14 +18,10 @@ from sparseml.quantization.fake_quantize import FakeQuantize
 
 
 def check_weights(model: nn.Module, file: Path) -> dict[str, Any]:
-    """Compare the weights of every Linear and Embedding with the file's initializers.
+    """Compare the weights of every Linear and Embedding with the file's initializers; an ExportError where they differ.
 
-    Returns:
-        Counts for the report: layers by type, and pruned weights, all of which are the zero point in the file. A float
-        layer whose input does not depend on the text has been constant-folded; it counts all the same.
-
-    Raises:
-        ExportError: a quantized weight is missing, differs from the model's, or is stored in float as well.
+    Returns counts for the report: layers by type, and pruned weights, all of which are the zero point in the file. A
+    float layer whose input does not depend on the text has been constant-folded; it counts all the same.
     """
     stored = _users_by_matrix(file)
     counts = {"int8_linears": 0, "float_linears": 0, "int8_embeddings": 0, "float_embeddings": 0}

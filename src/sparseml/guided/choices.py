@@ -35,16 +35,11 @@ _MIN_SAVE_STEPS: Final = 50
 
 @dataclass(frozen=True)
 class Guided:
-    """The choices of a guided run.
-
-    Attributes:
-        given: names of the arguments that the user gave.
-        hold_out: hold out validation rows where the data have none.
-    """
+    """The choices of a guided run."""
 
     folder: RunFolder
-    given: frozenset[str]
-    hold_out: bool
+    given: frozenset[str]  # names of the arguments that the user gave
+    hold_out: bool  # hold out validation rows where the data have none
 
     def keeps_checkpoints(self) -> bool:
         """Whether the user asked for checkpoints, rather than only a stopped run needing them."""

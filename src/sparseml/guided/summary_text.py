@@ -18,12 +18,9 @@ _LONGEST_TEXT: Final = 300
 
 
 def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
-    """The lines of the whole summary.
+    """The lines of the whole summary, of at most `width` characters.
 
-    Args:
-        facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check",
-            "next" and, where nothing was learned, "hint", as `conclusion` computes them.
-        width: maximum number of characters in a line.
+    Of `facts`, "answers" are those of `summary.facts`; the others come from `conclusion`.
     """
     results = facts["answers"]
     title = f"{facts['name']}: {_problem(results)}, learned from {rows_text(facts['train_rows'])}"
@@ -82,11 +79,7 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
 
 
 def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> list[str]:
-    """The confusion matrix, a row for each true class and a column for each prediction.
-
-    Columns are numbered where names do not fit. Zeros are dots, so that mistakes stand out. Empty for more classes
-    than fit a line.
-    """
+    """The confusion matrix, a row for each true class; zeros are dots, so that mistakes stand out; [] if too wide."""
     names = list(confusion)
     shown = [_shortened(name) for name in names]
     counts = [[confusion[true][taken] for taken in names] for true in names]

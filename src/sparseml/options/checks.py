@@ -36,11 +36,7 @@ def normalise(values: dict[str, Any]) -> None:
 
 
 def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: bool = False) -> None:
-    """Raise an ArgumentError for the first contradiction among the given typed values.
-
-    `options` are all options, for their defaults; `holds_out` says whether evaluation rows will be held out of the
-    training rows.
-    """
+    """Raise an ArgumentError for the first contradiction; `holds_out`: evaluation rows will be held out."""
     for name, least in _AT_LEAST.items():
         value = values.get(name)
         if value is not None and value < least:

@@ -40,10 +40,7 @@ _TRAINING: Final = (
 def text(
     program: str, introduction: str, arguments: type, options: Mapping[str, Option], everything: bool = False
 ) -> str:
-    """The help of the training command `program`, whose data arguments are the dataclass `arguments`.
-
-    `options` are all arguments by name; `everything` lists all of Transformers', too.
-    """
+    """The help of the training command `program`, whose data arguments are the dataclass `arguments`."""
     groups = {
         "model": [entry.name for entry in fields(ModelArguments)],
         "data": [entry.name for entry in fields(arguments)],

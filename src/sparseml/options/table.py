@@ -50,26 +50,16 @@ def requests_help(words: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """One argument; its flag is `--name`, with underscores or hyphens.
-
-    Attributes:
-        kinds: the Python types of its values, without None.
-        default: the value when it is not given.
-        help: one sentence.
-        choices: when not empty, the only texts that it takes.
-        optional: whether None is a value.
-        many: whether several values may follow the flag.
-        old: an obsolete name: accepted, but not listed or suggested.
-    """
+    """One argument; its flag is `--name`, with underscores or hyphens."""
 
     name: str
-    kinds: frozenset[type]
-    default: Any = None
-    help: str = ""
-    choices: tuple[str, ...] = ()
-    optional: bool = True
-    many: bool = False
-    old: bool = False
+    kinds: frozenset[type]  # the Python types of its values, without None
+    default: Any = None  # the value when it is not given
+    help: str = ""  # one sentence
+    choices: tuple[str, ...] = ()  # when not empty, the only texts that it takes
+    optional: bool = True  # whether None is a value
+    many: bool = False  # whether several values may follow the flag
+    old: bool = False  # an obsolete name: accepted, but not listed or suggested
 
     @property
     def metavar(self) -> str:
@@ -198,10 +188,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 
 
 def scan(argv: Iterable[str], known: Mapping[str, Option]) -> tuple[dict[str, Any], list[str]]:
-    """Read flags into raw values: `--name value ...`, `--name=value`, `--name`, `--no_name`.
+    """Read flags into raw values: `--name value ...`, `--name=value`, `--name` (BARE), `--no_name` (False).
 
-    Abbreviated names are unknown, since they might become ambiguous. Returns the raw values by name (a text, a list of
-    texts, `BARE`, or False for `--no_name`), and notes.
+    Abbreviated names are unknown, since they might become ambiguous. Returns the values by name, and notes.
     """
     values: dict[str, Any] = {}
     notes: list[str] = []

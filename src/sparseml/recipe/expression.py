@@ -36,11 +36,7 @@ class _Function:
 
 
 def evaluate(text: str, lookup: Lookup) -> Number:
-    """Evaluate arithmetic as Python would: ints stay ints where Python keeps them.
-
-    Args:
-        text: the expression, without the `eval(...)` around it.
-        lookup: the value of a variable; raises its own error for an unknown name.
+    """Evaluate an expression (without its `eval(...)`) as Python would: ints stay ints where Python keeps them.
 
     Raises:
         ExpressionError: not an expression, something outside the language, no number, or too large.

@@ -10,7 +10,7 @@ from typing import Any
 from yaml.nodes import Node
 
 from resparse.errors import did_you_mean
-from sparseml.recipe.parse import Section, parse
+from sparseml.recipe.parse import RecipeParser, Section
 from sparseml.recipe.plan import METADATA, ModifierSpec, Plan
 from sparseml.recipe.source import RecipeError, Source, read_source
 from sparseml.recipe.variables import RECIPE_ARGS, Scope, Variable, parse_overrides
@@ -20,9 +20,8 @@ from sparseml.recipe.yaml_reader import NodeReader, root_node
 def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = None) -> Plan:
     """Read and evaluate a recipe: a path, a `zoo:` stub, or the text; see `read_source`.
 
-    Args:
-        recipe_args: new values for variables that the recipe sets, at its root or in a stage: a mapping, a JSON
-            object, or `name=value,name=value`.
+    `recipe_args` are new values for variables that the recipe sets, at its root or in a stage: a mapping, a JSON
+    object, or `name=value,name=value`.
 
     Raises:
         RecipeError: with the source, the line, what was found, why it is wrong and what would be right.
@@ -39,7 +38,7 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
 
 def _evaluate(source: Source, root: Node, overrides: dict[str, Any]) -> Plan:
     reader = NodeReader(source.name)
-    root_section, stages = parse(root, reader)
+    root_section, stages = RecipeParser(reader).parse(root)
     sections = [root_section, *stages]
     _check_overridden_names(overrides, sections, source.name)
     reader = NodeReader(source.name, _replacements(overrides, sections))

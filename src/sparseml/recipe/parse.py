@@ -37,17 +37,15 @@ class Section:
     metadata: Node | None = None
 
 
-def parse(root: Node, reader: NodeReader) -> tuple[Section, list[Section]]:
-    """The root section and its stages; a RecipeError for a misplaced entry, or no modifiers at all."""
-    return _Parser(reader).recipe(root)
+class RecipeParser:
+    """Finds the sections of a recipe; a RecipeError for a misplaced entry, or no modifiers at all."""
 
-
-class _Parser:
     def __init__(self, reader: NodeReader) -> None:
         self.reader = reader
         self.error = reader.error
 
-    def recipe(self, root: Node) -> tuple[Section, list[Section]]:
+    def parse(self, root: Node) -> tuple[Section, list[Section]]:
+        """The root section and its stages."""
         section = Section(None, line_of(root))
         stages: list[Section] = []
         if _is_tagged(root):

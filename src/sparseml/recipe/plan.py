@@ -19,11 +19,7 @@ _SHORT_LIST = 70
 
 @dataclass(frozen=True)
 class ModifierSpec:
-    """One modifier of a recipe, not yet validated: its tag (without the `!`) and its evaluated fields.
-
-    `line` and `field_lines` are 1-based; `group` is the list that contains it, such as "training_modifiers"; `stage`
-    is None in a recipe without stages.
-    """
+    """One modifier of a recipe, evaluated but not validated; its tag without the `!`, and 1-based lines."""
 
     tag: str
     fields: dict[str, Any]
@@ -35,21 +31,13 @@ class ModifierSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """An evaluated recipe.
+    """An evaluated recipe."""
 
-    Attributes:
-        source: what the user called the recipe, for errors.
-        modifiers: in the order of the text, stages in the order of their epochs.
-        variables: root variables after overrides and evaluation.
-        stage_variables: likewise for each stage, its own variables only.
-        metadata: the `__metadata__` block; that of a stage under the stage's name.
-    """
-
-    source: str
-    modifiers: tuple[ModifierSpec, ...]
-    variables: dict[str, Any] = field(default_factory=dict)
-    stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    metadata: dict[str, Any] | None = None
+    source: str  # the user's name for the recipe, for errors
+    modifiers: tuple[ModifierSpec, ...]  # in the order of the text, stages by their epochs
+    variables: dict[str, Any] = field(default_factory=dict)  # of the root, evaluated
+    stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)  # each stage's own
+    metadata: dict[str, Any] | None = None  # the `__metadata__` block; a stage's under its name
 
     @property
     def stages(self) -> tuple[str | None, ...]:
@@ -57,10 +45,7 @@ class Plan:
         return tuple(dict.fromkeys(spec.stage for spec in self.modifiers))
 
     def to_yaml(self) -> str:
-        """The recipe as YAML, with every variable and expression evaluated.
-
-        `load_plan` reads it back to an equal plan, but for source and lines.
-        """
+        """The recipe as YAML, evaluated; `load_plan` reads it back to an equal plan, but for source and lines."""
         sections: list[dict[str, Any]] = [{"version": _VERSION}]
         if self.metadata is not None:
             sections.append({METADATA: self.metadata})
@@ -80,9 +65,6 @@ def compose(base: Plan, following: Plan) -> Plan:
     Every `*_epoch` field of `following` is shifted by `end_of(base)`; negative epochs ("at once", "never") are not.
     Plans without stages become stages, and stages of the form `stage_N` are renumbered in order; other names stay,
     with a number appended where they would occur twice.
-
-    Raises:
-        RecipeError: an epoch that is not a number.
     """
     names = _unique_names([*base.stages, *following.stages])
     first = _staged(base, names[: len(base.stages)], 0)

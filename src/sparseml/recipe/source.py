@@ -32,21 +32,16 @@ class RecipeError(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """The YAML of a recipe, and the user's name for it: a path, a stub, or "inline recipe".
-
-    Lines of `text` have the user's numbers: the text around Markdown's front matter is blanked, not cut.
-    """
+    """The YAML of a recipe, its lines numbered as the user's, and the user's name for it, such as a path or stub."""
 
     name: str
     text: str
 
 
 def read_source(recipe: str | Path) -> Source:
-    """Read the text of a recipe.
+    """Read a recipe from a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or its text.
 
-    Args:
-        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the text itself,
-            recognized by a line break or a `!Tag` in it.
+    A text is recognized by a line break or a `!Tag` in it.
 
     Raises:
         RecipeError: no such file, not a recipe's file name, empty, not UTF-8, Markdown without front matter.

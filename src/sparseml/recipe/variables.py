@@ -25,9 +25,6 @@ def parse_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, An
 
     Values of the last form are read as a recipe's: numbers are numbers, quotes keep text. Shells that strip the quotes
     of a JSON object leave `{num_epochs:12}`, which is read in that form too.
-
-    Raises:
-        RecipeError: none of these forms, or a name given twice.
     """
     if isinstance(recipe_args, str):
         recipe_args = _from_text(recipe_args.strip())
@@ -98,13 +95,9 @@ class Variable:
 
 
 class Scope:
-    """The variables that an expression may name: its own, then the parent's.
+    """The variables that an expression may name: its own, then the parent's (the root's, for a stage).
 
-    Args:
-        variables: names to values that may contain `Expression`s.
-        source: what the user called the recipe.
-        parent: the root's scope, for a stage. Its variables are evaluated there: a stage's variable shadows the root's
-            for the stage's own expressions only.
+    The root's are evaluated there: a stage's variable shadows the root's for the stage's own expressions only.
     """
 
     def __init__(self, variables: Mapping[str, Variable], source: str, parent: Scope | None = None) -> None:

@@ -157,10 +157,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Pair:
-    """A named entry of a mapping: the key, its 1-based line, and the value's node.
-
-    `owns` is False for a value that is aliased or merged from elsewhere.
-    """
+    """An entry of a mapping: key, 1-based line, value; `owns` is False where it is aliased or merged."""
 
     name: str
     line: int
@@ -171,10 +168,8 @@ class Pair:
 class NodeReader:
     """Converts nodes to values, and counts them, so that aliases of aliases cannot exhaust memory.
 
-    Args:
-        source: what the user called the recipe.
-        replaced: values by the `id` of the node that they replace: variables that recipe_args override, so that
-            aliases of their anchors get the new value. `uses` counts how often each was read.
+    `replaced` are values by the `id` of the node that they replace: variables that recipe_args override, so that
+    aliases of their anchors get the new value. `uses` counts how often each was read.
     """
 
     def __init__(self, source: str, replaced: Mapping[int, Any] | None = None) -> None:
@@ -206,8 +201,11 @@ class NodeReader:
         result: Any
         if isinstance(node, SequenceNode):
             result = [self.value(item, expressions=expressions) for item in node.value]
+        elif node.tag != STANDARD + "map":
+            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
         else:
-            result = self._mapping(node, expressions)
+            entries = self._entries(node)
+            result = {key: self.value(value, expressions=expressions) for key, _, value, _ in entries}
         self._open.pop()
         return result
 
@@ -217,11 +215,6 @@ class NodeReader:
             Pair(self._name(key), line_of(key), value, own and value.start_mark.index > key.start_mark.index)
             for _, key, value, own in self._entries(node)
         ]
-
-    def _mapping(self, node: Node, expressions: bool) -> dict[Any, Any]:
-        if node.tag != STANDARD + "map":
-            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
-        return {key: self.value(value, expressions=expressions) for key, _, value, _ in self._entries(node)}
 
     def _entries(self, node: Node) -> Iterator[tuple[Any, Node, Node, bool]]:
         """Key, key node, value node, and whether it is written here; a mapping's own keys override merged ones."""
