@@ -129,7 +129,7 @@ def _command(tree: Path, work: Path, words: Sequence[str]) -> str:
 
 def _without_times(printed: str) -> str:
     """A text with measured times replaced, and with one space for several: the width of times moves columns."""
-    timed = re.sub(r"[\d.,]+ ?(ms|s|it/s|/s)\b", r"N \1", printed)
+    timed = re.sub(r"[\d.,]+ ?(ms|s|it/s|/s)\b|(preparation time) +[\d.]+", r"N \1\2", printed)
     return "\n".join(" ".join(line.split()) for line in timed.splitlines() if "it/s" not in line)
 
 
