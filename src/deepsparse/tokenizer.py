@@ -64,11 +64,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self,
-        rust: RustTokenizer,
-        padding: Padding,
-        max_length: int,
-        truncation: Truncation,
+        self, rust: RustTokenizer, padding: Padding, max_length: int, truncation: Truncation
     ) -> None:
         least = rust.num_special_tokens_to_add(is_pair=True) + 1
         if max_length < least:

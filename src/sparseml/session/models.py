@@ -132,10 +132,7 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
             )
     with _clear_errors(source, "model"):
         model, report = model_class.from_pretrained(
-            source.folder,
-            config=config,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            source.folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
         )
     new = sorted(report["missing_keys"]) + sorted(entry[0] for entry in report["mismatched_keys"])
     encoder = [name for name in new if not set(name.split(".")) & set(_HEADS) or ".layer." in name]
