@@ -118,18 +118,13 @@ def teacher_logits(
     device: torch.device,
     order: Sequence[int],
 ) -> NDArray[np.float32]:
-    """The teacher's logits for every row, in the rows' order and the student's order of classes.
+    """The teacher's logits, [rows, labels], float32, in the rows' order and the student's order of classes.
 
     Args:
         teacher: a classifier.
-        rows: tokenized by the teacher's tokenizer, with a `length` column.
+        rows: tokenized by the teacher's tokenizer, with a `length` column: those of like length share a batch.
         collate: makes its batches.
-        batch_size: rows at a time; rows of like length go together, so that little is padded.
-        device: where to compute.
         order: the teacher's output for each of the student's classes (`class_order`).
-
-    Returns:
-        [rows, labels], float32.
     """
     teacher = teacher.to(device).eval()
     sorted_rows, index = by_length(rows)

@@ -45,13 +45,9 @@ def load_teacher(
     token: str | bool | None = None,
     cache_dir: str | None = None,
 ) -> Teacher:
-    """Load the teacher that the user named.
+    """Load the teacher that the user named: a folder, a stub or a Hub id.
 
-    Args:
-        called: a folder, a stub or a Hub id.
-        labels: the student's; None where the task has no classes to match.
-        model_class: Transformers' Auto class of the task.
-        token, cache_dir: for the Hub.
+    `labels` are the student's; None where the task has no classes to match.
 
     Raises:
         ZooError, ModelError, TeacherError: there is no such teacher, it was never trained, or its classes differ.
@@ -78,15 +74,7 @@ def same_tokens(first: Any, second: Any) -> bool:
 
 
 def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[int], list[str]]:
-    """Where each of the student's classes stands among the teacher's outputs.
-
-    Args:
-        teacher_config: the teacher's configuration.
-        labels: the student's.
-        called: what the user called the teacher.
-
-    Returns:
-        The teacher's output for each of the student's classes, and lines for the user.
+    """The teacher's output for each of the student's classes, and lines for the user.
 
     Raises:
         TeacherError: another number of classes, or names that cannot be matched.
@@ -105,12 +93,8 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
     wanted = [_plain(name) for name in ours]
     if len(by_name) == len(theirs) and set(wanted) == set(by_name):
         order = [by_name[name] for name in wanted]
-        moved = (
-            []
-            if order == identity
-            else [f"classes of the teacher put in our order, by name: {_listed(theirs)}"]
-        )
-        return order, moved
+        moved = f"classes of the teacher put in our order, by name: {_listed(theirs)}"
+        return order, [moved] if order != identity else []
     if _nameless(theirs):
         return identity, [f"the teacher's classes have no names; taken in our order: {_listed(ours)}"]
     raise TeacherError(
