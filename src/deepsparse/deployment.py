@@ -33,12 +33,10 @@ class Deployment:
 
     @property
     def folder(self) -> Path:
-        """The folder of the files."""
         return self.model.parent
 
     @property
     def config_file(self) -> Path:
-        """The file of `config`."""
         return self.folder / CONFIG
 
     @property

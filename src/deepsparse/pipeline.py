@@ -197,10 +197,7 @@ def settings_of(task: type[Task[Any, Any]]) -> list[str]:
 
 def _longest(sequence_length: int | Sequence[int] | None) -> int | None:
     """The one length that matters: nothing is padded to it, so the shorter ones of a list are for nothing."""
-    if sequence_length is None or isinstance(sequence_length, int):
-        lengths = [] if sequence_length is None else [sequence_length]
-    else:
-        lengths = list(sequence_length)
+    lengths = [sequence_length] if isinstance(sequence_length, int) else list(sequence_length or ())
     for length in lengths:
         check_positive("sequence_length", length)
     return max(lengths, default=None)

@@ -20,7 +20,7 @@ from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tables import Row as TableRow
-from deepsparse.tables import open_table, wide_fields
+from deepsparse.tables import open_table
 from deepsparse.tasks.base import Row, Task
 from resparse.arrays import Array
 
@@ -70,11 +70,7 @@ class Settings:
 
 
 def prepare(settings: Settings, engine_type: str) -> Workload:
-    """Load an engine, and prepare its inputs.
-
-    Raises:
-        UserError: no such engine, or a model that cannot be loaded.
-    """
+    """Load an engine, and prepare its inputs."""
     if settings.texts is not None:
         return _texts(settings, settings.texts, engine_type)
     engine = Engine(
@@ -173,7 +169,6 @@ class Timings:
 
     @property
     def items_per_second(self) -> float:
-        """Throughput."""
         return self.items * len(self.seconds) / self.elapsed if self.elapsed else 0.0
 
     def milliseconds(self, percentile: float) -> float:
@@ -181,7 +176,6 @@ class Timings:
         return float(np.percentile(self.seconds, percentile)) * 1e3
 
     def add(self, other: Timings) -> None:
-        """Add timings of another time."""
         self.seconds += other.seconds
         self.elapsed += other.elapsed
 
@@ -200,15 +194,12 @@ class Timings:
 
 
 def measure(work: Callable[[], object], seconds: float, items: int, callers: int = 1) -> Timings:
-    """Repeat `work` for some seconds, at least once from each caller.
+    """Repeat `work` for some seconds, at least once from each caller; raises the first error that it raised.
 
     Args:
         work: called from `callers` threads at once.
         seconds: no run starts after these.
         items: rows in one call, for the throughput.
-
-    Raises:
-        Exception: the first one that `work` raised.
     """
     if callers == 1:
         return _repeat(work, seconds, items)
@@ -239,7 +230,6 @@ def _values(path: Path, task: type[Task[Any, Any]]) -> Iterable[Sequence[Any]]:
     """The values of each row of a file."""
     if path.suffix.lower() not in _TABLES:
         return ([line] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    wide_fields()
     table = open_table(path)
     columns = task.find_columns(table.columns, None, path)
     rows = (row.values for row in table.rows(table.start) if isinstance(row, TableRow))

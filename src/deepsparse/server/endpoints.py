@@ -80,13 +80,7 @@ class Metrics:
 
 
 class Endpoint:
-    """A served model, and the queue of its requests.
-
-    Attributes:
-        config: of this endpoint.
-        name: in its address.
-        pipeline: the model.
-    """
+    """A served model, and the queue of its requests; `name` is that in its address."""
 
     def __init__(self, config: EndpointConfig, server: ServerConfig, metrics: Metrics) -> None:
         settings = config.settings()
@@ -112,11 +106,7 @@ class Endpoint:
         return self._batcher.waiting
 
     async def answer(self, rows: list[Row], **options: Any) -> list[Any]:
-        """A prediction for each row, computed together with whatever else waits.
-
-        Args:
-            rows: as the task parses a request.
-            options: the request's other fields.
+        """A prediction for each row, computed together with whatever else waits; `options` are the request's.
 
         Raises:
             DeepsparseError: the queue is full, or the model gives no answer.
@@ -159,11 +149,7 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints of a server, by name.
-
-    Attributes:
-        metrics: of all of them.
-    """
+    """All endpoints of a server, by name, and their metrics."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -174,11 +160,7 @@ class Endpoints:
             self._enter(self.load(endpoint))
 
     def load(self, config: EndpointConfig) -> Endpoint:
-        """Load a model, without serving it yet.
-
-        Raises:
-            DeepsparseError: it cannot be loaded.
-        """
+        """Load a model, without serving it yet."""
         return Endpoint(config, self._config, self.metrics)
 
     async def add(self, endpoint: Endpoint) -> None:
@@ -191,11 +173,7 @@ class Endpoints:
             await old.close()
 
     async def remove(self, name: str) -> None:
-        """Remove an endpoint, after its accepted requests are answered.
-
-        Raises:
-            UnknownEndpointError: there is none of that name.
-        """
+        """Remove an endpoint, after its accepted requests are answered."""
         endpoint = self[name]
         self._leave(endpoint)
         await endpoint.close()

@@ -69,11 +69,7 @@ class LabelSet:
     problem: ProblemType
 
     def check(self, logits: Array, where: str) -> None:
-        """Refuse logits that these labels cannot name.
-
-        Raises:
-            ModelError: another number of columns than labels.
-        """
+        """Refuse logits of another number of columns than labels, with a ModelError."""
         if logits.ndim != 2 or logits.shape[1] != len(self.names):
             found = f"{logits.shape[1]} logits" if logits.ndim == 2 else f"an array of shape {logits.shape}"
             raise ModelError(
@@ -150,7 +146,6 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return self.handler.label_set.best(logits, top_k or self.top_k)
 
     def describe(self) -> dict[str, Any]:
-        """What a client may want to know of the model."""
         return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k}
 
 
@@ -191,7 +186,6 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         return {"top_k": top_k}
 
     def check(self, outputs: Outputs) -> None:
-        """Refuse logits that `config.json` cannot name."""
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
 
     def decode(
@@ -220,7 +214,6 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         return [f"{name}{rank}" for rank in ranks for name in ("predicted_label", "predicted_score")]
 
     def values(self, prediction: Prediction) -> list[Any]:
-        """Label and score, best first."""
         pairs = zip(prediction.labels, prediction.scores, strict=True)
         return [value for label, score in pairs for value in (label, round(score, 6))]
 

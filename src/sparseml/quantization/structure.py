@@ -127,7 +127,7 @@ def clip_weights(model: nn.Module) -> None:
             weight.clamp_(low * quantizer.scale, high * quantizer.scale)
 
 
-def _quantized_weights(model: nn.Module) -> Iterator[tuple[nn.Parameter, FakeQuantize]]:
+def _quantized_weights(model: nn.Module) -> Iterator[tuple[Tensor, FakeQuantize]]:
     for module in model.modules():
         if isinstance(module, (QuantizedLinear, QuantizedEmbedding)) and module.weight_quantizer is not None:
             yield module.weight, module.weight_quantizer
