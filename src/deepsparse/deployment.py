@@ -85,11 +85,7 @@ def open_deployment(source: str | Path | Deployment) -> Deployment:
 
 
 def onnx_file(source: str | Path) -> Path:
-    """The ONNX file that a source names.
-
-    Raises:
-        ModelError: there is none.
-    """
+    """The ONNX file that a source names; a ModelError where there is none."""
     text = str(source)
     path = _fetched(text) or Path(text).expanduser()
     if path.is_dir():

@@ -89,11 +89,7 @@ def prepare(settings: Settings, engine_type: str) -> Workload:
 def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row]:
     """The rows of a file: of CSV, TSV, JSON Lines by their columns; of any other, each line.
 
-    Args:
-        task: what makes rows of the columns; by default text classification.
-
-    Raises:
-        UserError: no such file, or no rows in it.
+    `task` makes rows of the columns; by default text classification.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
@@ -112,11 +108,7 @@ def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row
 
 
 def parse_shapes(text: str) -> Shapes:
-    """Shapes as DeepSparse takes them: "[1,128],[1,128]".
-
-    Raises:
-        EngineError: they are none.
-    """
+    """Shapes as DeepSparse takes them, "[1,128],[1,128]"; an EngineError where they are none."""
     try:
         value = ast.literal_eval(f"[{text}]")
         shapes = [tuple(int(size) for size in shape) for shape in value]
@@ -128,11 +120,7 @@ def parse_shapes(text: str) -> Shapes:
 
 
 def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
-    """Arrays that the model takes: random token ids, full attention, and random numbers elsewhere.
-
-    Raises:
-        EngineError: shapes of another number than inputs.
-    """
+    """Arrays that the model takes: random token ids, full attention, and random numbers elsewhere."""
     shapes = settings.shapes or [_shape(spec, settings) for spec in engine.inputs]
     if len(shapes) != len(engine.inputs):
         raise EngineError(

@@ -39,27 +39,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        by_endpoint: dict[str, Any] = {"labelnames": ["endpoint"], "registry": self._registry}
         self.requests = Counter(
             "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
         )
-        self.texts = Counter("deepsparse_texts", "Texts classified", ["endpoint"], registry=self._registry)
+        self.texts = Counter("deepsparse_texts", "Texts classified", **by_endpoint)
         self.seconds = Histogram(
             "deepsparse_request_seconds",
             "From a request read to its answer made",
-            ["endpoint"],
             buckets=_SECONDS_BUCKETS,
-            registry=self._registry,
+            **by_endpoint,
         )
         self.batches = Histogram(
-            "deepsparse_batch_texts",
-            "Texts computed together",
-            ["endpoint"],
-            buckets=_ROWS_BUCKETS,
-            registry=self._registry,
+            "deepsparse_batch_texts", "Texts computed together", buckets=_ROWS_BUCKETS, **by_endpoint
         )
-        self._waiting = Gauge(
-            "deepsparse_waiting_texts", "Texts that wait", ["endpoint"], registry=self._registry
-        )
+        self._waiting = Gauge("deepsparse_waiting_texts", "Texts that wait", **by_endpoint)
         self._served = Gauge(
             "deepsparse_endpoint", "Endpoints served", ["endpoint", "engine"], registry=self._registry
         )

@@ -24,7 +24,7 @@ class Prediction:
     """The labels of one row.
 
     Attributes:
-        labels: the best names, best first.
+        labels: the best names, best first; `label` is the best.
         scores: one for each, 0 to 1 (a regression's is the value itself).
     """
 
@@ -33,12 +33,10 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The best."""
         return self.labels[0]
 
     @property
     def score(self) -> float:
-        """Its score."""
         return self.scores[0]
 
 
@@ -79,11 +77,7 @@ class LabelSet:
             )
 
     def scores(self, logits: Array) -> Array:
-        """Scores of (rows, labels) logits.
-
-        Raises:
-            ModelError: logits that are no numbers, with the first such row.
-        """
+        """Scores of (rows, labels) logits; a ModelError names the first row that is not finite."""
         finite = np.isfinite(logits).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
@@ -129,21 +123,12 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return self.handler.top_k
 
     def logits(self, sequences: Any, spread: bool = True) -> Array:
-        """The model's logits, (rows, labels), in the order of the rows.
-
-        Args:
-            sequences: as for a call.
-            spread: over the engine's streams; False stays in the thread of the caller, who has several.
-        """
+        """The model's logits, (rows, labels), in their order; `sequences` as for a call, `spread` as for `run`."""
         rows = self.handler.parse_rows(sequences)
         if not rows:
             return np.empty((0, len(self.labels)), np.float32)
         logits: Array = self.run(rows, spread).arrays["logits"]
         return logits
-
-    def decide(self, logits: Array, top_k: int | None = None) -> list[Prediction]:
-        """Name and score logits; with `top_k` other than the pipeline's own, where it is given."""
-        return self.handler.label_set.best(logits, top_k or self.top_k)
 
     def describe(self) -> dict[str, Any]:
         return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k}
@@ -219,11 +204,7 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
 
 
 def label_set(deployment: Deployment) -> LabelSet:
-    """The labels that a deployment's `config.json` names.
-
-    Raises:
-        ModelError: it leaves some out.
-    """
+    """The labels that a deployment's `config.json` names; a ModelError where it leaves some out."""
     names = deployment.label_names()
     problem = deployment.config.get("problem_type")
     for known in get_args(ProblemType):

@@ -133,12 +133,12 @@ def smallest(
 
 
 def _hook(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:
-    # PyTorch takes hooks only where gradients flow; a parameter that is frozen now may learn later.
-    learns = parameter.requires_grad
+    # PyTorch takes hooks only where gradients flow; a parameter that is frozen now may be unfrozen later.
+    trainable = parameter.requires_grad
     handle: RemovableHandle = parameter.requires_grad_(True).register_hook(
         lambda gradient: zero_where(gradient, pruned)
     )
-    parameter.requires_grad_(learns)
+    parameter.requires_grad_(trainable)
     return handle
 
 

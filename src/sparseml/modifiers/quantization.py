@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from resparse.errors import did_you_mean
 from sparseml.modifiers.base import Batch, Clock, Epoch, Modifier, ModifierError, Run, without_effect
@@ -22,8 +22,6 @@ from sparseml.quantization.scheme import (
 
 if TYPE_CHECKING:
     import torch
-
-    from sparseml.quantization.structure import Structure
 
 
 CALIBRATION_BATCHES = 32
@@ -179,19 +177,15 @@ class QuantizationModifier(QuantizationFields):
     starts_last = True
     restores_modules = True
 
-    _structure: Structure | None = PrivateAttr(None)
-
     def structure(self, run: Run) -> None:
-        from torch import nn
-
         from sparseml.quantization.structure import is_quantized, quantize_structure
 
-        model: nn.Module = run.model
+        model = run.model
         if is_quantized(model):
             raise ModifierError(
                 f"{self.name}: the model is quantized already, by another modifier or recipe."
             )
-        roots: Mapping[str, nn.Module] = {"": model}
+        roots: Mapping[str, torch.nn.Module] = {"": model}
         if self.submodules is not None:
             roots, absent = select_modules(model, self.submodules, self.name)
             if absent:
@@ -200,8 +194,7 @@ class QuantizationModifier(QuantizationFields):
                 )
         scheme = self.model_scheme()
         self._refuse_unmatched(model, scheme)
-        self._structure = quantize_structure(model, roots, scheme)
-        if self._structure.other_attention:
+        if quantize_structure(model, roots, scheme).other_attention:
             run.notes.append(
                 f"{type(model).__name__} is not on Transformers' attention interface: its Linear layers and "
                 "embeddings are quantized, its attention products stay in floating point."
@@ -248,8 +241,7 @@ class QuantizationModifier(QuantizationFields):
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
         from sparseml.quantization.structure import load_quantization_state
 
-        missing = load_quantization_state(run.model, state)
-        if missing:
+        if missing := load_quantization_state(run.model, state):
             raise ModifierError(
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
                 f"for ({missing[0]}, ...): it was cut short, or written for another model."

@@ -50,16 +50,16 @@ class Schedule:
     def rate(self, step: int, clock: Clock, group: int = 0) -> float | None:
         """The learning rate of a parameter group at a step, or None where the recipe does not say.
 
-        The modifier that began last rules; after its end, the rate that it ended with stays.
+        The modifier that began last sets it; after its end, the rate that it ended with stays.
         """
-        ruling, begun = None, -1
+        current, begun = None, -1
         for modifier in self.modifiers:
             first = modifier.first_step(clock)
             if modifier.sets_rate and begun <= first <= step:
                 rate = modifier.rate(step, clock, group)
                 if rate is not None:
-                    ruling, begun = rate, first
-        return ruling
+                    current, begun = rate, first
+        return current
 
     @property
     def owns_rate(self) -> bool:

@@ -76,8 +76,11 @@ class FakeQuantize(nn.Module):
             return x
         if _exporting.get():
             return self.round(x)
-        if self._memo is not None and self._memo.is_of(x):
-            return self._from_memo(self._memo)
+        if (memo := self._memo) is not None and memo.is_of(x):
+            memo.left -= 1
+            if memo.left == 0:
+                self._memo = None
+            return memo.result
         if self.observes:
             self.observe(x.detach())
         result = self.round(x)
@@ -117,13 +120,6 @@ class FakeQuantize(nn.Module):
             buffer = getattr(self, name)
             buffer.copy_(torch.where(usable, moved, buffer))
 
-    def _from_memo(self, memo: _Memo) -> Tensor:
-        """The result for the next of the layers that share it; freed after the last."""
-        memo.left -= 1
-        if memo.left == 0:
-            self._memo = None
-        return memo.result
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memo": None}  # a weak reference can be neither copied nor pickled
 
@@ -136,7 +132,7 @@ class _Memo:
     """The last result of a quantizer that several layers share.
 
     Query, key and value have one input tensor: it is observed and quantized once, not three times, and one
-    result is stored for the backward pass, not three.
+    result is stored for the backward pass, not three; it is freed after the last layer that shares it.
     """
 
     def __init__(self, x: Tensor, result: Tensor, left: int) -> None:

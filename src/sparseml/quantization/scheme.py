@@ -18,7 +18,7 @@ class TensorScheme(BaseModel):
     """How one kind of tensor is quantized.
 
     Symmetric: signed integers in [-(2^(b-1) - 1), 2^(b-1) - 1], zero point 0, so that zero is exact and
-    the range has no odd end. Asymmetric: unsigned integers in [0, 2^b - 1] with a zero point.
+    the range has two equal halves. Asymmetric: unsigned integers in [0, 2^b - 1] with a zero point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -136,22 +136,14 @@ def latest(output_dir: Path) -> Path | None:
 
 
 def newest(output_dir: Path) -> Path:
-    """As `latest`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """As `latest`; a CheckpointError where there is none."""
     if (found := latest(output_dir)) is None:
         raise CheckpointError(f"{output_dir} holds no complete checkpoint to resume from.")
     return found
 
 
 def refuse_unfinished(folder: Path) -> None:
-    """Check that a training can go on from a folder.
-
-    Raises:
-        CheckpointError: it is no checkpoint, or a file of it is missing or cut short.
-    """
+    """Check that a training can go on from a folder; a CheckpointError says what is missing or cut short."""
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint {folder}.")
     instead = "Resume from an earlier checkpoint, or start from its weights with --model_name_or_path."

@@ -104,7 +104,6 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
     """A model for a task; a missing head is newly initialized, a missing encoder is an error.
 
     Args:
-        source: the model.
         model_class: one of Transformers' Auto classes, such as AutoModelForSequenceClassification.
         config: in place of the source's own.
 
@@ -154,8 +153,7 @@ def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
     """The recipe and state of the model that a training starts from; its modules are put into the model.
 
     Args:
-        model: with the folder's weights loaded.
-        folder: the model's.
+        model: with the weights of its `folder` loaded.
         plan: the recipe to train with. State that it supersedes is dropped: where it quantizes too, the model
             stays in floating point, and the ranges of the earlier quantization are dropped.
 
