@@ -32,8 +32,6 @@ class BatchRunner:
 
     Args:
         engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
-        tokenizer: the model's.
-        task: the model's.
         batch_size: rows of one batch at most; None lets `TOKEN_BUDGET` decide.
 
     Raises:

@@ -21,12 +21,7 @@ _HUB = ("hf:", "huggingface:")
 
 @dataclass(frozen=True)
 class Deployment:
-    """The files of a model that is ready to be served.
-
-    Attributes:
-        model: the ONNX file.
-        config: what `config.json` beside it holds.
-    """
+    """The files of a model that is ready to be served: the ONNX file, and what `config.json` beside it holds."""
 
     model: Path
     config: dict[str, Any]
@@ -106,10 +101,7 @@ def onnx_file(source: str | Path) -> Path:
 
 
 def read_json(path: Path, purpose: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        purpose: a sentence that says what the file is for, for the error when it is missing.
+    """Read a JSON object; `purpose` is a sentence that says what the file is for, for the error when it is missing.
 
     Raises:
         ModelError: missing, damaged, or no object.

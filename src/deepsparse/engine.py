@@ -37,7 +37,6 @@ class Engine:
         inputs, outputs: what the model takes and gives.
         input_names, output_names: of these, in the model's order.
         engine_type, version: of the engine that runs the model.
-        num_cores, num_streams: see Args.
         length_step: sequence lengths are padded to multiples of this; 1 where any length is as fast.
         pads: whether padding is computed; else rows of any lengths may share a run.
 

@@ -31,14 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """A row that was read.
-
-    Attributes:
-        line: where it begins.
-        after: where the next one begins.
-        values: by column.
-        raw: as it stands in the file.
-    """
+    """A row that was read: it begins at `line`, the next one at `after`; `raw` is its text in the file."""
 
     line: int
     after: Place

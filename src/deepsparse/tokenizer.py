@@ -30,13 +30,7 @@ USUAL_LENGTH = 128
 
 @dataclass(frozen=True)
 class Padding:
-    """How shorter rows of a batch are padded.
-
-    Attributes:
-        token: the padding token's id.
-        segment: its token type.
-        left: whether it goes before the text.
-    """
+    """How shorter rows of a batch are padded: with a token's id and type (`segment`); `left`: before the text."""
 
     token: int
     segment: int

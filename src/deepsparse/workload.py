@@ -33,13 +33,7 @@ Shapes = list[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Workload:
-    """One run to be timed, again and again.
-
-    Attributes:
-        work: one run; safe to call from several threads.
-        items: rows in one run.
-        engine: what computes.
-    """
+    """A run of `items` rows, to be timed again and again; `work` is safe to call from several threads."""
 
     work: Callable[[], object]
     items: int
@@ -143,13 +137,7 @@ def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
 
 @dataclass
 class Timings:
-    """What was measured.
-
-    Attributes:
-        seconds: of each run.
-        elapsed: from the start of the first run to the end of the last.
-        items: in each run.
-    """
+    """How long each run of `items` rows took, and the time from the start of the first run to the end of the last."""
 
     items: int
     seconds: list[float] = field(default_factory=list)
@@ -182,12 +170,9 @@ class Timings:
 
 
 def measure(work: Callable[[], object], seconds: float, items: int, callers: int = 1) -> Timings:
-    """Repeat `work` for some seconds, at least once from each caller; raises the first error that it raised.
+    """Repeat `work`, of `items` rows, from `callers` threads at once, from each at least once.
 
-    Args:
-        work: called from `callers` threads at once.
-        seconds: no run starts after these.
-        items: rows in one call, for the throughput.
+    No run starts after `seconds`. Raises the first error that `work` raised.
     """
     if callers == 1:
         return _repeat(work, seconds, items)

@@ -51,13 +51,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, default=asdict)
 
 
 class Server:
-    """The state behind the routes.
-
-    Args:
-        endpoints: the models.
-        config: as GET /config shows it.
-        watch: follows changes of the configuration file.
-    """
+    """The state behind the routes: the models, the configuration as GET /config shows it, the watch over its file."""
 
     def __init__(self, endpoints: Endpoints, config: dict[str, Any], watch: ConfigWatch | None) -> None:
         self.endpoints = endpoints

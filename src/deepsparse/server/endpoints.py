@@ -207,10 +207,7 @@ class Endpoints:
 class ConfigWatch:
     """Follows changes of the configuration file: loads endpoints that it gains, removes those that it loses.
 
-    Args:
-        path: the YAML file.
-        config: what it held when the server started.
-        every: seconds between two checks.
+    `config` is what the file held when the server started; the file is checked every `every` seconds.
     """
 
     def __init__(self, path: Path, config: ServerConfig, every: float = _CHANGES_EVERY_S) -> None:

@@ -26,11 +26,7 @@ _LONGEST_PAUSE_S = 60
 
 
 class QueueFullError(DeepsparseError):
-    """The queue is full.
-
-    Attributes:
-        retry_after: seconds until the queue should have room.
-    """
+    """The queue is full; it should have room in `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)

@@ -68,11 +68,7 @@ class FastInferRoute:
 
     FastAPI's way from a request to a function, with its contexts, its list of routes and its dependencies, takes as
     long as the model takes for a short text. The route is declared there all the same, for its description.
-
-    Args:
-        app: the application.
-        infer: answers a request for an endpoint.
-        refuse: answers where that raised a UserError.
+    `refuse` answers where `infer` raises a UserError.
     """
 
     def __init__(self, app: ASGIApp, infer: Infer, refuse: Refuse) -> None:

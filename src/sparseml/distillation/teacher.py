@@ -23,19 +23,12 @@ class TeacherError(UserError):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher that suits the student.
-
-    Attributes:
-        model: as its own training left it.
-        tokenizer: its own.
-        order: which of its outputs each of the student's classes is.
-        notes: lines for the user.
-    """
+    """A teacher that suits the student."""
 
     model: Any
     tokenizer: Any
-    order: list[int]
-    notes: list[str]
+    order: list[int]  # its output for each of the student's classes
+    notes: list[str]  # lines for the user
 
 
 def load_teacher(

@@ -120,11 +120,9 @@ def clip_weights(model: nn.Module) -> None:
     """
     for weight, quantizer in _quantized_weights(model):
         if quantizer.enabled:
-            low, high = (
-                quantizer.scheme.low - quantizer.zero_point,
-                quantizer.scheme.high - quantizer.zero_point,
-            )
-            weight.clamp_(low * quantizer.scale, high * quantizer.scale)
+            low = (quantizer.scheme.low - quantizer.zero_point) * quantizer.scale
+            high = (quantizer.scheme.high - quantizer.zero_point) * quantizer.scale
+            weight.clamp_(low, high)
 
 
 def _quantized_weights(model: nn.Module) -> Iterator[tuple[Tensor, FakeQuantize]]:

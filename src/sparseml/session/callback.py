@@ -69,11 +69,11 @@ class RecipeRate(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of each parameter group at step `last_epoch`, PyTorch's name for the number of steps."""
-        groups = range(len(self.base_lrs))
-        rates = [self._schedule.rate(self.last_epoch, self._clock, group) for group in groups]
-        return [
-            float(base) if rate is None else rate for base, rate in zip(self.base_lrs, rates, strict=True)
-        ]
+        rates: list[float | Tensor] = []
+        for group, base in enumerate(self.base_lrs):
+            rate = self._schedule.rate(self.last_epoch, self._clock, group)
+            rates.append(float(base) if rate is None else rate)
+        return rates
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps alone: the rest is in the recipe."""

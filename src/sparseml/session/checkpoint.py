@@ -67,7 +67,7 @@ def saved(folder: Path) -> Saved | None:
 
 
 def save_state(session: Session | None, base: Saved | None, folder: Path) -> None:
-    """Write recipe and modifiers' state into a new folder; nothing for a run without a recipe (`session` is None).
+    """Write recipe and modifiers' state into a new folder; `session` is None for a run without a recipe.
 
     `base` is of the checkpoint that the run started from: its recipe comes first, its state is kept.
     """

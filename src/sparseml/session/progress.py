@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.progress import (
@@ -62,14 +61,7 @@ class ProgressCallback(TrainerCallback):
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, text=self._line(args, state))
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self._loss = float(logs["loss"])
 
@@ -81,12 +73,7 @@ class ProgressCallback(TrainerCallback):
             say(self._line(args, state))
 
     def on_evaluate(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        metrics: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, metrics: Any = None, **kwargs: Any
     ) -> None:
         if self._bar is None or not metrics:
             return
