@@ -43,19 +43,15 @@ class ConstantPruningModifier(Modifier):
         self._masks.hold(parameters, self.name)
 
     def after_step(self, run: Run) -> None:
-        """Mask the weights again."""
         self._masks.apply()
 
     def on_end(self, run: Run) -> None:
-        """Release the hooks."""
         self._masks.release()
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks."""
         return self._masks.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
         self._masks.load_state(state)
 
     def _refuse_dense(self, found: Mapping[str, torch.Tensor], run: Run) -> None:

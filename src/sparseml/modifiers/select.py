@@ -24,9 +24,7 @@ ALL, ALL_PRUNABLE = "__ALL__", "__ALL_PRUNABLE__"
 def _as_list(value: object) -> object:
     if not isinstance(value, str):
         return value
-    if value.upper() in (ALL, ALL_PRUNABLE):
-        return [value.upper()]
-    return [value]
+    return [value.upper() if value.upper() in (ALL, ALL_PRUNABLE) else value]
 
 
 Selector = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
@@ -40,16 +38,7 @@ _PARTS = {
     "pooler": ("pooler", "pre_classifier", "head"),
     "classifier": ("classifier", "score"),
 }
-_FOREIGN_PREFIXES = (
-    "bert.",
-    "roberta.",
-    "distilbert.",
-    "electra.",
-    "albert.",
-    "mpnet.",
-    "deberta.",
-    "model.",
-)
+_FOREIGN_PREFIX = re.compile(r"^(bert|roberta|distilbert|electra|albert|mpnet|deberta|model)\.")
 
 
 def select_parameters(
@@ -58,7 +47,6 @@ def select_parameters(
     """The model's parameters that a recipe's `params` name, in the model's order.
 
     Args:
-        model: the model.
         params: names with or without `.weight`, `re:` patterns, `__ALL__`, `__ALL_PRUNABLE__`
             (the weights of all Linear layers; no embeddings).
         who: the modifier, for the error.
@@ -157,10 +145,7 @@ def _own_modules(model: nn.Module, name: str, modules: dict[str, nn.Module]) -> 
 
 
 def _bare(name: str) -> str:
-    for foreign in _FOREIGN_PREFIXES:
-        if name.startswith(foreign):
-            return name.removeprefix(foreign)
-    return name
+    return _FOREIGN_PREFIX.sub("", name)
 
 
 def _prefix(model: nn.Module) -> str:
