@@ -31,7 +31,6 @@ class MovementPruningModifier(GradualPruningModifier):
     """What pruned weights were when they were pruned; 0 elsewhere."""
 
     def on_start(self, run: Run) -> None:
-        """See GradualPruningModifier."""
         if run.one_shot:
             raise ModifierError(
                 f"{self.name} ranks weights by how training moves them, and --one_shot does not train: use "
@@ -50,7 +49,6 @@ class MovementPruningModifier(GradualPruningModifier):
         self._masks.zero_gradients()
 
     def after_step(self, run: Run) -> None:
-        """See GradualPruningModifier."""
         super().after_step(run)
         self._forget_after_the_end(run, run.step + 1)
 
@@ -73,13 +71,11 @@ class MovementPruningModifier(GradualPruningModifier):
         super().set_masks(run, pruned)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks, the scores, and the values of pruned weights."""
         scores = {f"{name}.score": score for name, score in self._scores.items()}
         values = {f"{name}.value": value for name, value in self._values.items()}
         return super().state(run) | scores | values
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take those of the run that this one resumes."""
         super().load_state(state, run)
         for ending, target in ((".score", self._scores), (".value", self._values)):
             target.clear()

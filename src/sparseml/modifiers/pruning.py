@@ -54,23 +54,18 @@ class MaskedModifier(Modifier):
         self._masks.hold(self.parameters(run), self.name, self.hooks_gradients)
 
     def after_step(self, run: Run) -> None:
-        """Mask the weights again."""
         self._masks.apply()
 
     def on_end(self, run: Run) -> None:
-        """Release the hooks."""
         self._masks.release()
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks."""
         return self._masks.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
         self._masks.load_state(state)
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Only one may decide about the masks of a parameter at a time."""
         if not isinstance(other, MaskedModifier) or not (self.chooses_masks or other.chooses_masks):
             return None
         if not self.overlaps(other) or not may_share(self.entries(), other.entries()):
@@ -139,7 +134,6 @@ class PruningModifier(MaskedModifier):
         return f"{label} {self._sparsity:.1%}" if label and self._sparsity is not None else label
 
     def entries(self) -> list[str]:
-        """All that the recipe names as parameters."""
         if isinstance(self.final_sparsity, dict):
             return [entry for entries in self.final_sparsity.values() for entry in entries]
         return self.params
@@ -258,7 +252,6 @@ class GradualPruningModifier(PruningModifier):
         return interpolate(self.inter_func, max(step - first, 0) / (last - first), initial, final)
 
     def final_from(self, clock: Clock) -> float:
-        """The last step before the final update."""
         return self.final_step(clock) - 1
 
     def events(self, clock: Clock) -> list[tuple[float, str]]:
@@ -322,7 +315,6 @@ class GradualPruningModifier(PruningModifier):
             self.prune_to(run, self._groups_at(run, run.step + 1))
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks, and the shares of zeros at the start where those count."""
         import torch
 
         initial = {
@@ -332,7 +324,6 @@ class GradualPruningModifier(PruningModifier):
         return super().state(run) | initial
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
         super().load_state(state, run)
         self._initial = {
             key.removesuffix(".initial"): float(value)
