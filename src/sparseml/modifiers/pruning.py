@@ -257,15 +257,15 @@ class GradualPruningModifier(PruningModifier):
     def events(self, clock: Clock) -> list[tuple[float, str]]:
         """The sparsity at its start, at every epoch, and at its end."""
         first, final = self.first_step(clock), self.final_step(clock)
-        goal = self._targets_in_words(final, clock)
-        events = (
-            [(float(first), f"pruned to {goal} by epoch {clock.epoch(final):g}")] if first < final else []
-        )
+        goal = f"pruned to {self._targets_in_words(final, clock)}"
+        events = [(float(final), goal)]
+        if first < final:
+            events.append((first, f"{goal} by epoch {clock.epoch(final):g}"))
         if not isinstance(self.init_sparsity, str):
-            for epoch in range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final))):
-                step = clock.step(epoch)
-                events.append((step, f"pruned to {self._targets_in_words(step, clock)}"))
-        return [*events, (final, f"pruned to {goal}")]
+            epochs = range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final)))
+            steps = [first, *map(clock.step, epochs)] if first < final else []
+            events += [(step, f"now {self._targets_in_words(step, clock)}") for step in steps]
+        return events
 
     def _targets_in_words(self, step: int, clock: Clock) -> str:
         """The sparsity of the last update up to a step."""
