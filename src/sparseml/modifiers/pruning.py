@@ -210,7 +210,11 @@ class GradualPruningModifier(PruningModifier):
     def _schedule_is_whole(self) -> GradualPruningModifier:
         if self.end_epoch < 0 and self.end_step is None:
             raise ValueError("end_epoch (or end_step) must be given: from there on the sparsity is final")
-        if not self.leave_enabled and self.end_epoch == max(self.start_epoch, 0) and self.end_step is None:
+        in_steps = self.end_step is not None
+        start, end = (
+            (self.start_step, self.end_step) if in_steps else (max(self.start_epoch, 0), self.end_epoch)
+        )
+        if not self.leave_enabled and start == end:
             raise ValueError("end_epoch must lie after start_epoch where leave_enabled is false")
         if (self.update_frequency is None) == (self.update_steps is None):
             raise ValueError("give either update_frequency (epochs between updates) or update_steps")
