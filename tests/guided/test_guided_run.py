@@ -158,7 +158,7 @@ def test_stopped_runs_go_on(
         "--num_train_epochs",
         "12",
     ]
-    monkeypatch.setattr(choices, "_FEWEST_STEPS_TO_SAVE", 7)
+    monkeypatch.setattr(choices, "_MIN_SAVE_STEPS", 7)
     step = Trainer.training_step
     done = 0
 
@@ -179,7 +179,7 @@ def test_stopped_runs_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(conclusion, "_asked", interrupted)
+        patch.setattr(conclusion, "_measured", interrupted)
         with pytest.raises(KeyboardInterrupt):
             main(words)
     assert "Going on from" in capsys.readouterr().err
