@@ -249,7 +249,7 @@ def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> Tensor:
         width_at = min(begin + max(1, CHUNK // int(kept_counts[rows[begin]]) ** 2), len(rows))
         part = rows[begin:width_at]
         width = int(kept_counts[part[-1]])
-        order = pruned[part].to(torch.uint8).argsort(1, stable=True)[:, :width]
+        order = pruned[part].to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
         filler = pruned[part].gather(1, order)
         system = matrix[order.unsqueeze(2), order.unsqueeze(1)]
         system.masked_fill_(filler.unsqueeze(2) | filler.unsqueeze(1), 0.0)
