@@ -19,12 +19,12 @@ from torch.optim.lr_scheduler import (
 )
 
 from sparseml.modifiers import Clock
+from sparseml.modifiers.base import interpolate
 from sparseml.modifiers.learning_rate import (
     LearningRateFunctionModifier,
     LearningRateModifier,
     LearningRateSetter,
     SetLearningRateModifier,
-    interpolate,
 )
 
 CLOCK = Clock(steps_per_epoch=10, total_steps=60)

@@ -42,6 +42,16 @@ class Setting:
 
 NO_SUCH = ["bert.encoder.leyer.0.attention.self.query"]
 
+RAMP = {
+    "params": ["re:bert.encoder.*.dense.weight"],
+    "init_sparsity": 0.05,
+    "final_sparsity": 0.9,
+    "start_epoch": 0.34,  # step 1
+    "end_epoch": 1.5,
+    "update_frequency": 0.5,
+}
+REQUIRED = ("params", "init_sparsity", "final_sparsity", "end_epoch", "update_frequency")
+
 SETTINGS = {
     "EpochRangeModifier": Setting({"start_epoch": 0, "end_epoch": 2.0}, ("end_epoch",), ("end_epoch", 0)),
     "LearningRateFunctionModifier": Setting(
@@ -75,6 +85,27 @@ SETTINGS = {
     ),
     "ConstantPruningModifier": Setting(
         {"params": ["__ALL_PRUNABLE__"], "start_epoch": 0.0}, ("params",), ("params", 3), ("params", NO_SUCH)
+    ),
+    "MagnitudePruningModifier": Setting(
+        {
+            **RAMP,
+            "init_sparsity": "__FROM_PARAM__",
+            "inter_func": "linear",
+            "mask_type": "2:4",
+            "final_sparsity": 0.5,
+        },
+        REQUIRED,
+        ("mask_type", "4:2"),
+        ("params", NO_SUCH),
+    ),
+    "GlobalMagnitudePruningModifier": Setting(
+        {**RAMP, "mask_type": "block4", "leave_enabled": False},
+        REQUIRED,
+        ("final_sparsity", 1),
+        ("params", NO_SUCH),
+    ),
+    "GMPruningModifier": Setting(
+        {**RAMP, "score_type": "magnitude", "phased": False}, REQUIRED, ("phased", True), ("params", NO_SUCH)
     ),
     "QuantizationModifier": Setting(
         {

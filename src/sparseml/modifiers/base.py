@@ -98,6 +98,30 @@ class Clock:
         return step / self.steps_per_epoch
 
 
+def interpolate(form: str, fraction: float, first: float, last: float) -> float:
+    """A value between `first` (fraction 0) and `last` (fraction 1).
+
+    `linear` is a line; `cosine` half a cosine, f -> (1 - cos(pi f)) / 2 (Loshchilov and Hutter 2017,
+    arXiv:1608.03983); `cubic` f -> 1 - (1 - f)^3, which begins fast (Zhu and Gupta 2017, arXiv:1710.01878);
+    `inverse_cubic` f -> 1 - (1 - f)^(1/3).
+    """
+    if form == "cosine":
+        fraction = (1 - math.cos(math.pi * fraction)) / 2
+    elif form == "cubic":
+        fraction = 1 - (1 - fraction) ** 3
+    elif form == "inverse_cubic":
+        fraction = 1 - (1 - fraction) ** (1 / 3)
+    return first + (last - first) * fraction
+
+
+def whole_cycles(steps: float, length: float) -> int:
+    """The number of cycles of `length` steps, which may be fractional, that are over after `steps`.
+
+    Pruning updates and restarts of the learning rate both count with it: of equal lengths, they fall on the same steps.
+    """
+    return int(steps / length + 1e-9)
+
+
 NOMINAL = Clock(steps_per_epoch=10_000, total_steps=0)
 """For comparing spans before the number of steps is known: fine enough for any fraction of an epoch."""
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pydantic import Field, PrivateAttr
-
-from sparseml.modifiers.base import Modifier, ModifierError, Run, without_effect
-from sparseml.modifiers.masks import Masks
-from sparseml.modifiers.select import Selector, select_parameters
+from sparseml.modifiers.base import ModifierError, Run, without_effect
+from sparseml.modifiers.pruning import MaskedModifier
 
 if TYPE_CHECKING:
     import torch
@@ -18,45 +15,24 @@ DENSE_BELOW = 0.10
 """A start with a smaller share of zeros than this is not a pruned model: its recipe is refused."""
 
 
-class ConstantPruningModifier(Modifier):
+class ConstantPruningModifier(MaskedModifier):
     """Keeps every weight that is zero at its start at exactly zero.
 
     Gradients of pruned weights are zeroed by tensor hooks, before clipping, so that they never enter the
     norm and Adam's moments stay zero; after each step the weights are masked again.
     """
 
-    label = "masks"
     one_shot = True
 
-    params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
     update_frequency: float = without_effect(-1, "the mask is that of the start and never changes")
-
-    _masks: Masks = PrivateAttr(default_factory=Masks)
 
     def on_start(self, run: Run) -> None:
         """Take the mask from the zeros (or from the resumed checkpoint) and hold it."""
-        parameters = select_parameters(run.model, self.params, self.name)
         if not self._masks.pruned:
-            found = {name: parameter.detach() == 0 for name, parameter in parameters.items()}
+            found = {name: parameter.detach() == 0 for name, parameter in self.parameters(run).items()}
             self._refuse_dense(found, run)
             self._masks.pruned = found
-        self._masks.hold(parameters, self.name)
-
-    def after_step(self, run: Run) -> None:
-        """Mask the weights again."""
-        self._masks.apply()
-
-    def on_end(self, run: Run) -> None:
-        """Release the hooks."""
-        self._masks.release()
-
-    def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks."""
-        return self._masks.state()
-
-    def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
-        self._masks.load_state(state)
+        self.hold(run)
 
     def _refuse_dense(self, found: Mapping[str, torch.Tensor], run: Run) -> None:
         total = sum(pruned.numel() for pruned in found.values())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sparseml.modifiers.base import NOMINAL, Clock, Epoch, Modifier, without_effect
+from sparseml.modifiers.base import NOMINAL, Clock, Epoch, Modifier, interpolate, whole_cycles, without_effect
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,14 +70,18 @@ class LearningRateFunctionModifier(LearningRateSetter):
     init_lr: Rate = Field(description="rate at the start")
     final_lr: Rate = Field(description="rate at the end")
     cycle_epochs: float = Field(1.0, gt=0, description="epochs in one cycle of cyclic_linear")
+    cycle_steps: int | None = Field(None, ge=1, description="in place of cycle_epochs: optimizer steps")
     update_frequency: float = without_effect(-1, "the rate is set at every step")
 
     @model_validator(mode="after")
     def _has_length(self) -> LearningRateFunctionModifier:
         if self.end_step is None and self.end_epoch <= max(self.start_epoch, 0):
             raise ValueError("end_epoch (or end_step) must be given and lie after the start")
-        if "cycle_epochs" in self.model_fields_set and self.lr_func != "cyclic_linear":
-            raise ValueError(f"cycle_epochs belongs to lr_func cyclic_linear, not to {self.lr_func}")
+        for length in {"cycle_epochs", "cycle_steps"} & self.model_fields_set:
+            if self.lr_func != "cyclic_linear":
+                raise ValueError(f"{length} belongs to lr_func cyclic_linear, not to {self.lr_func}")
+        if {"cycle_epochs", "cycle_steps"} <= self.model_fields_set and self.cycle_steps is not None:
+            raise ValueError("cycle_epochs and cycle_steps say the same thing: give one of them")
         return self
 
     def curve(self, step: float, clock: Clock) -> float:
@@ -86,11 +89,12 @@ class LearningRateFunctionModifier(LearningRateSetter):
         first, last = self.first_step(clock), self.last_step(clock)
         done = min(max(step - first, 0), last - first)
         if self.lr_func == "cyclic_linear":
-            cycle = max(self.cycle_epochs * clock.steps_per_epoch, 1)
+            cycle = float(self.cycle_steps or max(self.cycle_epochs * clock.steps_per_epoch, 1))
             if done == last - first:
                 return self.final_lr
-            # A cycle of no whole number of steps must not run past its end.
-            fraction = min(math.fmod(done, cycle) / max(cycle - 1, 1), 1)
+            # A cycle of no whole number of steps must not run past its ends.
+            place = max(done - whole_cycles(done, cycle) * cycle, 0)
+            fraction = min(place / max(cycle - 1, 1), 1)
             return interpolate("linear", fraction, self.init_lr, self.final_lr)
         return interpolate(self.lr_func, done / max(last - first, 1), self.init_lr, self.final_lr)
 
@@ -168,14 +172,3 @@ class LearningRateModifier(LearningRateSetter):
         assert isinstance(kwargs, _Cosine)
         cycle = max(clock.step(kwargs.cycle_epochs), 1)
         return interpolate("cosine", (done % cycle) / cycle, self.init_lr, kwargs.lr_min)
-
-
-def interpolate(form: str, fraction: float, first: float, last: float) -> float:
-    """A value between `first` (fraction 0) and `last` (fraction 1).
-
-    `linear` is a line; `cosine` is half a cosine, first + (last - first) (1 - cos(pi f)) / 2
-    (Loshchilov and Hutter 2017, arXiv:1608.03983).
-    """
-    if form == "cosine":
-        fraction = (1 - math.cos(math.pi * fraction)) / 2
-    return first + (last - first) * fraction

@@ -14,6 +14,11 @@ from sparseml.modifiers.learning_rate import (
     LearningRateModifier,
     SetLearningRateModifier,
 )
+from sparseml.modifiers.magnitude_pruning import (
+    GlobalMagnitudePruningModifier,
+    GMPruningModifier,
+    MagnitudePruningModifier,
+)
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
@@ -31,6 +36,9 @@ MODIFIERS: dict[str, type[Modifier]] = {
         TrainableParamsModifier,
         SetParamModifier,
         ConstantPruningModifier,
+        MagnitudePruningModifier,
+        GlobalMagnitudePruningModifier,
+        GMPruningModifier,
         QuantizationModifier,
         DistillationModifier,
     )

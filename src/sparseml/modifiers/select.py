@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ALL, ALL_PRUNABLE = "__ALL__", "__ALL_PRUNABLE__"
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """A recipe's one word or name as a list."""
     if not isinstance(value, str):
         return value
     if value.upper() in (ALL, ALL_PRUNABLE):
@@ -29,7 +30,7 @@ def _as_list(value: object) -> object:
     return [value]
 
 
-Selector = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Selector = Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)]
 """Names of parameters; `re:` patterns, matched from the start of the name; or one of the two words."""
 
 # The modules that play a part of BERT's in the other encoders of Transformers, below the model's prefix
@@ -107,6 +108,26 @@ def select_modules(model: nn.Module, names: list[str], who: str) -> tuple[dict[s
             f"Its top modules are {', '.join(path for path in modules if path.count('.') == 0 and path)}."
         )
     return found, absent
+
+
+def may_share(first: list[str], second: list[str]) -> bool:
+    """Whether two selectors may name the same parameter, judged without a model.
+
+    Two different patterns are taken to name different parameters.
+    """
+    return any(_same_entry(one, other) or _same_entry(other, one) for one in first for other in second)
+
+
+def _same_entry(one: str, other: str) -> bool:
+    if one.upper() in (ALL, ALL_PRUNABLE) or one == other:
+        return True
+    if one.startswith("re:"):
+        names = (other, f"{other}.weight")
+        try:
+            return not other.startswith("re:") and any(re.match(one[3:], name) for name in names)
+        except re.error:
+            return False
+    return one == f"{other}.weight"
 
 
 def _match(model: nn.Module, entry: str, parameters: dict[str, nn.Parameter], who: str) -> set[str]:
