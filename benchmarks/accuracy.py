@@ -108,7 +108,7 @@ def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: P
 
 
 def run_folder(root: Path, task: str, configuration: str, seed: int) -> Path:
-    """Where one run lies: its `model`, its log and, once finished, its `cost.json`."""
+    """The folder of one run: its `model`, its log and, once finished, its `cost.json`."""
     return root / task / f"{configuration}-{seed}"
 
 
@@ -130,7 +130,7 @@ def outcome_of(
 
 
 def reported(model: Path) -> dict[str, Any]:
-    """What the run's own report says, under the names of `Outcome`."""
+    """The numbers of the run's own report, under the names of `Outcome`."""
     report = json.loads((model / "report.json").read_text())
     totals = report["totals"]
     return {
@@ -153,17 +153,19 @@ def accuracy_table(outcomes: list[Outcome], baseline: Mapping[str, float]) -> st
         row = [task, f"{baseline[task]:.1%}" if task in baseline else "–"]
         dense = _accuracies(outcomes, task, "dense")
         for configuration in CONFIGURATIONS:
-            found = _accuracies(outcomes, task, configuration.name)
-            row.append(_spread(found))
+            accuracies = _accuracies(outcomes, task, configuration.name)
+            row.append(_spread(accuracies))
             if configuration.name != "dense":
-                both = found and dense
-                row.append(f"{100 * (statistics.mean(found) - statistics.mean(dense)):+.1f}" if both else "–")
+                both = accuracies and dense
+                row.append(
+                    f"{100 * (statistics.mean(accuracies) - statistics.mean(dense)):+.1f}" if both else "–"
+                )
         rows.append(row)
     return table(header, rows)
 
 
 def cost_table(outcomes: list[Outcome]) -> str:
-    """One line a run: what came out, and what it took."""
+    """One line a run: its results, and its cost."""
     rows = [
         (
             f"{outcome.task}, {outcome.configuration}, seed {outcome.seed}",
@@ -220,20 +222,20 @@ def main() -> None:
     if arguments.rows is not None:
         for split in ("train", "eval", "predict"):
             extra += [f"--max_{split}_samples", str(arguments.rows)]
-    wanted = set(arguments.configurations)
+    chosen = set(arguments.configurations)
     if not (arguments.folder / "upstream").is_dir():
         raise RunFailedError(
             f"{arguments.folder} has no upstream/, the pruned start: run "
             f"`benchmarks/upstream.py --folder {arguments.folder}/upstream` first."
         )
-    # A teacher is trained first, wanted or not.
-    wanted |= {entry.teacher for entry in CONFIGURATIONS if entry.name in wanted and entry.teacher}
+    # Teachers are trained, too.
+    chosen |= {entry.teacher for entry in CONFIGURATIONS if entry.name in chosen and entry.teacher}
     outcomes = [
         outcome_of(DATASETS[task], configuration, seed, arguments.folder.resolve(), extra)
         for task in arguments.tasks
         for seed in arguments.seeds
         for configuration in CONFIGURATIONS
-        if configuration.name in wanted
+        if configuration.name in chosen
     ]
     tables = [accuracy_table(outcomes, _baseline()), cost_table(outcomes)]
     if arguments.rows is not None:

@@ -35,13 +35,13 @@ def pytorch(model: Path, dataset: DataSet, rows: list[tuple[str, ...]]) -> Any:
 
     trained = load_trained(str(model)).eval()
     tokenizer = load_tokenizer(resolve(str(model)))
-    found = []
+    logits = []
     for start in track(range(0, len(rows), _BATCH), f"{dataset.name}: PyTorch"):
         texts = map(list, zip(*rows[start : start + _BATCH], strict=True))
         batch = tokenizer(*texts, truncation=True, max_length=_LENGTH, padding=True, return_tensors="pt")
         with torch.no_grad():
-            found.append(trained(**batch).logits.numpy())
-    return np.concatenate(found)
+            logits.append(trained(**batch).logits.numpy())
+    return np.concatenate(logits)
 
 
 def compared(task: str, folder: Path, configuration: str, seed: int) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def compared(task: str, folder: Path, configuration: str, seed: int) -> dict[str
     export.main([str(place / "model"), "--task", "text_classification"])
     dataset = DATASETS[task]
     rows = [tuple(row[column] for column in dataset.columns) for row in dataset.rows("test")]
-    wanted = np.array([row[dataset.label] for row in dataset.rows("test")])
+    truth = np.array([row[dataset.label] for row in dataset.rows("test")])
     trained = pytorch(place / "model", dataset, rows).argmax(axis=1)
     outcome: dict[str, Any] = {
         "task": task,
         "rows": len(rows),
-        "pytorch": float((trained == wanted).mean()),
+        "pytorch": float((trained == truth).mean()),
         "engines": {},
     }
     for engine in ENGINES:
@@ -63,10 +63,10 @@ def compared(task: str, folder: Path, configuration: str, seed: int) -> dict[str
         classify = Pipeline.create(
             "text_classification", place / "deployment", engine_type=engine, sequence_length=_LENGTH
         )
-        found = classify.logits(list(map(list, rows))).argmax(axis=1)
+        predicted = classify.logits(list(map(list, rows))).argmax(axis=1)
         outcome["engines"][engine] = {
-            "accuracy": float((found == wanted).mean()),
-            "labels_as_pytorch": float((found == trained).mean()),
+            "accuracy": float((predicted == truth).mean()),
+            "labels_as_pytorch": float((predicted == trained).mean()),
         }
     return outcome
 

@@ -53,13 +53,13 @@ def rate(isa: InstructionSet, form: WeightFormat, rows: int, columns: int, token
 
 def measured() -> list[dict[str, Any]]:
     """Every instruction set with a peak, form, shape and number of tokens."""
-    found = []
+    measurements = []
     for isa, peak in peaks().items():
         for form in isa.formats:
             say(f"{isa.name}, {form.name}")
             for rows, columns in SHAPES:
                 rates = {tokens: rate(isa, form, rows, columns, tokens) for tokens in TOKENS}
-                found.append(
+                measurements.append(
                     {
                         "isa": isa.name.upper(),
                         "form": form.name,
@@ -69,12 +69,12 @@ def measured() -> list[dict[str, Any]]:
                         "rates": rates,
                     }
                 )
-    return found
+    return measurements
 
 
 def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
-    found = measured()
+    measurements = measured()
     header = [
         "instructions",
         "form",
@@ -92,13 +92,13 @@ def main() -> None:
             f"{one['peak'] / 1e9:.0f}",
             *(f"{one['rates'][count] / one['peak']:.0%}" for count in TOKENS),
         ]
-        for one in found
+        for one in measurements
     ]
     keep(
         "engine_peak",
         f"Products by what one thread can do (goal with AMX, dense: {GOAL:.0%})",
         [table(header, rows)],
-        {"products": found},
+        {"products": measurements},
     )
 
 

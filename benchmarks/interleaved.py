@@ -30,8 +30,8 @@ class Contestant:
 
     Attributes:
         name: in tables.
-        process: reads a line for every burst, and answers with a line.
-        facts: what it told when it had started.
+        process: runs a burst for every line on its standard input, and prints a line of JSON about it.
+        facts: its first message.
         seconds: of each burst: the median of its runs.
         model: a copy of its own, removed at the end.
     """
@@ -46,22 +46,18 @@ class Contestant:
         """Run a burst."""
         assert self.process.stdin is not None
         print(file=self.process.stdin, flush=True)
-        self.seconds.append(self.answer()["seconds"])
+        self.seconds.append(self.receive()["seconds"])
 
-    def answer(self) -> dict[str, Any]:
-        """Its next line.
-
-        Raises:
-            RunFailedError: it has died.
-        """
+    def receive(self) -> dict[str, Any]:
+        """The next message; a RunFailedError where the process has died."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RunFailedError(
                 f"{self.name} left with code {self.process.wait()}; see the log in the folder"
             )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def end(self) -> None:
         """End the process."""
@@ -88,7 +84,7 @@ def start(
         name: in tables.
         worker: a program in opponents/.
         words: its arguments.
-        log: gets what it prints besides its answers.
+        log: its other output.
         python: the Python of its environment; ours by default.
         threads: of OpenMP.
         environment: more variables.
@@ -110,7 +106,7 @@ def start(
             },
         )
     contestant = Contestant(name, process)
-    contestant.facts = contestant.answer()
+    contestant.facts = contestant.receive()
     return contestant
 
 
@@ -126,14 +122,14 @@ def engine_contestant(
     python: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Contestant:
-    """Start an engine on a model, with a copy of the file: DeepSparse writes into the files that it reads.
+    """Start an engine on a model, with a copy of the file: DeepSparse writes to the files that it reads.
 
     Args:
         name: in tables, and of copy and log.
-        engine: as engine_worker.py calls it.
+        engine: its name for engine_worker.py.
         file: the model.
-        threads, batch, length: what it runs.
-        more: further words for engine_worker.py.
+        threads, batch, length: of its runs.
+        more: further arguments of engine_worker.py.
         python, environment: as for `start`.
     """
     plain = name.replace(" ", "_").replace("'", "")
@@ -166,7 +162,7 @@ def add_python(parser: argparse.ArgumentParser, flag: str, has: str) -> None:
 
 
 def measure(contestants: Sequence[Contestant], rounds: int) -> None:
-    """Bursts of all contestants, alternating; then the processes end."""
+    """Run bursts of all contestants, alternating; then end the processes."""
     order = random.Random(0)
     for _ in range(WARM_UP + rounds):
         for contestant in order.sample(list(contestants), len(contestants)):

@@ -1,4 +1,4 @@
-"""Commands that a benchmark runs: ours as a user calls it, timed whole, with the most memory that it held."""
+"""Commands that a benchmark runs: ours as a user calls it, with wall time and peak memory of the whole process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunFailedError(UserError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a finished command took.
+    """The cost of a finished command.
 
     Attributes:
         seconds: wall time from start to exit, imports included.
@@ -55,11 +55,7 @@ class Cost:
 
 
 def our_command() -> list[str]:
-    """The command that pip has installed beside the Python that runs this benchmark.
-
-    Raises:
-        RunFailedError: it is not there.
-    """
+    """The command that pip has installed beside the Python that runs this benchmark."""
     script = Path(sys.executable).parent / COMMAND
     if not script.is_file():
         raise RunFailedError(
@@ -69,16 +65,12 @@ def our_command() -> list[str]:
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """Arguments as words of a command line."""
+    """Arguments as flags of a command line."""
     return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 
 
 def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Cost:
-    """Run a command to its end in the folder of `log`, which gets all that it prints.
-
-    Raises:
-        RunFailedError: it left with another exit code than 0; names the log.
-    """
+    """Run a command in the folder of `log`, which gets its output; a RunFailedError for another exit code than 0."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as printed:
         printed.write(f"$ {shlex.join(command)}\n".encode())
@@ -91,7 +83,7 @@ def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
             cwd=log.parent,
             env={**os.environ, **(environment or {})},
         )
-        # wait4 tells the memory of this one child; resource.getrusage only that of the largest so far.
+        # wait4 gives the memory of this one child; resource.getrusage only that of the largest so far.
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:

@@ -1,4 +1,4 @@
-"""What every benchmark states beside its numbers, and how results are kept: a Markdown and a JSON file."""
+"""The machine and versions of a measurement, and its results as a Markdown and a JSON file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def keep(name: str, title: str, tables: Iterable[str], data: dict[str, Any], fol
         The path of the Markdown file.
     """
     here = machine()
-    # The folders of the machine that measured say nothing to a reader.
+    # The measuring machine's folders mean nothing to a reader.
     command = shlex.join([f"benchmarks/{Path(sys.argv[0]).name}", *map(_shortened, sys.argv[1:])])
     packages = ", ".join(f"{package} {found}" for package, found in here["versions"].items())
     lines = [

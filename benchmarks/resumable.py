@@ -14,21 +14,21 @@ from resparse.files import write_json
 
 
 def resumable_training(title: str, command: Sequence[str], folder: Path) -> Cost:
-    """Train by our command into `folder`/model; its cost, measured now or when it ran.
+    """Train with our command into `folder`/model; returns its cost, measured now or when it ran.
 
     Args:
         title: for the screen.
         command: the flags, without --output_dir.
-        folder: the run's own; `log.txt` gets what is printed, `cost.json` says that it has finished.
+        folder: of the run; its output goes to `log.txt`, and `cost.json` marks it as finished.
 
     Raises:
         RunFailedError: the run failed.
     """
     finished = folder / "cost.json"
     if finished.is_file():
-        found = json.loads(finished.read_text())
-        if found["command"] == list(command):
-            return Cost(**found["cost"])
+        earlier = json.loads(finished.read_text())
+        if earlier["command"] == list(command):
+            return Cost(**earlier["cost"])
         say(f"{folder}: its command has changed since, it runs again")
     if folder.exists():
         shutil.rmtree(folder)

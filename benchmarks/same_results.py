@@ -28,8 +28,8 @@ ZOO = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transfo
 RECIPE = "zoo:nlp/text_classification/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
 SHORT = '{"num_epochs": 3, "qat_start_epoch": 1, "observer_epoch": 2}'
 
-# They hold times, versions, paths or commands.
-APART = ("report.json", "run.json", "summary.txt", "training_args.bin", "README.md")
+# Files that contain times, versions, paths or commands.
+EXCLUDED = ("report.json", "run.json", "summary.txt", "training_args.bin", "README.md")
 TIMED = ("_results.json", "trainer_state.json")
 
 
@@ -102,7 +102,7 @@ def _run(tree: Path, work: Path, rows: int) -> dict[str, str]:
     return {
         str(path.relative_to(work)): _digest(path)
         for path in sorted(work.rglob("*"))
-        if path.is_file() and path.name not in APART
+        if path.is_file() and path.name not in EXCLUDED
     }
 
 
@@ -129,7 +129,7 @@ def _command(tree: Path, work: Path, words: Sequence[str]) -> str:
 
 def _without_times(printed: str) -> str:
     """A text with measured times replaced, and with one space for several: the width of times moves columns."""
-    timed = re.sub(r"[\d.,]+ ?(ms|s|it/s|/s)\b", r"N \1", printed)
+    timed = re.sub(r"[\d.,]+ ?(ms|s|it/s|/s)\b|(preparation time) +[\d.]+", r"N \1\2", printed)
     return "\n".join(" ".join(line.split()) for line in timed.splitlines() if "it/s" not in line)
 
 

@@ -1,7 +1,7 @@
-"""How the server holds up: real tweets from many clients at once, beside the pipeline in a process of its own.
+"""The server under load: real tweets from many clients at once, beside the pipeline in a process of its own.
 
-The clients are `wrk` (Debian: apt-get install wrk) on the same machine. The pipeline is measured before and
-after, so that a noisy neighbour does not decide. All requests have to be answered with 200.
+The clients are `wrk` (Debian: apt-get install wrk) on the same machine. The pipeline is measured before and after, to
+detect a noisy machine. All responses must be 200.
 
     python benchmarks/server_load.py deployment/ --seconds 60
 """

@@ -74,9 +74,9 @@ class Variant:
 
 
 def work(name: str, steps: int) -> None:
-    """Train one variant: a line in lets it take a step, a line out says what that step took."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    sys.stdout = sys.stderr  # what the Trainer prints must not be taken for an answer
+    """Train one variant: each line on standard input starts a step, each line on standard output reports one."""
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    sys.stdout = sys.stderr  # keep the Trainer's output apart from the messages
     import resource
 
     from transformers import PrinterCallback, TrainerCallback
@@ -85,29 +85,29 @@ def work(name: str, steps: int) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
-    class Turns(TrainerCallback):
-        """Holds the loop still between steps."""
+    class StepByStep(TrainerCallback):
+        """Pauses the loop between steps."""
 
         resumed = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.hand_over({"ready": True})
+            self.report({"ready": True})
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.hand_over({"seconds": time.perf_counter() - self.resumed})
+            self.report({"seconds": time.perf_counter() - self.resumed})
 
-        def hand_over(self, answer: dict[str, Any]) -> None:
-            print(json.dumps(answer), file=answers)
+        def report(self, message: dict[str, Any]) -> None:
+            print(json.dumps(message), file=results)
             sys.stdin.readline()
             self.resumed = time.perf_counter()
 
     trainer = build_trainer(RECIPES[name], steps)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Turns())
+    trainer.add_callback(StepByStep())
     trainer.train()
     per_mib = 2**20 if sys.platform == "darwin" else 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
-    print(json.dumps({"peak_mib": peak}), file=answers)
+    print(json.dumps({"peak_mib": peak}), file=results)
 
 
 def build_trainer(recipe: str | None, steps: int) -> Any:
@@ -142,7 +142,7 @@ def build_trainer(recipe: str | None, steps: int) -> Any:
     return RecipeTrainer(model, arguments, train_dataset=rows, recipe=recipe)
 
 
-# --- the conductor ---
+# --- the controller ---
 
 
 class Worker:
@@ -158,34 +158,30 @@ class Worker:
             text=True,
             bufsize=1,
         )
-        self.answer()
+        self.receive()
 
     def step(self) -> None:
-        """Let it take one step."""
+        """Run one step."""
         self.proceed()
-        self.seconds.append(self.answer()["seconds"])
+        self.seconds.append(self.receive()["seconds"])
 
     def finish(self) -> Variant:
-        """Let it leave; the warm-up is dropped."""
+        """End the process; drops the warm-up."""
         self.proceed()
-        peak = self.answer()["peak_mib"]
+        peak = self.receive()["peak_mib"]
         self.process.wait()
         return Variant(self.name, self.seconds[WARM_UP:], peak)
 
     def proceed(self) -> None:
         print(file=_pipe(self.process.stdin))
 
-    def answer(self) -> dict[str, Any]:
-        """Its next line.
-
-        Raises:
-            RunFailedError: it has died; its traceback is on standard error.
-        """
+    def receive(self) -> dict[str, Any]:
+        """The next message; a RunFailedError where the process has died (its traceback is on standard error)."""
         line = _pipe(self.process.stdout).readline()
         if not line:
             raise RunFailedError(f"the worker {self.name!r} left with code {self.process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
 def _pipe(stream: IO[str] | None) -> IO[str]:
@@ -210,7 +206,7 @@ def step_table(variants: list[Variant]) -> str:
     plain = variants[0]
     rows = []
     for variant in variants:
-        ratios = [mine / base for mine, base in zip(variant.seconds, plain.seconds, strict=True)]
+        ratios = [ours / base for ours, base in zip(variant.seconds, plain.seconds, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         limit = f"≤ {LIMITS[variant.name]:.2f}" if variant.name in LIMITS else ""
         rows.append(

@@ -134,15 +134,15 @@ def tried(deployment: Path, dataset: DataSet) -> dict[str, Any]:
     """The exported model on the whole test split: accuracy, and the time of a text on its own."""
     pipeline = Pipeline.create("text_classification", str(deployment))
     rows = [[row[column] for column in dataset.columns] for row in dataset.rows("test")]
-    wanted = [row["label"] for row in dataset.rows("test")]
-    found = pipeline.logits(rows).argmax(axis=1)
+    truth = [row["label"] for row in dataset.rows("test")]
+    predicted = pipeline.logits(rows).argmax(axis=1)
     spent = []
     for row in rows[:500]:
         started = time.perf_counter()
         pipeline([row])
         spent.append(time.perf_counter() - started)
     return {
-        "test_accuracy": float((found == wanted).mean()),
+        "test_accuracy": float((predicted == truth).mean()),
         "median_ms": 1e3 * statistics.median(spent),
         "engine": pipeline.engine.engine_type,
     }

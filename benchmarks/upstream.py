@@ -47,7 +47,7 @@ pruning_modifiers:
 
 
 def passages(tokenizer: Any, count: int, seed: int) -> list[list[int]]:
-    """Token ids of passages of the corpora, as many as asked for, each of half a sequence."""
+    """Token ids of `count` passages of the corpora, each of half a sequence."""
     lines: list[str] = []
     for name in CORPORA:
         path = data_folder() / "corpora" / f"{name}.txt.xz"
@@ -59,21 +59,21 @@ def passages(tokenizer: Any, count: int, seed: int) -> list[list[int]]:
             lines += [line for line in file if len(line) > 40]
     random.Random(seed).shuffle(lines)
     half = (LENGTH - 4) // 2
-    found: list[list[int]] = []
+    half_sequences: list[list[int]] = []
     for start in track(range(0, len(lines), 1000), "tokenizing"):
         for ids in tokenizer(lines[start : start + 1000], add_special_tokens=False, verbose=False)[
             "input_ids"
         ]:
-            found += [ids[at : at + half] for at in range(0, len(ids) - half + 1, half)][:8]
-        if len(found) >= count:
+            half_sequences += [ids[at : at + half] for at in range(0, len(ids) - half + 1, half)][:8]
+        if len(half_sequences) >= count:
             break
-    random.Random(seed + 1).shuffle(found)
-    return found[:count]
+    random.Random(seed + 1).shuffle(half_sequences)
+    return half_sequences[:count]
 
 
 def batches(tokenizer: Any, steps: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """Pairs of passages and single ones by turns, of many lengths: [32, up to 64] tokens and their types."""
-    found = passages(tokenizer, steps * BATCH * 2, seed)
+    half_sequences = passages(tokenizer, steps * BATCH * 2, seed)
     draw = random.Random(seed + 2)
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     for step in range(steps):
@@ -81,7 +81,10 @@ def batches(tokenizer: Any, steps: int, seed: int) -> Iterator[dict[str, Tensor]
         longest = draw.choice((8, 15, 30, 30))
         for index in range(BATCH):
             at = 2 * (step * BATCH + index)
-            first, second = found[at % len(found)][:longest], found[(at + 1) % len(found)][:longest]
+            first, second = (
+                half_sequences[at % len(half_sequences)][:longest],
+                half_sequences[(at + 1) % len(half_sequences)][:longest],
+            )
             first = [cls, *first, sep]
             second = [*second, sep] if step % 2 else []
             rows.append((first + second, [0] * len(first) + [1] * len(second)))
@@ -127,8 +130,8 @@ def heal(folder: Path, steps: int, minutes: float, seed: int) -> float:
             group["lr"] = session.schedule.rate(int(done * steps), clock)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                wanted = teacher(**batch, output_hidden_states=True).hidden_states
-            loss = distance(student(**batch, output_hidden_states=True).hidden_states, wanted)
+                targets = teacher(**batch, output_hidden_states=True).hidden_states
+            loss = distance(student(**batch, output_hidden_states=True).hidden_states, targets)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)

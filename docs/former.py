@@ -79,9 +79,9 @@ def of_transformers(name: str) -> tuple[str, str]:
         return f"`--{new}`", "the old name is understood"
     if why := renamed.GONE.get(name):
         return WITHOUT_EFFECT, why
-    kinds, convert = renamed.CONVERTED[name]
-    sample = _SAMPLE[next(iter(kinds))]
-    made = convert(True if sample is BARE else next(iter(kinds))(sample), {})
+    kind, convert = renamed.CONVERTED[name]
+    sample = _SAMPLE[kind]
+    made = convert(True if sample is BARE else kind(sample), {})
     if not made:
         return WITHOUT_EFFECT, "models are always saved as safetensors"
     return ", ".join(f"`--{new}`" for new in made), "the old name is understood"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from deepsparse.errors import DeepsparseError
 from resparse.errors import nearest
+
+Number = TypeVar("Number", int, float)
 
 
 class ArgumentsError(DeepsparseError):
@@ -15,13 +18,7 @@ class ArgumentsError(DeepsparseError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UserErrors and name the nearest option.
-
-    Args:
-        name: of the command.
-        summary: one sentence.
-        example: shown under the options.
-    """
+    """An argument parser whose errors are UserErrors and name the nearest option; `example` ends the help."""
 
     def __init__(self, name: str, summary: str, example: str) -> None:
         super().__init__(
@@ -33,7 +30,6 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise an ArgumentsError instead of exiting."""
         unknown = message.partition("unrecognized arguments: ")[2].split()
         options = [option for action in self._actions for option in action.option_strings]
         near = nearest(unknown[0], options, most=2) if unknown else []
@@ -43,24 +39,22 @@ class Parser(argparse.ArgumentParser):
     @staticmethod
     def count(text: str) -> int:
         """Type of an argument: a whole number from 1 on."""
-        try:
-            number = int(text)
-        except ValueError:
-            number = 0
-        if number < 1:
-            raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is wanted")
-        return number
+        return _positive(text, int, "a whole number from 1 on")
 
     @staticmethod
     def seconds(text: str) -> float:
         """Type of an argument: a number of seconds above 0."""
-        try:
-            number = float(text)
-        except ValueError:
-            number = 0.0
-        if not 0 < number < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds above 0 is wanted")
-        return number
+        return _positive(text, float, "a number of seconds above 0")
+
+
+def _positive(text: str, kind: type[Number], wanted: str) -> Number:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = kind(0)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: {wanted} is wanted")
+    return number
 
 
 def normal_options(words: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from deepsparse.engine import Engine
 from deepsparse.errors import ModelError
 from deepsparse.tasks import Outputs, Task
 from deepsparse.tasks.base import Row
-from deepsparse.tokenizer import Tokenizer
+from deepsparse.tokenizer import INPUTS, Tokenizer
 from resparse.arrays import Array
 
 TOKEN_BUDGET = 512
@@ -32,8 +32,6 @@ class BatchRunner:
 
     Args:
         engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
-        tokenizer: the model's.
-        task: the model's.
         batch_size: rows of one batch at most; None lets `TOKEN_BUDGET` decide.
 
     Raises:
@@ -43,19 +41,17 @@ class BatchRunner:
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, task: Task[Any, Any], batch_size: int | None = None
     ) -> None:
-        known = ("input_ids", "attention_mask", "token_type_ids")
-        if unknown := [name for name in engine.input_names if name not in known]:
+        if unknown := [name for name in engine.input_names if name not in INPUTS]:
             raise ModelError(
                 f"{engine.model_path} wants the input {unknown[0]!r}, which no tokenizer makes; a {task.noun} "
-                f"takes {', '.join(known)}."
+                f"takes {', '.join(INPUTS)}."
             )
         self.engine = engine
         self.tokenizer = tokenizer
         self._task = task
         self._outputs = _positions(engine, task)
         # Some exports have fixed shapes: every batch is padded to them.
-        rows, length, *_ = (*engine.inputs[0].shape, None, None)
-        self._fixed_rows, self._fixed_length = rows, length
+        self._fixed_rows, self._fixed_length, *_ = (*engine.inputs[0].shape, None, None)
         self._most_rows = self._fixed_rows or batch_size
         if self._fixed_length and self._fixed_length < tokenizer.max_length:
             raise ModelError(
@@ -93,7 +89,6 @@ class BatchRunner:
         return Outputs(arrays, encodings, starts)
 
     def close(self) -> None:
-        """Stop the threads."""
         if self._threads is not None:
             self._threads.shutdown()
 
@@ -153,11 +148,9 @@ def _with_windows(encodings: Iterable[Encoding]) -> tuple[list[Encoding], list[i
 
 
 def _in_order(parts: Sequence[Any], order: Sequence[int]) -> Any:
-    """An output of all batches, in the order of the sequences.
+    """An output of all batches, arrays or lists of arrays, in the order of the sequences.
 
-    Args:
-        parts: of each batch, an array or a list of arrays.
-        order: the position of each sequence among all.
+    `order` holds the position of each sequence among all.
     """
     if len(order) == 1:
         return parts[0]

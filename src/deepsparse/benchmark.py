@@ -41,11 +41,7 @@ def cli() -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure, and print what was measured.
-
-    Raises:
-        UserError: a mistake on the command line, or in the model.
-    """
+    """Measure, and print what was measured."""
     arguments = _parser().parse_args(normal_options(words))
     if arguments.pytorch:
         os.environ[backends.CHECKPOINT] = arguments.pytorch

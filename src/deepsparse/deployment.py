@@ -21,24 +21,17 @@ _HUB = ("hf:", "huggingface:")
 
 @dataclass(frozen=True)
 class Deployment:
-    """The files of a model that is ready to be served.
-
-    Attributes:
-        model: the ONNX file.
-        config: what `config.json` beside it holds.
-    """
+    """The files of a model that is ready to be served: the ONNX file, and what `config.json` beside it holds."""
 
     model: Path
     config: dict[str, Any]
 
     @property
     def folder(self) -> Path:
-        """The folder of the files."""
         return self.model.parent
 
     @property
     def config_file(self) -> Path:
-        """The file of `config`."""
         return self.folder / CONFIG
 
     @property
@@ -87,11 +80,7 @@ def open_deployment(source: str | Path | Deployment) -> Deployment:
 
 
 def onnx_file(source: str | Path) -> Path:
-    """The ONNX file that a source names.
-
-    Raises:
-        ModelError: there is none.
-    """
+    """The ONNX file that a source names; a ModelError where there is none."""
     text = str(source)
     path = _fetched(text) or Path(text).expanduser()
     if path.is_dir():
@@ -112,10 +101,7 @@ def onnx_file(source: str | Path) -> Path:
 
 
 def read_json(path: Path, purpose: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        purpose: a sentence that says what the file is for, for the error when it is missing.
+    """Read a JSON object; `purpose` is a sentence that says what the file is for, for the error when it is missing.
 
     Raises:
         ModelError: missing, damaged, or no object.

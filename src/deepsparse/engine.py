@@ -35,6 +35,10 @@ class Engine:
 
     Attributes:
         inputs, outputs: what the model takes and gives.
+        input_names, output_names: of these, in the model's order.
+        engine_type, version: of the engine that runs the model.
+        length_step: sequence lengths are padded to multiples of this; 1 where any length is as fast.
+        pads: whether padding is computed; else rows of any lengths may share a run.
 
     Raises:
         ModelError: no such model, or one that cannot be read.
@@ -55,51 +59,17 @@ class Engine:
         self.model_path = onnx_file(model)
         self.batch_size = batch_size
         self.input_shapes = input_shapes
-        self.resources = _resources(num_cores, num_streams, scheduler)
-        self._backend = backends.load(engine_type, self.model_path, self.resources)
+        resources = _resources(num_cores, num_streams, scheduler)
+        self._backend = backends.load(engine_type, self.model_path, resources)
+        self.num_cores, self.num_streams = resources.cores, resources.streams
+        self.engine_type, self.version = self._backend.name, self._backend.version
         self.inputs: tuple[TensorSpec, ...] = self._backend.inputs
         self.outputs: tuple[TensorSpec, ...] = self._backend.outputs
-
-    @property
-    def engine_type(self) -> str:
-        """The engine that runs the model."""
-        return self._backend.name
-
-    @property
-    def version(self) -> str:
-        """That engine's version."""
-        return self._backend.version
-
-    @property
-    def num_cores(self) -> int:
-        """Threads that compute."""
-        return self.resources.cores
-
-    @property
-    def num_streams(self) -> int:
-        """Runs at the same time."""
-        return self.resources.streams
-
-    @property
-    def length_step(self) -> int:
-        """Sequence lengths are padded to multiples of this; 1 where any length is as fast."""
-        return self._backend.length_step
-
-    @property
-    def pads(self) -> bool:
-        """Whether padding is computed; else rows of any lengths may share a run."""
+        self.input_names = [spec.name for spec in self.inputs]
+        self.output_names = [spec.name for spec in self.outputs]
+        self.length_step = self._backend.length_step
         # Backends of other packages may lack the attribute.
-        return getattr(self._backend, "pads", True)
-
-    @property
-    def input_names(self) -> list[str]:
-        """The names of the inputs, in the model's order."""
-        return [spec.name for spec in self.inputs]
-
-    @property
-    def output_names(self) -> list[str]:
-        """The names of the outputs, in the model's order."""
-        return [spec.name for spec in self.outputs]
+        self.pads: bool = getattr(self._backend, "pads", True)
 
     def run(self, inputs: Sequence[Array] | Mapping[str, Array]) -> list[Array]:
         """Compute the outputs; may be called from several threads at once.

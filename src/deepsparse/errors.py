@@ -14,11 +14,7 @@ class ModelError(DeepsparseError):
 
 
 class UnsupportedError(ModelError):
-    """A sound model that an engine cannot run, and others can.
-
-    Attributes:
-        reason: why, as the end of a sentence.
-    """
+    """A sound model that an engine cannot run, and others can; `reason` says why, as the end of a sentence."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The native engine cannot run this model: {reason}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CPUINFO = Path("/proc/cpuinfo")
 
-# Best first: the flag as Linux spells it, and what people call it.
+# Best first: the flag as Linux spells it, and the usual name.
 _ISA = (
     ("amx_int8", "AMX int8"),
     ("avx512_vnni", "AVX-512 VNNI"),

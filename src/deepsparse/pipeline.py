@@ -18,7 +18,7 @@ from resparse.console import say_once
 from resparse.errors import did_you_mean
 from resparse.progress import track
 
-# Streams read this many rows at a time: enough to sort by length, few enough to hold.
+# Streams read this many rows at a time: enough to sort by length, few enough for the memory.
 WINDOW = 2048
 _WITHOUT_EFFECT = ("input_shapes", "alias", "context", "executor", "benchmark", "trust_remote_code")
 
@@ -86,7 +86,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
             engine_type=engine_type,
         )
         self._runner = BatchRunner(self.engine, tokenizer, self.handler, batch_size)
-        # A first answer: it shows whether model, labels and tokenizer belong together.
+        # A first run shows whether model, labels and tokenizer belong together.
         rows = self.handler.parse(self.handler.example)
         outputs = self.run(rows)
         self.handler.check(outputs)
@@ -162,7 +162,6 @@ class Pipeline(Generic[PredictionT, OutputT]):
         """Answer any number of inputs, in order, holding few of them at a time.
 
         Args:
-            sequences: inputs.
             progress: show a bar once it has taken two seconds.
 
         Raises:
@@ -196,11 +195,8 @@ def settings_of(task: type[Task[Any, Any]]) -> list[str]:
 
 
 def _longest(sequence_length: int | Sequence[int] | None) -> int | None:
-    """The one length that matters: nothing is padded to it, so the shorter ones of a list are for nothing."""
-    if sequence_length is None or isinstance(sequence_length, int):
-        lengths = [] if sequence_length is None else [sequence_length]
-    else:
-        lengths = list(sequence_length)
+    """The one length that matters: nothing is padded to it, so the shorter ones of a list have no effect."""
+    lengths = [sequence_length] if isinstance(sequence_length, int) else list(sequence_length or ())
     for length in lengths:
         check_positive("sequence_length", length)
     return max(lengths, default=None)

@@ -17,17 +17,7 @@ from deepsparse.backends import AUTOMATIC
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.pipeline import WINDOW, Pipeline
-from deepsparse.tables import (
-    BadRow,
-    Place,
-    Row,
-    Table,
-    TableError,
-    Writer,
-    open_table,
-    wide_fields,
-    writer_for,
-)
+from deepsparse.tables import BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, write_json
 from resparse.progress import share
@@ -41,12 +31,7 @@ class PredictError(DeepsparseError):
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of one run.
-
-    Attributes:
-        rows, output: the input and output files.
-        rejected: the rows that could not be labelled.
-    """
+    """The files of one run."""
 
     rows: Path
     output: Path
@@ -78,15 +63,10 @@ class Progress:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command.
-
-    Raises:
-        UserError: a mistake on the command line, in the model or in the file's columns.
-    """
+    """Run the command."""
     arguments = _parser().parse_args(normal_options(words))
     paths = Paths(Path(arguments.input), Path(arguments.output))
     _check(paths, arguments.overwrite)
-    wide_fields()
     table = open_table(paths.rows)
     deployment = open_deployment(arguments.model)
     asked = arguments.input_column_names
@@ -118,11 +98,9 @@ class _Run:
         self._added = self._task.columns()
         if taken := [name for name in self._added if name in table.columns]:
             raise TableError(f"{paths.rows} has a column {taken[0]!r} already: rename it.")
-        self._names = [*table.columns, *self._added]
         self._first_refused: list[BadRow] = []
 
     def go(self) -> None:
-        """Predict all rows."""
         paths = self._paths
         key = self._key()
         progress = _resumed(paths, key) or Progress(self._table.start)
@@ -130,9 +108,9 @@ class _Run:
             with ExitStack() as stack:
                 output = stack.enter_context(_opened(paths.part(paths.output), progress.output_bytes))
                 refused = stack.enter_context(_opened(paths.part(paths.rejected), progress.rejected_bytes))
-                writer = writer_for(paths.output, paths.rows, output)
+                writer = writer_for(paths.output, paths.rows, output, [*self._table.columns, *self._added])
                 if progress.output_bytes == 0:
-                    writer.header(self._names)
+                    writer.writeheader()
                 advance = stack.enter_context(
                     share(f"labelling {paths.rows.name}", paths.rows.stat().st_size)
                 )
@@ -144,7 +122,8 @@ class _Run:
                         os.fsync(file.fileno())
                     progress.place = window[-1].after
                     progress.output_bytes, progress.rejected_bytes = output.tell(), refused.tell()
-                    write_json(paths.progress, _noted(key, progress))
+                    done = {**vars(progress), "place": [progress.place.byte, progress.place.line]}
+                    write_json(paths.progress, {"key": key, "done": done})
                     advance(progress.place.byte)
         except OSError as error:
             raise WriteError(
@@ -161,10 +140,11 @@ class _Run:
             if isinstance(found, BadRow):
                 progress.refused += 1
                 self._first_refused = [*self._first_refused, found][:_SHOWN]
-                refused.write(_refusal(found))
+                entry = {"line": found.line, "reason": found.reason, "row": found.raw}
+                refused.write(json.dumps(entry, ensure_ascii=False) + "\n")
             else:
                 progress.labelled += 1
-                writer.row(found, self._names)
+                writer.writerow(found)
 
     def _labelled(self, window: Sequence[Row | BadRow]) -> Iterator[dict[str, Any] | BadRow]:
         """Each row with its prediction, or what is wrong with it, in order."""
@@ -242,15 +222,6 @@ def _resumed(paths: Paths, key: dict[str, Any]) -> Progress | None:
         return None
     say(f"going on at line {progress.place.line:,} of {paths.rows}; {progress.labelled:,} rows are labelled")
     return progress
-
-
-def _noted(key: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    done = {**vars(progress), "place": [progress.place.byte, progress.place.line]}
-    return {"key": key, "done": done}
-
-
-def _refusal(row: BadRow) -> str:
-    return json.dumps({"line": row.line, "reason": row.reason, "row": row.raw}, ensure_ascii=False) + "\n"
 
 
 def _check(paths: Paths, overwrite: bool) -> None:

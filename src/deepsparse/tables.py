@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from deepsparse.errors import DeepsparseError
 
@@ -31,14 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """A row that was read.
-
-    Attributes:
-        line: where it begins.
-        after: where the next one begins.
-        values: by column.
-        raw: as it stands in the file.
-    """
+    """A row that was read: it begins at `line`, the next one at `after`; `raw` is its text in the file."""
 
     line: int
     after: Place
@@ -56,34 +49,6 @@ class BadRow:
     raw: str
 
 
-class Table(Protocol):
-    """A file of rows.
-
-    Attributes:
-        columns: their names; of JSON Lines, those of the first row.
-        start: where the rows begin.
-    """
-
-    columns: list[str]
-    start: Place
-
-    def rows(self, place: Place) -> Iterator[Row | BadRow]:
-        """The rows from a position on."""
-        ...
-
-
-class Writer(Protocol):
-    """Writes rows in a file's format."""
-
-    def header(self, columns: Sequence[str]) -> None:
-        """Write the header, where the format has one."""
-        ...
-
-    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
-        """Write a row."""
-        ...
-
-
 def open_table(path: Path) -> Table:
     """Open a table in the format of its file extension.
 
@@ -93,14 +58,16 @@ def open_table(path: Path) -> Table:
     if not path.is_file():
         raise TableError(f"There is no file {path}.")
     if path.suffix.lower() in _DELIMITED:
+        # Values may be as long as a record; the csv module's limit is 128 KiB, and global.
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))
         return _Delimited(path)
     if path.suffix.lower() in _JSON_LINES:
         return _JsonLines(path)
     raise TableError(f"{path}: a file that ends in .csv, .tsv or .jsonl is wanted.")
 
 
-def writer_for(path: Path, source: Path, file: TextIO) -> Writer:
-    """The writer for rows of `source` in the format of `path`.
+def writer_for(path: Path, source: Path, file: TextIO, columns: Sequence[str]) -> Writer:
+    """The writer for rows of `source`, with further columns, in the format of `path`.
 
     Raises:
         TableError: the two are not of one kind.
@@ -112,7 +79,8 @@ def writer_for(path: Path, source: Path, file: TextIO) -> Writer:
         )
     if wanted is _JSON_LINES:
         return _JsonWriter(file)
-    return _DelimitedWriter(file, "\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    return csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n")
 
 
 class _Delimited:
@@ -121,7 +89,10 @@ class _Delimited:
         with path.open("rb") as file:
             first = file.readline(_LONGEST_RECORD)
             end = file.tell()
-        header = _decoded(first, path)
+        try:
+            header = first.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
         self._delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
         names = next(csv.reader([header], delimiter=self._delimiter), [])
         self.columns = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
@@ -135,10 +106,7 @@ class _Delimited:
         with self._path.open("rb") as file:
             file.seek(place.byte)
             line = place.line
-            while True:
-                found = self._next(file, line)
-                if found is None:
-                    return
+            while (found := self._next(file, line)) is not None:
                 line = found.after.line
                 if found.raw.strip("\r\n"):
                     yield found
@@ -209,26 +177,21 @@ def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:
     return Row(line, after, values, raw)
 
 
-class _DelimitedWriter:
-    def __init__(self, file: TextIO, delimiter: str) -> None:
-        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-
-    def header(self, columns: Sequence[str]) -> None:
-        self._writer.writerow(columns)
-
-    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
-        self._writer.writerow([values[column] for column in columns])
-
-
 class _JsonWriter:
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
-    def header(self, columns: Sequence[str]) -> None:
+    def writeheader(self) -> None:
         """JSON Lines have none."""
 
-    def row(self, values: Mapping[str, Any], columns: Sequence[str]) -> None:
+    def writerow(self, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+Table = _Delimited | _JsonLines
+"""A file of rows from `start` on; `columns` are their names, of JSON Lines those of the first row."""
+
+Writer: TypeAlias = "csv.DictWriter[str] | _JsonWriter"
 
 
 def _lines(file: BinaryIO, taken: list[bytes]) -> Iterator[str]:
@@ -247,21 +210,9 @@ def _delimiter(header: str) -> str:
     return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
 
 
-def _decoded(line: bytes, path: Path) -> str:
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
-
-
 def _explain(reason: str) -> str:
     if "unexpected end of data" in reason:
         return "a double quote opens and never closes"
     if "expected after" in reason:
         return "text follows a closing double quote"
     return reason
-
-
-def wide_fields() -> None:
-    """Allow CSV values as long as a record; the csv module's limit is 128 KiB, and global."""
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))

@@ -21,6 +21,8 @@ _UNLIMITED = 10**9
 # Their position ids begin after the padding token's id.
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "longformer", "mpnet")
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""The inputs of a model that a tokenizer makes."""
 
 USUAL_LENGTH = 128
 """The default length that texts are truncated to, as in DeepSparse."""
@@ -28,13 +30,7 @@ USUAL_LENGTH = 128
 
 @dataclass(frozen=True)
 class Padding:
-    """How shorter rows of a batch are padded.
-
-    Attributes:
-        token: the padding token's id.
-        segment: its token type.
-        left: whether it goes before the text.
-    """
+    """How shorter rows of a batch are padded: with a token's id and type (`segment`); `left`: before the text."""
 
     token: int
     segment: int
@@ -61,14 +57,11 @@ class Tokenizer:
 
     Attributes:
         max_length: tokens that a row is cut to, special ones included.
+        pads_left: whether padding goes before the text.
     """
 
     def __init__(
-        self,
-        rust: RustTokenizer,
-        padding: Padding,
-        max_length: int,
-        truncation: Truncation,
+        self, rust: RustTokenizer, padding: Padding, max_length: int, truncation: Truncation
     ) -> None:
         least = rust.num_special_tokens_to_add(is_pair=True) + 1
         if max_length < least:
@@ -77,6 +70,7 @@ class Tokenizer:
             )
         self.max_length = max_length
         self._padding = padding
+        self.pads_left = padding.left
         self._rust = rust
         rust.no_padding()
         rust.enable_truncation(
@@ -85,11 +79,6 @@ class Tokenizer:
             strategy=truncation.strategy,
             direction="left" if truncation.left else "right",
         )
-
-    @property
-    def pads_left(self) -> bool:
-        """Whether padding goes before the text."""
-        return self._padding.left
 
     def encode(
         self, rows: Sequence[Any], offsets: bool = False, is_pretokenized: bool = False
@@ -105,26 +94,16 @@ class Tokenizer:
         return encode(list(rows), is_pretokenized)
 
     def arrays(self, encodings: Sequence[Encoding], length: int, names: Sequence[str]) -> dict[str, Array]:
-        """A batch's inputs by name, padded.
+        """A batch's inputs: of the `names` that a tokenizer makes, arrays of int64, (rows, length), padded.
 
-        Args:
-            encodings: the rows.
-            length: tokens a row, at least those of the longest.
-            names: the model's inputs.
-
-        Returns:
-            Arrays of int64, (rows, length), of those names that a tokenizer makes.
+        `length` is in tokens, at least those of the longest row.
         """
         shape = (len(encodings), length)
         fills = {"input_ids": self._padding.token, "token_type_ids": self._padding.segment}
-        made = {
-            name: np.full(shape, fills.get(name, 0), np.int64)
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-            if name in names
-        }
+        made = {name: np.full(shape, fills.get(name, 0), np.int64) for name in INPUTS if name in names}
         for row, encoding in enumerate(encodings):
             count = len(encoding)
-            place = slice(length - count, length) if self._padding.left else slice(0, count)
+            place = slice(length - count, length) if self.pads_left else slice(0, count)
             for name, array in made.items():
                 if name == "input_ids":
                     array[row, place] = encoding.ids
@@ -187,10 +166,9 @@ def _model_length(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions < 1:
         return None
-    reserved = (
-        int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _OFFSET_POSITIONS else 0
-    )
-    return positions - reserved
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        return positions - (int(config.get("pad_token_id") or 0) + 1)
+    return positions
 
 
 def _padding(rust: RustTokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]) -> Padding:

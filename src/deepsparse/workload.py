@@ -20,7 +20,7 @@ from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tables import Row as TableRow
-from deepsparse.tables import open_table, wide_fields
+from deepsparse.tables import open_table
 from deepsparse.tasks.base import Row, Task
 from resparse.arrays import Array
 
@@ -33,13 +33,7 @@ Shapes = list[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Workload:
-    """One run to be timed, again and again.
-
-    Attributes:
-        work: one run; safe to call from several threads.
-        items: rows in one run.
-        engine: what computes.
-    """
+    """A run of `items` rows, to be timed again and again; `work` is safe to call from several threads."""
 
     work: Callable[[], object]
     items: int
@@ -70,11 +64,7 @@ class Settings:
 
 
 def prepare(settings: Settings, engine_type: str) -> Workload:
-    """Load an engine, and prepare its inputs.
-
-    Raises:
-        UserError: no such engine, or a model that cannot be loaded.
-    """
+    """Load an engine, and prepare its inputs."""
     if settings.texts is not None:
         return _texts(settings, settings.texts, engine_type)
     engine = Engine(
@@ -93,11 +83,7 @@ def prepare(settings: Settings, engine_type: str) -> Workload:
 def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row]:
     """The rows of a file: of CSV, TSV, JSON Lines by their columns; of any other, each line.
 
-    Args:
-        task: what makes rows of the columns; by default text classification.
-
-    Raises:
-        UserError: no such file, or no rows in it.
+    `task` makes rows of the columns; by default text classification.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
@@ -116,11 +102,7 @@ def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row
 
 
 def parse_shapes(text: str) -> Shapes:
-    """Shapes as DeepSparse takes them: "[1,128],[1,128]".
-
-    Raises:
-        EngineError: they are none.
-    """
+    """Shapes as DeepSparse takes them, "[1,128],[1,128]"; an EngineError where they are none."""
     try:
         value = ast.literal_eval(f"[{text}]")
         shapes = [tuple(int(size) for size in shape) for shape in value]
@@ -132,11 +114,7 @@ def parse_shapes(text: str) -> Shapes:
 
 
 def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
-    """Arrays that the model takes: random token ids, full attention, and random numbers elsewhere.
-
-    Raises:
-        EngineError: shapes of another number than inputs.
-    """
+    """Arrays that the model takes: random token ids, full attention, and random numbers elsewhere."""
     shapes = settings.shapes or [_shape(spec, settings) for spec in engine.inputs]
     if len(shapes) != len(engine.inputs):
         raise EngineError(
@@ -159,13 +137,7 @@ def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
 
 @dataclass
 class Timings:
-    """What was measured.
-
-    Attributes:
-        seconds: of each run.
-        elapsed: from the start of the first run to the end of the last.
-        items: in each run.
-    """
+    """How long each run of `items` rows took, and the time from the start of the first run to the end of the last."""
 
     items: int
     seconds: list[float] = field(default_factory=list)
@@ -173,7 +145,6 @@ class Timings:
 
     @property
     def items_per_second(self) -> float:
-        """Throughput."""
         return self.items * len(self.seconds) / self.elapsed if self.elapsed else 0.0
 
     def milliseconds(self, percentile: float) -> float:
@@ -181,7 +152,6 @@ class Timings:
         return float(np.percentile(self.seconds, percentile)) * 1e3
 
     def add(self, other: Timings) -> None:
-        """Add timings of another time."""
         self.seconds += other.seconds
         self.elapsed += other.elapsed
 
@@ -200,15 +170,9 @@ class Timings:
 
 
 def measure(work: Callable[[], object], seconds: float, items: int, callers: int = 1) -> Timings:
-    """Repeat `work` for some seconds, at least once from each caller.
+    """Repeat `work`, of `items` rows, from `callers` threads at once, from each at least once.
 
-    Args:
-        work: called from `callers` threads at once.
-        seconds: no run starts after these.
-        items: rows in one call, for the throughput.
-
-    Raises:
-        Exception: the first one that `work` raised.
+    No run starts after `seconds`. Raises the first error that `work` raised.
     """
     if callers == 1:
         return _repeat(work, seconds, items)
@@ -239,7 +203,6 @@ def _values(path: Path, task: type[Task[Any, Any]]) -> Iterable[Sequence[Any]]:
     """The values of each row of a file."""
     if path.suffix.lower() not in _TABLES:
         return ([line] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
-    wide_fields()
     table = open_table(path)
     columns = task.find_columns(table.columns, None, path)
     rows = (row.values for row in table.rows(table.start) if isinstance(row, TableRow))

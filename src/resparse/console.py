@@ -47,11 +47,9 @@ def aligned(
     """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(header):
+        last = index == len(header) - 1
         table.add_column(
-            name,
-            justify="left" if index in left else "right",
-            no_wrap=index < len(header) - 1,
-            overflow="fold",
+            name, justify="left" if index in left else "right", no_wrap=not last, overflow="fold"
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))

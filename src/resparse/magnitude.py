@@ -57,8 +57,7 @@ def prune_by_magnitude(weights: Sequence[NDArray[Any]], sparsity: float) -> list
         raise ValueError(f"sparsity must lie in [0, 1], got {sparsity}")
     count = round(sparsity * sum(weight.size for weight in weights))
     pruned = [weight.copy() for weight in weights]
-    for weight, zero in zip(
-        pruned, smallest_entries([np.abs(weight) for weight in weights], count), strict=True
-    ):
+    masks = smallest_entries([np.abs(weight) for weight in weights], count)
+    for weight, zero in zip(pruned, masks, strict=True):
         weight[zero] = 0
     return pruned

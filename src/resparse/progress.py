@@ -28,15 +28,14 @@ Item = TypeVar("Item")
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """A bar for work of unknown length."""
-    with _later(_bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())) as bar:
+    with _bar(TimeElapsedColumn()) as bar:
         bar.add_task(what, total=None)
         yield
 
 
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
     """Iterate with a bar; of unknown length where the items have no length."""
-    bar = _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _later(bar):
+    with _bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=len(items) if isinstance(items, Sized) else None)
         for item in items:
             yield item
@@ -46,18 +45,15 @@ def track(items: Iterable[Item], what: str) -> Iterator[Item]:
 @contextmanager
 def share(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar for a part of `total`: yields a function that takes how much is done."""
-    bar = _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with _later(bar):
+    with _bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
-def _bar(*columns: ProgressColumn) -> Progress:
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
 @contextmanager
-def _later(bar: Progress) -> Iterator[Progress]:
+def _bar(*columns: ProgressColumn) -> Iterator[Progress]:
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns)
+    bar = Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
     timer = threading.Timer(PATIENCE, bar.start)
     timer.daemon = True
     timer.start()

@@ -47,11 +47,7 @@ class CommandError(UserError):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command `sparseml`; returns 0, 2 after an error of the user's, 130 when interrupted.
-
-    Args:
-        argv: the words after the command's name; by default those of the process.
-    """
+    """Run the command `sparseml`; returns 0, 2 after an error of the user's, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     return run(lambda: _dispatch(words, "sparseml", _VERBS, _HELP))
 

@@ -39,14 +39,9 @@ _MOST_SHOWN = 12
 def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation], Metrics]:
     """The function that the Trainer calls after each evaluation.
 
-    Args:
-        task_name: a name in `BENCHMARK_TASKS`, for the benchmark's own metrics (several come with their mean,
-            `combined_score`); None for any other data.
-        labels: of the data.
-
-    Returns:
-        A function of an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them, and
-            `label_ids`, as `load_text_data` encodes labels.
+    It takes an object with `predictions`, logits (rows, num_labels) or a tuple that begins with them, and `label_ids`,
+    as `load_text_data` encodes labels. A name in `BENCHMARK_TASKS` selects the benchmark's own metrics (several come
+    with their mean, `combined_score`).
     """
     if task_name is not None:
         task = BENCHMARK_TASKS[task_name]
@@ -66,10 +61,7 @@ def main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """Logits (rows, num_labels) to float64 probabilities, without overflow.
-
-    Softmax over the row for a single label, a sigmoid each for several; scores are returned unchanged.
-    """
+    """Logits (rows, num_labels) to float64 probabilities: softmax, sigmoid for several labels; scores unchanged."""
     logits = np.asarray(logits, dtype=np.float64)
     if kind == REGRESSION:
         return logits
@@ -123,12 +115,8 @@ def multi_label_metrics(
 ) -> Metrics:
     """Precision, recall and F1 of each label, their mean and spread over labels, and F1 over all decisions.
 
-    Args:
-        logits, labels: (rows, num_labels); labels are 0 and 1.
-
-    Returns:
-        "precision_NAME", "precision_macro_average", "precision_std", likewise for recall and f1 (SparseML's keys), and
-            "f1_micro".
+    Of logits and labels (rows, num_labels), the latter 0 and 1. Keys are SparseML's: "precision_NAME",
+    "precision_macro_average", "precision_std", likewise for recall and f1; and "f1_micro".
     """
     from sklearn.metrics import f1_score, precision_recall_fscore_support
 

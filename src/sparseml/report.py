@@ -52,10 +52,7 @@ def layers(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def totals(model: nn.Module) -> dict[str, Any]:
-    """Counts over the whole model, and its size in bytes: dense float32, and compressed.
-
-    Compressed is zlib's size of the weights as deployed: integers where they are quantized, float32 elsewhere.
-    """
+    """Counts over the model, and its bytes in dense float32, and as deployed (int8 or float32), compressed by zlib."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     prunable = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     quantizable = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Embedding))]
@@ -116,7 +113,8 @@ def table(report: Mapping[str, Any]) -> Table:
     attentions = sums["quantized_attention_layers"]
     quantized = f"{sums['quantized_layers']} of {sums['quantizable_layers']} layers"
     rows = [
-        (name.replace("_", " "), _number(value)) for name, value in main_metrics(report["metrics"]).items()
+        (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in main_metrics(report["metrics"]).items()
     ]
     rows += [
         ("sparsity of Linear weights", f"{sums['prunable_sparsity']:.1%}"),
@@ -151,7 +149,3 @@ def _as_deployed(parameter: Tensor, quantizer: FakeQuantize | None) -> np.ndarra
     scheme = quantizer.scheme
     integers = torch.round(parameter / quantizer.scale).clamp(scheme.low, scheme.high)
     return integers.to(torch.int8).cpu().numpy()
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,7 +1,4 @@
-"""PyTorch as an engine of the runtime: runs the checkpoint itself, to compare its export with.
-
-Found by deepsparse through the entry point "pytorch", and imported only when requested.
-"""
+"""PyTorch as an engine of the runtime (the entry point "pytorch"): the checkpoint, to compare its export with."""
 
 from __future__ import annotations
 
@@ -24,16 +21,7 @@ _WEIGHTS = "model.safetensors"
 
 
 class TorchEngine:
-    """A checkpoint, run by PyTorch.
-
-    Args:
-        model: the exported model. The checkpoint is the folder that RESPARSE_CHECKPOINT names, else the one that
-            contains the deployment folder.
-        resources: number of threads.
-
-    Raises:
-        EngineError: there is no checkpoint.
-    """
+    """The checkpoint of RESPARSE_CHECKPOINT, else of the folder around the deployment folder, run by PyTorch."""
 
     name = "pytorch"
     version = torch.__version__

@@ -1,4 +1,4 @@
-"""The `sparsezoo` command: find, show and download what stubs name."""
+"""The `sparsezoo` command: searches, shows and downloads models and recipes by their stubs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from pathlib import Path
 
 from resparse import __version__
 from resparse.console import run, say
+from sparsezoo import search
 from sparsezoo.common import ZooError
 from sparsezoo.model import Model
-from sparsezoo.search import (
-    FIELDS,
-    local_files,
-    matching_stubs,
-    stub_contents,
-    stub_facts,
-    stub_needs,
-    unknown_values,
-)
 from sparsezoo.stub import PREFIX, parse_stub
 
 
@@ -44,13 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--revision", help="branch, tag or commit, of what lives on the Hugging Face Hub")
     download.set_defaults(command=_download)
 
-    search = verbs.add_parser("search", help="list the stubs that are known")
-    for field in FIELDS:
-        search.add_argument(f"--{field.replace('_', '-')}", metavar="NAME")
-    search.add_argument("--release-version", help=argparse.SUPPRESS)
-    search.add_argument("--page", type=_count, default=1, metavar="N")
-    search.add_argument("--page-length", type=_count, default=20, metavar="N")
-    search.set_defaults(command=_search)
+    find = verbs.add_parser("search", help="list the stubs that are known")
+    for field in search.FIELDS:
+        find.add_argument(f"--{field.replace('_', '-')}", metavar="NAME")
+    find.add_argument("--release-version", help=argparse.SUPPRESS)
+    find.add_argument("--page", type=_count, default=1, metavar="N")
+    find.add_argument("--page-length", type=_count, default=20, metavar="N")
+    find.set_defaults(command=_search)
 
     show = verbs.add_parser(
         "show", help="where a stub's files live, their licence, sizes, and what they need"
@@ -77,26 +69,26 @@ def _download(arguments: argparse.Namespace) -> int:
 def _search(arguments: argparse.Namespace) -> int:
     if arguments.release_version:
         raise ZooError("Release versions ended with the SparseZoo service. Leave --release-version out.")
-    wanted = {field: getattr(arguments, field) for field in FIELDS}
-    if wrong := unknown_values(wanted):
+    wanted = {field: getattr(arguments, field) for field in search.FIELDS}
+    if wrong := search.unknown_values(wanted):
         raise ZooError("\n".join(wrong))
-    found = matching_stubs(wanted)
+    stubs = search.matching_stubs(wanted)
     start = (arguments.page - 1) * arguments.page_length
-    shown = found[start : start + arguments.page_length]
+    shown = stubs[start : start + arguments.page_length]
     if shown:
-        rows = [(str(stub), stub_contents(stub), stub_needs(stub)) for stub in shown]
+        rows = [(str(stub), search.stub_contents(stub), search.stub_needs(stub)) for stub in shown]
         _print_columns([("stub", "has", "needs"), *rows])
-    pages = -(-len(found) // arguments.page_length)
-    say(f"{len(shown)} of {len(found)}, page {arguments.page} of {pages}" if found else "nothing found")
+    pages = -(-len(stubs) // arguments.page_length)
+    say(f"{len(shown)} of {len(stubs)}, page {arguments.page} of {pages}" if stubs else "nothing found")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
     stub = parse_stub(arguments.stub)
-    facts = stub_facts(stub)
+    facts = search.stub_facts(stub)
     print(f"{PREFIX}{stub.name}")
     _print_columns(facts)
-    files = local_files(stub)
+    files = search.local_files(stub)
     if files:
         print()
         _print_columns([("size", "file here"), *((_size(path), str(path)) for path in files)])

@@ -1,4 +1,4 @@
-"""What all of the zoo shares: its error, its folder on this machine, and checksums of files."""
+"""Shared by the zoo's modules: its error, its folder on this machine, and checksums of files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ class ZooError(UserError):
 def home() -> Path:
     """The zoo's folder: `SPARSEZOO_HOME`, else `SPARSEZOO_MODELS_PATH`, else `~/.cache/resparse/zoo`.
 
-    A model put at `home() / STUB_NAME` takes the place of what that stub names. `home() / ".cache"` may be deleted
-    at any time.
+    A model at `home() / STUB_NAME` replaces that of the stub. `home() / ".cache"` may be deleted at any time.
     """
     for variable in ("SPARSEZOO_HOME", "SPARSEZOO_MODELS_PATH"):
         if value := os.environ.get(variable):
             return Path(value).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "resparse" / "zoo"
+    return user_cache() / "resparse" / "zoo"
+
+
+def user_cache() -> Path:
+    """The user's cache folder."""
+    folder = os.environ.get("XDG_CACHE_HOME")
+    return Path(folder) if folder else Path.home() / ".cache"
 
 
 def cache_folder(*parts: str) -> Path:
@@ -38,7 +42,7 @@ def sha256_of(file: Path) -> str:
 
 
 def git_blob_of(file: Path) -> str:
-    """The id that git gives to a file's bytes (SHA-1 over a header and the bytes), in hexadecimal."""
+    """Git's id of a file's bytes (SHA-1 over a header and the bytes), in hexadecimal."""
     digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -1,7 +1,7 @@
 """Model files from the Hugging Face Hub: only those needed, each checked against the Hub's checksum.
 
-Downloads go into the cache of `huggingface_hub`, which Transformers shares. Checksums are compared once per
-download; the sizes of checked files are recorded under the zoo's home, or beside the cache that the user named.
+Downloads go into the cache of `huggingface_hub`, which Transformers shares. Checksums are compared once per download;
+the sizes of checked files are recorded under the zoo's home, or beside the cache that the user named.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from resparse.files import write_json, write_text
@@ -22,41 +22,23 @@ from sparsezoo.hub_repo import Access, HubRepo, UnreachableError
 Part = Literal["training", "deployment", "settings"]
 
 _SMALL_FILES = frozenset(
-    (
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.txt",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.model",
-        "spiece.model",
-        "spm.model",
-        "sentencepiece.bpe.model",
-        "bpe.codes",
-    )
+    {"config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+    | {"vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model"}
+    | {"sentencepiece.bpe.model", "bpe.codes"}
 )
 _RECIPE = re.compile(r"recipe[\w.-]*\.(?:md|ya?ml)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Masks and quantization ranges of a checkpoint of ours.
-_STATE = "modifiers.safetensors"
+_STATE = "modifiers.safetensors"  # masks and quantization ranges of our checkpoints
 
 
 def fetch(name: str, revision: str | None, part: Part, requested: str, access: Access | None = None) -> Path:
-    """The folder with the wanted files of a Hub repository, downloaded when they are not here yet.
+    """The folder with the requested files of a Hub repository, downloaded when they are not cached yet.
 
-    Args:
-        name: OWNER/NAME.
-        revision: branch, tag or commit; None for the default branch.
-        part: "training" for weights, config, tokenizer and recipes; "deployment" for the ONNX model;
-            "settings" for config and tokenizer alone.
-        requested: what the user asked for, for messages.
-        access: token and cache, where the user has named any.
+    `part` is "training" for weights, config, tokenizer and recipes; "deployment" for the ONNX model; "settings" for
+    config and tokenizer alone. `requested` is the user's name for the repository, for messages.
 
     Raises:
-        UnreachableError: offline or no network, and no earlier download is here.
+        UnreachableError: offline or no network, and no earlier download is cached.
         ZooError: missing, private, gated, out of order, or damaged; says which.
     """
     repo = HubRepo(name, requested, access=access or Access())
@@ -108,14 +90,10 @@ def _local_copy(repo: HubRepo, revision: str | None, part: Part) -> Path | None:
 
 
 def training_files(names: Collection[str]) -> list[str]:
-    """The files of a repository that a model is loaded from; empty when it has no weights.
-
-    Safetensors are preferred to pickled weights.
-    """
+    """The files of a repository that a model is loaded from, safetensors rather than pickles; empty without weights."""
     weights = _weights_among(names)
-    if not weights:
-        return []
-    return [*weights, *sorted(name for name in names if _goes_with_weights(name))]
+    others = (name for name in names if name in _SMALL_FILES or name == _STATE or _RECIPE.fullmatch(name))
+    return [*weights, *sorted(others)] if weights else []
 
 
 def settings_files(names: Collection[str]) -> list[str]:
@@ -124,17 +102,11 @@ def settings_files(names: Collection[str]) -> list[str]:
 
 
 def deployment_files(names: Collection[str]) -> list[str]:
-    """The files of a repository that an exported model runs from; empty when it has no ONNX model."""
+    """The files of a repository that an exported model runs from; empty without an ONNX model."""
     if "model.onnx" not in names:
         return []
     beside = ("model.onnx_data", "model.onnx.data", "model.data")
     return ["model.onnx", *sorted(name for name in names if name in _SMALL_FILES or name in beside)]
-
-
-def weights_are_pickled(folder: Path) -> bool:
-    """Whether a model folder holds its weights only as a pickle, which can run code when it is read."""
-    names = [path.name for path in folder.iterdir()]
-    return any(name.endswith(".bin") for name in _weights_among(names))
 
 
 _CHOOSERS: dict[Part, Callable[[Collection[str]], list[str]]] = {
@@ -149,10 +121,6 @@ _MISSING = {
 }
 
 
-def _goes_with_weights(name: str) -> bool:
-    return name in _SMALL_FILES or name == _STATE or _RECIPE.fullmatch(name) is not None
-
-
 def _weights_among(names: Collection[str]) -> list[str]:
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
         if stem + suffix in names:
@@ -164,7 +132,7 @@ def _weights_among(names: Collection[str]) -> list[str]:
 
 
 def _download(repo: HubRepo, revision: str | None, part: Part) -> Path:
-    """Download what is missing, check it, and record the sizes."""
+    """Download missing files, check them, and record their sizes."""
     commit, files = list_files(repo, revision)
     wanted = _CHOOSERS[part](files)
     if not wanted:
@@ -186,27 +154,19 @@ def _record(repo: HubRepo, commit: str, part: Part) -> Path:
 
 
 def _checked_sizes(repo: HubRepo, commit: str, part: Part) -> dict[str, int]:
-    """Name to size of the files of a commit that were checked; empty where there is no record."""
-    text = _read(_record(repo, commit, part))
-    checked: dict[str, Any] = json.loads(text) if text else {}
-    return checked
+    """Name to size of the checked files of a commit; empty where there is no record."""
+    return dict(json.loads(_read(_record(repo, commit, part)) or "{}"))
 
 
 def _is_complete(repo: HubRepo, commit: str, part: Part, snapshot: Path) -> bool:
     if checked := _checked_sizes(repo, commit, part):
-        return all(_size(snapshot / name) == size for name, size in checked.items())
+        files = {snapshot / name: size for name, size in checked.items()}
+        return all(path.is_file() and path.stat().st_size == size for path, size in files.items())
     names = [path.name for path in snapshot.iterdir() if path.is_file()]
     chosen = _CHOOSERS[part](names)
     shards = sum(name.endswith((".safetensors", ".bin")) for name in chosen if name != _STATE)
     expected = [int(count) for name in chosen for count in re.findall(r"-of-(\d+)\.", name)[:1]]
     return "config.json" in chosen and shards == max(expected, default=shards)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def _read(path: Path) -> str:

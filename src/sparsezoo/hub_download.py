@@ -1,8 +1,8 @@
 """Downloads of single files from the Hugging Face Hub into its client's cache: resumed, checked, under a lock.
 
-`huggingface_hub` resumes after a cut connection, but not in the next run: it discards an incomplete file. And it
-compares sizes, not checksums. So large files, those in Git LFS, are downloaded here: into a temporary file in the
-client's cache, under the client's own lock, and renamed to their final name when their sha256 is right.
+`huggingface_hub` does not resume a download in the next run, and compares sizes rather than checksums. So large files,
+those in Git LFS, are downloaded here: into a temporary file in the client's cache, under the client's own lock, and
+renamed to their final name once their sha256 is verified.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sparsezoo.hub_repo import HubRepo, client_errors, explain, pause_before_ret
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _BAR_FROM_BYTES = 5_000_000
 _TIMEOUT_S = 15.0
@@ -29,11 +29,7 @@ _ONLY_ERRORS = 40
 
 
 def list_files(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, RepoSibling]]:
-    """The commit of a repository's revision, and its files by name, with size and checksum.
-
-    Raises:
-        UnreachableError, ZooError: see `explain`.
-    """
+    """The commit of a revision, and its files by name, with size and checksum; for errors see `explain`."""
     info: Any = _with_retries(
         lambda: repo.api().repo_info(
             repo.name, repo_type=repo.kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
@@ -44,19 +40,13 @@ def list_files(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, Repo
 
 
 def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int | None = None) -> Path:
-    """The path in the cache of one file, downloaded when it is not there yet.
+    """The path in the cache of one file of `list_files`, downloaded when it is not there yet; for errors see `explain`.
 
-    Args:
-        repo, commit: where it comes from.
-        file: from `list_files`.
-        checked_size: size of a copy that was checked before; if it still has that size, it is not read again.
-
-    Raises:
-        UnreachableError, ZooError: it cannot be had, or arrived damaged.
+    A copy that was checked before, and still has `checked_size`, is not read again.
     """
     fresh = False
 
-    def ask() -> Path:
+    def request() -> Path:
         nonlocal fresh
         fresh = _fetch_large(repo, commit, file) or fresh
         return Path(
@@ -66,7 +56,7 @@ def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int 
         )
 
     with _progress_bar(file.size is None or file.size >= _BAR_FROM_BYTES):
-        path = _with_retries(ask, lambda error: explain(error, repo, commit, file.rfilename))
+        path = _with_retries(request, lambda error: explain(error, repo, commit, file.rfilename))
     if not fresh and path.stat().st_size != checked_size:
         _check(path, repo, file)
     return path
@@ -86,11 +76,11 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _with_retries(ask: Callable[[], Answer], explained: Callable[[Exception], ZooError]) -> Answer:
-    """Call `ask`, and again while the Hub is busy."""
+def _with_retries(request: Callable[[], Result], explained: Callable[[Exception], ZooError]) -> Result:
+    """Call `request`, again while the Hub is busy."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return ask()
+            return request()
         except client_errors() as error:
             if attempt == _ATTEMPTS or not pause_before_retry(error, attempt):
                 raise explained(error) from error
@@ -100,8 +90,8 @@ def _with_retries(ask: Callable[[], Answer], explained: Callable[[Exception], Zo
 def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     """Download a file of Git LFS into the cache; return whether it was missing there.
 
-    An interrupted download is resumed. Where the file system ignores locks, two processes may write into one file:
-    its checksum is then wrong, and it is downloaded again.
+    An interrupted download is resumed. Where the file system ignores locks, two processes may write to one file: its
+    checksum is then wrong, and it is downloaded again.
     """
     # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -157,15 +147,15 @@ def _resume(repo: HubRepo, commit: str, file: RepoSibling, part: Path) -> None:
 
 
 def _check(path: Path, repo: HubRepo, file: RepoSibling) -> None:
-    """Compare a file with the checksum that the Hub states; remove it when they differ."""
+    """Compare a file with the Hub's checksum; remove it when they differ."""
     kind, expected = ("sha256", file.lfs.sha256) if file.lfs else ("git blob id", file.blob_id)
-    found = sha256_of(path) if file.lfs else git_blob_of(path)
-    if expected in (None, found):
+    actual = sha256_of(path) if file.lfs else git_blob_of(path)
+    if expected in (None, actual):
         return
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     raise ZooError(
-        f"{file.rfilename} from the Hugging Face Hub {repo.described} arrived damaged: its {kind} is {found}, "
+        f"{file.rfilename} from the Hugging Face Hub {repo.described} arrived damaged: its {kind} is {actual}, "
         f"and the Hub states {expected}. The file was removed; run the command again to fetch it anew."
     )
 

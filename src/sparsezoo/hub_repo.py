@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sparsezoo.common import ZooError
+from sparsezoo.common import ZooError, user_cache
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -27,33 +27,20 @@ def hub_cache() -> Path:
         return Path(value).expanduser()
     if value := os.environ.get("HF_HOME"):
         return Path(value).expanduser() / "hub"
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "huggingface" / "hub"
+    return user_cache() / "huggingface" / "hub"
 
 
 @dataclass(frozen=True)
 class Access:
-    """The user's settings for downloads.
+    """The user's settings for downloads."""
 
-    Attributes:
-        token: an access token; True for the one that the user logged in with; None leaves it to the client.
-        cache_dir: where downloads are kept; None for the cache that all clients of the Hub share.
-    """
-
-    token: str | bool | None = None
-    cache_dir: str | None = None
+    token: str | bool | None = None  # True for the stored login; None for the client's default
+    cache_dir: str | None = None  # None for the cache that all clients of the Hub share
 
 
 @dataclass(frozen=True)
 class HubRepo:
-    """A repository.
-
-    Attributes:
-        name: OWNER/NAME.
-        requested: what the user asked for, for messages.
-        kind: of the repository, in the client's words.
-        access: token and cache.
-    """
+    """A repository (OWNER/NAME), and the user's name for it, for messages."""
 
     name: str
     requested: str
@@ -62,24 +49,18 @@ class HubRepo:
 
     @property
     def cache(self) -> Path:
-        """The cache that holds it."""
+        """The cache that contains it."""
         given = self.access.cache_dir
         return Path(given).expanduser() if given else hub_cache()
 
     @property
     def folder(self) -> Path:
-        """Its own folder in the cache: `blobs`, `refs` and `snapshots`."""
+        """Its folder in the cache: `blobs`, `refs` and `snapshots`."""
         return self.cache / f"{self.kind}s--{self.name.replace('/', '--')}"
 
     @property
-    def page(self) -> str:
-        """Its web page."""
-        kind = "datasets/" if self.kind == "dataset" else ""
-        return f"https://huggingface.co/{kind}{self.name}"
-
-    @property
     def endpoint(self) -> str | None:
-        """HF_ENDPOINT as it is now; the client reads it only at import."""
+        """The current HF_ENDPOINT; the client reads it only at import."""
         return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
     def api(self) -> HfApi:
@@ -90,15 +71,16 @@ class HubRepo:
 
     @property
     def subject(self) -> str:
-        """The subject of a message: which repository, and what the user asked for."""
+        """The subject of a message: the repository, and the user's name for it."""
         wanted = "" if self.requested == self.name else f", for {self.requested},"
         return f"The Hugging Face Hub {self.described}{wanted}"
 
     @property
     def gated(self) -> str:
         """The predicate of a message about a gated repository."""
+        page = f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
         return (
-            f"is gated: its owner asks you to accept terms first. Accept them at {self.page}, then log in with "
+            f"is gated: its owner asks you to accept terms first. Accept them at {page}, then log in with "
             "`hf auth login` or set HF_TOKEN."
         )
 
@@ -109,7 +91,7 @@ class HubRepo:
 
 
 class UnreachableError(ZooError):
-    """The Hub is switched off, there is no network, or it does not answer."""
+    """The Hub is switched off, there is no network, or it does not respond."""
 
 
 def client_errors() -> tuple[type[Exception], ...]:
@@ -117,22 +99,17 @@ def client_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError
 
     # Its bases are OSError and the base of the transport's errors, whose module differs between versions.
-    # RuntimeError is how the Rust downloader (hf_xet) fails, ValueError a malformed name.
+    # The Rust downloader (hf_xet) raises RuntimeError, a malformed name ValueError.
     return (*HfHubHTTPError.__bases__, RuntimeError, ValueError)
 
 
 def pause_before_retry(error: Exception, attempt: int) -> bool:
-    """Wait, if the Hub is busy, as long as it asks for; return whether to try again.
-
-    Args:
-        error: what the client raised.
-        attempt: how many times it was tried, from 1.
-    """
+    """If the Hub is busy, sleep as long as it requests; return whether to try again (`attempt` counts from 1)."""
     response = getattr(error, "response", None)
     if response is None or response.status_code not in _BUSY:
         return False
-    asked = response.headers.get("Retry-After", "")
-    pause = float(asked) if asked.isdigit() else 0.5 * 2**attempt
+    delay = response.headers.get("Retry-After", "")
+    pause = float(delay) if delay.isdigit() else 0.5 * 2**attempt
     if pause > _LONGEST_PAUSE_S:
         return False
     time.sleep(pause)
@@ -142,18 +119,11 @@ def pause_before_retry(error: Exception, attempt: int) -> bool:
 def explain(
     error: Exception, repo: HubRepo, revision: str | None = None, file: str | None = None
 ) -> ZooError:
-    """An error of the Hub's client as a one-line message for the user that names the repository.
-
-    Args:
-        error: what the client raised.
-        repo: where.
-        revision: what was asked for.
-        file: the file that was being downloaded, if it got that far.
-    """
+    """An error of the Hub's client as a one-line message that names the repository, for this revision and file."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        # The client wraps what happened in "cannot find it locally"; the cause tells the user more.
+        # The client wraps errors in "cannot find it locally"; the cause is more helpful.
         return explain(error.__cause__, repo, revision, file)
     place = repo.subject
     texts: dict[type[Exception], str] = {
@@ -177,7 +147,7 @@ def explain(
 def _not_found(error: Exception) -> str:
     response = getattr(error, "response", None)
     if response is not None and response.status_code == 401:
-        # Without a token the Hub answers the same for private and for missing repositories.
+        # Without a token the Hub does not distinguish private from missing repositories.
         return (
             "is private or does not exist. If you have access, log in with `hf auth login` or set HF_TOKEN."
         )

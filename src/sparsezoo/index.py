@@ -1,4 +1,4 @@
-"""The index: for every known stub, where its files are."""
+"""The index: for every known stub, the location of its files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ _PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Model files in a repository on the Hugging Face Hub.
-
-    Attributes:
-        repo: OWNER/NAME.
-        revision: a branch, tag or commit; None for the default branch.
-    """
+    """Model files in the Hub repository OWNER/NAME, at a branch, tag or commit (None for the default branch)."""
 
     repo: str
     revision: str | None = None
@@ -27,46 +22,27 @@ class HubWeights:
 
 @dataclass(frozen=True)
 class PypiWeights:
-    """Model files inside a wheel on a Python package registry.
-
-    Attributes:
-        package: the distribution's name.
-        version: the exact version.
-        sha256: of the wheel.
-        folder: where in the wheel the files lie.
-        weights_sha256: of `model.safetensors` in that folder.
-        credit: whose work the weights are.
-        pruned: share of zeros to make in the encoder's matrices together; None leaves the weights as they are.
-    """
+    """Model files inside a wheel on a Python package registry."""
 
     package: str
     version: str
-    sha256: str
-    folder: str
-    weights_sha256: str
-    credit: str
-    pruned: float | None = None
+    sha256: str  # of the wheel
+    folder: str  # of the files in the wheel
+    weights_sha256: str  # of `model.safetensors` in that folder
+    credit: str  # the authors of the weights
+    pruned: float | None = None  # global sparsity to prune the encoder's matrices to; None: unchanged
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The index's entry of one stub.
+    """The index's entry of one stub."""
 
-    Attributes:
-        name: the stub's name, without `zoo:`.
-        about: a line of description.
-        licence: of the weights; None where there are none.
-        weights: where the model's files are; None where they no longer exist.
-        recipes: file name to the bundled file.
-        instead: what to use in place of weights that no longer exist.
-    """
-
-    name: str
-    about: str
-    licence: str | None = None
-    weights: HubWeights | PypiWeights | None = None
-    recipes: dict[str, Path] = field(default_factory=dict)
-    instead: str | None = None
+    name: str  # the stub's name, without `zoo:`
+    about: str  # a line of description
+    licence: str | None = None  # of the weights; None where there are none
+    weights: HubWeights | PypiWeights | None = None  # None where they no longer exist
+    recipes: dict[str, Path] = field(default_factory=dict)  # file name to the bundled file
+    instead: str | None = None  # what to use in place of weights that no longer exist
 
 
 @cache
@@ -88,6 +64,4 @@ def _weights(fields: dict[str, Any] | None) -> HubWeights | PypiWeights | None:
         return None
     if "hub" in fields:
         return HubWeights(repo=fields["hub"], revision=fields.get("revision"))
-    return PypiWeights(
-        package=fields["pypi"], **{key: value for key, value in fields.items() if key != "pypi"}
-    )
+    return PypiWeights(package=fields.pop("pypi"), **fields)

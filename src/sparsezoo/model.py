@@ -13,20 +13,27 @@ from sparsezoo import resolve
 from sparsezoo.common import ZooError
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
-_ONNX = "model.onnx"
 
-
-class File:
-    """One file; fetched, and copied to where the user wants it, when `path` is first read.
-
-    Attributes:
-        name: the file's name, such as "recipe.yaml".
-    """
+class _Fetched:
+    """A file or folder of a model, fetched on first access, and copied to `target` where one is given."""
 
     def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
         self.name = name
         self._fetch = fetch
         self._target = target
+
+    @property
+    def path(self) -> str:
+        """Its path; it is fetched if necessary."""
+        raise NotImplementedError
+
+    def download(self) -> str:
+        """Fetch it now; the same as reading `path`."""
+        return self.path
+
+
+class File(_Fetched):
+    """One file."""
 
     @property
     def display_name(self) -> str:
@@ -35,20 +42,16 @@ class File:
 
     @property
     def path(self) -> str:
-        """Path of the file, which is fetched if need be."""
+        """Path of the file, which is fetched if necessary."""
         source = self._fetch()
         return str(source if self._target is None else _copy(source, self._target))
-
-    def download(self) -> str:
-        """Fetch the file now; the same as reading `path`."""
-        return self.path
 
     def __repr__(self) -> str:
         return f"File({self.name!r})"
 
 
 class Recipes:
-    """The recipes of a model: `default`, or by name, or one after the other."""
+    """The recipes of a model: `default`, by name, or by iteration."""
 
     def __init__(
         self, files: dict[str, Path], stub: Stub | None, requested: str, target: Path | None
@@ -60,11 +63,7 @@ class Recipes:
 
     @property
     def default(self) -> File:
-        """The recipe that the stub's query selects, or the plain one, or the only one.
-
-        Raises:
-            ZooError: there is none, or several and no query says which.
-        """
+        """The recipe that the query selects, the plain one, or the only one; a ZooError where none or several."""
         return self._file(resolve.choose_recipe(self._files, self._stub, self._requested))
 
     @property
@@ -78,11 +77,7 @@ class Recipes:
         return [Path(name).stem for name in self._files]
 
     def get_recipe_by_name(self, name: str) -> File:
-        """The recipe of that name, with or without its extension.
-
-        Raises:
-            ZooError: there is none of that name; gives the nearest.
-        """
+        """The recipe of that name, with or without its extension; a ZooError gives the nearest names."""
         for file_name, path in self._files.items():
             if name in (file_name, Path(file_name).stem):
                 return self._file(path, file_name)
@@ -101,26 +96,17 @@ class Recipes:
         return File(name, lambda: path, self._target and self._target / name)
 
 
-class Directory:
-    """A folder of a model's files, `training` or `deployment`; fetched when it is first looked into.
-
-    Attributes:
-        name: "training" or "deployment".
-    """
-
-    def __init__(self, name: str, fetch: Callable[[], Path], target: Path | None = None) -> None:
-        self.name = name
-        self._fetch = fetch
-        self._target = target
+class Directory(_Fetched):
+    """A folder of a model's files, "training" or "deployment"."""
 
     @property
     def default(self) -> Directory:
-        """The folder itself: a stub's query has chosen it already."""
+        """The folder itself: a stub's query has already selected it."""
         return self
 
     @property
     def available(self) -> list[str]:
-        """The names under which folders can be had by `[]`."""
+        """The keys of `[]`."""
         return ["default"]
 
     def __getitem__(self, key: str) -> Directory:
@@ -135,11 +121,7 @@ class Directory:
         return [self._file(path) for path in sorted(folder.iterdir()) if path.is_file()]
 
     def get_file(self, name: str) -> File:
-        """The file of that name.
-
-        Raises:
-            ZooError: there is none; gives the nearest.
-        """
+        """The file of that name; a ZooError gives the nearest names."""
         files = self.files
         for file in files:
             if file.name == name:
@@ -149,32 +131,25 @@ class Directory:
 
     @property
     def path(self) -> str:
-        """Path of the folder with all of its files, which are fetched if need be."""
+        """Path of the folder with all of its files, which are fetched if necessary."""
         if self._target is None:
             return str(self._fetch())
         for file in self.files:
             file.download()
         return str(self._target)
 
-    def download(self) -> str:
-        """Fetch the folder now; the same as reading `path`."""
-        return self.path
-
     def _file(self, path: Path) -> File:
         return File(path.name, lambda: path, self._target and self._target / path.name)
 
 
 class Model:
-    """A model of the zoo.
+    """A model of the zoo; nothing is fetched before it is accessed.
 
     Args:
-        source: a stub, or a local folder: either with `training/` and `deployment/` inside, or a plain
-            Transformers checkpoint or export. A stub from the index may lack its `zoo:` where there is no
-            such folder.
-        download_path: a folder into which files are copied on access. Existing files are never overwritten, so
-            that an edited recipe stays. Without it, files stay in the caches.
-
-    Nothing is fetched before it is accessed.
+        source: a stub, or a local folder: either with `training/` and `deployment/` inside, or a plain Transformers
+            checkpoint or export. A stub from the index may lack its `zoo:` where there is no such folder.
+        download_path: a folder into which files are copied on access. Existing files are never overwritten, so that an
+            edited recipe stays. Without it, files stay in the caches.
 
     Raises:
         ZooError: there is no such stub or folder.
@@ -206,19 +181,23 @@ class Model:
     @property
     def training(self) -> Directory:
         """Weights, config and tokenizer, as training starts from them."""
-        return Directory("training", self._training, self._target and self._target / "training")
+        return self._directory("training")
 
     @property
     def deployment(self) -> Directory:
         """The exported model and what it needs to run."""
-        return Directory("deployment", self._deployment, self._target and self._target / "deployment")
+        return self._directory("deployment")
 
     @property
     def onnx_model(self) -> File:
         """The exported model's `model.onnx`."""
-        if self._folder and (self._folder / _ONNX).is_file():
-            return File(_ONNX, lambda: self._deployment() / _ONNX, self._target and self._target / _ONNX)
-        return self.deployment.get_file(_ONNX)
+        if self._folder and (self._folder / resolve.ONNX_MODEL).is_file():
+            return File(
+                resolve.ONNX_MODEL,
+                lambda: self._fetch("deployment") / resolve.ONNX_MODEL,
+                self._target and self._target / resolve.ONNX_MODEL,
+            )
+        return self.deployment.get_file(resolve.ONNX_MODEL)
 
     @property
     def path(self) -> str:
@@ -226,52 +205,34 @@ class Model:
         return self.download()
 
     def download(self) -> str:
-        """Fetch everything that the model has, and return the folder.
-
-        Returns:
-            `download_path` where one was given; else the folder of its weights; else that of its recipe.
-
-        Raises:
-            ZooError: it has weights, and they cannot be had now.
-        """
+        """Fetch all files; returns `download_path` where given, else the folder of the weights, else of the recipe."""
         if self._folder and self._target is None:
             return str(self._folder)
         copies = [recipe.path for recipe in self.recipes]
         if self._has_weights():
             copies.insert(0, self.training.path)
-        if self._has_deployment():
+        folder = self._folder or (resolve.user_folder(self.stub) if self.stub else None)
+        if folder and (folder / "deployment").is_dir():
             self.deployment.download()
         if self._target is not None:
             return str(self._target)
         first = Path(copies[0])
         return str(first if first.is_dir() else first.parent)
 
-    def _training(self) -> Path:
-        return (
-            resolve.training_folder(self.stub)
-            if self.stub
-            else resolve.folder_part(self._local(), "training")
-        )
+    def _directory(self, part: str) -> Directory:
+        return Directory(part, lambda: self._fetch(part), self._target and self._target / part)
 
-    def _deployment(self) -> Path:
-        return (
-            resolve.deployment_folder(self.stub)
-            if self.stub
-            else resolve.folder_part(self._local(), "deployment")
-        )
-
-    def _local(self) -> Path:
+    def _fetch(self, part: str) -> Path:
+        if self.stub:
+            fetch = resolve.training_folder if part == "training" else resolve.deployment_folder
+            return fetch(self.stub)
         assert self._folder is not None
-        return self._folder
+        return resolve.folder_part(self._folder, part)
 
     def _has_weights(self) -> bool:
         if self.stub is None or resolve.user_folder(self.stub):
             return True
         return resolve.index_entry(self.stub).weights is not None
-
-    def _has_deployment(self) -> bool:
-        folder = self._folder or (self.stub and resolve.user_folder(self.stub))
-        return bool(folder) and (Path(str(folder)) / "deployment").is_dir()
 
     def __repr__(self) -> str:
         return f"Model({self.source!r})"

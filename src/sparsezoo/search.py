@@ -1,4 +1,4 @@
-"""Which stubs are known, in the index or under the zoo's home, and what is known of each; needs no network."""
+"""Known stubs, in the index or under the zoo's home, and facts about each; needs no network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ from sparsezoo.model import Model
 from sparsezoo.stub import PREFIX, Stub, parse_stub
 
 FIELDS = (
-    "domain",
-    "sub_domain",
-    "architecture",
-    "sub_architecture",
-    "framework",
-    "repo",
-    "dataset",
-    "training_scheme",
-    "sparse_name",
-    "sparse_category",
-    "sparse_target",
+    *("domain", "sub_domain", "architecture", "sub_architecture", "framework", "repo", "dataset"),
+    *("training_scheme", "sparse_name", "sparse_category", "sparse_target"),
 )
 
 
@@ -38,16 +29,9 @@ def search_models(
 def search_models(
     *, page: int = 1, page_length: int = 20, return_stubs: bool = False, **wanted: str | None
 ) -> list[str] | list[Model]:
-    """The models whose stubs have the wanted parts, sorted by stub, one page of them.
+    """The models (or with `return_stubs` the stubs' texts) with the wanted parts, sorted by stub, one page of them.
 
-    Args:
-        page: which page, from 1.
-        page_length: how many to a page.
-        return_stubs: give the stubs' texts rather than `Model`s.
-        wanted: any of FIELDS; None leaves a field open. Compared without regard to case.
-
-    Raises:
-        ZooError: a field that does not exist, or a page below 1.
+    Parts are compared without regard to case; None matches any. A ZooError for an unknown field, or a page below 1.
     """
     if page < 1 or page_length < 1:
         raise ZooError(f"Pages and their lengths count from 1; got page {page} of length {page_length}.")
@@ -60,11 +44,11 @@ def search_models(
 
 def matching_stubs(wanted: dict[str, str | None]) -> list[Stub]:
     """All known stubs with the wanted parts, sorted by name."""
-    asked = {field: value.lower() for field, value in wanted.items() if value is not None}
+    lowered = {field: value.lower() for field, value in wanted.items() if value is not None}
     return [
         stub
         for stub in known_stubs()
-        if all((getattr(stub, field) or "").lower() == value for field, value in asked.items())
+        if all((getattr(stub, field) or "").lower() == value for field, value in lowered.items())
     ]
 
 
@@ -75,17 +59,19 @@ def known_stubs() -> list[Stub]:
 
 def unknown_values(wanted: dict[str, str | None]) -> list[str]:
     """For every wanted value that no known stub has, a sentence with the nearest known values."""
-    found = []
+    sentences = []
     for field, value in wanted.items():
         known = {str(part) for stub in known_stubs() if (part := getattr(stub, field)) is not None}
         if value is not None and value.lower() not in {name.lower() for name in known}:
             near = nearest(value, known) or sorted(known) or ["none"]
-            found.append(f"No stub has the {field.replace('_', ' ')} {value!r}. Nearest: {', '.join(near)}.")
-    return found
+            sentences.append(
+                f"No stub has the {field.replace('_', ' ')} {value!r}. Nearest: {', '.join(near)}."
+            )
+    return sentences
 
 
 def stub_contents(stub: Stub) -> str:
-    """What a stub has: weights, a recipe, both."""
+    """The contents of a stub: weights, a recipe, both."""
     if resolve.user_folder(stub):
         return "a folder of yours"
     entry = resolve.index_entry(stub)
@@ -96,7 +82,7 @@ def stub_contents(stub: Stub) -> str:
 
 
 def stub_needs(stub: Stub) -> str:
-    """What fetching a stub's files needs; "nothing" when they are here."""
+    """The service that fetching a stub's files needs; "nothing" when they are cached."""
     if resolve.user_folder(stub):
         return "nothing"
     match resolve.index_entry(stub).weights:
@@ -109,11 +95,7 @@ def stub_needs(stub: Stub) -> str:
 
 
 def stub_facts(stub: Stub) -> list[tuple[str, str]]:
-    """What is known of a stub, as pairs of label and text.
-
-    Raises:
-        ZooError: nothing is known under that name.
-    """
+    """Facts about a stub, as pairs of label and text; a ZooError where it is unknown."""
     if folder := resolve.user_folder(stub):
         return [("lives in", str(folder)), ("needs", "nothing"), *_recipe_facts(stub)]
     entry = resolve.index_entry(stub)
@@ -127,11 +109,8 @@ def local_files(stub: Stub) -> list[Path]:
     """The files of a stub that are on this machine."""
     recipes = list(resolve.recipe_files(stub).values())
     folder = _local_folder(stub)
-    if folder is None:
-        return recipes
-    return [path for path in sorted(folder.iterdir()) if path.is_file()] + [
-        path for path in recipes if path.parent != folder
-    ]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()] if folder else []
+    return files + [path for path in recipes if path.parent != folder]
 
 
 def _local_folder(stub: Stub) -> Path | None:
@@ -152,9 +131,9 @@ def _weight_facts(entry: Entry, stub: Stub) -> list[tuple[str, str]]:
             pin = stub.revision or revision
             return [("weights", f"Hugging Face Hub repository {repo}" + (f" at {pin}" if pin else ""))]
         case PypiWeights() as weights:
-            made = f", pruned here to {weights.pruned:.0%}" if weights.pruned is not None else ""
+            pruned = f", pruned here to {weights.pruned:.0%}" if weights.pruned is not None else ""
             return [
-                ("weights", f"Python package {weights.package} {weights.version}{made}"),
+                ("weights", f"Python package {weights.package} {weights.version}{pruned}"),
                 ("credit", weights.credit),
             ]
         case _:

@@ -1,16 +1,16 @@
-"""The grammar of `zoo:` stubs, the names by which models and recipes are asked for.
+"""The grammar of `zoo:` stubs, the names of models and recipes.
 
     zoo:DOMAIN/SUB_DOMAIN/ARCHITECTURE[-SUB]/FRAMEWORK/REPO/DATASET[-SCHEME]/SPARSE_TAG[@REVISION][?QUERY]
     zoo:ARCHITECTURE[-SUB]-SOURCE_DATASET[-TRAINING_DATASET]-SPARSE_TAG[@REVISION][?QUERY]
 
-A SPARSE_TAG of the first form is NAME-CATEGORY[-TARGET], as in `pruned90_quant-none`. QUERY is `key=value`
-pairs joined by `&`. The prefix is required: without it, a text is a path and never a stub.
+A SPARSE_TAG of the first form is NAME-CATEGORY[-TARGET], as in `pruned90_quant-none`. QUERY is `key=value` pairs
+joined by `&`. The prefix is required: without it, a text is a path and never a stub.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from resparse.errors import did_you_mean
 from sparsezoo.common import ZooError
@@ -33,16 +33,11 @@ _SHAPE = (
 
 @dataclass(frozen=True)
 class Stub:
-    """A parsed stub. `str(stub)` writes the text from which `parse_stub` makes an equal one.
+    """A parsed stub; `str(stub)` is parsed to an equal one. Parts that it does not have are None.
 
-    Attributes:
-        name: the part that names the model: no prefix, no revision, no query.
-        domain, sub_domain, framework, repo, dataset, training_scheme: of the long form; None in the short.
-        source_dataset, training_dataset: of the short form; None in the long.
-        architecture, sub_architecture: in both forms.
-        sparse_name, sparse_category, sparse_target: of the sparse tag; the short form has only the first.
-        revision: the revision that the user pinned.
-        recipe_type, recipe, checkpoint, deployment: what the query selects.
+    The long form has domain, sub_domain, framework, repo, dataset and training_scheme, the short one source_dataset
+    and training_dataset in their place, and of the sparse tag only sparse_name. `name` is the text without prefix,
+    revision and query, which recipe_type, recipe, checkpoint and deployment come from.
     """
 
     name: str
@@ -67,37 +62,30 @@ class Stub:
 
     def __str__(self) -> str:
         pin = f"@{self.revision}" if self.revision else ""
-        asked = [f"{key}={value}" for key in _QUERY_KEYS if (value := getattr(self, key)) is not None]
-        return f"{PREFIX}{self.name}{pin}" + (f"?{'&'.join(asked)}" if asked else "")
-
-
-STUB_FIELDS = frozenset(field.name for field in fields(Stub))
+        query_values = [f"{key}={value}" for key in _QUERY_KEYS if (value := getattr(self, key)) is not None]
+        return f"{PREFIX}{self.name}{pin}" + (f"?{'&'.join(query_values)}" if query_values else "")
 
 
 def is_stub(text: object) -> bool:
-    """Whether `text` is meant as a stub: a string that begins with `zoo:`."""
+    """Whether `text` is a string that begins with `zoo:`."""
     return isinstance(text, str) and text.startswith(PREFIX)
 
 
 def parse_stub(text: str) -> Stub:
-    """Read a stub.
-
-    Raises:
-        ZooError: `text` has no `zoo:` prefix, or does not follow the grammar; says which part is wrong.
-    """
+    """Parse a stub; a ZooError says which part does not follow the grammar."""
     if not is_stub(text):
         raise ZooError(f"{text!r} is not a stub: a stub begins with {PREFIX!r}.")
     named, _, query = text.removeprefix(PREFIX).partition("?")
     name, at, revision = named.partition("@")
     stub = _parse_name(name, text)
-    asked = _parse_query(query, text) if "?" in text else {}
-    queried = asked.pop("revision", None)
+    query_values = _parse_query(query, text) if "?" in text else {}
+    queried = query_values.pop("revision", None)
     if at and queried and queried != revision:
         raise ZooError(f"{text!r} pins two revisions, {revision!r} and {queried!r}. Leave one out.")
     pinned = revision if at else queried
     if pinned is not None and not _REVISION.fullmatch(pinned):
         raise ZooError(f"{text!r}: {pinned!r} is not a revision (a branch, a tag or a commit).")
-    return replace(stub, revision=pinned, **asked)
+    return replace(stub, revision=pinned, **query_values)
 
 
 def _parse_name(name: str, text: str) -> Stub:
@@ -108,7 +96,7 @@ def _parse_name(name: str, text: str) -> Stub:
     if not 3 <= len(parts) <= 5:
         raise ZooError(f"{text!r} is not a stub. {_SHAPE}")
     architecture, *middle, sparse_name = parts
-    # With two words in the middle the first is taken as the sub-architecture, as it is in the long form.
+    # Of two words in the middle the first is the sub-architecture, as in the long form.
     sub_architecture = middle.pop(0) if len(middle) > 1 else None
     return Stub(
         name=name,
@@ -148,7 +136,7 @@ def _parse_long(name: str, text: str) -> Stub:
     )
 
 
-# For each level of the long form: what it is called, and how many words joined by "-" it may hold.
+# By level of the long form: its description, and the minimum and maximum number of words joined by "-".
 _LEVELS = (
     ("a domain", 1, 1),
     ("a sub-domain", 1, 1),
@@ -174,13 +162,13 @@ def _check_words(parts: list[str], text: str) -> None:
 
 
 def _parse_query(query: str, text: str) -> dict[str, str]:
-    asked: dict[str, str] = {}
+    query_values: dict[str, str] = {}
     known = (*_QUERY_KEYS, "revision")
     for pair in query.split("&"):
         key, equals, value = pair.partition("=")
         if key not in known:
             raise ZooError(f"{text!r}: unknown query {key!r}. {did_you_mean(key, known)}")
-        if key in asked:
+        if key in query_values:
             raise ZooError(f"{text!r} gives {key!r} twice.")
         pattern = _REVISION if key == "revision" else _VALUE
         if not equals or not pattern.fullmatch(value):
@@ -190,5 +178,5 @@ def _parse_query(query: str, text: str) -> dict[str, str]:
         choices = _CHOICES.get(key)
         if choices and value not in choices:
             raise ZooError(f"{text!r}: {key!r} cannot be {value!r}. {did_you_mean(value, choices)}")
-        asked[key] = value
-    return asked
+        query_values[key] = value
+    return query_values

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.child import answer
+from support.child import run_json
 from support.hub import LoopbackHub
 from support.hub_data import convert, parquet, repository
 
@@ -126,7 +126,7 @@ def fill_tasks(hub: LoopbackHub) -> None:
 
 
 def run_child(environment: dict[str, str], cases: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    return answer(CHILD, cases, {**environment, "PYTHONPATH": SOURCE}, folder)
+    return run_json(CHILD, cases, {**environment, "PYTHONPATH": SOURCE}, folder)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.child import answer
+from support.child import run_json
 from support.hub import Fault, LoopbackHub
 from support.hub_data import convert, parquet
 
@@ -86,7 +86,7 @@ def faults() -> list[Fault]:
 
 
 def read(environment: Mapping[str, str], names: Sequence[str]) -> dict[str, Any]:
-    found = answer(CHILD, [f"owner/{name}" for name in names], environment)
+    found = run_json(CHILD, [f"owner/{name}" for name in names], environment)
     return {name.removeprefix("owner/"): value for name, value in found.items()}
 
 

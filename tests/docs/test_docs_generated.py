@@ -14,6 +14,8 @@ sys.path.insert(0, str(ROOT / "docs"))
 import former
 import generate
 
+RAMP = "init_sparsity final_sparsity update_frequency params leave_enabled inter_func mask_type"
+
 # Fields that the modifiers of SparseML 1.8 had, of those that are here.
 FIELDS = {
     "EpochRangeModifier": "start_epoch end_epoch",
@@ -24,6 +26,10 @@ FIELDS = {
     "TrainableParamsModifier": "params trainable params_strict",
     "SetParamModifier": "params val params_strict",
     "ConstantPruningModifier": "params update_frequency",
+    "GMPruningModifier": f"{RAMP} global_sparsity phased score_type",
+    "MagnitudePruningModifier": RAMP,
+    "GlobalMagnitudePruningModifier": RAMP,
+    "MovementPruningModifier": RAMP,
     "DistillationModifier": "hardness temperature distill_output_keys teacher_input_keys update_frequency",
     "QuantizationModifier": "submodules model_fuse_fn_name model_fuse_fn_kwargs disable_quantization_observer_epoch "
     "freeze_bn_stats_epoch quantize_embeddings reduce_range quantize_linear_activations quantize_conv_activations "

@@ -16,7 +16,7 @@ import pytest
 
 from support import tiny
 from support.hub import LoopbackHub
-from support.pages import ROOT, Reader, blocks, furnish
+from support.pages import ROOT, Reader, blocks, prepare_folder
 
 PAGES = ("README.md", "docs/architecture.md", "docs/migration.md", "docs/recipes.md", "docs/serving.md")
 # Pages that have a test of their own.
@@ -54,7 +54,7 @@ def desk(
 ) -> Iterator[Path]:
     """The folder in which a reader sits: rows of their own; and what the zoo has, at hand."""
     hub.add(UPSTREAM, {path.name: path.read_bytes() for path in pruned_model.iterdir()})
-    folder = furnish(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
+    folder = prepare_folder(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RESPARSE_MAX_ROWS", "48")
     monkeypatch.setenv("RESPARSE_MAX_STEPS", "2")

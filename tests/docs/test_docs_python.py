@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from sparseml.training import conclusion
 from support import tiny
-from support.pages import ROOT, Reader, blocks, furnish
+from support.pages import ROOT, Reader, blocks, prepare_folder
 
 PAGE = ROOT / "docs" / "python.md"
 
@@ -19,7 +19,7 @@ def desk(
     zoo_home: Path, pruned_model: Path, rows_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The folder in which a reader sits, with the files that the page speaks of; a tiny model is the embedded one."""
-    folder = furnish(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
+    folder = prepare_folder(zoo_home, pruned_model, rows_folder, tmp_path / "desk")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RESPARSE_MAX_STEPS", "3")
     monkeypatch.setattr(conclusion, "_SECONDS", 0.02)

@@ -14,6 +14,7 @@ import torch
 
 from resparse.errors import UserError
 from sparseml.modifiers import MODIFIERS, Clock, ModifierError, build
+from sparseml.modifiers.pruning import GradualPruningModifier, PruningModifier
 from sparseml.recipe import ModifierSpec, Plan, RecipeError, load_plan
 from sparseml.session.session import Session
 from support.encoders import dense, labelled
@@ -107,6 +108,12 @@ SETTINGS = {
     "GMPruningModifier": Setting(
         {**RAMP, "score_type": "magnitude", "phased": False}, REQUIRED, ("phased", True), ("params", NO_SUCH)
     ),
+    "MovementPruningModifier": Setting(
+        {**RAMP, "mask_type": [2, 2], "inter_func": "cosine"},
+        REQUIRED,
+        ("init_sparsity", 0.95),
+        ("params", NO_SUCH),
+    ),
     "QuantizationModifier": Setting(
         {
             "start_epoch": 1,
@@ -144,7 +151,9 @@ def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | Non
             group["lr"] = group["lr"] if rate is None else rate
         optimizer.zero_grad()
         model(**labelled(seed=step)).loss.backward()
+        session.after_backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        session.before_optimizer_step()
         optimizer.step()
         session.after_step()
 
@@ -248,6 +257,28 @@ def test_a_resumed_run_ends_as_the_run_that_was_never_stopped(tag: str, setting:
     assert whole.state().keys() == second.state().keys()
     for key, value in whole.state().items():
         torch.testing.assert_close(value, second.state()[key], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("tag", [tag for tag in SETTINGS if issubclass(MODIFIERS[tag], PruningModifier)])
+def test_it_prunes_to_exactly_its_target(tag: str) -> None:
+    """Each tensor where it ranks each by itself, all together where it ranks them together."""
+    model = pruned_model()
+    session = Session(plan_of(tag, SETTINGS[tag].fields), model)
+    (modifier,) = session.modifiers
+    assert isinstance(modifier, PruningModifier)
+    if isinstance(modifier, GradualPruningModifier):
+        train(session, range(modifier.final_step(CLOCK)))
+    else:
+        session.apply_once()
+    groups, shape = modifier.final_groups(session.run), modifier.shape
+    assert len(groups) == (1 if modifier.one_threshold else len(modifier.parameters(session.run)))
+    for group in groups:
+        weights = [model.get_parameter(name) for name in group.names]
+        side = 1 if shape.of else weights[0].numel() // shape.unit_scores(weights[0]).numel()
+        zeros = sum(weight.numel() - int(weight.count_nonzero()) for weight in weights)
+        assert zeros == side * round(group.sparsity * sum(weight.numel() for weight in weights) / side)
+        if shape.of:
+            assert all((weight.reshape(-1, shape.of) != 0).sum(1).eq(shape.kept).all() for weight in weights)
 
 
 @every_modifier

@@ -92,9 +92,8 @@ def plan_of(text: str) -> Plan:
 
 
 def test_readable() -> None:
-    plan = plan_of(
-        "n: 3\ntraining_modifiers:\n  - !A\n      x: eval(n)\n      l: [a, b]\n  - !B\n"
-    ).with_metadata({"seed": 1})
+    text = "n: 3\ntraining_modifiers:\n  - !A\n      x: eval(n)\n      l: [a, b]\n  - !B\n"
+    plan = replace(plan_of(text), metadata={"seed": 1})
     assert plan.to_yaml() == (
         "version: 1.1.0\n\n__metadata__:\n  seed: 1\n\nn: 3\n\n"
         "training_modifiers:\n  - !A\n    x: 3\n    l: [a, b]\n  - !B {}\n"
@@ -140,14 +139,14 @@ def test_compose_shifts_every_epoch() -> None:
 
 
 def test_compose_goes_on() -> None:
-    twice = compose(plan_of(BASE).with_metadata({"a": 1}), plan_of(NEXT).with_metadata({"b": 2}))
-    thrice = compose(twice, plan_of(NEXT).with_metadata({"c": 3}))
+    twice = compose(replace(plan_of(BASE), metadata={"a": 1}), replace(plan_of(NEXT), metadata={"b": 2}))
+    thrice = compose(twice, replace(plan_of(NEXT), metadata={"c": 3}))
     assert thrice.stages == ("stage_0", "stage_1", "stage_2")
     assert end_of(thrice) == 11
     assert thrice.metadata == {"stage_0": {"a": 1}, "stage_1": {"b": 2}, "stage_2": {"c": 3}}
     # Whichever way they are put together, the same comes out.
-    later = compose(plan_of(NEXT).with_metadata({"b": 2}), plan_of(NEXT).with_metadata({"c": 3}))
-    assert bare(compose(plan_of(BASE).with_metadata({"a": 1}), later)) == bare(thrice)
+    later = compose(replace(plan_of(NEXT), metadata={"b": 2}), replace(plan_of(NEXT), metadata={"c": 3}))
+    assert bare(compose(replace(plan_of(BASE), metadata={"a": 1}), later)) == bare(thrice)
 
 
 def test_named_stages_keep_their_names_while_they_are_free() -> None:

@@ -150,12 +150,12 @@ def test_a_full_queue_asks_to_come_back(served: TestClient, monkeypatch: pytest.
     genuine = MicroBatcher.submit
 
     async def full(self: MicroBatcher, rows: Any) -> Any:
-        before = self._waiting
-        self._waiting = 100
+        before = self.waiting
+        self.waiting = 100
         try:
             return await genuine(self, rows)
         finally:
-            self._waiting = before
+            self.waiting = before
 
     monkeypatch.setattr(MicroBatcher, "submit", full)
     answer = served.post(INFER, json={"sequences": "happy"})

@@ -1,4 +1,4 @@
-"""Python in a process of its own: what it is asked goes in as JSON, and what it found comes out."""
+"""Python in a child process, with JSON as input and output."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 
-def answer(
-    code: str, question: Any, environment: Mapping[str, str], folder: Path | None = None
+def run_json(
+    code: str, value: Any, environment: Mapping[str, str], folder: Path | None = None
 ) -> dict[str, Any]:
-    """Run `code`, which reads JSON from standard input and prints a JSON object; warnings are errors.
+    """Run `code`, which reads `value` as JSON from standard input and prints a JSON object; warnings are errors.
 
-    Args:
-        code: a program.
-        question: what it reads.
-        environment: the whole of its environment.
-        folder: in which it runs.
+    `environment` is the child's whole environment.
     """
-    done = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        input=json.dumps(question),
+        input=json.dumps(value),
         env=dict(environment),
         cwd=folder,
         capture_output=True,
@@ -31,6 +27,6 @@ def answer(
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return dict(json.loads(done.stdout))
+    assert child.returncode == 0, child.stderr
+    assert child.stderr == ""
+    return dict(json.loads(child.stdout))

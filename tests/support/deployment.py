@@ -40,18 +40,18 @@ MAX_LENGTH = 64
 
 
 def weights(labels: int = len(NAMES), seed: int = 0) -> dict[str, np.ndarray]:
-    """Random weights; the words furious, happy and sad speak for the first three labels."""
+    """Random weights; the words furious, happy and sad decide for the first three labels."""
     source = np.random.default_rng(seed)
     vocabulary = len(SPECIAL) + len(WORDS)
-    made = {
+    tensors = {
         "embedding": source.normal(0, 0.1, (vocabulary, WIDTH)).astype(np.float32),
         "segment": source.normal(0, 0.1, (2, WIDTH)).astype(np.float32),
         "linear": np.eye(WIDTH, labels, dtype=np.float32) * 2,
         "bias": np.zeros(labels, np.float32),
     }
     for index in range(min(3, labels)):
-        made["embedding"][len(SPECIAL) + index, index] += 8
-    return made
+        tensors["embedding"][len(SPECIAL) + index, index] += 8
+    return tensors
 
 
 def model(
@@ -74,15 +74,15 @@ def model(
     constants = {**values, "last": np.array([2], np.int64), "second": np.array([1], np.int64)}
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
-        [helper.make_node(kind, given, [made], **extra) for kind, given, made, extra in nodes],
+        [helper.make_node(kind, given, [name], **extra) for kind, given, name, extra in nodes],
         "classifier",
         [helper.make_tensor_value_info(name, TensorProto.INT64, [batch, length]) for name in inputs],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, values["bias"].size])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made)
-    return made
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto)
+    return proto
 
 
 def token_model(tables: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -98,9 +98,9 @@ def token_model(tables: dict[str, np.ndarray]) -> onnx.ModelProto:
         outputs,
         [numpy_helper.from_array(table, f"{name}.table") for name, table in tables.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made)
-    return made
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto)
+    return proto
 
 
 def token_deployment(
@@ -128,15 +128,15 @@ def token_deployment(
 def tokenizer(words: Sequence[str] = WORDS, lowercase: bool = True) -> Tokenizer:
     """A WordPiece tokenizer of these words."""
     vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
-    made = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
-    made.normalizer = BertNormalizer(lowercase=lowercase)
-    made.pre_tokenizer = BertPreTokenizer()
-    made.post_processor = TemplateProcessing(
+    wordpiece = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    wordpiece.normalizer = BertNormalizer(lowercase=lowercase)
+    wordpiece.pre_tokenizer = BertPreTokenizer()
+    wordpiece.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
     )
-    return made
+    return wordpiece
 
 
 def deployment(

@@ -9,7 +9,7 @@
 
 It speaks repository information, refs, trees, paths-info and resolve, with the headers by which clients
 recognize commits and files; large files go through a redirect to a second port, as to the real Hub's CDN.
-`hub.requests` tells what was asked. Clients read HF_ENDPOINT when they are imported, so a test of
+`hub.requests` lists the requests. Clients read HF_ENDPOINT when they are imported, so a test of
 `transformers` or `datasets` runs them in a process of its own; `sparsezoo` reads it on every call.
 """
 
@@ -39,7 +39,7 @@ class Fault:
 
     Attributes:
         path: the fault strikes requests whose path contains this.
-        status: answer with this status rather than the file.
+        status: respond with this status rather than the file.
         headers: to send along, such as Retry-After.
         delay: seconds to wait before answering.
         cut_after: send that many bytes of the body, then break the connection.
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None and fault.status is not None:
                 self.send(fault.status, b"", fault.headers)
             else:
-                self.answer(urlsplit(self.path).path)
+                self.respond(urlsplit(self.path).path)
         except ConnectionError:
             # The client has given up waiting and left.
             self.close_connection = True
@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
     do_POST = do_GET  # noqa: N815
 
-    def answer(self, path: str) -> None:
+    def respond(self, path: str) -> None:
         raise NotImplementedError
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -184,13 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(status, b"", headers | ({"X-Repo-Commit": commit} if commit else {}))
 
     def send_content(self, content: bytes, headers: dict[str, str]) -> None:
-        """A file or the range of it that was asked for."""
+        """A file, or the requested range of it."""
         headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream", **headers}
-        asked = self.headers.get("Range", "")
-        if not asked.startswith("bytes="):
+        requested_range = self.headers.get("Range", "")
+        if not requested_range.startswith("bytes="):
             self.send(200, content, headers)
             return
-        first, _, last = asked.removeprefix("bytes=").partition("-")
+        first, _, last = requested_range.removeprefix("bytes=").partition("-")
         total = len(content)
         start = int(first) if first else total - int(last)
         stop = min(int(last) + 1, total) if first and last else total
@@ -223,7 +223,7 @@ class _CdnHandler(_Handler):
     Like the Hub's storage, it refuses requests with a token: tokens must not be sent to other hosts.
     """
 
-    def answer(self, path: str) -> None:
+    def respond(self, path: str) -> None:
         if "Authorization" in self.headers:
             self.send(400, b"", {})
             return
@@ -238,7 +238,7 @@ class _CdnHandler(_Handler):
 class _HubHandler(_Handler):
     """The Hub itself: `/api/KIND/ID/...` and `/[KIND/]ID/resolve/REVISION/FILE`."""
 
-    def answer(self, path: str) -> None:
+    def respond(self, path: str) -> None:
         parts = [part for part in path.split("/") if part]
         api = parts[:1] == ["api"]
         parts = parts[1:] if api else parts

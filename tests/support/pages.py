@@ -37,7 +37,6 @@ class Block:
     Attributes:
         place: page and line, for messages.
         language: after the fence.
-        text: what stands between.
         file: the name to save it as.
     """
 
@@ -47,13 +46,13 @@ class Block:
     file: str | None = None
 
     def commands(self) -> Iterator[list[str]]:
-        """A shell block's commands, in words."""
+        """A shell block's commands, split into arguments."""
         for line in self.text.replace("\\\n", " ").splitlines():
             if words := shlex.split(line, comments=True):
                 yield words
 
 
-def furnish(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Path:
+def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Path:
     """Make the folder in which a reader sits, and return it.
 
     Args:
@@ -75,12 +74,12 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
         Block(
-            f"{page.name}:{text.count(chr(10), 0, found.start(2)) + 1}",
-            found.group(2),
-            found.group(3),
-            found.group(1),
+            f"{page.name}:{text.count(chr(10), 0, match.start(2)) + 1}",
+            match.group(2),
+            match.group(3),
+            match.group(1),
         )
-        for found in _FENCE.finditer(text)
+        for match in _FENCE.finditer(text)
     ]
 
 
@@ -110,11 +109,7 @@ class Reader:
         self._running.close()
 
     def follow(self, block: Block) -> None:
-        """Do what a block says.
-
-        Raises:
-            AssertionError: it cannot be done; says where it stands.
-        """
+        """Carry out a block; an AssertionError where that fails, with its place."""
         if block.file is not None:
             (self._folder / block.file).write_text(block.text, encoding="utf-8")
         if block.language == "python":

@@ -21,12 +21,11 @@ _PATIENCE_S = 60
 
 @dataclass
 class Running:
-    """A server that answers.
+    """A running server.
 
     Attributes:
-        process: of the server.
         url: without a slash at its end.
-        log: what it prints.
+        log: its output.
     """
 
     process: subprocess.Popen[bytes]
@@ -38,7 +37,7 @@ class Running:
         return self.ask(urllib.request.Request(self.url + path))
 
     def post(self, path: str, body: Any, method: str = "POST") -> tuple[int, Any]:
-        """Status and JSON of an answer to JSON, or to bytes as they are."""
+        """Status and JSON of the response to JSON, or to raw bytes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         status, text = self.ask(urllib.request.Request(self.url + path, data, headers, method=method))
@@ -48,15 +47,15 @@ class Running:
     def ask(request: urllib.request.Request) -> tuple[int, str]:
         """Status and text, of errors too."""
         try:
-            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
 
 
 def free_port() -> int:
-    """A port that nobody listens at just now."""
+    """A port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -64,7 +63,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(*words: object, log: Path, port: int | None = None) -> Iterator[Running]:
-    """Run the server with these words until the block ends; it is killed if it does not stop by then."""
+    """Run the server with these arguments until the block ends; it is killed if it does not stop in time."""
     port = port or free_port()
     command = [sys.executable, "-m", "deepsparse.server.cli", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("ab") as file:

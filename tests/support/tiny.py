@@ -116,15 +116,15 @@ def prune(model: Any, sparsity: float = SPARSITY) -> None:
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """`text` of 3 to 14 words, and a `label` that it gives away: positive or negative."""
+    """`text` of 3 to 14 words, and a `label` that one of them determines: positive or negative."""
     source = random.Random(seed)
-    made = []
+    records = []
     for index in range(count):
         label = ("negative", "positive")[index % 2]
         text = source.choices(PLAIN, k=source.randint(2, 12))
         text.insert(source.randrange(len(text)), source.choice(GOOD if label == "positive" else BAD))
-        made.append({"text": " ".join(text), "label": label})
-    return made
+        records.append({"text": " ".join(text), "label": label})
+    return records
 
 
 def write(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:

@@ -22,7 +22,7 @@ ROWS, CLASSES = 32, 3
 def classifier(kind: str = "single_label_classification", dropout: float = 0.0, sparsity: float = 0.8) -> Any:
     """A BERT of one layer, pruned; seeds PyTorch."""
     torch.manual_seed(0)
-    made = BertForSequenceClassification(
+    model = BertForSequenceClassification(
         BertConfig(
             vocab_size=40,
             hidden_size=16,
@@ -37,12 +37,12 @@ def classifier(kind: str = "single_label_classification", dropout: float = 0.0, 
             initializer_range=0.3,
         )
     )
-    tiny.prune(made, sparsity)
-    return made
+    tiny.prune(model, sparsity)
+    return model
 
 
 def dataset(kind: str = "single_label_classification", teacher: bool = False, rows: int = ROWS) -> Dataset:
-    """Random tokens with labels, and with a teacher\'s logits where they are wanted."""
+    """Random tokens with labels and, if requested, a teacher's logits."""
     generator = np.random.default_rng(0)
     lengths = generator.integers(3, 12, rows)
     columns: dict[str, Any] = {

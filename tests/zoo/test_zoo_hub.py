@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparsezoo import Model, ZooError, local_path
-from sparsezoo.hub import deployment_files, training_files, weights_are_pickled
+from sparsezoo.hub import deployment_files, training_files
 from sparsezoo.hub_repo import Access, UnreachableError, hub_cache
 from support.hub import Fault, LoopbackHub
 
@@ -44,7 +44,6 @@ def test_only_the_needed_files_are_fetched(hub: LoopbackHub) -> None:
     folder = local_path(STUB)
     assert names(folder) == {"config.json", "tokenizer.json", "model.safetensors"}
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert not weights_are_pickled(folder)
     assert local_path(REPO) == folder
 
 
@@ -80,7 +79,6 @@ def test_a_pickle_is_fetched_only_where_there_is_nothing_else(hub: LoopbackHub) 
     hub.add(REPO, {name: content for name, content in FILES.items() if name != "model.safetensors"})
     folder = local_path(STUB)
     assert names(folder) == {"config.json", "tokenizer.json", "pytorch_model.bin"}
-    assert weights_are_pickled(folder)
 
 
 def test_a_repository_without_weights_is_refused(hub: LoopbackHub) -> None:

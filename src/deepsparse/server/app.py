@@ -51,13 +51,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, default=asdict)
 
 
 class Server:
-    """The state behind the routes.
-
-    Args:
-        endpoints: the models.
-        config: as GET /config shows it.
-        watch: follows changes of the configuration file.
-    """
+    """The state behind the routes: the models, the configuration as GET /config shows it, the watch over its file."""
 
     def __init__(self, endpoints: Endpoints, config: dict[str, Any], watch: ConfigWatch | None) -> None:
         self.endpoints = endpoints
@@ -110,12 +104,12 @@ class Server:
 
     async def ready(self) -> Response:
         """Whether all models answer."""
-        return _state("ready", await self.endpoints.are_ready())
+        return _ready(await self.endpoints.are_ready())
 
     async def model_ready(self, name: str) -> Response:
         """Whether one model answers."""
         endpoint = self.endpoints[name]
-        return _state("ready", not self.endpoints.closing and await endpoint.is_ready())
+        return _ready(not self.endpoints.closing and await endpoint.is_ready())
 
     async def add_endpoint(self, request: Request) -> Response:
         """Load and serve a model."""
@@ -142,16 +136,11 @@ class Server:
 
 
 def create_app(server: Server) -> FastAPI:
-    """An application with all routes.
-
-    Args:
-        server: what answers.
-    """
-    most = server.config["max_request_bytes"]
+    """An application with all routes."""
     app = FastAPI(title="deepsparse", version=__version__, lifespan=server.lifespan, redoc_url=None)
     app.state.server = server
     app.add_middleware(FastInferRoute, infer=server.infer, refuse=_refuse)
-    app.add_middleware(BodyLimit, most=most)
+    app.add_middleware(BodyLimit, most=server.config["max_request_bytes"])
     app.add_exception_handler(UserError, _refuse)
     _add_information(app, server)
     _add_models(app, server)
@@ -228,8 +217,8 @@ def _status(error: Exception) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 422)
 
 
-def _state(name: str, value: bool) -> Response:
-    return JSONResponse({name: value}, 200 if value else 503)
+def _ready(value: bool) -> Response:
+    return JSONResponse({"ready": value}, 200 if value else 503)
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -35,11 +35,7 @@ def cli() -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Load the models, then serve until a signal.
-
-    Raises:
-        UserError: a mistake on the command line, in the configuration or in a model.
-    """
+    """Load the models, then serve until a signal."""
     arguments = _parser().parse_args(normal_options(words))
     config = _config(arguments)
     # Imported late, so that mistakes above show at once; fastapi to find out whether it is installed (F401).

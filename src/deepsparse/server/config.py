@@ -94,7 +94,7 @@ class ServerConfig(_Strict):
     system_logging: Any = None
 
     def named(self) -> ServerConfig:
-        """The same, with a name for each endpoint that had neither name nor route.
+        """The same, with a name for each endpoint that has neither name nor route.
 
         Raises:
             ConfigError: two endpoints of one name.
@@ -123,11 +123,7 @@ class ServerConfig(_Strict):
 
 
 def load_config(path: str | Path) -> ServerConfig:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: missing, no YAML, or fields that are unknown or wrong; names each.
-    """
+    """Read a YAML file; a ConfigError names each field that is unknown or wrong."""
     file = Path(path).expanduser()
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -139,11 +135,7 @@ def load_config(path: str | Path) -> ServerConfig:
 
 
 def parse_config(content: Any, where: str) -> ServerConfig:
-    """Check what a configuration holds.
-
-    Raises:
-        ConfigError: fields that are unknown or wrong; names each, with `where`.
-    """
+    """Check what a configuration holds; a ConfigError names each wrong field, with `where`."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where} has to hold `endpoints:`, a list of task and model.")
     try:

@@ -39,27 +39,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        by_endpoint: dict[str, Any] = {"labelnames": ["endpoint"], "registry": self._registry}
         self.requests = Counter(
             "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
         )
-        self.texts = Counter("deepsparse_texts", "Texts classified", ["endpoint"], registry=self._registry)
+        self.texts = Counter("deepsparse_texts", "Texts classified", **by_endpoint)
         self.seconds = Histogram(
             "deepsparse_request_seconds",
             "From a request read to its answer made",
-            ["endpoint"],
             buckets=_SECONDS_BUCKETS,
-            registry=self._registry,
+            **by_endpoint,
         )
         self.batches = Histogram(
-            "deepsparse_batch_texts",
-            "Texts computed together",
-            ["endpoint"],
-            buckets=_ROWS_BUCKETS,
-            registry=self._registry,
+            "deepsparse_batch_texts", "Texts computed together", buckets=_ROWS_BUCKETS, **by_endpoint
         )
-        self._waiting = Gauge(
-            "deepsparse_waiting_texts", "Texts that wait", ["endpoint"], registry=self._registry
-        )
+        self._waiting = Gauge("deepsparse_waiting_texts", "Texts that wait", **by_endpoint)
         self._served = Gauge(
             "deepsparse_endpoint", "Endpoints served", ["endpoint", "engine"], registry=self._registry
         )
@@ -80,13 +74,7 @@ class Metrics:
 
 
 class Endpoint:
-    """A served model, and the queue of its requests.
-
-    Attributes:
-        config: of this endpoint.
-        name: in its address.
-        pipeline: the model.
-    """
+    """A served model, and the queue of its requests; `name` is that in its address."""
 
     def __init__(self, config: EndpointConfig, server: ServerConfig, metrics: Metrics) -> None:
         settings = config.settings()
@@ -112,11 +100,7 @@ class Endpoint:
         return self._batcher.waiting
 
     async def answer(self, rows: list[Row], **options: Any) -> list[Any]:
-        """A prediction for each row, computed together with whatever else waits.
-
-        Args:
-            rows: as the task parses a request.
-            options: the request's other fields.
+        """A prediction for each row, computed together with whatever else waits; `options` are the request's.
 
         Raises:
             DeepsparseError: the queue is full, or the model gives no answer.
@@ -159,11 +143,7 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints of a server, by name.
-
-    Attributes:
-        metrics: of all of them.
-    """
+    """All endpoints of a server, by name, and their metrics."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -174,11 +154,7 @@ class Endpoints:
             self._enter(self.load(endpoint))
 
     def load(self, config: EndpointConfig) -> Endpoint:
-        """Load a model, without serving it yet.
-
-        Raises:
-            DeepsparseError: it cannot be loaded.
-        """
+        """Load a model, without serving it yet."""
         return Endpoint(config, self._config, self.metrics)
 
     async def add(self, endpoint: Endpoint) -> None:
@@ -191,11 +167,7 @@ class Endpoints:
             await old.close()
 
     async def remove(self, name: str) -> None:
-        """Remove an endpoint, after its accepted requests are answered.
-
-        Raises:
-            UnknownEndpointError: there is none of that name.
-        """
+        """Remove an endpoint, after its accepted requests are answered."""
         endpoint = self[name]
         self._leave(endpoint)
         await endpoint.close()
@@ -235,10 +207,7 @@ class Endpoints:
 class ConfigWatch:
     """Follows changes of the configuration file: loads endpoints that it gains, removes those that it loses.
 
-    Args:
-        path: the YAML file.
-        config: what it held when the server started.
-        every: seconds between two checks.
+    `config` is what the file held when the server started; the file is checked every `every` seconds.
     """
 
     def __init__(self, path: Path, config: ServerConfig, every: float = _CHANGES_EVERY_S) -> None:

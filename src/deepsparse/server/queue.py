@@ -26,11 +26,7 @@ _LONGEST_PAUSE_S = 60
 
 
 class QueueFullError(DeepsparseError):
-    """The queue is full.
-
-    Attributes:
-        retry_after: seconds until the queue should have room.
-    """
+    """The queue is full; it should have room in `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
@@ -70,6 +66,9 @@ class MicroBatcher:
         capacity: rows that may wait.
         on_batch: called with the number of rows of each batch.
         concatenate: joins the answers to the pieces of a request.
+
+    Attributes:
+        waiting: rows in the queue.
     """
 
     def __init__(
@@ -88,16 +87,11 @@ class MicroBatcher:
         self._idle = workers
         self._workers = workers
         self._pieces: deque[_Piece] = deque()
-        self._waiting = 0
+        self.waiting = 0
         self._scheduled = False
         self._closing = False
         self._all_done = asyncio.Event()
         self._seconds_per_row = 0.0
-
-    @property
-    def waiting(self) -> int:
-        """Rows in the queue."""
-        return self._waiting
 
     async def submit(self, rows: Sequence[Row]) -> Any:
         """Wait for the answers to rows, in their order.
@@ -113,10 +107,11 @@ class MicroBatcher:
             raise TooManyError(
                 f"{len(rows):,} texts in one request; {self._capacity:,} may wait at a time. Send fewer at once."
             )
-        if self._waiting + len(rows) > self._capacity:
+        if self.waiting + len(rows) > self._capacity:
+            seconds = self.waiting * self._seconds_per_row / self._workers
             raise QueueFullError(
-                f"{self._waiting:,} texts wait already and {self._capacity:,} may. Try again later.",
-                self._retry_after(),
+                f"{self.waiting:,} texts wait already and {self._capacity:,} may. Try again later.",
+                retry_after=min(max(math.ceil(seconds), 1), _LONGEST_PAUSE_S),
             )
         loop = asyncio.get_running_loop()
         pieces = [
@@ -124,7 +119,7 @@ class MicroBatcher:
             for start in range(0, len(rows), _PIECE)
         ]
         self._pieces.extend(pieces)
-        self._waiting += len(rows)
+        self.waiting += len(rows)
         if not self._scheduled:
             # Runs after the callbacks that are ready now, so that requests that arrived together share a batch.
             self._scheduled = True
@@ -162,12 +157,12 @@ class MicroBatcher:
 
     def _take(self) -> list[_Piece]:
         """The next pieces: a fair share for each idle worker, in the order of arrival."""
-        share = max(math.ceil(self._waiting / self._idle), 1)
+        share = max(math.ceil(self.waiting / self._idle), 1)
         taken: list[_Piece] = []
         count = 0
         while self._pieces and (not taken or count + len(self._pieces[0].rows) <= min(share, _PIECE)):
             piece = self._pieces.popleft()
-            self._waiting -= len(piece.rows)
+            self.waiting -= len(piece.rows)
             if not piece.answer.cancelled():
                 taken.append(piece)
                 count += len(piece.rows)
@@ -191,7 +186,3 @@ class MicroBatcher:
                 if not piece.answer.done():
                     piece.answer.set_exception(error)
         self._dispatch()
-
-    def _retry_after(self) -> int:
-        seconds = self._waiting * self._seconds_per_row / self._workers
-        return min(max(math.ceil(seconds), 1), _LONGEST_PAUSE_S)

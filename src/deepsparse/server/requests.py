@@ -37,7 +37,6 @@ class BodyLimit:
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,11 +68,7 @@ class FastInferRoute:
 
     FastAPI's way from a request to a function, with its contexts, its list of routes and its dependencies, takes as
     long as the model takes for a short text. The route is declared there all the same, for its description.
-
-    Args:
-        app: the application.
-        infer: answers a request for an endpoint.
-        refuse: answers where that raised a UserError.
+    `refuse` answers where `infer` raises a UserError.
     """
 
     def __init__(self, app: ASGIApp, infer: Infer, refuse: Refuse) -> None:
@@ -82,7 +77,6 @@ class FastInferRoute:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         name = _endpoint(scope)
         if name is None:
             await self._app(scope, receive, send)
@@ -119,11 +113,7 @@ def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str,
 
 
 def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float]:
-    """Rows of a request to measure, and for how many seconds they are run again and again.
-
-    Raises:
-        InputError: as `parse_infer`.
-    """
+    """Rows of a request to measure, and for how many seconds they are run again and again; raises as `parse_infer`."""
     inputs = task.request["required"]
     fields = _fields(body, task, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
@@ -136,11 +126,7 @@ def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float
 
 
 def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        body: of a request.
-        task: whose example is shown where it is something else; by default text classification.
+    """Read a JSON object; the error shows the example of `task`, by default text classification.
 
     Raises:
         NotJsonError: it is no JSON; with the place.
@@ -151,13 +137,10 @@ def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, A
     except UnicodeDecodeError as error:
         raise NotJsonError("The body is no UTF-8 text.") from error
     except json.JSONDecodeError as error:
-        hint = (
-            " (within a string, control characters are written \\n, \\u0000, ...)"
-            if "control" in error.msg
-            else ""
-        )
+        hint = " (within a string, control characters are written \\n, \\u0000, ...)"
         raise NotJsonError(
-            f"The body is no JSON: line {error.lineno}, column {error.colno}: {error.msg}{hint}."
+            f"The body is no JSON: line {error.lineno}, column {error.colno}: "
+            f"{error.msg}{hint if 'control' in error.msg else ''}."
         ) from error
     except RecursionError as error:
         raise NotJsonError("The body is nested too deeply.") from error
@@ -193,6 +176,5 @@ def _endpoint(scope: Scope) -> str | None:
     if scope["type"] != "http" or scope["method"] != "POST":
         return None
     path: str = scope["path"]
-    if not (path.startswith(_BEFORE) and path.endswith(_AFTER)):
-        return None
-    return path[len(_BEFORE) : -len(_AFTER)]
+    is_infer = path.startswith(_BEFORE) and path.endswith(_AFTER)
+    return path[len(_BEFORE) : -len(_AFTER)] if is_infer else None

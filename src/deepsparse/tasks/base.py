@@ -207,11 +207,7 @@ class Task(ABC, Generic[PredictionT, OutputT]):
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuse a setting that is no whole number from 1 on, nor None.
-
-    Raises:
-        EngineError: with the name and the value.
-    """
+    """Refuse a setting that is no whole number from 1 on, nor None, with an EngineError."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise EngineError(f"{name}={value!r}: a whole number from 1 on is wanted.")
 

@@ -24,7 +24,7 @@ class Prediction:
     """The labels of one row.
 
     Attributes:
-        labels: the best names, best first.
+        labels: the best names, best first; `label` is the best.
         scores: one for each, 0 to 1 (a regression's is the value itself).
     """
 
@@ -33,12 +33,10 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The best."""
         return self.labels[0]
 
     @property
     def score(self) -> float:
-        """Its score."""
         return self.scores[0]
 
 
@@ -69,11 +67,7 @@ class LabelSet:
     problem: ProblemType
 
     def check(self, logits: Array, where: str) -> None:
-        """Refuse logits that these labels cannot name.
-
-        Raises:
-            ModelError: another number of columns than labels.
-        """
+        """Refuse logits of another number of columns than labels, with a ModelError."""
         if logits.ndim != 2 or logits.shape[1] != len(self.names):
             found = f"{logits.shape[1]} logits" if logits.ndim == 2 else f"an array of shape {logits.shape}"
             raise ModelError(
@@ -83,11 +77,7 @@ class LabelSet:
             )
 
     def scores(self, logits: Array) -> Array:
-        """Scores of (rows, labels) logits.
-
-        Raises:
-            ModelError: logits that are no numbers, with the first such row.
-        """
+        """Scores of (rows, labels) logits; a ModelError names the first row that is not finite."""
         finite = np.isfinite(logits).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
@@ -133,24 +123,14 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return self.handler.top_k
 
     def logits(self, sequences: Any, spread: bool = True) -> Array:
-        """The model's logits, (rows, labels), in the order of the rows.
-
-        Args:
-            sequences: as for a call.
-            spread: over the engine's streams; False stays in the thread of the caller, who has several.
-        """
+        """The model's logits, (rows, labels), in their order; `sequences` as for a call, `spread` as for `run`."""
         rows = self.handler.parse_rows(sequences)
         if not rows:
             return np.empty((0, len(self.labels)), np.float32)
         logits: Array = self.run(rows, spread).arrays["logits"]
         return logits
 
-    def decide(self, logits: Array, top_k: int | None = None) -> list[Prediction]:
-        """Name and score logits; with `top_k` other than the pipeline's own, where it is given."""
-        return self.handler.label_set.best(logits, top_k or self.top_k)
-
     def describe(self) -> dict[str, Any]:
-        """What a client may want to know of the model."""
         return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k}
 
 
@@ -191,7 +171,6 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         return {"top_k": top_k}
 
     def check(self, outputs: Outputs) -> None:
-        """Refuse logits that `config.json` cannot name."""
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
 
     def decode(
@@ -220,17 +199,12 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         return [f"{name}{rank}" for rank in ranks for name in ("predicted_label", "predicted_score")]
 
     def values(self, prediction: Prediction) -> list[Any]:
-        """Label and score, best first."""
         pairs = zip(prediction.labels, prediction.scores, strict=True)
         return [value for label, score in pairs for value in (label, round(score, 6))]
 
 
 def label_set(deployment: Deployment) -> LabelSet:
-    """The labels that a deployment's `config.json` names.
-
-    Raises:
-        ModelError: it leaves some out.
-    """
+    """The labels that a deployment's `config.json` names; a ModelError where it leaves some out."""
     names = deployment.label_names()
     problem = deployment.config.get("problem_type")
     for known in get_args(ProblemType):

@@ -48,7 +48,6 @@ class TextTask(Task[PredictionT, OutputT], ABC):
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> list[TextRow]:
-        """The rows of the field `sequences`."""
         if "sequences" not in fields:
             raise InputError('The field "sequences" is missing: a text, or a list of texts.')
         return cls.parse_rows(fields["sequences"])
@@ -81,7 +80,6 @@ class TextTask(Task[PredictionT, OutputT], ABC):
 
     @classmethod
     def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
-        """The one or two columns of text."""
         if asked:
             names = [name.strip() for name in asked.split(",")]
             for name in names:
@@ -94,14 +92,12 @@ class TextTask(Task[PredictionT, OutputT], ABC):
             found = [column for usual in pair if (column := by_name((usual,), available)) is not None]
             if len(found) == len(pair):
                 return found
-        single = by_name(TEXTS, available)
-        if single is not None:
+        if (single := by_name(TEXTS, available)) is not None:
             return [single]
         if len(available) == 1:
             return list(available)
-        listed = ", ".join(available)
         raise TableError(
-            f"Which column of {path} holds the text? Choose with --input_column_names: {listed}."
+            f"Which column of {path} holds the text? Choose with --input_column_names: {', '.join(available)}."
         )
 
 

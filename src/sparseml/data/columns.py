@@ -52,13 +52,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """A column's values, or a sample of them, summarized.
-
-    Attributes:
-        kind: "categorical" is a few values that repeat.
-        distinct: number of different values.
-        words: mean number of words of a value; 0 where the values are no strings.
-    """
+    """A sample of a column's values: their kind, the number of different ones, their mean number of words."""
 
     name: str
     kind: Kind
@@ -69,13 +63,10 @@ class ColumnProfile:
 def choose_label_column(
     splits: Sequence[RawSplit], wanted: str | None, required: bool
 ) -> tuple[str | None, list[str]]:
-    """The label column, and notes where it was chosen.
+    """The label column of the first split, and notes where it was chosen.
 
-    Args:
-        splits: those that need labels; the first decides.
-        wanted: the user's option; for None, and for "label" where there is no such column, a column of a usual name is
-            chosen, or else the only categorical column.
-        required: whether a dataset without labels is an error.
+    For `wanted` None, and for "label" where there is no such column, that is a column of a usual name, or else the
+    only categorical one.
 
     Raises:
         DataError: the named column does not exist; or none has a usual name, and none or several could be it.
@@ -99,8 +90,8 @@ def choose_text_columns(
 ) -> tuple[tuple[str, ...], list[str]]:
     """The one or two text columns, and a note that says which and why.
 
-    In this order: the user's option, the benchmark task's columns, a usual pair of names, a usual single name, and by
-    the values: the column of the longest texts, paired with a second one where its texts are more than half as long.
+    In this order: the user's option, the benchmark task's columns, a usual pair of names, a usual single name, the
+    column of the longest texts (paired with a second one where its texts are more than half as long).
 
     Raises:
         DataError: a named column does not exist, more than two are named, or no column holds text.

@@ -28,18 +28,11 @@ def tokenize(
     *,
     pad_to_max_length: bool = False,
 ) -> Dataset:
-    """Tokenize a split of `load_text_data`.
+    """Tokenize a split of `load_text_data`; of a pair the longer text is truncated.
 
-    Args:
-        dataset: with the text columns and, where labelled, `labels`.
-        columns: which columns hold the text.
-        tokenizer: the model's; pairs get its separators, and token types where the model uses them.
-        max_seq_length: in tokens, at most `tokenizer.model_max_length`; of a pair the longer text is truncated.
-        pad_to_max_length: pad every row to that length; else the collator pads each batch to its longest row.
-
-    Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` where the model uses them, `labels` where there are any, and
-            `length` (tokens without padding, int32), by which batches are grouped.
+    Unless padded to `max_seq_length`, rows are padded by the collator. Returns `input_ids`, `attention_mask`,
+    `token_type_ids` where the model uses them, `labels` where there are any, and `length` (tokens without padding,
+    int32), by which batches are grouped.
     """
     import pyarrow
     from datasets import Dataset

@@ -38,9 +38,7 @@ Splits = dict[str, RawSplit]
 def read_hub(
     name: str, config: str | None, cache_dir: str | None, token: bool | str | None
 ) -> tuple[Splits, list[str]]:
-    """Read all splits of a Hub dataset, under the Hub's names; returns notes, too.
-
-    A repository that only holds a loading script is read from the Parquet files that the Hub converted it to.
+    """Read all splits of a Hub dataset, under the Hub's names, or its conversion; returns notes, too.
 
     Raises:
         DataError: no such dataset or configuration, no access, no network, or damaged; names the repository.
@@ -76,11 +74,10 @@ def _read(repo: HubRepo, config: str | None, cache_dir: str | None, notes: list[
         notes.append(
             f"dataset: {repo.name} holds a loading script; read from the Hub's Parquet conversion of it"
         )
-    splits = _load_converted(repo, config, cache_dir)
-    partial = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
+    splits, partial = _load_converted(repo, config, cache_dir)
     if partial:
         notes.append(f"dataset: the Hub has converted only a first part of {', '.join(partial)}")
-    return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
+    return splits
 
 
 class _ScriptOnlyError(Exception):
@@ -99,18 +96,13 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
         raise DataError(
             f"{why} No copy of an earlier download is here. Local files can be given with --train_file."
         ) from error
-    splits = _read_converted(repo, folder, config)
-    return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}
+    return _read_converted(repo, folder, config)[0]
 
 
 def _load(
     repo: HubRepo, files: Mapping[str, RepoSibling], config: str | None, cache_dir: str | None
 ) -> Splits:
-    """Read a repository of data files with `datasets`, each file fetched and checked before it is read.
-
-    Args:
-        files: sizes and checksums from the Hub, by path; empty when only cached files may be used.
-    """
+    """Read data files with `datasets`, each fetched and checked first; without `files`, from the cache alone."""
     from datasets import load_dataset_builder
 
     with _errors_explained(repo, config):
@@ -124,13 +116,13 @@ def _load(
 
 def _fetch_data_files(repo: HubRepo, urls: Mapping[Any, Any], files: Mapping[str, RepoSibling]) -> None:
     for url in (url for split in urls.values() for url in split):
-        found = _DATA_FILE.fullmatch(str(url))
-        if found and found["path"] in files:
+        match = _DATA_FILE.fullmatch(str(url))
+        if match and match["path"] in files:
             # A renamed repository is cached under its old name.
-            fetch_file(replace(repo, name=found["name"]), found["commit"], files[found["path"]])
+            fetch_file(replace(repo, name=match["name"]), match["commit"], files[match["path"]])
 
 
-def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) -> Splits:
+def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) -> tuple[Splits, list[str]]:
     """Read CONFIG/SPLIT/NUMBER.parquet, the form in which the Hub converts datasets."""
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -161,13 +153,16 @@ def _cached_conversion(repo: HubRepo) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _read_converted(repo: HubRepo, folder: Path, config: str | None) -> Splits:
+def _read_converted(repo: HubRepo, folder: Path, config: str | None) -> tuple[Splits, list[str]]:
+    """The splits, and the names of those of which the Hub converted only a first part."""
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     chosen = _choose_config(repo.name, config, paths)
     parts: dict[str, list[RawSplit]] = {}
     for path in sorted((folder / chosen).glob("*/*.parquet")):
         parts.setdefault(path.parent.name, []).append(read_parquet(path))
-    return {split: concatenate(read, f"the {split} split of {repo.name}") for split, read in parts.items()}
+    splits = {split: concatenate(read, f"the {split} split of {repo.name}") for split, read in parts.items()}
+    partial = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
+    return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}, partial
 
 
 def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
@@ -185,10 +180,7 @@ def _choose_config(repo: str, config: str | None, paths: list[str]) -> str:
 
 @contextmanager
 def _errors_explained(repo: HubRepo, config: str | None) -> Iterator[None]:
-    """Convert the errors of `datasets` to one line that names the repository.
-
-    In offline mode a ConnectionError passes through: the caller looks for other cached files.
-    """
+    """Convert the errors of `datasets` to one line; offline, a ConnectionError passes through to the caller."""
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import HfHubHTTPError

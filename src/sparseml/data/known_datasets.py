@@ -10,20 +10,13 @@ from sparseml.data.rows import DataError
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """A benchmark task.
+    """A benchmark task."""
 
-    Attributes:
-        repo, config: of the Hub dataset.
-        columns: the one or two text columns.
-        names: class names in the order of the ids; empty for regression.
-        metrics: the benchmark's own, under the names that `evaluate` gave them.
-    """
-
-    repo: str
+    repo: str  # of the Hub dataset; likewise config
     config: str | None
-    columns: tuple[str, ...]
-    names: tuple[str, ...]
-    metrics: tuple[str, ...] = ("accuracy",)
+    columns: tuple[str, ...]  # the one or two text columns
+    names: tuple[str, ...]  # class names in the order of the ids; empty for regression
+    metrics: tuple[str, ...] = ("accuracy",)  # the benchmark's own, by their names in `evaluate`
 
 
 _GLUE = "nyu-mll/glue"
@@ -82,11 +75,7 @@ def benchmark_key(name: str) -> str:
 
 
 def find_benchmark_task(name: str) -> tuple[str, BenchmarkTask]:
-    """The name as in `BENCHMARK_TASKS` and the task; case, hyphens and underscores are ignored ("SST-2").
-
-    Raises:
-        DataError: there is none; gives the nearest names.
-    """
+    """The key in `BENCHMARK_TASKS` and the task of a name such as "SST-2"; a DataError gives the nearest names."""
     key = benchmark_key(name)
     if key not in BENCHMARK_TASKS:
         raise DataError(

@@ -27,15 +27,10 @@ _MAX_FLOAT_CLASSES = 20
 
 @dataclass(frozen=True)
 class Labels:
-    """The outputs of a classifier or a regression.
+    """The outputs of a classifier or a regression."""
 
-    Attributes:
-        kind: as `problem_type` in a Transformers configuration.
-        names: class names in the order of the ids; the score's name for regression.
-    """
-
-    kind: Kind
-    names: tuple[str, ...]
+    kind: Kind  # as `problem_type` in a Transformers configuration
+    names: tuple[str, ...]  # class names in the order of the ids; the score's name for regression
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -62,24 +57,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Encodes raw labels as class ids, multi-hot rows, or scores.
-
-    Attributes:
-        column: the label column.
-        index: raw value to class id.
-        origin: where the classes come from, for errors: "the training data", "the model", ...
-    """
+    """Encodes raw labels as class ids, multi-hot rows, or scores."""
 
     labels: Labels
-    column: str
-    index: Mapping[Hashable, int]
-    origin: str
+    column: str  # the label column
+    index: Mapping[Hashable, int]  # raw value to class id
+    origin: str  # where the classes come from, for errors: "the training data", "the model",
 
     def encode(self, split: RawSplit) -> list[Encoded | None]:
-        """Encode a split's labels; None where a row has none.
+        """Encode a split's labels (rows,); None where a row has none.
 
-        Returns:
-            (rows,) class id for a single label, `num_labels` floats of 0 and 1 for several, float for a score.
+        These are class ids for a single label, `num_labels` floats of 0 and 1 for several, floats for scores.
 
         Raises:
             DataError: an unknown class, with counts and places; or a score that is not a number.
@@ -103,9 +91,8 @@ class LabelEncoder:
     def _check_known(self, split: RawSplit, values: list[Any]) -> None:
         listed = self.labels.kind == MULTI
         occurring = {item for row in values if row is not None for item in row} if listed else set(values)
-        unknown = {
-            value for value in occurring if self._id(value) is None and not self._means_unlabelled(value)
-        }
+        unlabelled = {None, -1} if self.labels.kind == SINGLE else {None}
+        unknown = {value for value in occurring - unlabelled if self._id(value) is None}
         if unknown:
             raise DataError(self._unknown_message(split, values, unknown))
 
@@ -113,9 +100,6 @@ class LabelEncoder:
         if value in self.index:
             return self.index[value]
         return None if value is None else self.index.get(class_name(value))
-
-    def _means_unlabelled(self, value: Any) -> bool:
-        return value is None or (value == -1 and self.labels.kind == SINGLE)
 
     def _indicator(self, row: Iterable[Any]) -> list[float]:
         flags = [0.0] * self.labels.num_labels
@@ -127,7 +111,11 @@ class LabelEncoder:
 
     def _scores(self, split: RawSplit, read: LabelValues) -> list[Encoded | None]:
         if read.family not in ("int", "float"):
-            where = [row for row, value in enumerate(read.values) if not _may_be_score(value)]
+            where = [
+                row
+                for row, value in enumerate(read.values)
+                if value is not None and (isinstance(value, bool | list) or as_number(value) is None)
+            ]
             raise DataError(
                 f"Column {self.column!r} holds {read.values[where[0]]!r} ({split.places.describe(where)}), "
                 "but the labels are scores: a finite number is needed."
@@ -140,7 +128,10 @@ class LabelEncoder:
     def _unknown_message(self, split: RawSplit, values: list[Any], unknown: set[Any]) -> str:
         lines = []
         for value in sorted(unknown, key=str)[:5]:
-            where = [row for row, label in enumerate(values) if _holds_class(label, value)]
+            rows = enumerate(values)
+            where = [
+                row for row, label in rows if label == value or (isinstance(label, list) and value in label)
+            ]
             lines.append(
                 f"  {class_name(value)!r}: {rows_text(len(where))} ({split.places.describe(where, most=3)})"
             )
@@ -148,14 +139,6 @@ class LabelEncoder:
         hint = did_you_mean(class_name(next(iter(sorted(unknown, key=str)))), self.labels.names)
         title = f"{split.name}: labels that {self.origin} does not have:"
         return "\n".join([title, *lines, *more, f"{hint} Every class has to occur in training."])
-
-
-def _holds_class(label: Any, value: Any) -> bool:
-    return value in label if isinstance(label, list) else label is not None and bool(label == value)
-
-
-def _may_be_score(value: Any) -> bool:
-    return value is None or (not isinstance(value, bool | list) and as_number(value) is not None)
 
 
 def choose_labels(
@@ -167,20 +150,11 @@ def choose_labels(
     known: Labels | None = None,
     do_regression: bool | None = None,
 ) -> tuple[LabelEncoder, list[str]]:
-    """Decide whether labels are classes or scores, and which classes there are, in which order.
+    """Decide whether labels are classes or scores, and which classes there are; returns notes, too.
 
     Class names come from, in this order: the model (`known`), the source's declared names, a companion column such as
-    `label_name`, the benchmark task, the values themselves (numbers by size, texts by the alphabet).
-
-    Args:
-        primary: the split that decides: the training split where there is one.
-        others: further splits with labels, for companion names.
-        column: the label column.
-        known: the labels of a model that is only evaluated.
-        do_regression: whether numbers are scores (True) or classes (False); None decides from the values.
-
-    Returns:
-        The encoder for all splits, and notes for the user.
+    `label_name` (in any split), the benchmark task, the values of the primary split (numbers by size, texts by the
+    alphabet). `do_regression` decides whether numbers are scores; None decides from the values.
 
     Raises:
         DataError: no labels at all, one class only, or as many classes as rows.

@@ -22,17 +22,11 @@ _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infini
 
 @dataclass(frozen=True)
 class LabelValues:
-    """A label column.
+    """A label column."""
 
-    Attributes:
-        family: the type of all values; "none" when every one is missing.
-        values: one a row; None where the label is missing.
-        named: whether the source declares class names, which the values then are.
-    """
-
-    family: Family
-    values: list[Any]
-    named: bool = False
+    family: Family  # the type of all values; "none" when every one is missing
+    values: list[Any]  # one a row; None where the label is missing
+    named: bool = False  # whether the source declares class names, which the values then are
 
     @property
     def any_present(self) -> bool:
@@ -41,11 +35,7 @@ class LabelValues:
 
 
 def read_labels(split: RawSplit, column: str) -> LabelValues:
-    """Read a label column: missing values (None, NaN, "") become None, and text that is a number becomes one.
-
-    Raises:
-        DataError: values that cannot be labels, or a mixture of lists and other values; with their places.
-    """
+    """Read a label column: missing values (None, NaN, "") become None, and text that is a number becomes one."""
     values = split.columns[column]
     names = split.class_names.get(column)
     if names:
@@ -165,10 +155,7 @@ def _lists(values: Sequence[Any], present: list[Any]) -> LabelValues:
 
 
 def _are_multi_hot(lists: list[list[Any]]) -> bool:
-    """Whether the lists are multi-hot rows (0 or 1 for each class), and not lists of class ids.
-
-    A list of ids neither repeats one nor has the same length everywhere; floats are never ids.
-    """
+    """Whether the lists are multi-hot rows: of one length, and with repetitions or floats, unlike lists of ids."""
     lengths = set(map(len, lists))
     if len(lengths) != 1 or lengths <= {0, 1} or not set(chain.from_iterable(lists)) <= {0, 1}:
         return False

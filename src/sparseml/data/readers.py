@@ -22,11 +22,7 @@ _JSON_EXAMPLE = '{"text": "...", "label": ...}'
 
 
 def read_files(pattern: str, option: str) -> RawSplit:
-    """Read the files of an option such as `--train_file`: a path, a glob pattern, or several with commas between.
-
-    Raises:
-        DataError: nothing is there, or a file is empty or damaged.
-    """
+    """Read the files of an option such as `--train_file`: a path, a glob pattern, or several with commas between."""
     return concatenate([read_file(path) for path in expand_pattern(pattern, option)], pattern)
 
 
@@ -183,11 +179,7 @@ def _csv_message(path: Path, line: int, reason: str) -> str:
 
 
 def read_json(path: Path) -> RawSplit:
-    """Read a JSON array or JSON Lines; keys that a row lacks become None.
-
-    Raises:
-        DataError: text that does not parse, or a row that is no object, with its line or item.
-    """
+    """Read a JSON array or JSON Lines; keys that a row lacks become None. Errors name the line or item."""
     text = _decode(path)
     if text.lstrip().startswith("["):
         rows, numbers, unit = _json_array(path, text)

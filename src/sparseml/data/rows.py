@@ -21,17 +21,11 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Places:
-    """The origin of each row, for error messages.
+    """The origin of each row, for error messages."""
 
-    Attributes:
-        sources: (name, unit) of each file, such as ("train.csv", "line").
-        source: (rows,) index into `sources`.
-        number: (rows,) 1-based line, item or row number.
-    """
-
-    sources: tuple[tuple[str, str], ...]
-    source: np.ndarray
-    number: np.ndarray
+    sources: tuple[tuple[str, str], ...]  # (name, unit) of each file, such as ("train.csv", "line")
+    source: np.ndarray  # (rows,) index into `sources`
+    number: np.ndarray  # (rows,) 1-based line, item or row number
 
     @classmethod
     def of(cls, name: str, unit: str, numbers: Iterable[int]) -> Places:
@@ -80,17 +74,12 @@ def rows_text(count: int) -> str:
 
 @dataclass(frozen=True)
 class RawSplit:
-    """One split as it was read.
+    """One split as it was read."""
 
-    Attributes:
-        name: for messages: a file, or "the train split of REPO".
-        columns: column name to its values, all of the same length; reading a column may be lazy.
-        class_names: names that the source declares for integer columns (and for lists of integers).
-    """
-
-    name: str
-    columns: Mapping[str, Sequence[Any]]
+    name: str  # for messages: a file, or "the train split of REPO"
+    columns: Mapping[str, Sequence[Any]]  # values by column, all of the same length; may be read lazily
     places: Places
+    # Names that the source declares for integer columns (and for lists of integers).
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -26,69 +26,43 @@ _SAVED = ("dataset_dict.json", "state.json")
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which data to load, under the names of the command's arguments.
+    """Which data to load, and for what, under the names of the command's arguments."""
 
-    Attributes:
-        task_name: a GLUE task ("cola", ..., "wnli") or "imdb"; with files given, these replace the Hub's copy, and the
-            task still decides columns, class names and metrics.
-        dataset_name: a Hub id, or a local folder (data files, or from `save_to_disk`).
-        dataset_config_name: the configuration of a Hub dataset, or a subfolder of a local one.
-        train_file, validation_file, test_file: a path, a glob pattern, or several separated by commas; CSV, TSV, JSON,
-            JSON Lines or Parquet by their endings.
-        validation_ratio: share of the training rows to hold out for evaluation, between 0 and 1.
-        hold_out: where there is no validation split, hold out a share that depends on the number of rows.
-        eval_on_test: evaluate on the test split.
-        input_column_names: "a" or "a,b"; None chooses.
-        label_column_name: None chooses; so does the default "label" where no such column exists.
-        do_regression: numbers as labels are scores (True) or classes (False); None decides from the values.
-        max_train_samples, max_eval_samples, max_predict_samples: maximum numbers of rows.
-        cache_dir: where Hub datasets are kept; None is the Hub client's default.
-        token: for private datasets: True is the stored login, a string is the token itself.
-        seed: of the hold-out and of sampling.
-        needs_train, needs_eval, needs_predict: what the run does; only these splits are required.
-        known_labels: the labels of a model that is not trained in this run: their order is kept.
-    """
-
+    # A GLUE task or "imdb"; it decides columns, class names and metrics, also where files replace the Hub's copy.
     task_name: str | None = None
-    dataset_name: str | None = None
-    dataset_config_name: str | None = None
+    dataset_name: str | None = None  # a Hub id, or a local folder (data files, or from `save_to_disk`)
+    dataset_config_name: str | None = None  # of a Hub dataset, or a subfolder of a local one
+    # Each a path, a glob pattern, or several separated by commas; CSV, TSV, JSON, JSON Lines or Parquet.
     train_file: str | None = None
     validation_file: str | None = None
     test_file: str | None = None
-    validation_ratio: float | None = None
-    hold_out: bool = False
-    eval_on_test: bool = False
-    input_column_names: str | None = None
-    label_column_name: str | None = "label"
-    do_regression: bool | None = None
+    validation_ratio: float | None = None  # share of the training rows to hold out, between 0 and 1
+    hold_out: bool = False  # without a validation split, hold out a share that depends on the number of rows
+    eval_on_test: bool = False  # evaluate on the test split
+    input_column_names: str | None = None  # "a" or "a,b"; None chooses
+    label_column_name: str | None = "label"  # None chooses; so does "label" where there is no such column
+    do_regression: bool | None = None  # numbers are scores (True) or classes (False); None: by their values
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
     max_predict_samples: int | None = None
-    cache_dir: str | None = None
-    token: bool | str | None = None
-    seed: int = 42
-    needs_train: bool = True
+    cache_dir: str | None = None  # of Hub datasets; None is the Hub client's default
+    token: bool | str | None = None  # for private datasets: True is the stored login
+    seed: int = 42  # of the hold-out and of sampling
+    needs_train: bool = True  # what the run does: only these splits are required
     needs_eval: bool = True
     needs_predict: bool = False
-    known_labels: Labels | None = None
+    known_labels: Labels | None = None  # of a model that is not trained in this run: their order is kept
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as read.
+    """A dataset as read."""
 
-    Attributes:
-        name: for reports.
-        splits: under the source's own names.
-        task, task_name: the benchmark task, if it is one, and its key in `BENCHMARK_TASKS`.
-        notes: for the user, a line each.
-    """
-
-    name: str
-    splits: dict[str, RawSplit]
+    name: str  # for reports
+    splits: dict[str, RawSplit]  # under the source's own names
     task: BenchmarkTask | None = None
-    task_name: str | None = None
-    notes: list[str] = field(default_factory=list)
+    task_name: str | None = None  # the key of the benchmark task in `BENCHMARK_TASKS`
+    notes: list[str] = field(default_factory=list)  # for the user, a line each
 
 
 def read_source(options: DataOptions) -> Source:
@@ -179,16 +153,10 @@ def holds_data(folder: Path) -> bool:
 
 
 def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
-    """Read the splits of a folder of data files (at most two levels deep), or one that `save_to_disk` wrote.
+    """Read the splits of a folder (or its subfolder `config`) of data files, or one that `save_to_disk` wrote.
 
-    Files belong to the split that their name or their folder's name begins with or contains as a word ("train.csv",
-    "dev-1.jsonl", "test/part0.parquet"); where none does, all are training data.
-
-    Args:
-        config: a subfolder to read instead.
-
-    Raises:
-        DataError: there is no such folder, it holds no data, or several configurations.
+    Files belong to the split that their name or their folder's name contains as a word ("train.csv", "dev-1.jsonl",
+    "test/part0.parquet"); where none does, all are training data.
     """
     if config is not None:
         folder = folder / config

@@ -28,12 +28,7 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """A split whose rows a task has checked and encoded.
-
-    Attributes:
-        targets: (rows,) the training targets in the task's form; None for a split without labels.
-        classes: (rows,) class of each row; where given, samples are stratified.
-    """
+    """Checked and encoded rows, their targets (None where unlabelled), and their classes, to stratify samples by."""
 
     rows: RawSplit
     targets: list[Any] | None
@@ -57,15 +52,11 @@ class PreparedSplit:
 
 
 def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[Source, Roles, DataOptions]:
-    """Read what the options name, and give the splits that the run needs their roles.
+    """Read what the options name, and assign the splits that the run needs their roles.
 
-    Args:
-        options: where the data are, and what the run does with them.
-        labels_from_training: the training split defines the classes, so it is kept even when nothing is trained.
-
-    Returns:
-        The source; its splits under "train", "validation", "validation_mismatched", "test", "test_mismatched"; and the
-            options, with a `validation_ratio` where rows are to be held out and none was given.
+    Roles are "train", "validation", "validation_mismatched", "test" and "test_mismatched". The training split is kept
+    for its labels even when nothing is trained. The returned options have a `validation_ratio` where rows are to be
+    held out.
 
     Raises:
         DataError: options contradict each other, or data or a split that the run needs cannot be found or read.
@@ -79,10 +70,7 @@ def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[So
 def hold_out_rows(
     splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
 ) -> dict[str, PreparedSplit]:
-    """Split the validation rows off the training rows, where `validation_ratio` says so; appends to the notes.
-
-    If the run does not train, the remaining training rows are dropped. A DataError where no row can be held out.
-    """
+    """Split validation rows off the training rows, where `validation_ratio` says so; appends to the notes."""
     splits = dict(splits)
     if options.validation_ratio is not None:
         splits["train"], splits["validation"] = _hold_out(
@@ -96,10 +84,7 @@ def hold_out_rows(
 def limit_rows(
     splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
 ) -> dict[str, PreparedSplit]:
-    """Keep at most `max_train_samples`, `max_eval_samples` and `max_predict_samples` rows of the splits.
-
-    Of test splits the first rows are kept, so that predictions match the file row by row; of others a sample.
-    """
+    """Limit rows to the `max_*_samples`: the first ones of test splits (to match the file), a sample of others."""
     return {role: _limit(role, split, options, notes) for role, split in splits.items()}
 
 
@@ -168,48 +153,45 @@ def _with_validation_ratio(splits: dict[str, RawSplit], options: DataOptions) ->
 def _assign_roles(source: Source, options: DataOptions, labels_from_training: bool) -> Roles:
     """The splits that the run needs; with `eval_on_test` the test split takes the validation split's role."""
     splits, name = source.splits, source.name
-    found = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
+    by_role = {role: split for role in _ALIASES if (split := _find_split(splits, role)) is not None}
     roles: Roles = {}
     needs_train = options.needs_train or options.validation_ratio is not None
-    if "train" in found and (needs_train or labels_from_training):
-        roles["train"] = found["train"]
+    if "train" in by_role and (needs_train or labels_from_training):
+        roles["train"] = by_role["train"]
     elif needs_train:
         raise DataError(
             f"{name}: there is no training split ({_available(splits)}). Name one with --train_file."
         )
-    if options.validation_ratio is not None and "validation" in found:
+    if options.validation_ratio is not None and "validation" in by_role:
         raise DataError(
-            f"{name} has a validation split of {len(found['validation']):,} rows, so no rows need to be "
+            f"{name} has a validation split of {len(by_role['validation']):,} rows, so no rows need to be "
             "held out: drop --validation_ratio."
         )
     if options.needs_eval and options.validation_ratio is None:
-        roles |= _evaluation_splits(found, name, splits, options)
+        roles |= _evaluation_splits(by_role, name, splits, options)
     if options.needs_predict:
-        if "test" not in found:
+        if "test" not in by_role:
             raise DataError(
                 f"{name}: there is no test split to predict ({_available(splits)}). Name one: --test_file."
             )
-        roles |= {role: found[role] for role in ("test", "test_mismatched") if role in found}
+        roles |= {role: by_role[role] for role in ("test", "test_mismatched") if role in by_role}
     return roles
 
 
-def _evaluation_splits(found: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
+def _evaluation_splits(by_role: Roles, name: str, splits: dict[str, RawSplit], options: DataOptions) -> Roles:
     kind = "test" if options.eval_on_test else "validation"
-    if kind not in found:
+    if kind not in by_role:
         raise DataError(
-            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(found, kind)}"
+            f"{name}: there is no {kind} split to evaluate on ({_available(splits)}). {_advice(by_role, kind)}"
         )
-    second = f"{kind}_mismatched"
-    return {
-        "validation": found[kind],
-        **({"validation_mismatched": found[second]} if second in found else {}),
-    }
+    roles = {"validation": kind, "validation_mismatched": f"{kind}_mismatched"}
+    return {role: by_role[split] for role, split in roles.items() if split in by_role}
 
 
-def _advice(found: Roles, kind: str) -> str:
+def _advice(by_role: Roles, kind: str) -> str:
     if kind == "test":
         return "Drop --eval_on_test, or name a file with --test_file."
-    test = ", or evaluate on the test split with --eval_on_test" if "test" in found else ""
+    test = ", or evaluate on the test split with --eval_on_test" if "test" in by_role else ""
     return f"Hold out a part of the training rows with --validation_ratio 0.1{test}."
 
 
@@ -222,28 +204,14 @@ def _available(splits: dict[str, RawSplit]) -> str:
 
 
 def default_validation_ratio(rows: int) -> float:
-    """The default share of training rows to hold out: a tenth.
-
-    Of fewer than 1,000 rows up to a fifth, since metrics of 50 rows vary widely; at most 5,000 rows, since more barely
-    improve the metrics' precision.
-    """
+    """A tenth; up to a fifth of small data, whose metrics vary widely, and at most 5,000 rows of large data."""
     return min(max(0.1, min(0.2, 100 / max(rows, 1))), 5000 / max(rows, 1))
 
 
 def hold_out_indices(
     classes: Sequence[int] | None, rows: int, ratio: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into a part to train on and a part to evaluate on.
-
-    Args:
-        classes: (rows,) class of each row, for a stratified split; None splits at random.
-        rows: number of rows, at least 2.
-        ratio: the share to hold out, between 0 and 1.
-
-    Returns:
-        Indices to train on and indices held out, each ascending; every class keeps a row to train on, and both parts
-            have at least one row.
-    """
+    """Split rows into ascending indices to train on and held out; stratified, every class keeps a row to train on."""
     count = min(max(round(rows * ratio), 1), rows - 1)
     held = sample_indices(classes, rows, count, seed, keep_one=True)
     mask = np.zeros(rows, dtype=bool)
@@ -254,12 +222,9 @@ def hold_out_indices(
 def sample_indices(
     classes: Sequence[int] | None, rows: int, count: int, seed: int, keep_one: bool = False
 ) -> np.ndarray:
-    """Sample `count` of `rows` indices, ascending and each class in its proportion to within one row.
+    """Sample `count` of `rows` indices, ascending and each class (rows,) in its proportion to within one row.
 
-    Args:
-        classes: (rows,) class of each row; None samples without regard to classes.
-        count: number of rows to choose; all where that is more.
-        keep_one: leave at least one row of each class unchosen (so that fewer than `count` may be chosen).
+    With `keep_one`, one row of each class is left unchosen (so that fewer than `count` may be chosen).
     """
     generator = np.random.default_rng(seed)
     if classes is None:

@@ -25,16 +25,9 @@ _SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatc
 
 @dataclass(frozen=True)
 class TextData:
-    """Text classification data; see `sparseml.tasks.base.TextData`.
+    """Text classification data: splits with the text columns as strings, and `labels` if there are any.
 
-    Attributes:
-        columns: the text columns of every split, and the label column that `labels` comes from.
-        labels: None only when no split has labels (prediction alone).
-        train, validation, test: the text columns as strings and `labels` (int, list of floats, or float); a test split
-            without labels has no such column; None where the run does not need the split.
-        validation_mismatched, test_mismatched: MNLI's second splits.
-        notes: what was chosen, dropped or renamed, a line each.
-        task_name: the benchmark task, which has metrics of its own.
+    Labels are int, list of floats, or float; a split is None where the run does not need it.
     """
 
     name: str
@@ -56,11 +49,7 @@ class TextData:
 
 
 def load_text_data(options: DataOptions) -> TextData:
-    """Read, check and prepare the data that the options name.
-
-    Raises:
-        DataError: the data cannot be found, read, or used as requested: with file, line and remedy.
-    """
+    """Read, check and prepare the data that the options name; a DataError gives file, line and remedy."""
     source, roles, options = read_splits(options, labels_from_training=options.known_labels is None)
     notes = list(source.notes)
     columns = _choose_columns(roles, options, source.task, notes)
@@ -107,10 +96,10 @@ def _choose_encoder(
     if not labelled:
         return None
     known = None if options.needs_train else options.known_labels
-    encoder, found = choose_labels(
+    encoder, new_notes = choose_labels(
         labelled[0], labelled[1:], columns.label, task=task, known=known, do_regression=options.do_regression
     )
-    notes += found
+    notes += new_notes
     return encoder
 
 
@@ -119,8 +108,8 @@ def _prepare(
 ) -> PreparedSplit:
     """Clean the texts and encode the labels of a split; one that is only predicted keeps all its rows."""
     predicted = role.startswith("test")
-    rows, found = clean_texts(split, columns.texts, keep_all=predicted)
-    notes += found
+    rows, new_notes = clean_texts(split, columns.texts, keep_all=predicted)
+    notes += new_notes
     if encoder is None or encoder.column not in rows.columns:
         return PreparedSplit(rows, None)
     encoded = encoder.encode(rows)
@@ -186,11 +175,7 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
     """Drop rows without text, and convert numbers to text; returns a note when something was done.
 
-    A row of two texts counts as without text when one of them is missing (None), or both are empty.
-
-    Args:
-        columns: the text columns; others are kept unchanged.
-        keep_all: keep rows without text as empty strings, so that predictions match the file row by row.
+    That is: of whose texts one is missing (None), or all are empty. With `keep_all` they are kept as empty strings.
 
     Raises:
         DataError: values that are not text (lists, ...), or more than a fifth of the rows without text.
@@ -211,12 +196,12 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
     cleaned = replace(split, columns={**split.columns, **texts})
     if not empty:
         return cleaned, []
-    found, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
+    what, where = f"{rows_text(len(empty))} without text", split.places.describe(empty)
     if keep_all:
-        return cleaned, [f"{found} kept as empty ({where})"]
+        return cleaned, [f"{what} kept as empty ({where})"]
     without = set(empty)
     kept = cleaned.take([row for row in range(len(split)) if row not in without])
-    return kept, [f"{found} left out ({where})"]
+    return kept, [f"{what} left out ({where})"]
 
 
 def _strings(split: RawSplit, column: str) -> list[str | None]:

@@ -52,13 +52,10 @@ def add_teacher(
     Args:
         trainer: without a recipe that distils, nothing is done.
         called: what the user named: a folder, a stub, a Hub id, `self`, `disable`; None warns.
-        rows: the training rows, tokenized for the student, with `length` and `labels`.
+        rows: the training rows, tokenized by the student's `tokenizer`, with `length` and `labels`.
         labels: the student's; None where the task has no classes to match.
-        tokenizer: the student's.
         encode: from a tokenizer to the training rows tokenized with it.
         collate: from a tokenizer to what makes batches of such rows.
-        model_class: Transformers' Auto class of the task.
-        token, cache_dir: for the Hub.
         own_tokenizer: the teacher's own tokenizer, also where both have the same vocabulary.
         on_every_batch: the teacher must run on every batch, such as for outputs of every token; so it does where
             a modifier needs the model itself.
@@ -118,18 +115,13 @@ def teacher_logits(
     device: torch.device,
     order: Sequence[int],
 ) -> NDArray[np.float32]:
-    """The teacher's logits for every row, in the rows' order and the student's order of classes.
+    """The teacher's logits, [rows, labels], float32, in the rows' order and the student's order of classes.
 
     Args:
         teacher: a classifier.
-        rows: tokenized by the teacher's tokenizer, with a `length` column.
+        rows: tokenized by the teacher's tokenizer, with a `length` column: those of like length share a batch.
         collate: makes its batches.
-        batch_size: rows at a time; rows of like length go together, so that little is padded.
-        device: where to compute.
         order: the teacher's output for each of the student's classes (`class_order`).
-
-    Returns:
-        [rows, labels], float32.
     """
     teacher = teacher.to(device).eval()
     sorted_rows, index = by_length(rows)

@@ -23,19 +23,12 @@ class TeacherError(UserError):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher that suits the student.
-
-    Attributes:
-        model: as its own training left it.
-        tokenizer: its own.
-        order: which of its outputs each of the student's classes is.
-        notes: lines for the user.
-    """
+    """A teacher that suits the student."""
 
     model: Any
     tokenizer: Any
-    order: list[int]
-    notes: list[str]
+    order: list[int]  # its output for each of the student's classes
+    notes: list[str]  # lines for the user
 
 
 def load_teacher(
@@ -45,13 +38,9 @@ def load_teacher(
     token: str | bool | None = None,
     cache_dir: str | None = None,
 ) -> Teacher:
-    """Load the teacher that the user named.
+    """Load the teacher that the user named: a folder, a stub or a Hub id.
 
-    Args:
-        called: a folder, a stub or a Hub id.
-        labels: the student's; None where the task has no classes to match.
-        model_class: Transformers' Auto class of the task.
-        token, cache_dir: for the Hub.
+    `labels` are the student's; None where the task has no classes to match.
 
     Raises:
         ZooError, ModelError, TeacherError: there is no such teacher, it was never trained, or its classes differ.
@@ -78,15 +67,7 @@ def same_tokens(first: Any, second: Any) -> bool:
 
 
 def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[int], list[str]]:
-    """Where each of the student's classes stands among the teacher's outputs.
-
-    Args:
-        teacher_config: the teacher's configuration.
-        labels: the student's.
-        called: what the user called the teacher.
-
-    Returns:
-        The teacher's output for each of the student's classes, and lines for the user.
+    """The teacher's output for each of the student's classes, and lines for the user.
 
     Raises:
         TeacherError: another number of classes, or names that cannot be matched.
@@ -105,12 +86,8 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
     wanted = [_plain(name) for name in ours]
     if len(by_name) == len(theirs) and set(wanted) == set(by_name):
         order = [by_name[name] for name in wanted]
-        moved = (
-            []
-            if order == identity
-            else [f"classes of the teacher put in our order, by name: {_listed(theirs)}"]
-        )
-        return order, moved
+        moved = f"classes of the teacher put in our order, by name: {_listed(theirs)}"
+        return order, [moved] if order != identity else []
     if _nameless(theirs):
         return identity, [f"the teacher's classes have no names; taken in our order: {_listed(ours)}"]
     raise TeacherError(

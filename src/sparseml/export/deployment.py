@@ -24,13 +24,8 @@ from sparseml.tasks.base import Task, Texts
 
 REPORT: Final = "report.json"
 _WRITTEN: Final = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    checkpoint.RECIPE_FILE,
-    REPORT,
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+    *(checkpoint.RECIPE_FILE, REPORT),
 )
 # Vocabulary files that a training folder may hold beside tokenizer.json, with the same content.
 _VOCABULARIES: Final = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model")
@@ -39,35 +34,21 @@ _LARGEST_FILE: Final = 2**31 - 2**20  # a protobuf holds less than 2 GiB
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, and where to.
+    """What to export, and where to."""
 
-    Attributes:
-        source: the folder of a finished training.
-        task: None takes the task from the model's configuration.
-        runtime: a key of FORMATS.
-        opset: ONNX operator set; None is the format's default.
-        sequence_length: tokens to truncate texts to; None is the model's maximum.
-        rows: texts to compare PyTorch and ONNX Runtime on; empty generates some.
-        rows_called: the origin of `rows`, for the report.
-        samples: number of rows and outputs to save as NumPy files beside the folder.
-        external_data: write weights to a separate file even where one file could hold them.
-        recipe: applied once before the export (one-shot), calibrated on `rows`.
-        command: the command line, for the report.
-    """
-
-    source: Path
+    source: Path  # the folder of a finished training
     folder: Path
-    task: Task | None = None
-    runtime: str = PORTABLE
-    opset: int | None = None
+    task: Task | None = None  # None takes the task from the model's configuration
+    runtime: str = PORTABLE  # a key of FORMATS
+    opset: int | None = None  # ONNX operator set; None is the format's default
     file_name: str = "model.onnx"
-    sequence_length: int | None = None
-    rows: Sequence[Texts] = ()
-    rows_called: str = "made-up texts"
-    samples: int = 0
-    external_data: bool = False
-    recipe: str | None = None
-    command: list[str] = field(default_factory=list)
+    sequence_length: int | None = None  # tokens to truncate texts to; None is the model's maximum
+    rows: Sequence[Texts] = ()  # texts to compare PyTorch and ONNX Runtime on; empty generates some
+    rows_called: str = "made-up texts"  # the origin of `rows`, for the report
+    samples: int = 0  # number of rows and outputs to save as NumPy files beside the folder
+    external_data: bool = False  # write weights to a separate file even where one file could hold them
+    recipe: str | None = None  # applied once before the export (one-shot), calibrated on `rows`
+    command: list[str] = field(default_factory=list)  # the command line, for the report
 
 
 def export(request: ExportRequest) -> dict[str, Any]:
@@ -87,7 +68,10 @@ def export(request: ExportRequest) -> dict[str, Any]:
         apply_once(trained, request.recipe, rows)
     with _staging_folder(request.folder) as stage:
         facts = _write_model(trained, request, rows, stage)
-        _write_settings(trained, request, stage)
+        write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
+        save_tokenizer(trained.tokenizer, request.source, stage, trained.limit)
+        if trained.plan is not None:
+            write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
         files = sorted({path.name for path in stage.iterdir()} | {REPORT})
         report = _report(trained, request, {**facts, "files": files})
         write_json(stage / REPORT, report)
@@ -139,14 +123,6 @@ def _save(graph: Any, path: Path, external: bool) -> list[Path]:
     data = path.with_suffix(".data")
     ir.save(graph, path, external_data=data.name)
     return [path, data]
-
-
-def _write_settings(trained: Trained, request: ExportRequest, stage: Path) -> None:
-    """Write the configuration, the tokenizer and the recipe."""
-    write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
-    save_tokenizer(trained.tokenizer, request.source, stage, trained.limit)
-    if trained.plan is not None:
-        write_text(stage / checkpoint.RECIPE_FILE, trained.plan.to_yaml())
 
 
 def _report(trained: Trained, request: ExportRequest, facts: dict[str, Any]) -> dict[str, Any]:
@@ -221,14 +197,7 @@ def _write_samples(trained: Trained, request: ExportRequest, rows: Sequence[Text
 
 
 def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json, and vocab.txt for WordPiece.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        source: the training folder, from which other vocabulary files are copied.
-        folder: the folder to write to.
-        limit: the deployed model's maximum number of tokens.
-    """
+    """Write the tokenizer, limited to `limit` tokens, vocab.txt for WordPiece, and other vocabularies of `source`."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         # The truncation and padding of the last call would be saved as the tokenizer's defaults.
@@ -242,20 +211,17 @@ def save_tokenizer(tokenizer: Any, source: Path, folder: Path, limit: int) -> No
         for name, value in tokenizer.special_tokens_map.items()
     }
     write_json(folder / "special_tokens_map.json", special_tokens)
-    _clean_config(folder / "tokenizer_config.json", source)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    # Where the tokenizer came from, and how it was last called.
+    dropped = ("name_or_path", "is_local", "local_files_only", "max_length", "stride", "truncation_strategy")
+    write_json(path, {name: value for name, value in config.items() if name not in dropped})
     vocabulary = _wordpiece(folder / "tokenizer.json")
     if vocabulary is not None:
         write_text(folder / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
     for name in _VOCABULARIES:
         if (source / name).is_file() and not (folder / name).exists():
             (folder / name).write_bytes((source / name).read_bytes())
-
-
-def _clean_config(path: Path, source: Path) -> None:
-    """Remove keys that describe where the tokenizer came from and how it was last called."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    dropped = ("name_or_path", "is_local", "local_files_only", "max_length", "stride", "truncation_strategy")
-    write_json(path, {name: value for name, value in config.items() if name not in dropped})
 
 
 def _wordpiece(path: Path) -> list[str] | None:

@@ -20,18 +20,10 @@ OPSETS: Final = {PORTABLE: 18, DEEPSPARSE: 14}
 
 
 def apply_format(model: ir.Model, format: str, opset: int | None = None) -> None:
-    """Rewrite the traced graph into a format, in place.
+    """Rewrite a traced graph into a format of FORMATS, in place; an ExportError where that is impossible.
 
     The portable format keeps QuantizeLinear and DequantizeLinear around products of stored integers, which ONNX
     Runtime and OpenVINO fuse into integer kernels; for DeepSparse's see `passes.multiply_integers`.
-
-    Args:
-        model: from `trace.to_onnx`; quantized fully, partly, or not at all.
-        format: a value of FORMATS.
-        opset: ONNX operator set from 13 on; by default the format's.
-
-    Raises:
-        ExportError: the graph cannot be written in this format or operator set.
     """
     passes.store_integers(model)
     passes.transpose_stored(model)
@@ -63,11 +55,7 @@ _REWRITTEN: Final = frozenset(
 
 
 def lower_opset(model: ir.Model, opset: int) -> None:
-    """Convert a graph to an operator set below the exporter's, from 13 on: the first whose QuantizeLinear has an axis.
-
-    Raises:
-        ExportError: the graph needs an operator that the operator set lacks, or defines differently.
-    """
+    """Convert to a lower operator set, from 13 on: the first whose QuantizeLinear has an axis; or an ExportError."""
     unsupported = sorted(
         kind for kind in {node.op_type for node in model.graph} if not _can_lower(model, kind, opset)
     )

@@ -67,9 +67,8 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
         assert np.array_equal(array_of(known), array), f"two values called {name}"
         return known
     tensor = ir.tensor(np.array(array, order="C"), name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
+    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
     model.graph.register_initializer(value)
     return value
 

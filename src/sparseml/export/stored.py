@@ -18,14 +18,10 @@ from sparseml.quantization.fake_quantize import FakeQuantize
 
 
 def check_weights(model: nn.Module, file: Path) -> dict[str, Any]:
-    """Compare the weights of every Linear and Embedding with the file's initializers.
+    """Compare the weights of every Linear and Embedding with the file's initializers; an ExportError where they differ.
 
-    Returns:
-        Counts for the report: layers by type, and pruned weights, all of which are the zero point in the file. A float
-        layer whose input does not depend on the text has been constant-folded; it counts all the same.
-
-    Raises:
-        ExportError: a quantized weight is missing, differs from the model's, or is stored in float as well.
+    Returns counts for the report: layers by type, and pruned weights, all of which are the zero point in the file. A
+    float layer whose input does not depend on the text has been constant-folded; it counts all the same.
     """
     stored = _users_by_matrix(file)
     counts = {"int8_linears": 0, "float_linears": 0, "int8_embeddings": 0, "float_embeddings": 0}
@@ -33,7 +29,9 @@ def check_weights(model: nn.Module, file: Path) -> dict[str, Any]:
     for path, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Embedding)):
             continue
-        weight, quantizer = module.weight.detach(), _quantizer(module)
+        weight, quantizer = module.weight.detach(), getattr(module, "weight_quantizer", None)
+        if quantizer is not None and not quantizer.enabled:
+            quantizer = None
         in_float = _users(stored, weight.float().numpy())
         quantized = quantizer is not None and any(
             _users(stored, array) for array in _integers(weight, quantizer)
@@ -66,11 +64,6 @@ def sizes(model: nn.Module, files: Sequence[Path]) -> dict[str, Any]:
         "compressed_bytes": compressed,
         "compressed_share": round(compressed / dense, 6),
     }
-
-
-def _quantizer(module: nn.Module) -> FakeQuantize | None:
-    quantizer = getattr(module, "weight_quantizer", None)
-    return quantizer if quantizer is not None and quantizer.enabled else None
 
 
 def _integers(weight: Tensor, quantizer: FakeQuantize) -> Iterator[Array]:

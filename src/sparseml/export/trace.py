@@ -21,13 +21,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from resparse.errors import UserError
+from sparseml.quantization import modules
 from sparseml.quantization.fake_quantize import exporting
-from sparseml.quantization.modules import (
-    ATTRIBUTE,
-    attention_implementation,
-    attention_probabilities,
-    set_attention,
-)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,20 +54,17 @@ def input_names(model: Any, offered: Sequence[str]) -> list[str]:
 def to_onnx(
     model: Any, inputs: Sequence[str], opset: int = OPSET, outputs: Sequence[str] = ("logits",)
 ) -> ir.Model:
-    """Trace a model in evaluation mode; dimensions `batch` and `sequence` are dynamic.
+    """Trace a model in evaluation mode; `inputs` are int64 of dynamic shape [batch, sequence].
 
-    Args:
-        model: a Transformers model on the CPU; left unchanged, except that its parameters require no gradients.
-        inputs: names of its inputs, int64 [batch, sequence].
-        opset: ONNX operator set, at least OPSET.
-        outputs: names of its outputs, in the order in which the model returns them.
+    The model is on the CPU, and left unchanged, except that its parameters require no gradients. `opset` is at least
+    OPSET, `outputs` are in the order in which the model returns them.
 
     Raises:
         ExportError: PyTorch cannot trace it; with its reason.
     """
     model.eval().requires_grad_(False)
-    before = attention_implementation(model)
-    set_attention(model, ATTENTION)
+    before = modules.attention_implementation(model)
+    modules.set_attention(model, ATTENTION)
     sample = {name: _sample(model, name) for name in inputs}
     try:
         with exporting(), _quiet():
@@ -93,7 +85,7 @@ def to_onnx(
             f"{lines[-1].strip() if lines else type(error).__name__}"
         ) from error
     finally:
-        set_attention(model, before)
+        modules.set_attention(model, before)
     assert program is not None
     graph: ir.Model = program.model
     return graph
@@ -146,10 +138,10 @@ def exported_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention, with fake quantization where the module has it; Transformers' signature, without dropout."""
-    quantizers = getattr(module, ATTRIBUTE, None)
+    quantizers = getattr(module, modules.ATTRIBUTE, None)
     if quantizers is not None:
         query, key, value = quantizers.query(query), quantizers.key(key), quantizers.value(value)
-    probabilities = attention_probabilities(query, key, attention_mask, scaling)
+    probabilities = modules.attention_probabilities(query, key, attention_mask, scaling)
     if quantizers is not None:
         probabilities = quantizers.probabilities(probabilities)
     return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), None

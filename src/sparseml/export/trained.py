@@ -25,19 +25,13 @@ _CALIBRATION_ROWS = 512
 
 @dataclass
 class Trained:
-    """A trained model.
-
-    Attributes:
-        model: in evaluation mode, fake-quantized where it is quantized.
-        plan: the recipe that it was trained with; None where there is none.
-        limit: the deployed model's maximum number of tokens.
-    """
+    """A trained model."""
 
     task: Task
-    model: Any
+    model: Any  # in evaluation mode, fake-quantized where it is quantized
     tokenizer: Any
-    plan: Plan | None
-    limit: int
+    plan: Plan | None  # the recipe that it was trained with; None where there is none
+    limit: int  # the deployed model's maximum number of tokens
 
     @property
     def inputs(self) -> list[str]:
@@ -53,12 +47,7 @@ class Trained:
 
 
 def load(folder: Path, task: Task | None = None, length: int | None = None) -> Trained:
-    """Load a training's result, and check that it can be exported.
-
-    Args:
-        folder: the training's output folder.
-        task: by default that of the configuration.
-        length: the deployed model's maximum number of tokens; by default the model's.
+    """Load a training's result, and check that it can be exported, with at most `length` tokens.
 
     Raises:
         UserError: no model, no tokenizer, a classifier that was never trained, or weights that are not finite.
@@ -109,11 +98,7 @@ def _limit(model: Any, tokenizer: Any, length: int | None) -> int:
 
 
 def apply_once(trained: Trained, recipe: str, rows: Sequence[Texts]) -> None:
-    """Apply a recipe in place, without training; modifiers are calibrated on the rows.
-
-    Raises:
-        RecipeError, ModifierError: the recipe cannot be carried out on this model.
-    """
+    """Apply a recipe in place, without training; modifiers are calibrated on the rows."""
     plan = load_plan(recipe)
     session = Session(plan, trained.model, allow_dense_start=True)
 

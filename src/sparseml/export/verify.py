@@ -43,22 +43,14 @@ _NEVER_CHOSEN = -1e4
 
 @dataclass(frozen=True)
 class Comparison:
-    """The logits of PyTorch and of ONNX Runtime for the same rows.
+    """The logits of PyTorch and of ONNX Runtime for the same rows."""
 
-    Attributes:
-        expected, actual: logits [decisions, choices] of PyTorch and of ONNX Runtime; see `Task.decisions`.
-        rows: the texts, one or two each.
-        kind: the model's problem type.
-        exact: logits of PyTorch with its sums in float64; None where they were not needed.
-        row_of: the row [decisions] of each decision; None where every row has one decision.
-    """
-
-    expected: Array
-    actual: Array
-    rows: Sequence[Texts]
-    kind: str
-    exact: Array | None = None
-    row_of: Array | None = None
+    expected: Array  # PyTorch's logits [decisions, choices]; see `Task.decisions`
+    actual: Array  # ONNX Runtime's logits, of the same shape
+    rows: Sequence[Texts]  # the texts, one or two each
+    kind: str  # the model's problem type
+    exact: Array | None = None  # PyTorch's logits with its sums in float64; None where not needed
+    row_of: Array | None = None  # the row [decisions] of each decision; None: one decision a row
 
     @property
     def differ(self) -> bool:
@@ -116,7 +108,10 @@ class Comparison:
 
     def facts(self) -> dict[str, Any]:
         """The comparison for the report."""
-        own = {} if self.exact is None else {"pytorch_against_its_float64_sums": self._rounding.differences()}
+        own = {}
+        if self.exact is not None:
+            rounding = replace(self, actual=self.exact, exact=None)
+            own["pytorch_against_its_float64_sums"] = rounding.differences()
         return {
             "rows": len(self.rows),
             **self.differences(),
@@ -140,18 +135,8 @@ class Comparison:
             "mean_logit_difference": round(self._distance(self.actual), 6),
         }
 
-    @property
-    def _rounding(self) -> Comparison:
-        """PyTorch compared with its own float64 sums."""
-        assert self.exact is not None
-        return replace(self, actual=self.exact, exact=None)
-
     def refuse_mismatch(self) -> None:
-        """Check that labels agree, near ties aside, and logits are as close as PyTorch is to itself.
-
-        Raises:
-            ExportError: they are not; shows the worst row.
-        """
+        """Raise an ExportError unless labels agree, near ties aside, and logits are about as close as to itself."""
         if not np.isfinite(self.actual).all():
             raise ExportError(
                 "The exported model answers with numbers that are not finite; PyTorch does not."
@@ -196,13 +181,7 @@ class ExactSums(TorchFunctionMode):
 
 
 def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
-    """Run PyTorch and ONNX Runtime on the same rows, in batches padded to their longest.
-
-    Where they differ, PyTorch runs again with its sums in float64: that shows how far it is from itself.
-
-    Raises:
-        ExportError: ONNX Runtime cannot run the file.
-    """
+    """Run PyTorch and ONNX Runtime on the same rows, and PyTorch with float64 sums too where they differ."""
     session = open_session(file)
     names = list(trained.task.output_names)
     order = np.asarray(sorted(range(len(rows)), key=lambda index: sum(map(len, rows[index]))), np.int64)

@@ -35,16 +35,11 @@ _MIN_SAVE_STEPS: Final = 50
 
 @dataclass(frozen=True)
 class Guided:
-    """The choices of a guided run.
-
-    Attributes:
-        given: names of the arguments that the user gave.
-        hold_out: hold out validation rows where the data have none.
-    """
+    """The choices of a guided run."""
 
     folder: RunFolder
-    given: frozenset[str]
-    hold_out: bool
+    given: frozenset[str]  # names of the arguments that the user gave
+    hold_out: bool  # hold out validation rows where the data have none
 
     def keeps_checkpoints(self) -> bool:
         """Whether the user asked for checkpoints, rather than only a stopped run needing them."""
@@ -58,11 +53,7 @@ def is_guided(values: Mapping[str, Any]) -> bool:
 
 
 def choose(values: dict[str, Any]) -> tuple[Guided, list[str]]:
-    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them.
-
-    Raises:
-        RunFolderError: the named folder holds another run.
-    """
+    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them."""
     folder = folders.choose(values)
     given = frozenset(values)
     # A dataset's own validation rows are preferred; `Guided.hold_out` applies only where there are none.
@@ -100,21 +91,16 @@ def _folder_note(folder: RunFolder, given: frozenset[str]) -> list[str]:
 
 
 def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
-    """Choose, in place, what the data decide: the recipe's variables, batch size, save steps, and the head's initial
-    weights.
-
-    Args:
-        training, data: the arguments.
-        prepared: data, labels, model and tokenizer.
-    """
+    """Choose, in place, what the data decide: recipe variables, batch size, save steps, the head's initial weights."""
     rows = len(prepared.data.train)
     chosen = "recipe" not in guided.given
     given = parse_overrides(training.recipe_args) if chosen else {}
+    batch = int(training.train_batch_size) * int(training.gradient_accumulation_steps)
     sized = sizing.fit(
         rows,
         prepared.labels.num_labels,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
-        batch=_batch(guided, training),
+        batch=None if "per_device_train_batch_size" not in guided.given else batch,
         epochs=_given_number(given, "num_epochs", guided, training, "num_train_epochs"),
         rate=_given_number(given, "init_lr", guided, training, "learning_rate"),
     )
@@ -139,12 +125,6 @@ def _given_number(
     """The number that the user gave as recipe variable or Trainer argument; None for neither, or an expression."""
     value = given.get(variable, getattr(training, argument) if argument in guided.given else None)
     return value if isinstance(value, float | int) else None
-
-
-def _batch(guided: Guided, training: Any) -> int | None:
-    if "per_device_train_batch_size" not in guided.given:
-        return None
-    return int(training.train_batch_size) * int(training.gradient_accumulation_steps)
 
 
 def _say_variables(variables: Mapping[str, Any], sized: sizing.Sizing, rows: int, labels: Labels) -> None:

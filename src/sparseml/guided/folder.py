@@ -36,12 +36,7 @@ class RunFolderError(UserError):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run.
-
-    Attributes:
-        state: "begun" or "done" where a run of the same data and arguments is there, to be resumed or finished.
-        about: the data and arguments, as stored in `MARK`.
-    """
+    """The folder of a run, its state ("begun" or "done" by the same run), and that run's data and arguments."""
 
     path: Path
     state: State
@@ -53,11 +48,7 @@ class RunFolder:
 
 
 def choose(values: Mapping[str, Any]) -> RunFolder:
-    """The folder for the output: the one that the arguments name, else a free one beside the data.
-
-    Raises:
-        RunFolderError: the named one holds another run.
-    """
+    """The folder for the output, named or free beside the data; a RunFolderError where it holds another run."""
     about = _fingerprint(values)
     anew = bool(values.get("overwrite_output_dir"))
     named = values.get("output_dir")

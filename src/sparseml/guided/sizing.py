@@ -1,4 +1,4 @@
-"""Training length and learning rate for data of a size: values for the bundled recipe's variables.
+"""Training epochs and learning rate for data of a size: values for the bundled recipe's variables.
 
 The recipe was tuned on some 3,000 rows of four classes (10 epochs of 100 steps at 3e-4); these values come out for
 them.
@@ -42,37 +42,28 @@ def fit(
     epochs: float | None = None,
     rate: float | None = None,
 ) -> Sizing:
-    """Choose epochs, learning rate and the start of quantization.
+    """Choose epochs, learning rate and the start of quantization, unless given; `classes` is 1 for a score.
 
     A pruned encoder needs a number of steps rather than of epochs: about 900, and 25 more for each class. But at least
     3 epochs, and at most 15, after which small data are overfitted (1,000 questions of TREC by the 8th); where these
     are fewer than 300 steps, up to 30. The learning rate is proportional to the square root of the batch size and
-    inverse to the model's width (1.5e-4 for BERT base's 768, at batches of 32). Quantization starts after 70 % of the
-    epochs; its ranges are frozen for the last 10 %.
-
-    Args:
-        rows: number of training rows.
-        classes: number of classes; 1 for a score.
-        width: the model's hidden size.
-        batch, epochs, rate: what the user gave, if anything.
+    inverse to the model's hidden size (1.5e-4 for BERT base's 768, at batches of 32). Quantization starts after 70 %
+    of the epochs; its ranges are frozen for the last 10 %.
     """
     size = batch or batch_for(rows)
     steps_per_epoch = max(1, -(-rows // size))
-    length = epochs if epochs is not None else _epochs(steps_per_epoch, classes)
+    if epochs is None:
+        wanted = round((_STEPS + _STEPS_PER_CLASS * classes) / steps_per_epoch)
+        usual = min(max(wanted, _MIN_EPOCHS), _USUAL_MAX_EPOCHS)
+        epochs = max(usual, min(_MAX_EPOCHS, -(-_MIN_STEPS // steps_per_epoch)))
     scaled = _RATE * (size / _RATE_BATCH) ** 0.5 * _RATE_WIDTH / width
     return Sizing(
         batch=size,
-        steps=round(length * steps_per_epoch),
+        steps=round(epochs * steps_per_epoch),
         variables={
-            "num_epochs": length,
+            "num_epochs": epochs,
             "init_lr": rate if rate is not None else float(f"{scaled:.2g}"),
-            "qat_start_epoch": round(_QUANTIZATION_START * length, 2),
-            "observer_epoch": round(_OBSERVER_END * length, 2),
+            "qat_start_epoch": round(_QUANTIZATION_START * epochs, 2),
+            "observer_epoch": round(_OBSERVER_END * epochs, 2),
         },
     )
-
-
-def _epochs(steps_per_epoch: int, classes: int) -> int:
-    epochs = round((_STEPS + _STEPS_PER_CLASS * classes) / steps_per_epoch)
-    usual = min(max(epochs, _MIN_EPOCHS), _USUAL_MAX_EPOCHS)
-    return max(usual, min(_MAX_EPOCHS, -(-_MIN_STEPS // steps_per_epoch)))

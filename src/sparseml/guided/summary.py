@@ -9,16 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from sparseml import metrics
 from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
-from sparseml.metrics import (
-    MULTI_LABEL_THRESHOLD,
-    classification_metrics,
-    confusion,
-    decisions,
-    multi_label_metrics,
-    probabilities,
-    regression_metrics,
-)
 
 EXAMPLES: Final = 3
 """Wrong predictions that are shown."""
@@ -29,17 +21,11 @@ _MIN_GAIN: Final = 0.02
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows with their true labels and a model's outputs.
+    """Rows with their true labels and a model's outputs."""
 
-    Attributes:
-        texts: one text a row, or two.
-        truth: (rows,) class ids or scores; (rows, labels) of 0 and 1 for several labels.
-        logits: (rows, labels).
-    """
-
-    texts: Sequence[Sequence[str]]
-    truth: np.ndarray
-    logits: np.ndarray
+    texts: Sequence[Sequence[str]]  # one text a row, or two
+    truth: np.ndarray  # (rows,) class ids or scores; (rows, labels) of 0 and 1 for several labels
+    logits: np.ndarray  # (rows, labels)
     labels: Labels
 
 
@@ -66,14 +52,14 @@ def _example(predictions: Predictions, row: int, label: Any, predicted: Any, sco
 
 def _single_label(predictions: Predictions) -> dict[str, Any]:
     names = predictions.labels.names
-    predicted = decisions(predictions.logits, predictions.labels.kind)
-    shares = probabilities(predictions.logits, predictions.labels.kind)
-    scores = classification_metrics(predictions.logits, predictions.truth)
+    predicted = metrics.decisions(predictions.logits, predictions.labels.kind)
+    shares = metrics.probabilities(predictions.logits, predictions.labels.kind)
+    scores = metrics.classification_metrics(predictions.logits, predictions.truth)
     counts = np.bincount(predictions.truth, minlength=len(names))
     wrong = np.flatnonzero(predicted != predictions.truth)
     # The most confident mistakes first: they show wrong labels, or what the model has not learned.
     worst = wrong[np.argsort(-shares[wrong, predicted[wrong]], kind="stable")][:EXAMPLES]
-    table = confusion(predictions.truth, predicted, names)
+    table = metrics.confusion(predictions.truth, predicted, names)
     return {
         **scores,
         "margin": _margin(scores["accuracy"], len(predictions.texts)),
@@ -106,10 +92,10 @@ def _confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
 
 def _multi_label(predictions: Predictions) -> dict[str, Any]:
     names = predictions.labels.names
-    shares = probabilities(predictions.logits, MULTI)
-    predicted = decisions(predictions.logits, MULTI)
+    shares = metrics.probabilities(predictions.logits, MULTI)
+    predicted = metrics.decisions(predictions.logits, MULTI)
     truth = (np.asarray(predictions.truth) > 0.5).astype(np.int64)
-    scores = multi_label_metrics(predictions.logits, truth, names)
+    scores = metrics.multi_label_metrics(predictions.logits, truth, names)
     # By row, the distance of wrongly decided probabilities from the truth.
     off = np.where(predicted != truth, np.abs(shares - truth), 0.0).sum(axis=1)
     worst = [row for row in np.argsort(-off, kind="stable")[:EXAMPLES].tolist() if off[row] > 0]
@@ -124,7 +110,7 @@ def _multi_label(predictions: Predictions) -> dict[str, Any]:
         "f1_micro": scores["f1_micro"],
         "f1_macro": scores["f1_macro_average"],
         "exact": float((predicted == truth).all(axis=1).mean()),
-        "threshold": MULTI_LABEL_THRESHOLD,
+        "threshold": metrics.MULTI_LABEL_THRESHOLD,
         "labels": [
             {
                 "label": name,
@@ -141,11 +127,11 @@ def _multi_label(predictions: Predictions) -> dict[str, Any]:
 
 
 def _regression(predictions: Predictions) -> dict[str, Any]:
-    predicted = decisions(predictions.logits, REGRESSION).astype(np.float64)
+    predicted = metrics.decisions(predictions.logits, REGRESSION).astype(np.float64)
     truth = np.asarray(predictions.truth, dtype=np.float64)
     off = np.abs(predicted - truth)
     return {
-        **regression_metrics(predicted, truth),
+        **metrics.regression_metrics(predicted, truth),
         "mae": float(off.mean()),
         # The error of always predicting the median: the baseline.
         "mae_of_median": float(np.abs(truth - np.median(truth)).mean()),

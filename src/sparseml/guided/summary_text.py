@@ -18,56 +18,55 @@ _LONGEST_TEXT: Final = 300
 
 
 def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
-    """The lines of the whole summary.
+    """The lines of the whole summary, of at most `width` characters.
 
-    Args:
-        facts: under "answers" those of `summary.facts`; "name", "rows_called", "train_rows", "size", "speed", "check",
-            "next" and, where nothing was learned, "hint", as `conclusion` computes them.
-        width: maximum number of characters in a line.
+    Of `facts`, "answers" are those of `summary.facts`; the others come from `conclusion`.
     """
-    answers = facts["answers"]
-    title = f"{facts['name']}: {_problem(answers)}, learned from {rows_text(facts['train_rows'])}"
-    parts = [[title], _scores(answers, facts["rows_called"]), _advice(facts)]
-    if answers["kind"] == MULTI:
-        parts.append(_label_table(answers))
-    elif answers["kind"] != REGRESSION:
-        table = matrix(answers["confusion"], width)
-        parts += [table or _classes(answers["confusion"]), _confused(answers)]
-    parts += [_size_and_speed(facts), _examples(answers, width), _next(facts["next"])]
+    results = facts["answers"]
+    title = f"{facts['name']}: {_problem(results)}, learned from {rows_text(facts['train_rows'])}"
+    parts = [[title], _scores(results, facts["rows_called"]), _advice(facts)]
+    if results["kind"] == MULTI:
+        parts.append(_label_table(results))
+    elif results["kind"] != REGRESSION:
+        table = matrix(results["confusion"], width)
+        parts += [table or _classes(results["confusion"]), _confused(results)]
+    next_steps = facts["next"].items()
+    commands = [line for title, words in next_steps for line in (f"{title}:", f"  {shlex.join(words)}")]
+    parts += [_size_and_speed(facts), _examples(results, width), commands]
     return [line for index, part in enumerate(filter(None, parts)) for line in ([""] if index else []) + part]
 
 
-def _problem(answers: Mapping[str, Any]) -> str:
-    if answers["kind"] == REGRESSION:
-        low, high = answers["range"]
+def _problem(results: Mapping[str, Any]) -> str:
+    if results["kind"] == REGRESSION:
+        low, high = results["range"]
         return f"a score from {low:g} to {high:g}"
-    if answers["kind"] == MULTI:
-        return f"any of {len(answers['labels'])} labels"
-    return f"one of {len(answers['confusion'])} classes"
+    if results["kind"] == MULTI:
+        return f"any of {len(results['labels'])} labels"
+    return f"one of {len(results['confusion'])} classes"
 
 
-def _scores(answers: Mapping[str, Any], called: str) -> list[str]:
-    rows = f"{rows_text(answers['rows'])} ({called})"
-    if answers["kind"] == REGRESSION:
-        baseline = f"on {rows}; always the middle score: {answers['mae_of_median']:.3f}"
+def _scores(results: Mapping[str, Any], called: str) -> list[str]:
+    rows = f"{rows_text(results['rows'])} ({called})"
+    if results["kind"] == REGRESSION:
+        baseline = f"on {rows}; always the middle score: {results['mae_of_median']:.3f}"
         return _table(
-            ("mean error", f"{answers['mae']:.3f}", baseline),
-            ("Pearson", f"{answers['pearson']:.3f}", ""),
-            ("Spearman", f"{answers['spearmanr']:.3f}", ""),
+            ("mean error", f"{results['mae']:.3f}", baseline),
+            ("Pearson", f"{results['pearson']:.3f}", ""),
+            ("Spearman", f"{results['spearmanr']:.3f}", ""),
         )
-    if answers["kind"] == MULTI:
-        above = f"a label counts where its probability is above {answers['threshold']:g}"
+    if results["kind"] == MULTI:
+        above = f"a label counts where its probability is above {results['threshold']:g}"
         return _table(
-            ("F1, all decisions", f"{answers['f1_micro']:.1%}", above),
-            ("F1, mean of labels", f"{answers['f1_macro']:.1%}", ""),
-            ("all labels right", f"{answers['exact']:.1%}", f"of {rows}"),
+            ("F1, all decisions", f"{results['f1_micro']:.1%}", above),
+            ("F1, mean of labels", f"{results['f1_macro']:.1%}", ""),
+            ("all labels right", f"{results['exact']:.1%}", f"of {rows}"),
         )
-    margin = f"of {rows}, give or take {100 * answers['margin']:.0f} points"
-    common = answers["commonest"]
+    margin = f"of {rows}, give or take {100 * results['margin']:.0f} points"
+    common = results["commonest"]
     return _table(
-        ("accuracy", f"{answers['accuracy']:.1%}", margin),
+        ("accuracy", f"{results['accuracy']:.1%}", margin),
         ("always the commonest", f"{common['share']:.1%}", f"which is {common['label']}"),
-        ("F1, mean of classes", f"{answers['f1_macro']:.1%}", ""),
+        ("F1, mean of classes", f"{results['f1_macro']:.1%}", ""),
     )
 
 
@@ -80,11 +79,7 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
 
 
 def matrix(confusion: Mapping[str, Mapping[str, int]], width: int = _WIDTH) -> list[str]:
-    """The confusion matrix, a row for each true class and a column for each prediction.
-
-    Columns are numbered where names do not fit. Zeros are dots, so that mistakes stand out. Empty for more classes
-    than fit a line.
-    """
+    """The confusion matrix, a row for each true class; zeros are dots, so that mistakes stand out; [] if too wide."""
     names = list(confusion)
     shown = [_shortened(name) for name in names]
     counts = [[confusion[true][taken] for taken in names] for true in names]
@@ -133,10 +128,10 @@ def _classes(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
     return rendered + ([f"and {rest} better ones, in report.json"] if rest > 0 else [])
 
 
-def _confused(answers: Mapping[str, Any]) -> list[str]:
+def _confused(results: Mapping[str, Any]) -> list[str]:
     """The pairs that are confused most; of few classes the matrix is enough."""
-    classes = len(answers["confusion"])
-    repeated = [pair for pair in answers["confused"] if pair["rows"] > 1 or classes > _MOST_IN_MATRIX]
+    classes = len(results["confusion"])
+    repeated = [pair for pair in results["confused"] if pair["rows"] > 1 or classes > _MOST_IN_MATRIX]
     if classes <= 5 or not repeated:
         return []
     most = 5 if classes <= _MOST_IN_MATRIX else 10
@@ -147,8 +142,8 @@ def _confused(answers: Mapping[str, Any]) -> list[str]:
     return ["most confused:", *_table(*rows, indent="  ")]
 
 
-def _label_table(answers: Mapping[str, Any]) -> list[str]:
-    ranked = sorted(answers["labels"], key=lambda entry: -int(entry["rows"]))
+def _label_table(results: Mapping[str, Any]) -> list[str]:
+    ranked = sorted(results["labels"], key=lambda entry: -int(entry["rows"]))
     left = max(len(_shortened(entry["label"])) for entry in ranked)
     rendered = [f"{'label':{left}}  {'rows':>6}  precision  recall     F1"]
     for entry in ranked[:_MOST_LABELS]:
@@ -175,15 +170,15 @@ def _size_and_speed(facts: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _examples(answers: Mapping[str, Any], width: int) -> list[str]:
-    if not answers["wrong"]:
-        return [f"All {rows_text(answers['rows'])} are right: try it on rows that are harder."]
-    rendered = ["furthest off:" if answers["kind"] == REGRESSION else "surest mistakes:"]
-    for entry in answers["wrong"]:
+def _examples(results: Mapping[str, Any], width: int) -> list[str]:
+    if not results["wrong"]:
+        return [f"All {rows_text(results['rows'])} are right: try it on rows that are harder."]
+    rendered = ["furthest off:" if results["kind"] == REGRESSION else "surest mistakes:"]
+    for entry in results["wrong"]:
         text = " || ".join(" ".join(part.split()) for part in entry["text"])
         quoted = f'"{_shortened(text, _LONGEST_TEXT)}"'
         rendered += textwrap.wrap(quoted, width - 2, initial_indent="  ", subsequent_indent="   ")
-        verdict = textwrap.wrap(_verdict(answers["kind"], entry), width - 4)
+        verdict = textwrap.wrap(_verdict(results["kind"], entry), width - 4)
         rendered += [f"    {line}" for line in verdict]
     return rendered
 
@@ -195,10 +190,6 @@ def _verdict(kind: str, entry: Mapping[str, Any]) -> str:
         listed = ", ".join(f"{name} ({share:.0%})" for name, share in entry["score"].items())
         return f"is {', '.join(entry['label']) or 'nothing'}; predicted {listed or 'nothing'}"
     return f"is {entry['label']}, predicted {entry['predicted']} ({entry['score']:.0%} sure)"
-
-
-def _next(commands: Mapping[str, Sequence[str]]) -> list[str]:
-    return [line for what, words in commands.items() for line in (f"{what}:", f"  {shlex.join(words)}")]
 
 
 def _table(*rows: tuple[str, str, str], indent: str = "") -> list[str]:

@@ -308,19 +308,11 @@ class Modifier(BaseModel):
         return None
 
     def mix_loss(
-        self,
-        run: Run,
-        loss: torch.Tensor,
-        outputs: Mapping[str, torch.Tensor],
-        teacher_outputs: Mapping[str, torch.Tensor],
+        self, run: Run, loss: torch.Tensor, outputs: Outputs, teacher_outputs: Outputs
     ) -> torch.Tensor:
-        """The loss to train with.
+        """The loss to train with, a scalar, from the task's or what the modifier before made of it.
 
-        Args:
-            run: the run.
-            loss: the task's, or what the modifier before made of it; a scalar.
-            outputs: the model's, by name.
-            teacher_outputs: the teacher's, by the same names; empty without a teacher.
+        `outputs` are the model's by name, `teacher_outputs` the teacher's by the same names; empty without a teacher.
         """
         return loss
 
@@ -353,18 +345,15 @@ class Modifier(BaseModel):
         """Load what `state` returned; after that the checkpoint's weights are loaded and `on_start` is called."""
 
     def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
-        """Put the modules of a finished training into a model that has its weights.
+        """Put the modules of a finished training into a model that has its weights; `run` holds the model alone.
 
-        Args:
-            run: holds the model and nothing else.
-            state: what `state` returned at the end of the training, which may not have reached this modifier.
+        `state` is from the end of the training, which may not have reached this modifier.
         """
 
     def supersedes(self, earlier: Modifier) -> str | None:
-        """Whether this recipe makes an earlier one's state obsolete, so that it is dropped and not restored.
+        """What to tell the user (after the model's name) where this recipe makes an earlier one's state obsolete.
 
-        Returns:
-            What to tell the user, with the model's name in front; None where both hold.
+        That state is then dropped and not restored. None where both hold.
         """
         return None
 

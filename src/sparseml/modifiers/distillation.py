@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from sparseml.modifiers.base import Modifier, ModifierError, Run, without_effect
+from sparseml.modifiers.base import Modifier, ModifierError, Outputs, Run, without_effect
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +35,8 @@ class DistillationModifier(Modifier):
     update_frequency: float = without_effect(-1)
 
     def mix_loss(
-        self,
-        run: Run,
-        loss: torch.Tensor,
-        outputs: Mapping[str, torch.Tensor],
-        teacher_outputs: Mapping[str, torch.Tensor],
+        self, run: Run, loss: torch.Tensor, outputs: Outputs, teacher_outputs: Outputs
     ) -> torch.Tensor:
-        """(1 - h) loss + h distance; the loss itself without a teacher."""
         if not teacher_outputs:
             return loss
         if run.distance is None:
@@ -54,7 +48,6 @@ class DistillationModifier(Modifier):
         )
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Only one may distil at a time."""
         if isinstance(other, DistillationModifier) and self.overlaps(other):
             return f"{self.name} and the one in line {other.place[1]} both distil at the same time: keep one."
         return None

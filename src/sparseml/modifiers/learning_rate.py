@@ -33,7 +33,6 @@ class LearningRateSetter(Modifier):
         raise NotImplementedError
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Only one may set a group's rate at a time."""
         if not isinstance(other, LearningRateSetter) or not self._shares_groups(other):
             return None
         begins, others = self.first_step(NOMINAL), other.first_step(NOMINAL)
@@ -59,7 +58,6 @@ class SetLearningRateModifier(LearningRateSetter):
     constant_logging: bool = without_effect(False, "every logged step carries the rate anyway")
 
     def curve(self, step: float, clock: Clock) -> float:
-        """See LearningRateSetter."""
         return self.learning_rate
 
 
@@ -85,7 +83,6 @@ class LearningRateFunctionModifier(LearningRateSetter):
         return self
 
     def curve(self, step: float, clock: Clock) -> float:
-        """See LearningRateSetter."""
         first, last = self.first_step(clock), self.last_step(clock)
         done = min(max(step - first, 0), last - first)
         if self.lr_func == "cyclic_linear":
@@ -158,7 +155,6 @@ class LearningRateModifier(LearningRateSetter):
         return self
 
     def curve(self, step: float, clock: Clock) -> float:
-        """See LearningRateSetter."""
         first = self.first_step(clock)
         done = max(min(step, self.last_step(clock)) - first, 0)
         kwargs = _KWARGS[self.lr_class](**self.lr_kwargs)

@@ -23,7 +23,6 @@ class MagnitudePruningModifier(GradualPruningModifier):
     one_shot = True
 
     def scores(self, run: Run, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-        """Absolute values."""
         return {name: parameter.detach().abs() for name, parameter in parameters.items()}
 
 
@@ -32,7 +31,6 @@ class GlobalMagnitudePruningModifier(MagnitudePruningModifier):
 
     @property
     def one_threshold(self) -> bool:
-        """All parameters with one target are ranked together."""
         return True
 
 
@@ -47,5 +45,4 @@ class GMPruningModifier(MagnitudePruningModifier):
 
     @property
     def one_threshold(self) -> bool:
-        """As `global_sparsity` says."""
         return self.global_sparsity

@@ -55,7 +55,7 @@ class MaskShape:
         return 1 - self.kept / self.of if self.of else 1.0
 
     def share(self, sparsity: float) -> float:
-        """The sparsity to prune to: that of the pattern where `sparsity` is only its rounded value."""
+        """A recipe's target; that of the pattern where it is the pattern's, rounded (0.33 for 2:3)."""
         return self.most if self.of and abs(sparsity - self.most) <= NEAR else sparsity
 
     def check(self, name: str, shape: Sequence[int], who: str) -> None:
@@ -173,7 +173,8 @@ def choose_masks(
         keep: masks of what is pruned already and stays so; it must be made of whole units.
 
     Returns:
-        Masks by name, on the scores' devices: True where pruned. Each group has round(sparsity * units) of them.
+        Masks by name, on the scores' devices: True where pruned. Each group has round(sparsity * units) of them,
+        but no more than the shape allows.
     """
     units: dict[str, torch.Tensor] = {}
     for name, score in scores.items():
@@ -182,7 +183,9 @@ def choose_masks(
         units[name] = shape.unit_scores(ranked)
     masks: dict[str, torch.Tensor] = {}
     for group in groups:
-        of_units = smallest({name: units[name] for name in group.names}, shape.share(group.sparsity), True)
+        of_units = smallest(
+            {name: units[name] for name in group.names}, min(group.sparsity, shape.most), True
+        )
         for name, mask in of_units.items():
             masks[name] = shape.expand(mask, scores[name].shape)
     return masks

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparseml.modifiers.base import ModifierError
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
     from torch.utils.hooks import RemovableHandle
 
 
@@ -118,7 +117,11 @@ def smallest(
 
     from resparse.magnitude import smallest_entries
 
-    arrays = {name: _as_array(score) for name, score in scores.items()}
+    # NumPy has no bfloat16.
+    arrays = {
+        name: score.detach().to("cpu", torch.promote_types(score.dtype, torch.float32)).numpy()
+        for name, score in scores.items()
+    }
     groups = [list(arrays)] if together else [[name] for name in arrays]
     masks: dict[str, torch.Tensor] = {}
     for group in groups:
@@ -129,20 +132,13 @@ def smallest(
     return masks
 
 
-def _as_array(score: torch.Tensor) -> NDArray[Any]:
-    import torch
-
-    # NumPy has no bfloat16.
-    return score.detach().to("cpu", torch.promote_types(score.dtype, torch.float32)).numpy()
-
-
 def _hook(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:
-    # PyTorch takes hooks only where gradients flow; a parameter that is frozen now may learn later.
-    learns = parameter.requires_grad
+    # PyTorch takes hooks only where gradients flow; a parameter that is frozen now may be unfrozen later.
+    trainable = parameter.requires_grad
     handle: RemovableHandle = parameter.requires_grad_(True).register_hook(
         lambda gradient: zero_where(gradient, pruned)
     )
-    parameter.requires_grad_(learns)
+    parameter.requires_grad_(trainable)
     return handle
 
 

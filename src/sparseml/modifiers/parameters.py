@@ -27,17 +27,14 @@ class TrainableParamsModifier(Modifier):
     _before: dict[str, bool] = PrivateAttr(default_factory=dict)
 
     def on_start(self, run: Run) -> None:
-        """Switch them."""
-        for name, parameter in select_parameters(
-            run.model, self.params, self.name, self.params_strict
-        ).items():
+        chosen = select_parameters(run.model, self.params, self.name, self.params_strict)
+        for name, parameter in chosen.items():
             self._before.setdefault(name, parameter.requires_grad)
             parameter.requires_grad_(self.trainable)
             if not self.trainable:
                 parameter.grad = None
 
     def on_end(self, run: Run) -> None:
-        """Switch them back."""
         parameters = dict(run.model.named_parameters())
         for name, before in self._before.items():
             parameters[name].requires_grad_(before)
@@ -53,17 +50,15 @@ class SetParamModifier(Modifier):
     val: Any = Field(description="a number, or nested lists of the parameter's shape")
     params_strict: bool = Field(True, description="whether a selector that matches nothing is an error")
 
-    _done: bool = PrivateAttr(False)
+    _done: bool = PrivateAttr(False)  # also by the run that this one resumes
 
     def on_start(self, run: Run) -> None:
-        """Set them, unless the run that this one resumes has done so."""
         import torch
 
         if self._done:
             return
-        for name, parameter in select_parameters(
-            run.model, self.params, self.name, self.params_strict
-        ).items():
+        chosen = select_parameters(run.model, self.params, self.name, self.params_strict)
+        for name, parameter in chosen.items():
             try:
                 value = torch.as_tensor(self.val, dtype=parameter.dtype, device=parameter.device)
             except (TypeError, ValueError, RuntimeError) as error:
@@ -79,11 +74,9 @@ class SetParamModifier(Modifier):
         self._done = True
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """Whether the parameters were set."""
         import torch
 
         return {"done": torch.tensor(self._done)}
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Whether the run that this one resumes has set them."""
         self._done = bool(state["done"])

@@ -54,23 +54,18 @@ class MaskedModifier(Modifier):
         self._masks.hold(self.parameters(run), self.name, self.hooks_gradients)
 
     def after_step(self, run: Run) -> None:
-        """Mask the weights again."""
         self._masks.apply()
 
     def on_end(self, run: Run) -> None:
-        """Release the hooks."""
         self._masks.release()
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks."""
         return self._masks.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
         self._masks.load_state(state)
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Only one may decide about the masks of a parameter at a time."""
         if not isinstance(other, MaskedModifier) or not (self.chooses_masks or other.chooses_masks):
             return None
         if not self.overlaps(other) or not may_share(self.entries(), other.entries()):
@@ -139,7 +134,6 @@ class PruningModifier(MaskedModifier):
         return f"{label} {self._sparsity:.1%}" if label and self._sparsity is not None else label
 
     def entries(self) -> list[str]:
-        """All that the recipe names as parameters."""
         if isinstance(self.final_sparsity, dict):
             return [entry for entries in self.final_sparsity.values() for entry in entries]
         return self.params
@@ -166,8 +160,8 @@ class PruningModifier(MaskedModifier):
                 seen.update(names)
                 named.append((target, names))
         if self.one_threshold:
-            return [Group(tuple(names), target) for target, names in named if names]
-        return [Group((name,), target) for target, names in named for name in names]
+            return [Group(tuple(names), self.shape.share(target)) for target, names in named if names]
+        return [Group((name,), self.shape.share(target)) for target, names in named for name in names]
 
     def set_masks(self, run: Run, pruned: dict[str, torch.Tensor]) -> None:
         """Hold new masks; the optimizer's moments of what they newly prune are zeroed.
@@ -247,11 +241,7 @@ class GradualPruningModifier(PruningModifier):
         first, final = self.first_step(clock), self.final_step(clock)
         if not first < step < final:
             return step in (first, final)
-        if self.update_steps is not None:
-            interval = float(self.update_steps)
-        else:
-            assert self.update_frequency is not None
-            interval = max(self.update_frequency * clock.steps_per_epoch, 1)
+        interval = self._interval(clock)
         return whole_cycles(step - first, interval) != whole_cycles(step - 1 - first, interval)
 
     def sparsity_at(self, step: int, clock: Clock, initial: float, final: float) -> float:
@@ -262,23 +252,33 @@ class GradualPruningModifier(PruningModifier):
         return interpolate(self.inter_func, max(step - first, 0) / (last - first), initial, final)
 
     def final_from(self, clock: Clock) -> float:
-        """The last step before the final update."""
         return self.final_step(clock) - 1
 
     def events(self, clock: Clock) -> list[tuple[float, str]]:
         """The sparsity at its start, at every epoch, and at its end."""
         first, final = self.first_step(clock), self.final_step(clock)
-        if isinstance(self.init_sparsity, str):
-            steps = [final]
-        else:
-            epochs = range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final)))
-            steps = sorted({first, final, *(clock.step(epoch) for epoch in epochs)})
-        return [(step, f"pruned to {self._targets_in_words(step, clock)}") for step in steps]
+        goal = self._targets_in_words(final, clock)
+        events = (
+            [(float(first), f"pruned to {goal} by epoch {clock.epoch(final):g}")] if first < final else []
+        )
+        if not isinstance(self.init_sparsity, str):
+            for epoch in range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final))):
+                step = clock.step(epoch)
+                events.append((step, f"pruned to {self._targets_in_words(step, clock)}"))
+        return [*events, (final, f"pruned to {goal}")]
 
     def _targets_in_words(self, step: int, clock: Clock) -> str:
+        """The sparsity of the last update up to a step."""
+        first, interval = self.first_step(clock), self._interval(clock)
+        if step < self.final_step(clock):
+            step = first + math.ceil(whole_cycles(step - first, interval) * interval)
         initial = 0.0 if isinstance(self.init_sparsity, str) else self.init_sparsity
         shares = [self.sparsity_at(step, clock, initial, target) for target in self.targets()]
         return " and ".join(f"{share:.1%}" for share in dict.fromkeys(shares))
+
+    def _interval(self, clock: Clock) -> float:
+        """Steps between two updates, which may be fractional."""
+        return float(self.update_steps or max((self.update_frequency or 0) * clock.steps_per_epoch, 1))
 
     # The updates.
 
@@ -315,7 +315,6 @@ class GradualPruningModifier(PruningModifier):
             self.prune_to(run, self._groups_at(run, run.step + 1))
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """The masks, and the shares of zeros at the start where those count."""
         import torch
 
         initial = {
@@ -325,7 +324,6 @@ class GradualPruningModifier(PruningModifier):
         return super().state(run) | initial
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Take the masks of the run that this one resumes."""
         super().load_state(state, run)
         self._initial = {
             key.removesuffix(".initial"): float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from resparse.errors import did_you_mean
 from sparseml.modifiers.base import Batch, Clock, Epoch, Modifier, ModifierError, Run, without_effect
@@ -22,8 +22,6 @@ from sparseml.quantization.scheme import (
 
 if TYPE_CHECKING:
     import torch
-
-    from sparseml.quantization.structure import Structure
 
 
 CALIBRATION_BATCHES = 32
@@ -119,10 +117,8 @@ class QuantizationFields(Modifier):
         return self
 
     def _refuse_held_too_early(self) -> None:
-        in_epochs, in_steps = (
-            self.disable_quantization_observer_epoch,
-            self.disable_quantization_observer_step,
-        )
+        in_epochs = self.disable_quantization_observer_epoch
+        in_steps = self.disable_quantization_observer_step
         if in_epochs is not None and in_steps is not None:
             raise ValueError(
                 "disable_quantization_observer_epoch and disable_quantization_observer_step say the same thing: "
@@ -181,20 +177,15 @@ class QuantizationModifier(QuantizationFields):
     starts_last = True
     restores_modules = True
 
-    _structure: Structure | None = PrivateAttr(None)
-
     def structure(self, run: Run) -> None:
-        """Put the fake-quantized modules in place, not yet enabled."""
-        from torch import nn
-
         from sparseml.quantization.structure import is_quantized, quantize_structure
 
-        model: nn.Module = run.model
+        model = run.model
         if is_quantized(model):
             raise ModifierError(
                 f"{self.name}: the model is quantized already, by another modifier or recipe."
             )
-        roots: Mapping[str, nn.Module] = {"": model}
+        roots: Mapping[str, torch.nn.Module] = {"": model}
         if self.submodules is not None:
             roots, absent = select_modules(model, self.submodules, self.name)
             if absent:
@@ -203,8 +194,7 @@ class QuantizationModifier(QuantizationFields):
                 )
         scheme = self.model_scheme()
         self._refuse_unmatched(model, scheme)
-        self._structure = quantize_structure(model, roots, scheme)
-        if self._structure.other_attention:
+        if quantize_structure(model, roots, scheme).other_attention:
             run.notes.append(
                 f"{type(model).__name__} is not on Transformers' attention interface: its Linear layers and "
                 "embeddings are quantized, its attention products stay in floating point."
@@ -218,7 +208,6 @@ class QuantizationModifier(QuantizationFields):
         return asked if asked > 0 else CALIBRATION_BATCHES
 
     def calibrate(self, run: Run, batches: Iterable[Batch]) -> None:
-        """Take the ranges of weights and activations, with fake quantization on."""
         import torch
 
         from sparseml.quantization.structure import calibrating, enable
@@ -229,14 +218,12 @@ class QuantizationModifier(QuantizationFields):
                 run.model(**batch)
 
     def on_start(self, run: Run) -> None:
-        """Switch fake quantization on."""
         from sparseml.quantization.structure import enable
 
         enable(run.model)
         self.before_step(run)
 
     def before_step(self, run: Run) -> None:
-        """Hold the ranges from their epoch on."""
         from sparseml.quantization.structure import set_observing
 
         if run.step >= self.frozen_from(run.clock):
@@ -247,17 +234,14 @@ class QuantizationModifier(QuantizationFields):
         return self.first_step(clock)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
-        """Ranges, scales and zero points by module path."""
         from sparseml.quantization.structure import quantization_state
 
         return quantization_state(run.model)
 
     def load_state(self, state: Mapping[str, torch.Tensor], run: Run) -> None:
-        """Load them."""
         from sparseml.quantization.structure import load_quantization_state
 
-        missing = load_quantization_state(run.model, state)
-        if missing:
+        if missing := load_quantization_state(run.model, state):
             raise ModifierError(
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
                 f"for ({missing[0]}, ...): it was cut short, or written for another model."
@@ -276,7 +260,6 @@ class QuantizationModifier(QuantizationFields):
         set_observing(run.model, False)
 
     def conflicts_with(self, other: Modifier) -> str | None:
-        """Only one may quantize at a time."""
         if isinstance(other, QuantizationModifier) and self.overlaps(other):
             return (
                 f"{self.name} and the one in line {other.place[1]} both quantize at the same time: keep one."
@@ -284,7 +267,6 @@ class QuantizationModifier(QuantizationFields):
         return None
 
     def supersedes(self, earlier: Modifier) -> str | None:
-        """An earlier recipe's ranges are dropped: a model is quantized once."""
         if not isinstance(earlier, QuantizationModifier):
             return None
         return (
@@ -300,7 +282,6 @@ class QuantizationModifier(QuantizationFields):
         return float("inf") if epoch is None or epoch < 0 else clock.step(epoch)
 
     def events(self, clock: Clock) -> list[tuple[float, str]]:
-        """The step from which ranges are held."""
         return [(self.frozen_from(clock), "quantization ranges held")]
 
     def _refuse_unmatched(self, model: torch.nn.Module, scheme: ModelScheme) -> None:

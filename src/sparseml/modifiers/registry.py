@@ -19,6 +19,7 @@ from sparseml.modifiers.magnitude_pruning import (
     GMPruningModifier,
     MagnitudePruningModifier,
 )
+from sparseml.modifiers.movement_pruning import MovementPruningModifier
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
@@ -39,6 +40,7 @@ MODIFIERS: dict[str, type[Modifier]] = {
         MagnitudePruningModifier,
         GlobalMagnitudePruningModifier,
         GMPruningModifier,
+        MovementPruningModifier,
         QuantizationModifier,
         DistillationModifier,
     )
@@ -92,11 +94,6 @@ def _as_recipe_error(
         reason = str(first["ctx"]["error"])
         text = f"{spec.tag}: {path + ': ' if path else ''}{reason}{'' if reason[-1:] in '.?' else '.'}"
     else:
-        text = (
-            f"{spec.tag}: {path} is {first['input']!r}, which will not do: {_lower(first['msg'])}{help_text}."
-        )
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        text = f"{spec.tag}: {path} is {first['input']!r}, which will not do: {reason}{help_text}."
     return RecipeError(text, source, line)
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

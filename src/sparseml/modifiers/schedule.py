@@ -50,16 +50,16 @@ class Schedule:
     def rate(self, step: int, clock: Clock, group: int = 0) -> float | None:
         """The learning rate of a parameter group at a step, or None where the recipe does not say.
 
-        The modifier that began last rules; after its end, the rate that it ended with stays.
+        The modifier that began last sets it; after its end, the rate that it ended with stays.
         """
-        ruling, begun = None, -1
+        current, begun = None, -1
         for modifier in self.modifiers:
             first = modifier.first_step(clock)
             if modifier.sets_rate and begun <= first <= step:
                 rate = modifier.rate(step, clock, group)
                 if rate is not None:
-                    ruling, begun = rate, first
-        return ruling
+                    current, begun = rate, first
+        return current
 
     @property
     def owns_rate(self) -> bool:
@@ -67,11 +67,9 @@ class Schedule:
         return any(modifier.sets_rate for modifier in self.modifiers)
 
     def rows(self, epochs: float | None = None, clock: Clock | None = None) -> list[Row]:
-        """The schedule epoch by epoch.
+        """The schedule epoch by epoch, on the run's own `clock` where it is known.
 
-        Args:
-            epochs: length of the run where the recipe does not say it; else one epoch is shown.
-            clock: the run's own, where it is known.
+        `epochs` is the length of the run where the recipe does not say it; else one epoch is shown.
         """
         clock = clock or NOMINAL
         length = self.epochs or (clock.epoch(self.steps) if self.steps else None) or epochs or 1.0
@@ -128,7 +126,8 @@ def merge(modifiers: Sequence[Modifier]) -> Schedule:
         RecipeError: two modifiers contradict each other; the message names both and their lines.
     """
     ranges = [modifier for modifier in modifiers if modifier.sets_length]
-    schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), _steps(modifiers))
+    steps = max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
+    schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), steps)
     if ranges:
         longest = max(ranges, key=lambda modifier: (modifier.end_epoch, modifier.end_step or 0))
         for modifier in modifiers:
@@ -145,10 +144,6 @@ def _epochs(modifiers: Sequence[Modifier], ranges: Sequence[Modifier]) -> float 
     ]
     longest = max(edges, default=-1)
     return longest if longest > 0 else None
-
-
-def _steps(modifiers: Sequence[Modifier]) -> int | None:
-    return max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
 
 
 def _refuse_outside(modifier: Modifier, whole: Modifier) -> None:
@@ -177,6 +172,5 @@ def _refuse_contradiction(earlier: Modifier, later: Modifier) -> None:
     if earlier.stage != later.stage:
         return  # a saved recipe of two trainings, one after the other: what has no end ended with its training
     for modifier, other in ((later, earlier), (earlier, later)):
-        reason = modifier.conflicts_with(other)
-        if reason is not None:
+        if (reason := modifier.conflicts_with(other)) is not None:
             raise RecipeError(reason, *modifier.place)

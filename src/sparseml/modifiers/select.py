@@ -25,9 +25,7 @@ def as_list(value: object) -> object:
     """A recipe's one word or name as a list."""
     if not isinstance(value, str):
         return value
-    if value.upper() in (ALL, ALL_PRUNABLE):
-        return [value.upper()]
-    return [value]
+    return [value.upper() if value.upper() in (ALL, ALL_PRUNABLE) else value]
 
 
 Selector = Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)]
@@ -41,16 +39,7 @@ _PARTS = {
     "pooler": ("pooler", "pre_classifier", "head"),
     "classifier": ("classifier", "score"),
 }
-_FOREIGN_PREFIXES = (
-    "bert.",
-    "roberta.",
-    "distilbert.",
-    "electra.",
-    "albert.",
-    "mpnet.",
-    "deberta.",
-    "model.",
-)
+_FOREIGN_PREFIX = re.compile(r"^(bert|roberta|distilbert|electra|albert|mpnet|deberta|model)\.")
 
 
 def select_parameters(
@@ -59,7 +48,6 @@ def select_parameters(
     """The model's parameters that a recipe's `params` name, in the model's order.
 
     Args:
-        model: the model.
         params: names with or without `.weight`, `re:` patterns, `__ALL__`, `__ALL_PRUNABLE__`
             (the weights of all Linear layers; no embeddings).
         who: the modifier, for the error.
@@ -178,10 +166,7 @@ def _own_modules(model: nn.Module, name: str, modules: dict[str, nn.Module]) -> 
 
 
 def _bare(name: str) -> str:
-    for foreign in _FOREIGN_PREFIXES:
-        if name.startswith(foreign):
-            return name.removeprefix(foreign)
-    return name
+    return _FOREIGN_PREFIX.sub("", name)
 
 
 def _prefix(model: nn.Module) -> str:

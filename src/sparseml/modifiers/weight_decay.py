@@ -22,7 +22,6 @@ class SetWeightDecayModifier(Modifier):
     constant_logging: bool = without_effect(False)
 
     def on_start(self, run: Run) -> None:
-        """Set it."""
         assert run.optimizer is not None
         groups = run.optimizer.param_groups
         if self.param_groups is None:
@@ -39,5 +38,4 @@ class SetWeightDecayModifier(Modifier):
             group["weight_decay"] = self.weight_decay
 
     def events(self, clock: Clock) -> list[tuple[float, str]]:
-        """The decay from its start on."""
         return [(self.first_step(clock), f"weight decay {self.weight_decay:g}")]

@@ -1,1 +1,1 @@
-"""What the training command may be told: names old and new, types, bounds, contradictions, help."""
+"""The arguments of the training command: current and former names, types, bounds, contradictions, help."""

@@ -36,16 +36,7 @@ def normalise(values: dict[str, Any]) -> None:
 
 
 def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: bool = False) -> None:
-    """Refuse arguments that cannot work.
-
-    Args:
-        values: typed values by name, those that were given.
-        options: all options, for their defaults.
-        holds_out: whether evaluation rows will be held out of the training rows.
-
-    Raises:
-        ArgumentError: the first contradiction found, with what to do.
-    """
+    """Raise an ArgumentError for the first contradiction; `holds_out`: evaluation rows will be held out."""
     for name, least in _AT_LEAST.items():
         value = values.get(name)
         if value is not None and value < least:

@@ -34,10 +34,9 @@ def accelerator() -> str | None:
 def fit(values: dict[str, Any]) -> list[str]:
     """Replace, in place, settings that the machine does not support; returns a line about each.
 
-    On a CPU, float16 becomes bfloat16 (PyTorch's CPU kernels have no usable float16 autocast) and `use_cpu` is set,
-    which Transformers requires for bfloat16 there. On a CUDA GPU without bfloat16, bfloat16 becomes float16.
-    `ddp_backend` is dropped for a single process: Transformers would wait for a process group that is never
-    initialized.
+    On a CPU, float16 becomes bfloat16, as PyTorch has no usable float16 autocast there, and `use_cpu` is set, as
+    Transformers requires. On a CUDA GPU without bfloat16, bfloat16 becomes float16. `ddp_backend` is dropped for a
+    single process, which would wait for a process group.
     """
     device = None if values.get("use_cpu") else accelerator()
     if device is None:
@@ -63,10 +62,7 @@ def _replace(values: dict[str, Any], requested: str, instead: str, reason: str) 
 
 
 def fast_bfloat16() -> str | None:
-    """The hardware that computes bfloat16 faster than float32, for messages; None where there is none.
-
-    A processor without instructions for it converts every number back and forth, which is slower.
-    """
+    """The hardware whose bfloat16 is faster than float32, for messages; None where numbers are converted instead."""
     if accelerator() == "cuda":
         return "this GPU" if is_torch_bf16_gpu_available() else None
     if accelerator() is not None:
@@ -76,11 +72,7 @@ def fast_bfloat16() -> str | None:
 
 
 def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:
-    """Lower, in place, the `max_*_samples` of `data` to the environment's bounds; returns a line about each bound.
-
-    Raises:
-        ArgumentError: a variable that is no whole number above 0.
-    """
+    """Lower, in place, the `max_*_samples` of `data` to the environment's bounds; returns a line about each bound."""
     notes = []
     rows, steps = _bound(ROWS), _bound(STEPS)
     if rows is not None:

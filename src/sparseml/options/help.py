@@ -40,15 +40,7 @@ _TRAINING: Final = (
 def text(
     program: str, introduction: str, arguments: type, options: Mapping[str, Option], everything: bool = False
 ) -> str:
-    """The help of a training command.
-
-    Args:
-        program: its name.
-        introduction: what it does.
-        arguments: the dataclass of its task's data arguments.
-        options: all arguments by name.
-        everything: list all of Transformers' arguments.
-    """
+    """The help of the training command `program`, whose data arguments are the dataclass `arguments`."""
     groups = {
         "model": [entry.name for entry in fields(ModelArguments)],
         "data": [entry.name for entry in fields(arguments)],

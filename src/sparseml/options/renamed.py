@@ -110,11 +110,7 @@ def old_options(options: Mapping[str, Option]) -> dict[str, Option]:
 
 
 def translate(given: Mapping[str, Any], options: Mapping[str, Option]) -> tuple[Values, list[str]]:
-    """Replace old names among raw values by current ones; returns a note for each old name.
-
-    Raises:
-        ArgumentError: an old name and its new one contradict each other, or a value does not fit.
-    """
+    """Replace old names among raw values by current ones; returns notes. An ArgumentError for contradictions."""
     renamed = _renamed(options)
     values = {
         name: value

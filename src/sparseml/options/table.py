@@ -1,4 +1,4 @@
-"""Command-line options as a table made from dataclass fields: names, values from text, near names.
+"""Command-line options as a table of dataclass fields: names, values parsed from text, suggestions of near names.
 
 Flags, a file of arguments and Python keywords each become a mapping of names to raw values, which `Option.convert`
 converts to typed ones, or refuses with a clear line.
@@ -50,26 +50,16 @@ def requests_help(words: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """One argument; its flag is `--name`, with underscores or hyphens.
-
-    Attributes:
-        kinds: the Python types of its values, without None.
-        default: the value when it is not given.
-        help: one sentence.
-        choices: when not empty, the only texts that it takes.
-        optional: whether None is a value.
-        many: whether several values may follow the flag.
-        old: an obsolete name: accepted, but not listed or suggested.
-    """
+    """One argument; its flag is `--name`, with underscores or hyphens."""
 
     name: str
-    kinds: frozenset[type]
-    default: Any = None
-    help: str = ""
-    choices: tuple[str, ...] = ()
-    optional: bool = True
-    many: bool = False
-    old: bool = False
+    kinds: frozenset[type]  # the Python types of its values, without None
+    default: Any = None  # the value when it is not given
+    help: str = ""  # one sentence
+    choices: tuple[str, ...] = ()  # when not empty, the only texts that it takes
+    optional: bool = True  # whether None is a value
+    many: bool = False  # whether several values may follow the flag
+    old: bool = False  # an obsolete name: accepted, but not listed or suggested
 
     @property
     def metavar(self) -> str:
@@ -84,11 +74,7 @@ class Option:
         return "OBJECT"
 
     def convert(self, value: Any) -> Any:
-        """The typed value of a raw one.
-
-        Raises:
-            ArgumentError: the value does not fit, in one line that says what would.
-        """
+        """The typed value of a raw one; an ArgumentError says in one line what would fit."""
         if value is BARE:
             if bool not in self.kinds:
                 raise ArgumentError(f"--{self.name} needs a value{self._such_as()}.")
@@ -202,15 +188,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
 
 
 def scan(argv: Iterable[str], known: Mapping[str, Option]) -> tuple[dict[str, Any], list[str]]:
-    """Read flags into raw values: `--name value ...`, `--name=value`, `--name`, `--no_name`.
+    """Read flags into raw values: `--name value ...`, `--name=value`, `--name` (BARE), `--no_name` (False).
 
-    Abbreviated names are unknown, since they might become ambiguous.
-
-    Returns:
-        Raw values by name (a text, a list of texts, `BARE`, or False for `--no_name`), and notes.
-
-    Raises:
-        ArgumentError: an unknown flag (with the nearest known ones), or a value that belongs to no flag.
+    Abbreviated names are unknown, since they might become ambiguous. Returns the values by name, and notes.
     """
     values: dict[str, Any] = {}
     notes: list[str] = []
@@ -264,11 +244,11 @@ def _resolve(flag: str, given: Any, known: Mapping[str, Option]) -> tuple[str | 
 
 def check_names(names: Iterable[str], known: Mapping[str, Option]) -> None:
     """Refuse names (from a file or from Python) that no option has; an ArgumentError gives the nearest ones."""
-    unknown = [name for name in names if name not in known]
+    unknown = [
+        f"Unknown argument {name!r}. {_near_flags(name, known)}" for name in names if name not in known
+    ]
     if unknown:
-        raise ArgumentError(
-            "\n".join(f"Unknown argument {name!r}. {_near_flags(name, known)}" for name in unknown)
-        )
+        raise ArgumentError("\n".join(unknown))
 
 
 def _near_flags(flag: str, known: Mapping[str, Option]) -> str:

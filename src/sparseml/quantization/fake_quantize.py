@@ -76,8 +76,11 @@ class FakeQuantize(nn.Module):
             return x
         if _exporting.get():
             return self.round(x)
-        if self._memo is not None and self._memo.is_of(x):
-            return self._from_memo(self._memo)
+        if (memo := self._memo) is not None and memo.is_of(x):
+            memo.left -= 1
+            if memo.left == 0:
+                self._memo = None
+            return memo.result
         if self.observes:
             self.observe(x.detach())
         result = self.round(x)
@@ -113,26 +116,14 @@ class FakeQuantize(nn.Module):
             low = torch.where(seen, torch.lerp(self.minimum, low, self.scheme.averaging), low)
             high = torch.where(seen, torch.lerp(self.maximum, high, self.scheme.averaging), high)
         scale, zero_point = scale_and_zero_point(low, high, self.scheme)
-        for buffer, moved in (
-            (self.minimum, low),
-            (self.maximum, high),
-            (self.scale, scale),
-            (self.zero_point, zero_point),
-        ):
+        for name, moved in zip(BUFFERS, (low, high, scale, zero_point), strict=True):
+            buffer = getattr(self, name)
             buffer.copy_(torch.where(usable, moved, buffer))
-
-    def _from_memo(self, memo: _Memo) -> Tensor:
-        """The result for the next of the layers that share it; freed after the last."""
-        memo.left -= 1
-        if memo.left == 0:
-            self._memo = None
-        return memo.result
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memo": None}  # a weak reference can be neither copied nor pickled
 
     def extra_repr(self) -> str:
-        """For print(model)."""
         kind = "int" if self.scheme.symmetric else "uint"
         return f"{kind}{self.scheme.num_bits}, enabled={self.enabled}, observing={self.observing}"
 
@@ -141,7 +132,7 @@ class _Memo:
     """The last result of a quantizer that several layers share.
 
     Query, key and value have one input tensor: it is observed and quantized once, not three times, and one
-    result is stored for the backward pass, not three.
+    result is stored for the backward pass, not three; it is freed after the last layer that shares it.
     """
 
     def __init__(self, x: Tensor, result: Tensor, left: int) -> None:
@@ -207,10 +198,9 @@ def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorSche
 def weight_range(weight: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:
     """Smallest and largest value of a weight: [] for one scale a tensor, [rows, 1] for one a channel."""
     if scheme.strategy == "channel":
-        rows = weight.reshape(weight.shape[0], -1)
-        low, high = torch.aminmax(rows, dim=1, keepdim=True)
-        return low, high
-    low, high = torch.aminmax(weight)
+        low, high = torch.aminmax(weight.reshape(weight.shape[0], -1), dim=1, keepdim=True)
+    else:
+        low, high = torch.aminmax(weight)
     return low, high
 
 

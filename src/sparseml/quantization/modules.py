@@ -60,12 +60,9 @@ class QuantizedEmbedding(nn.Embedding):
 
 
 def quantize_linear(layer: nn.Linear, scheme: LayerScheme, shared_input: FakeQuantize | None = None) -> None:
-    """Make a Linear layer a QuantizedLinear, in place.
+    """Make a Linear layer (exactly an nn.Linear) a QuantizedLinear, in place.
 
-    Args:
-        layer: exactly an nn.Linear.
-        scheme: its tensors' schemes.
-        shared_input: the quantizer of another layer that is fed by the same tensor.
+    `shared_input` is the quantizer of another layer that is fed by the same tensor.
     """
     layer.__class__ = QuantizedLinear
     assert isinstance(layer, QuantizedLinear)
@@ -80,9 +77,8 @@ def quantize_embedding(layer: nn.Embedding, scheme: LayerScheme) -> None:
     assert scheme.weights is not None
     layer.__class__ = QuantizedEmbedding
     assert isinstance(layer, QuantizedEmbedding)
-    layer.weight_quantizer = FakeQuantize(
-        scheme.weights.model_copy(update={"strategy": "tensor"}), layer.weight
-    )
+    one_scale = scheme.weights.model_copy(update={"strategy": "tensor"})
+    layer.weight_quantizer = FakeQuantize(one_scale, layer.weight)
 
 
 class AttentionQuantizers(nn.Module):
@@ -135,16 +131,12 @@ def attention_probabilities(
 ) -> Tensor:
     """[batch, heads, tokens, tokens] in float32; arguments as for `quantized_attention`."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
-    return _masked(scores.float(), attention_mask).softmax(dim=-1)
-
-
-def _masked(scores: Tensor, attention_mask: Tensor | None) -> Tensor:
-    if attention_mask is None:
-        return scores
-    if attention_mask.dtype == torch.bool:
-        return scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    return scores + attention_mask
+    scores = (torch.matmul(query, key.transpose(-1, -2)) * scaling).float()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    return scores.softmax(dim=-1)
 
 
 def attention_implementation(model: Any) -> str:

@@ -18,7 +18,7 @@ class TensorScheme(BaseModel):
     """How one kind of tensor is quantized.
 
     Symmetric: signed integers in [-(2^(b-1) - 1), 2^(b-1) - 1], zero point 0, so that zero is exact and
-    the range has no odd end. Asymmetric: unsigned integers in [0, 2^b - 1] with a zero point.
+    the range has two equal halves. Asymmetric: unsigned integers in [0, 2^b - 1] with a zero point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,12 +32,10 @@ class TensorScheme(BaseModel):
 
     @property
     def low(self) -> int:
-        """The smallest integer."""
         return 1 - 2 ** (self.num_bits - 1) if self.symmetric else 0
 
     @property
     def high(self) -> int:
-        """The largest integer."""
         return 2 ** (self.num_bits - 1) - 1 if self.symmetric else 2**self.num_bits - 1
 
 
@@ -81,9 +79,7 @@ class ModelScheme:
     def ignores(self, path: str, classes: Collection[str]) -> bool:
         """Whether the module at `path` stays in floating point.
 
-        Args:
-            path: of the module.
-            classes: names of its class and of those of all modules around it.
+        `classes` are the names of its class and of those of all modules around it.
         """
         return any(_names(entry, path, classes) for entry in self.ignored)
 
@@ -113,13 +109,7 @@ class TensorArguments(BaseModel):
     kwargs: dict[str, Any] = Field(default_factory=dict)
 
     def resolve(self) -> TensorScheme:
-        """Resolved."""
-        return TensorScheme(
-            num_bits=self.num_bits,
-            symmetric=self.symmetric,
-            strategy=self.strategy,
-            **observer_arguments(self.kwargs),
-        )
+        return TensorScheme(**self.model_dump(exclude={"kwargs"}), **observer_arguments(self.kwargs))
 
 
 class SchemeArguments(BaseModel):
@@ -141,7 +131,6 @@ class SchemeArguments(BaseModel):
         return self
 
     def resolve(self) -> LayerScheme:
-        """Resolved."""
         parts = (self.weights, self.input_activations, self.output_activations)
         return LayerScheme(*(part.resolve() if part is not None else None for part in parts))
 
@@ -171,8 +160,7 @@ def observer_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: it takes no such argument, or no such value.
     """
-    unknown = set(kwargs) - {"averaging_constant"}
-    if unknown:
+    if unknown := set(kwargs) - {"averaging_constant"}:
         raise ValueError(
             f"{min(unknown)!r} is not an argument of the range observer, which takes averaging_constant"
         )

@@ -47,12 +47,9 @@ class Structure:
 
 
 def quantize_structure(model: Any, roots: Mapping[str, nn.Module], scheme: ModelScheme) -> Structure:
-    """Make the layers below `roots` fake-quantized, not yet enabled: what the model computes stays the same.
+    """Make the layers at or below `roots` (path to module) fake-quantized; what the model computes stays the same.
 
-    Args:
-        model: a Transformers model.
-        roots: path to module: everything at or below them is quantized as the scheme says.
-        scheme: how.
+    They are not yet enabled.
     """
     structure = Structure()
     wiring = probe(model)
@@ -102,11 +99,9 @@ def enable(model: nn.Module) -> None:
     """Start fake-quantizing: weights by their current range, activations from the first batch on."""
     for _, quantizer in quantizers_of(model):
         quantizer.enabled = True
-    for module in model.modules():
-        if not isinstance(module, (QuantizedLinear, QuantizedEmbedding)) or module.weight_quantizer is None:
-            continue
-        if torch.isnan(module.weight_quantizer.minimum).any():
-            module.weight_quantizer.observe(module.weight.detach())
+    for weight, quantizer in _quantized_weights(model):
+        if torch.isnan(quantizer.minimum).any():
+            quantizer.observe(weight.detach())
     set_attention(model, QUANTIZED_ATTENTION)
 
 
@@ -123,15 +118,17 @@ def clip_weights(model: nn.Module) -> None:
     Fake quantization clips a weight that grew beyond its frozen range to -127; ONNX's QuantizeLinear would
     saturate at -128.
     """
-    for module in model.modules():
-        if not isinstance(module, (QuantizedLinear, QuantizedEmbedding)) or module.weight_quantizer is None:
-            continue
-        quantizer = module.weight_quantizer
+    for weight, quantizer in _quantized_weights(model):
         if quantizer.enabled:
-            low, high = (
-                limit - quantizer.zero_point for limit in (quantizer.scheme.low, quantizer.scheme.high)
-            )
-            module.weight.clamp_(low * quantizer.scale, high * quantizer.scale)
+            low = (quantizer.scheme.low - quantizer.zero_point) * quantizer.scale
+            high = (quantizer.scheme.high - quantizer.zero_point) * quantizer.scale
+            weight.clamp_(low, high)
+
+
+def _quantized_weights(model: nn.Module) -> Iterator[tuple[Tensor, FakeQuantize]]:
+    for module in model.modules():
+        if isinstance(module, (QuantizedLinear, QuantizedEmbedding)) and module.weight_quantizer is not None:
+            yield module.weight, module.weight_quantizer
 
 
 @contextmanager

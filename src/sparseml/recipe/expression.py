@@ -1,7 +1,7 @@
 """Arithmetic inside `eval(...)`: an interpreter of Python's syntax tree for numbers, names and six functions.
 
 Python's own `eval` is never called. Any other syntax is refused; length, nesting and the size of every intermediate
-number are bounded, so that an expression can take neither long nor much memory.
+number are bounded, and so are an expression's time and memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_DIGITS = 100
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be evaluated; the caller adds the place where it stands."""
+    """An expression that cannot be evaluated; the caller adds its location."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,7 @@ class _Function:
 
 
 def evaluate(text: str, lookup: Lookup) -> Number:
-    """Evaluate arithmetic as Python would: ints stay ints where Python keeps them.
-
-    Args:
-        text: the expression, without the `eval(...)` around it.
-        lookup: the value of a variable; raises its own error for an unknown name.
+    """Evaluate an expression (without its `eval(...)`) as Python would: ints stay ints where Python keeps them.
 
     Raises:
         ExpressionError: not an expression, something outside the language, no number, or too large.
@@ -109,7 +105,7 @@ def _compute(operation: Callable[..., Any], operands: Sequence[Number], node: as
 
 
 def _power(base: Number, exponent: Number) -> Number:
-    # Python would work on 9**9**9 for hours: refuse by the digits that the result would have.
+    # Python would compute 9**9**9 for hours: refuse by the digits that the result would have.
     if abs(base) > 1 and exponent * math.log10(abs(base)) > MAX_DIGITS:
         raise OverflowError
     result = base**exponent
@@ -119,7 +115,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _round(value: Number, digits: int | None = None) -> Number:
-    # Python would build 10**n to round to n digits left of the point.
+    # Python computes 10**n to round to n digits left of the point.
     if digits is not None and abs(digits) > MAX_DIGITS:
         raise OverflowError
     return round(value, digits)

@@ -10,7 +10,7 @@ from typing import Any
 from yaml.nodes import Node
 
 from resparse.errors import did_you_mean
-from sparseml.recipe.parse import Section, parse
+from sparseml.recipe.parse import RecipeParser, Section
 from sparseml.recipe.plan import METADATA, ModifierSpec, Plan
 from sparseml.recipe.source import RecipeError, Source, read_source
 from sparseml.recipe.variables import RECIPE_ARGS, Scope, Variable, parse_overrides
@@ -18,17 +18,13 @@ from sparseml.recipe.yaml_reader import NodeReader, root_node
 
 
 def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = None) -> Plan:
-    """Read and evaluate a recipe.
+    """Read and evaluate a recipe: a path, a `zoo:` stub, or the text; see `read_source`.
 
-    Args:
-        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the text
-            itself, told by a line break or a `!Tag` in it.
-        recipe_args: new values for variables that the recipe sets, at its root or in a stage: a mapping,
-            a JSON object, or `name=value,name=value`.
+    `recipe_args` are new values for variables that the recipe sets, at its root or in a stage: a mapping, a JSON
+    object, or `name=value,name=value`.
 
     Raises:
         RecipeError: with the source, the line, what was found, why it is wrong and what would be right.
-        sparsezoo.ZooError: a stub that nothing is known about, or that cannot be had now.
     """
     source = read_source(recipe)
     try:
@@ -42,16 +38,14 @@ def load_plan(recipe: str | Path, recipe_args: str | Mapping[str, Any] | None = 
 
 def _evaluate(source: Source, root: Node, overrides: dict[str, Any]) -> Plan:
     reader = NodeReader(source.name)
-    root_section, stages = parse(root, reader)
+    root_section, stages = RecipeParser(reader).parse(root)
     sections = [root_section, *stages]
     _check_overridden_names(overrides, sections, source.name)
     reader = NodeReader(source.name, _replacements(overrides, sections))
 
     root_scope = Scope(_variables(root_section, overrides, reader), source.name)
-    scopes = [
-        root_scope,
-        *(Scope(_variables(stage, overrides, reader), source.name, root_scope) for stage in stages),
-    ]
+    scopes = [root_scope]
+    scopes += [Scope(_variables(stage, overrides, reader), source.name, root_scope) for stage in stages]
     modifiers = [_specs(section, scope, reader) for section, scope in zip(sections, scopes, strict=True)]
     plan = Plan(
         source=source.name,
@@ -92,7 +86,7 @@ def _variables(section: Section, overrides: dict[str, Any], reader: NodeReader) 
 
 
 def _replacements(overrides: dict[str, Any], sections: Iterable[Section]) -> dict[int, Any]:
-    """Values by the node that they stand in for, so that aliases of a changed variable's anchor follow."""
+    """Values by the node that they replace, so that aliases of a changed variable's anchor follow."""
     return {
         id(section.variables[name].node): value
         for section in sections
@@ -148,7 +142,7 @@ def _metadata(root_section: Section, stages: list[Section], reader: NodeReader) 
 
 
 def _sort_sections(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec]]:
-    """Sections by their first start and last end; one that gives no start stays behind the one before it."""
+    """Sections by their first start and last end; one without a start stays behind the one before it."""
     keyed = []
     key = (0.0, 0.0)
     for position, specs in enumerate(sections):
@@ -159,10 +153,7 @@ def _sort_sections(sections: list[list[ModifierSpec]]) -> list[list[ModifierSpec
 
 
 def _epochs(specs: list[ModifierSpec], name: str) -> list[float]:
-    """A field's epochs from 0 on: negative ones mean "at once" or "never", wrong ones are refused later."""
+    """A field's epochs from 0 on: negative ones mean "at once" or "never", invalid ones are refused later."""
     values = [spec.fields.get(name) for spec in specs]
-    return [
-        float(value)
-        for value in values
-        if isinstance(value, int | float) and value >= 0 and math.isfinite(value)
-    ]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return [number for number in numbers if number >= 0 and math.isfinite(number)]

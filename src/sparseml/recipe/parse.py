@@ -12,9 +12,7 @@ from sparseml.recipe.source import clipped
 from sparseml.recipe.yaml_reader import SCALARS, STANDARD, NodeReader, Pair, line_of
 
 DEFAULT_GROUP = "modifiers"
-# Written by old versions of SparseML, without effect.
-_DROPPED_FIELDS = ("log_types",)
-
+_DROPPED_FIELDS = ("log_types",)  # written by old versions of SparseML, without effect
 _TAG = re.compile(r"!(?:pytorch\.)?([A-Za-z_][\w.]*)")
 
 
@@ -30,15 +28,7 @@ class ParsedModifier:
 
 @dataclass
 class Section:
-    """The root of a recipe, or one of its stages.
-
-    Attributes:
-        name: the stage's name; None for the root.
-        line: 1-based line on which it begins.
-        variables: in the order of the text, not yet read.
-        modifiers: in the order of the text.
-        metadata: the `__metadata__` entry's value, where there is one.
-    """
+    """The root of a recipe (without a name), or one of its stages, not yet evaluated."""
 
     name: str | None
     line: int
@@ -47,21 +37,15 @@ class Section:
     metadata: Node | None = None
 
 
-def parse(root: Node, reader: NodeReader) -> tuple[Section, list[Section]]:
-    """The root section and its stages, in the order of the text.
+class RecipeParser:
+    """Finds the sections of a recipe; a RecipeError for a misplaced entry, or no modifiers at all."""
 
-    Raises:
-        RecipeError: something that stands where it cannot stand, or no modifiers at all.
-    """
-    return _Parser(reader).recipe(root)
-
-
-class _Parser:
     def __init__(self, reader: NodeReader) -> None:
         self.reader = reader
         self.error = reader.error
 
-    def recipe(self, root: Node) -> tuple[Section, list[Section]]:
+    def parse(self, root: Node) -> tuple[Section, list[Section]]:
+        """The root section and its stages."""
         section = Section(None, line_of(root))
         stages: list[Section] = []
         if _is_tagged(root):
@@ -185,13 +169,9 @@ def _is_tagged(node: Node) -> bool:
 
 def _suggestion(node: Node, group: str) -> str:
     """An example of a list of modifiers, with the class name that seems to be meant."""
-    name = "EpochRangeModifier"
-    if isinstance(node, ScalarNode) and re.fullmatch(r"[A-Z]\w+", node.value):
-        name = node.value
-    elif (
-        isinstance(node, MappingNode)
-        and node.value
-        and re.fullmatch(r"[A-Z]\w+", str(node.value[0][0].value))
-    ):
-        name = node.value[0][0].value
+    named = node
+    if isinstance(node, MappingNode) and node.value:
+        named = node.value[0][0]
+    meant = isinstance(named, ScalarNode) and re.fullmatch(r"[A-Z]\w+", named.value)
+    name = named.value if meant else "EpochRangeModifier"
     return f"\n    {group}:\n      - !{name}\n        start_epoch: 0"

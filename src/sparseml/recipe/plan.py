@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,16 +19,7 @@ _SHORT_LIST = 70
 
 @dataclass(frozen=True)
 class ModifierSpec:
-    """One modifier of a recipe: its tag and its evaluated fields, not yet validated.
-
-    Attributes:
-        tag: the class name behind the `!`, such as "ConstantPruningModifier".
-        fields: property names to evaluated values.
-        line: 1-based line of the tag.
-        field_lines: 1-based line of each property.
-        group: the list that it stood in, such as "training_modifiers".
-        stage: the stage that it stood in; None in a recipe without stages.
-    """
+    """One modifier of a recipe, evaluated but not validated; its tag without the `!`, and 1-based lines."""
 
     tag: str
     fields: dict[str, Any]
@@ -41,36 +31,21 @@ class ModifierSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """An evaluated recipe.
+    """An evaluated recipe."""
 
-    Attributes:
-        source: what the user called the recipe; every error names it.
-        modifiers: in the order of the text, stages in the order of their epochs.
-        variables: root variables after overrides and evaluation.
-        stage_variables: likewise for each stage, its own variables only.
-        metadata: the `__metadata__` block, where there is one; that of a stage under the stage's name.
-    """
-
-    source: str
-    modifiers: tuple[ModifierSpec, ...]
-    variables: dict[str, Any] = field(default_factory=dict)
-    stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    metadata: dict[str, Any] | None = None
+    source: str  # the user's name for the recipe, for errors
+    modifiers: tuple[ModifierSpec, ...]  # in the order of the text, stages by their epochs
+    variables: dict[str, Any] = field(default_factory=dict)  # of the root, evaluated
+    stage_variables: dict[str, dict[str, Any]] = field(default_factory=dict)  # each stage's own
+    metadata: dict[str, Any] | None = None  # the `__metadata__` block; a stage's under its name
 
     @property
     def stages(self) -> tuple[str | None, ...]:
         """The stages' names in the order of the modifiers; (None,) for a recipe without stages."""
         return tuple(dict.fromkeys(spec.stage for spec in self.modifiers))
 
-    def with_metadata(self, metadata: Mapping[str, Any]) -> Plan:
-        """The same plan with a `__metadata__` block of plain values, lists and dicts."""
-        return replace(self, metadata=dict(metadata))
-
     def to_yaml(self) -> str:
-        """The recipe as YAML text, with every variable and expression evaluated.
-
-        `load_plan` reads it back to an equal plan, but for source and lines.
-        """
+        """The recipe as YAML, evaluated; `load_plan` reads it back to an equal plan, but for source and lines."""
         sections: list[dict[str, Any]] = [{"version": _VERSION}]
         if self.metadata is not None:
             sections.append({METADATA: self.metadata})
@@ -87,12 +62,9 @@ class Plan:
 def compose(base: Plan, following: Plan) -> Plan:
     """A staged plan in which `following` begins where `base` ends.
 
-    Every `*_epoch` field of `following` is shifted by `end_of(base)`; negative epochs ("at once", "never")
-    stay. Plans without stages become stages, and stages of the form `stage_N` are numbered anew in order;
-    other names stay, with a number behind them where they would stand twice.
-
-    Raises:
-        RecipeError: an epoch that is not a number.
+    Every `*_epoch` field of `following` is shifted by `end_of(base)`; negative epochs ("at once", "never") are not.
+    Plans without stages become stages, and stages of the form `stage_N` are renumbered in order; other names stay,
+    with a number appended where they would occur twice.
     """
     names = _unique_names([*base.stages, *following.stages])
     first = _staged(base, names[: len(base.stages)], 0)
@@ -107,10 +79,9 @@ def compose(base: Plan, following: Plan) -> Plan:
 
 
 def end_of(plan: Plan) -> int:
-    """The last epoch at which a modifier starts or ends, rounded up; 0 where none says."""
-    epochs = (
-        _epoch(spec, name, plan.source) for spec in plan.modifiers for name in ("start_epoch", "end_epoch")
-    )
+    """The last epoch at which a modifier starts or ends, rounded up; 0 where none is given."""
+    names = ("start_epoch", "end_epoch")
+    epochs = [_epoch(spec, name, plan.source) for spec in plan.modifiers for name in names]
     return max((math.ceil(epoch) for epoch in epochs if epoch is not None and epoch > 0), default=0)
 
 
@@ -151,11 +122,8 @@ def _epoch(spec: ModifierSpec, name: str, source: str) -> int | float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RecipeError(
-            f"{name} of {spec.tag} is {value!r}; an epoch is a number.",
-            source,
-            spec.field_lines.get(name, spec.line),
-        )
+        line = spec.field_lines.get(name, spec.line)
+        raise RecipeError(f"{name} of {spec.tag} is {value!r}; an epoch is a number.", source, line)
     return value
 
 
@@ -174,12 +142,12 @@ def _groups(specs: list[ModifierSpec]) -> dict[str, Any]:
     groups: dict[str, list[ModifierSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.group, []).append(spec)
-    # A single modifier may stand under any name, a list only under one that says so.
+    # A single modifier may have any name, a list only one that contains "modifiers".
     return {name: group if "modifiers" in name else group[0] for name, group in groups.items()}
 
 
 class _Dumper(yaml.SafeDumper):
-    # What is quoted must be what the reader would otherwise take for a number.
+    # Texts are quoted where the reader would take them for another type.
     yaml_implicit_resolvers = Resolver.yaml_implicit_resolvers
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -189,22 +157,16 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-def _represent_spec(dumper: _Dumper, spec: ModifierSpec) -> yaml.Node:
-    return dumper.represent_mapping(f"!{spec.tag}", spec.fields, flow_style=False)
-
-
 def _represent_list(dumper: _Dumper, items: list[Any] | tuple[Any, ...]) -> yaml.Node:
     flat = not any(isinstance(item, list | tuple | dict | ModifierSpec) for item in items)
-    return dumper.represent_sequence(
-        f"{STANDARD}seq", items, flow_style=flat and len(str(items)) <= _SHORT_LIST
-    )
+    short = len(str(items)) <= _SHORT_LIST
+    return dumper.represent_sequence(f"{STANDARD}seq", items, flow_style=flat and short)
 
 
 def _represent_str(dumper: _Dumper, text: str) -> yaml.Node:
-    # With escapes instead of line breaks every value stays on its line.
-    return dumper.represent_scalar(
-        f"{STANDARD}str", text, '"' if re.search("[\n\r\x85\u2028\u2029]", text) else None
-    )
+    # Double quotes escape line breaks, so that every value stays on its line.
+    style = '"' if re.search("[\n\r\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar(f"{STANDARD}str", text, style)
 
 
 def _represent_float(dumper: _Dumper, number: float) -> yaml.Node:
@@ -213,7 +175,9 @@ def _represent_float(dumper: _Dumper, number: float) -> yaml.Node:
     return dumper.represent_float(number)
 
 
-_Dumper.add_representer(ModifierSpec, _represent_spec)
+_Dumper.add_representer(
+    ModifierSpec, lambda dumper, spec: dumper.represent_mapping(f"!{spec.tag}", spec.fields, flow_style=False)
+)
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(tuple, _represent_list)
 _Dumper.add_representer(str, _represent_str)

@@ -12,7 +12,7 @@ from resparse.errors import UserError, nearest
 
 SUFFIXES = (".yaml", ".yml", ".md")
 INLINE = "inline recipe"
-# Recipes have a few thousand characters; a data file given by mistake is refused at once.
+# Recipes have a few thousand characters; a data file given by mistake is refused early.
 MAX_SIZE = 500_000
 
 _TAG = re.compile(r"(?:^|[\s\[{,:-])![A-Za-z_]")
@@ -20,13 +20,7 @@ _FENCES = ("---", "+++")
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be read or carried out.
-
-    Args:
-        message: what was found, why it is wrong, and what would be right.
-        source: what the user called the recipe: a path, a stub, or "inline recipe".
-        line: 1-based line in the source, where known.
-    """
+    """A recipe that cannot be read or carried out: in which source, and at which 1-based line, if known."""
 
     def __init__(self, message: str, source: str, line: int | None = None) -> None:
         self.message = message
@@ -38,28 +32,19 @@ class RecipeError(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """The YAML of a recipe, and what the user called it.
-
-    Attributes:
-        name: a path, a stub, or "inline recipe"; every error names it.
-        text: YAML with `\\n` line ends. Line n of it is line n of what the user sees: the text around
-            Markdown's front matter is blanked, not cut.
-    """
+    """The YAML of a recipe, its lines numbered as the user's, and the user's name for it, such as a path or stub."""
 
     name: str
     text: str
 
 
 def read_source(recipe: str | Path) -> Source:
-    """Read the text of a recipe.
+    """Read a recipe from a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or its text.
 
-    Args:
-        recipe: a path (.yaml, .yml, .md, or a folder that holds recipe.yaml), a `zoo:` stub, or the
-            text itself, told by a line break or a `!Tag` in it.
+    A text is recognized by a line break or a `!Tag` in it.
 
     Raises:
         RecipeError: no such file, not a recipe's file name, empty, not UTF-8, Markdown without front matter.
-        sparsezoo.ZooError: a stub that nothing is known about, or that cannot be had now.
     """
     if isinstance(recipe, Path):
         return _from_path(recipe, str(recipe))
@@ -146,7 +131,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _normalize(text: str, name: str, *, markdown: bool) -> str:
-    """Check the size, make line ends `\\n`, and leave only the front matter where there is one."""
+    r"""Check the size, make line ends `\n`, and leave only the front matter where there is one."""
     if len(text) > MAX_SIZE:
         raise RecipeError(f"it has more than {MAX_SIZE} characters; a recipe has a few thousand.", name)
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -183,5 +168,5 @@ def _front_matter(text: str, name: str, *, required: bool) -> str:
 
 
 def clipped(text: str) -> str:
-    """A text for a message: its repr, cut to 60 characters."""
+    """The repr of a text for a message, cut to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

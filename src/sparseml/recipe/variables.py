@@ -23,11 +23,8 @@ _FORMS = '{"num_epochs": 12, "init_lr": 3e-5} or num_epochs=12,init_lr=3e-5'
 def parse_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """Read overrides: a mapping, the text of a JSON object, or `name=value,name:value`.
 
-    Values of the last form are read as a recipe would read them: numbers are numbers, quotes keep text.
-    Shells that eat the quotes of a JSON object leave `{num_epochs:12}`, which is read in that form too.
-
-    Raises:
-        RecipeError: none of these forms, or a name given twice.
+    Values of the last form are read as a recipe's: numbers are numbers, quotes keep text. Shells that strip the quotes
+    of a JSON object leave `{num_epochs:12}`, which is read in that form too.
     """
     if isinstance(recipe_args, str):
         recipe_args = _from_text(recipe_args.strip())
@@ -98,13 +95,9 @@ class Variable:
 
 
 class Scope:
-    """The variables that an expression may name: its own, then the parent's.
+    """The variables that an expression may name: its own, then the parent's (the root's, for a stage).
 
-    Args:
-        variables: names to values in which `Expression`s stand.
-        source: what the user called the recipe.
-        parent: the root's scope for a stage's. What it defines is evaluated there: a stage's variable
-            shadows the root's for the stage's own expressions only.
+    The root's are evaluated there: a stage's variable shadows the root's for the stage's own expressions only.
     """
 
     def __init__(self, variables: Mapping[str, Variable], source: str, parent: Scope | None = None) -> None:
@@ -121,11 +114,7 @@ class Scope:
         return {name: self._value_of(name) for name in self._variables}
 
     def evaluate(self, value: Any, depth: int = 0) -> Any:
-        """A copy of `value` with every `Expression` in it, at any depth, replaced by its result.
-
-        Raises:
-            RecipeError: an expression that cannot be evaluated, at its line.
-        """
+        """A copy of `value` with every `Expression` replaced by its result, or a RecipeError at its line."""
         self._copied += 1
         if self._copied > MAX_VALUES or depth > MAX_NESTING:
             raise RecipeError(
@@ -141,7 +130,7 @@ class Scope:
         return value
 
     def _result(self, expression: Expression) -> Any:
-        """A lone name gives the variable's value of any type; everything else is arithmetic."""
+        """A single name gives the variable's value of any type; everything else is arithmetic."""
 
         def lookup(name: str) -> Any:
             return self._lookup(name, expression)

@@ -1,8 +1,8 @@
-"""YAML text to plain values, through nodes that know their lines. No Python object is ever built by YAML's tags.
+"""YAML text to plain values, through nodes that know their lines; YAML's tags never construct Python objects.
 
-Numbers are read by the rules of YAML 1.2, so that `8e-5`, which YAML 1.1 takes for text, is a number, and
-`1:30`, `017` and dates are what they look like. `yes`, `no`, `on` and `off` remain booleans. `eval(...)` becomes an
-`Expression`, which `sparseml.recipe.variables` evaluates.
+Numbers follow YAML 1.2, so that `8e-5`, a text in YAML 1.1, is a number, and `1:30`, `017` and dates are texts or
+decimal numbers. `yes`, `no`, `on` and `off` remain booleans. `eval(...)` becomes an `Expression`, which
+`sparseml.recipe.variables` evaluates.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from sparseml.recipe.source import RecipeError, Source
 
 STANDARD = "tag:yaml.org,2002:"
 MAX_NESTING = 50
-# A short text can stand for a huge value by aliases of aliases; no recipe comes near this many values.
+# Aliases of aliases let a short text represent a huge value; no recipe comes near this many values.
 MAX_VALUES = 100_000
 SCALARS = ("null", "bool", "int", "float", "str", "merge")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
 _EVAL = re.compile(r"\s*eval\s*\(")
 
-# PyYAML's words for the usual mistakes, and advice to the recipe's author.
+# PyYAML's messages about the usual mistakes, and advice to the recipe's author.
 _HINTS = {
     r"'\t' that cannot start": "YAML indents with spaces, never with tabs.",
     "expected <block end>": (
@@ -50,7 +50,7 @@ _HINTS = {
 
 
 class Resolver(BaseResolver):
-    """Which unquoted texts are numbers, booleans and null; reading and writing share it."""
+    """Which unquoted texts are numbers, booleans and null; used for reading and writing."""
 
 
 _DIGITS = "[0-9]+(?:_[0-9]+)*"
@@ -97,11 +97,7 @@ class _Loader(Reader, Scanner, Parser, Composer, Resolver):
 
 
 def root_node(source: Source) -> Node:
-    """The root node of a recipe's YAML.
-
-    Raises:
-        RecipeError: not YAML, with line, column and the line itself; or nothing but comments.
-    """
+    """The root node of a recipe's YAML; a RecipeError shows the line and column that are not YAML."""
     try:
         loader = _Loader(source.text)
         root = loader.get_single_node()
@@ -161,14 +157,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Pair:
-    """A named entry of a mapping.
-
-    Attributes:
-        name: the key.
-        line: 1-based line of the key.
-        node: the value.
-        owns: the value is written here, rather than aliased or merged in from elsewhere.
-    """
+    """An entry of a mapping: key, 1-based line, value; `owns` is False where it is aliased or merged."""
 
     name: str
     line: int
@@ -177,12 +166,10 @@ class Pair:
 
 
 class NodeReader:
-    """Turns nodes into values, and counts them, so that aliases of aliases cannot exhaust memory.
+    """Converts nodes to values, and counts them, so that aliases of aliases cannot exhaust memory.
 
-    Args:
-        source: what the user called the recipe.
-        replaced: values by the `id` of the node that they replace: variables that recipe_args override, so that
-            aliases of their anchors get the new value. `uses` counts how often each was read.
+    `replaced` are values by the `id` of the node that they replace: variables that recipe_args override, so that
+    aliases of their anchors get the new value. `uses` counts how often each was read.
     """
 
     def __init__(self, source: str, replaced: Mapping[int, Any] | None = None) -> None:
@@ -197,11 +184,7 @@ class NodeReader:
         return RecipeError(message, self.source, line_of(node) if node is not None else None)
 
     def value(self, node: Node, *, expressions: bool = True) -> Any:
-        """The plain value of a node: None, bool, int, float, str, Expression, list or dict.
-
-        Args:
-            expressions: read texts of the form `eval(...)` as expressions; False leaves them text.
-        """
+        """A node's value: None, bool, int, float, str, list, dict or, unless `expressions` is False, Expression."""
         self._count(node)
         if id(node) in self.replaced:
             self.uses[id(node)] += 1
@@ -218,26 +201,20 @@ class NodeReader:
         result: Any
         if isinstance(node, SequenceNode):
             result = [self.value(item, expressions=expressions) for item in node.value]
+        elif node.tag != STANDARD + "map":
+            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
         else:
-            result = self._mapping(node, expressions)
+            entries = self._entries(node)
+            result = {key: self.value(value, expressions=expressions) for key, _, value, _ in entries}
         self._open.pop()
         return result
 
     def pairs(self, node: Node) -> list[Pair]:
-        """The entries of a mapping whose keys are names, merged ones (`<<`) last.
-
-        Raises:
-            RecipeError: a key that is no name, or one that stands twice.
-        """
+        """The entries of a mapping whose keys are distinct names (else a RecipeError), merged ones (`<<`) last."""
         return [
             Pair(self._name(key), line_of(key), value, own and value.start_mark.index > key.start_mark.index)
             for _, key, value, own in self._entries(node)
         ]
-
-    def _mapping(self, node: Node, expressions: bool) -> dict[Any, Any]:
-        if node.tag != STANDARD + "map":
-            raise self.error(f"the tag {_short(node.tag)} means nothing in a recipe.", node)
-        return {key: self.value(value, expressions=expressions) for key, _, value, _ in self._entries(node)}
 
     def _entries(self, node: Node) -> Iterator[tuple[Any, Node, Node, bool]]:
         """Key, key node, value node, and whether it is written here; a mapping's own keys override merged ones."""
@@ -311,11 +288,7 @@ class NodeReader:
 
 
 def expression_or_text(text: str, line: int | None) -> Expression | str:
-    """The expression that a text of the form `eval(...)` stands for; any other text as it is.
-
-    Raises:
-        ValueError: it begins like an expression but does not end like one.
-    """
+    """The expression of a text of the form `eval(...)`, a ValueError where unclosed; other texts unchanged."""
     match = _EVAL.match(text)
     if match is None:
         return text
@@ -329,11 +302,7 @@ def expression_or_text(text: str, line: int | None) -> Expression | str:
 
 
 def with_expressions(value: Any) -> Any:
-    """A copy of a plain value from recipe_args in which texts of the form `eval(...)` are expressions.
-
-    Raises:
-        ValueError: see `expression_or_text`.
-    """
+    """A copy of a value from recipe_args in which texts of the form `eval(...)` are expressions."""
     if isinstance(value, str):
         return expression_or_text(value, None)
     if isinstance(value, list | tuple):
@@ -344,11 +313,7 @@ def with_expressions(value: Any) -> Any:
 
 
 def scalar(text: str, kind: str) -> bool | int | float | str | None:
-    """A text as one of the SCALARS.
-
-    Raises:
-        ValueError: it is not one, or too large.
-    """
+    """A text as one of the SCALARS; a ValueError where it is not one, or too large."""
     match kind:
         case "null":
             return None

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from sparseml.modifiers import Clock
 from sparseml.modifiers.schedule import Schedule
@@ -28,43 +28,26 @@ class RecipeCallback(TrainerCallback):
         self._best_after = best_model_after_epoch
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        optimizer: Optimizer | None = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, optimizer: Optimizer | None = None, **kwargs: Any
     ) -> None:
         """Begin at step 0, or at the checkpoint's."""
         self.session.begin(
             self.clock, state.global_step, getattr(optimizer, "optimizer", optimizer), self.decayed
         )
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Before the first batch of an optimizer step."""
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.before_step(state.global_step)
         if self._not_yet_final(state.global_step):
             # A better score of a model that is not yet what the recipe makes must not win over the final ones.
             state.best_metric, state.best_model_checkpoint, state.best_global_step = None, None, 0
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """After clipping."""
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.before_optimizer_step()
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """After the optimizer's step."""
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.after_step()
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Training is over."""
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.finish()
 
     def _not_yet_final(self, step: int) -> bool:
@@ -97,7 +80,6 @@ class RecipeRate(LRScheduler):
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the number of steps."""
         self.last_epoch = state_dict["last_epoch"]
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):

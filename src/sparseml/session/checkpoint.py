@@ -44,12 +44,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Saved:
-    """The recipe and the modifiers' state of a checkpoint.
-
-    Attributes:
-        plan: the recipe.
-        state: its modifiers' tensors, as in `Session.state`; empty where there is no such file.
-    """
+    """The recipe of a checkpoint and its modifiers' tensors, as in `Session.state`; {} where there is no such file."""
 
     plan: Plan
     state: dict[str, Tensor]
@@ -72,12 +67,9 @@ def saved(folder: Path) -> Saved | None:
 
 
 def save_state(session: Session | None, base: Saved | None, folder: Path) -> None:
-    """Write recipe and modifiers' state into a new folder.
+    """Write recipe and modifiers' state into a new folder; `session` is None for a run without a recipe.
 
-    Args:
-        session: the run's; None for a run without a recipe.
-        base: of the checkpoint that the run started from: its recipe comes first, its state is kept.
-        folder: to write to.
+    `base` is of the checkpoint that the run started from: its recipe comes first, its state is kept.
     """
     plan = _whole_plan(session, base)
     if plan is None:
@@ -144,23 +136,14 @@ def latest(output_dir: Path) -> Path | None:
 
 
 def newest(output_dir: Path) -> Path:
-    """The newest complete checkpoint below a run's folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    found = latest(output_dir)
-    if found is None:
+    """As `latest`; a CheckpointError where there is none."""
+    if (found := latest(output_dir)) is None:
         raise CheckpointError(f"{output_dir} holds no complete checkpoint to resume from.")
     return found
 
 
 def refuse_unfinished(folder: Path) -> None:
-    """Check that a training can go on from a folder.
-
-    Raises:
-        CheckpointError: it is no checkpoint, or a file of it is missing or cut short.
-    """
+    """Check that a training can go on from a folder; a CheckpointError says what is missing or cut short."""
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint {folder}.")
     instead = "Resume from an earlier checkpoint, or start from its weights with --model_name_or_path."
@@ -174,8 +157,7 @@ def refuse_unfinished(folder: Path) -> None:
         if not any(folder.glob(name)):
             raise CheckpointError(f"{folder} has no {name}, which a training needs to go on. {instead}")
     for path in (*weights, *(folder / name for name in _TRAINING_FILES)):
-        problem = damage(path)
-        if problem:
+        if problem := damage(path):
             raise CheckpointError(
                 f"{path} is damaged ({problem}): it was cut short or overwritten. {instead}"
             )
@@ -218,11 +200,7 @@ def damage(path: Path) -> str | None:
 
 @contextmanager
 def clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn the many ways in which libraries report a full disk into one clear error.
-
-    Raises:
-        WriteError: with what was being written.
-    """
+    """Turn the many ways in which libraries report a full disk into one clear WriteError."""
     try:
         yield
     except OSError as error:

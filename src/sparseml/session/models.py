@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,12 +33,7 @@ class ModelError(UserError):
 
 @dataclass
 class Source:
-    """A model's name and its local folder.
-
-    Attributes:
-        called: the name that the user gave.
-        folder: where its files are on this machine.
-    """
+    """A model's name, as the user gave it, and the local folder of its files."""
 
     called: str
     folder: Path
@@ -94,21 +89,13 @@ class Loaded:
 
 
 def load_config(source: Source, **overrides: Any) -> Any:
-    """A model's configuration.
-
-    Raises:
-        ModelError: there is none, or it is not readable.
-    """
+    """A model's configuration; a ModelError where there is none that can be read."""
     with _clear_errors(source, "configuration"):
         return AutoConfig.from_pretrained(source.folder, **overrides)
 
 
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
-    """A model's tokenizer.
-
-    Raises:
-        ModelError: there is none, or it is not readable.
-    """
+    """A model's tokenizer; a ModelError where there is none that can be read."""
     with _clear_errors(source, "tokenizer"):
         return AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
 
@@ -117,7 +104,6 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
     """A model for a task; a missing head is newly initialized, a missing encoder is an error.
 
     Args:
-        source: the model.
         model_class: one of Transformers' Auto classes, such as AutoModelForSequenceClassification.
         config: in place of the source's own.
 
@@ -125,17 +111,13 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
         ModelError: nothing there, weights cut short, or weights of another architecture.
     """
     for path in sorted(source.folder.glob("*.safetensors")):
-        problem = checkpoint.damage(path)
-        if problem:
+        if problem := checkpoint.damage(path):
             raise ModelError(
                 f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
             )
     with _clear_errors(source, "model"):
         model, report = model_class.from_pretrained(
-            source.folder,
-            config=config,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            source.folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
         )
     new = sorted(report["missing_keys"]) + sorted(entry[0] for entry in report["mismatched_keys"])
     encoder = [name for name in new if not set(name.split(".")) & set(_HEADS) or ".layer." in name]
@@ -144,11 +126,8 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
             f"{source.called} lacks {len(encoder)} weights of a {type(model).__name__}, such as {encoder[0]}: "
             "it was cut short, or its config.json belongs to another model."
         )
-    notes = (
-        [f"new, to be trained: {', '.join(dict.fromkeys(name.rpartition('.')[0] for name in new))}"]
-        if new
-        else []
-    )
+    heads = dict.fromkeys(name.rpartition(".")[0] for name in new)
+    notes = [f"new, to be trained: {', '.join(heads)}"] if heads else []
     return Loaded(model.float(), new, notes)
 
 
@@ -166,17 +145,15 @@ def restore(model: Any, folder: Path) -> None:
 def restore_saved(model: Any, made: Saved) -> None:
     """As `restore`, of a checkpoint whose recipe and state have been read."""
     for place, modifier in _restoring(made.plan):
-        modifier.restore(
-            Run(model, Clock(1, 0)), without_prefix(made.state, state_prefix(place, type(modifier)))
-        )
+        state = without_prefix(made.state, state_prefix(place, type(modifier)))
+        modifier.restore(Run(model, Clock(1, 0)), state)
 
 
 def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
     """The recipe and state of the model that a training starts from; its modules are put into the model.
 
     Args:
-        model: with the folder's weights loaded.
-        folder: the model's.
+        model: with the weights of its `folder` loaded.
         plan: the recipe to train with. State that it supersedes is dropped: where it quantizes too, the model
             stays in floating point, and the ranges of the earlier quantization are dropped.
 
@@ -193,13 +170,11 @@ def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
     later = [modifier for _, modifier in _restoring(plan)] if plan is not None else []
     for place, modifier in _restoring(made.plan):
         reasons = [reason for other in later if (reason := other.supersedes(modifier)) is not None]
-        obsolete = (
-            [key for key in state if key.startswith(state_prefix(place, type(modifier)))] if reasons else []
-        )
-        for key in obsolete:
-            del state[key]
-        if obsolete:
+        own = [key for key in state if key.startswith(state_prefix(place, type(modifier)))]
+        if reasons and own:
             say(f"{folder} {reasons[0]}")
+            for key in own:
+                del state[key]
     kept = Saved(made.plan, state)
     restore_saved(model, kept)
     return kept
@@ -233,13 +208,10 @@ def _clear_errors(source: Source, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
+        names = sorted(path.name for path in source.folder.iterdir())
         raise ModelError(
-            f"Could not load the {what} of {source.called!r}: {reason}{_hint(source)}"
+            f"Could not load the {what} of {source.called!r}: {reason} (the folder holds "
+            f"{', '.join(names[:8]) or 'nothing'})"
         ) from error
     finally:
         logging.set_verbosity(before)
-
-
-def _hint(source: Source) -> str:
-    names: Iterable[str] = sorted(path.name for path in source.folder.iterdir())
-    return f" (the folder holds {', '.join(list(names)[:8]) or 'nothing'})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.progress import (
@@ -15,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from resparse.console import console, say
 from sparseml.metrics import main_metrics
@@ -28,7 +27,7 @@ _UNSHOWN = ("runtime", "per_second", "epoch", "total_flos", "compilation")
 class ProgressCallback(TrainerCallback):
     """A live bar on a terminal; otherwise one line per epoch."""
 
-    def __init__(self, session: Session | None, total_epochs: float | None = None) -> None:
+    def __init__(self, session: Session | None) -> None:
         self._session = session
         self._bar: Progress | None = None
         self._task: Any = None
@@ -37,14 +36,8 @@ class ProgressCallback(TrainerCallback):
         self._sparsity = 0.0
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Show the bar."""
         self._sparsity = prunable_sparsity(model)
         self._bar = Progress(
             TextColumn("training"),
@@ -62,52 +55,26 @@ class ProgressCallback(TrainerCallback):
         self._bar.start()
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        lr_scheduler: Any = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, lr_scheduler: Any = None, **kwargs: Any
     ) -> None:
-        """Update the bar."""
         self._rate = lr_scheduler.get_last_lr()[0] if lr_scheduler is not None else self._rate
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, text=self._line(args, state))
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Remember the loss for the bar."""
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self._loss = float(logs["loss"])
 
     def on_epoch_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Measure the sparsity; without a terminal, print a line."""
         self._sparsity = prunable_sparsity(model)
         if not console.is_terminal:
             say(self._line(args, state))
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Print the scores, while training."""
         if self._bar is None or not metrics:
             return
         shown = [
@@ -117,10 +84,7 @@ class ProgressCallback(TrainerCallback):
         ]
         say(f"epoch {state.epoch or 0:.2f}: {', '.join(shown)}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Remove the bar."""
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -129,7 +93,7 @@ class ProgressCallback(TrainerCallback):
             self._bar.stop()
             self._bar = None
 
-    def _line(self, args: TrainingArguments, state: TrainerState) -> str:
+    def _line(self, args: Any, state: TrainerState) -> str:
         parts = [f"epoch {state.epoch or 0:.2f}/{args.num_train_epochs:g}"]
         if self._loss is not None:
             parts.append(f"loss {self._loss:.3f}")

@@ -22,12 +22,7 @@ class LengthGroupedSampler(Sampler[int]):
     """Shuffled indices, sorted by length within runs of some fifty batches, so that little is padded.
 
     Transformers' sampler of this name draws from the global random state, which a resumed run does not
-    have at the start of the epoch that it was stopped in: its order would differ.
-
-    Args:
-        lengths: tokens of each row.
-        batch_size: rows of an optimizer step.
-        seed: of the run.
+    have at the start of the epoch that it was stopped in: its order would differ. `batch_size` is of an optimizer step.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resparse.progress import track
 from sparseml.modifiers import Clock, Modifier, ModifierError, Run, build
-from sparseml.modifiers.base import NOMINAL
+from sparseml.modifiers.base import NOMINAL, Outputs
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe.plan import Plan
 
@@ -39,7 +39,6 @@ class Session:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the recipe distils."""
         return any(modifier.needs_teacher for modifier in self.modifiers)
 
     @property
@@ -74,34 +73,24 @@ class Session:
         self._start(step)
 
     def before_step(self, step: int) -> None:
-        """Before the forward pass of a step."""
         self._start(step)
         for modifier in self.at_work:
             modifier.before_step(self.run)
 
-    def mix_loss(
-        self,
-        loss: torch.Tensor,
-        outputs: Mapping[str, torch.Tensor],
-        teacher_outputs: Mapping[str, torch.Tensor],
-    ) -> torch.Tensor:
-        """The loss to train with; arguments as for `Modifier.mix_loss`."""
+    def mix_loss(self, loss: torch.Tensor, outputs: Outputs, teacher_outputs: Outputs) -> torch.Tensor:
         for modifier in self.at_work:
             loss = modifier.mix_loss(self.run, loss, outputs, teacher_outputs)
         return loss
 
     def after_backward(self) -> None:
-        """The gradients of all micro-batches are accumulated, not yet clipped."""
         for modifier in self.at_work:
             modifier.after_backward(self.run)
 
     def before_optimizer_step(self) -> None:
-        """The gradients are clipped."""
         for modifier in self.at_work:
             modifier.before_optimizer_step(self.run)
 
     def after_step(self) -> None:
-        """After the optimizer's step."""
         following = self.run.step + 1
         for index in sorted(self._begun):
             modifier = self.modifiers[index]
@@ -139,14 +128,9 @@ class Session:
         return [modifier.shown for modifier in self.at_work if modifier.shown]
 
     def state(self, place: int = 0) -> dict[str, torch.Tensor]:
-        """All modifiers' states in one dictionary.
+        """All modifiers' states in one dictionary; a key begins with the modifier's index in the recipe saved with it.
 
-        Args:
-            place: index of the first modifier in the recipe that is saved with the state, where an earlier
-                recipe's modifiers come first.
-
-        Returns:
-            Tensors; the keys begin with the modifier's index in that recipe.
+        `place` is the index of the first one there, where an earlier recipe's modifiers come first.
         """
         return {
             f"{start}{key}": value

@@ -85,9 +85,7 @@ class RecipeTrainer(Trainer):
             self.args.max_steps = schedule.steps
         if is_quantized(self.model) and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             self.args.bf16_full_eval = self.args.fp16_full_eval = False
-            self.session.run.notes.append(
-                "Evaluation stays in float32: the grid of int8 is finer than half precision."
-            )
+            run.notes.append("Evaluation stays in float32: the grid of int8 is finer than half precision.")
         self._bridge = RecipeCallback(self.session, getattr(self.args, "best_model_after_epoch", None))
         self.add_callback(self._bridge)
 
@@ -123,8 +121,7 @@ class RecipeTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.session is not None and model.training:
             self.session.run.batch = inputs
-            answers = self._teacher_outputs(inputs, kept)
-            loss = self.session.mix_loss(loss, outputs, answers)
+            loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, kept))
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:

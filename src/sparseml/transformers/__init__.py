@@ -1,7 +1,4 @@
-"""Training and exporting Transformers models, under SparseML's names.
-
-The names below are imported lazily, so that the commands' help is fast.
-"""
+"""SparseML's names for training and exporting Transformers models; imported lazily, so that help is fast."""
 
 from __future__ import annotations
 

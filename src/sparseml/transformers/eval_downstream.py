@@ -1,7 +1,4 @@
-"""The command `deepsparse.transformers.eval_downstream`: the metrics of an exported model, as deployed.
-
-Data and metrics are those of training; only the predictions come from the runtime.
-"""
+"""The command `deepsparse.transformers.eval_downstream`: the training's metrics of an exported model, as deployed."""
 
 from __future__ import annotations
 

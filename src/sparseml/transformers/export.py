@@ -43,7 +43,7 @@ _WITHOUT_EFFECT: Final = {
 }
 
 
-def _option(help: str, default: Any = None, **metadata: Any) -> Any:
+def _arg(help: str, default: Any = None, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -51,43 +51,39 @@ def _option(help: str, default: Any = None, **metadata: Any) -> Any:
 class ExportArguments:
     """The arguments of an export."""
 
-    model_path: str | None = _option("the finished training's folder (its --output_dir), or a zoo: stub")
-    task: str | None = _option(f"what the model does: {', '.join(tasks.names())}")
-    target_path: str | None = _option("folder in which the deployment folder is made; default: beside DIR")
-    deployment_directory_name: str = _option("name of the deployment folder", "deployment")
-    runtime: str | None = _option(
+    model_path: str | None = _arg("the finished training's folder (its --output_dir), or a zoo: stub")
+    task: str | None = _arg(f"what the model does: {', '.join(tasks.names())}")
+    target_path: str | None = _arg("folder in which the deployment folder is made; default: beside DIR")
+    deployment_directory_name: str = _arg("name of the deployment folder", "deployment")
+    runtime: str | None = _arg(
         "the runtime to write for: portable serves ONNX Runtime and OpenVINO; deepsparse is for the original "
         "DeepSparse 1.8 [portable]",
         choices=_RUNTIMES,
     )
-    sequence_length: int | None = _option("tokens that texts are cut at; default: what the model takes")
-    opset: int | None = _option("ONNX operator set, 13 to 22; default: 18, or 14 for deepsparse")
-    onnx_file_name: str = _option("name of the model in the folder", "model.onnx")
-    data_args: str | None = _option(
+    sequence_length: int | None = _arg("tokens that texts are cut at; default: what the model takes")
+    opset: int | None = _arg("ONNX operator set, 13 to 22; default: 18, or 14 for deepsparse")
+    onnx_file_name: str = _arg("name of the model in the folder", "model.onnx")
+    data_args: str | None = _arg(
         "rows to check the export on, in place of the training's own: JSON or name=value,... of dataset_name, "
         "validation_file, input_column_names, ..."
     )
-    one_shot: str | None = _option("a recipe to apply once before the export: a file or a zoo: stub")
-    num_export_samples: int = _option("how many rows and answers to keep as NumPy files", 0)
-    save_with_external_data: bool = _option(
-        "keep weights in a file of their own (always so above 2 GB)", False
-    )
-    finetuning_task: str | None = _option("the GLUE task that the model was trained for, where not known")
-    no_convert_qat: bool = _option(
-        "keep QuantizeLinear and DequantizeLinear: the portable form has them", False
-    )
-    deployment_target: str | None = _option(
+    one_shot: str | None = _arg("a recipe to apply once before the export: a file or a zoo: stub")
+    num_export_samples: int = _arg("how many rows and answers to keep as NumPy files", 0)
+    save_with_external_data: bool = _arg("keep weights in a file of their own (always so above 2 GB)", False)
+    finetuning_task: str | None = _arg("the GLUE task that the model was trained for, where not known")
+    no_convert_qat: bool = _arg("keep QuantizeLinear and DequantizeLinear: the portable form has them", False)
+    deployment_target: str | None = _arg(
         "of sparseml.export: deepsparse, or onnx for the portable form", choices=("deepsparse", "onnx")
     )
-    trust_remote_code: bool = _option("accepted, without effect", False)
-    validate_correctness: bool = _option("accepted: every export is compared with PyTorch", False)
-    validate_structure: bool = _option("accepted: every export is checked", False)
-    integration: str | None = _option("accepted, without effect")
-    graph_optimizations: str | None = _option("accepted, without effect")
-    device: str | None = _option("accepted, without effect")
-    config_args: str | None = _option("accepted, without effect")
-    external_data_chunk_size_mb: int | None = _option("accepted, without effect")
-    sample_data: str | None = _option("accepted, without effect")
+    trust_remote_code: bool = _arg("accepted, without effect", False)
+    validate_correctness: bool = _arg("accepted: every export is compared with PyTorch", False)
+    validate_structure: bool = _arg("accepted: every export is checked", False)
+    integration: str | None = _arg("accepted, without effect")
+    graph_optimizations: str | None = _arg("accepted, without effect")
+    device: str | None = _arg("accepted, without effect")
+    config_args: str | None = _arg("accepted, without effect")
+    external_data_chunk_size_mb: int | None = _arg("accepted, without effect")
+    sample_data: str | None = _arg("accepted, without effect")
 
 
 def cli() -> int:
@@ -100,16 +96,7 @@ def cli() -> int:
 
 
 def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-    """Export as the flags say; a first word that is no flag is the model's folder. Returns the report.
-
-    Args:
-        argv: words; by default those of the process, unless keywords are given.
-        kwargs: arguments by name, from Python; None means "not given".
-
-    Raises:
-        UserError: a mistake that the user can correct.
-        SystemExit: help was requested, and printed.
-    """
+    """Export as the flags or keywords say; a first word that is no flag is the model's folder. Returns the report."""
     words = list(argv) if argv is not None else [] if kwargs else sys.argv[1:]
     for name, value in kwargs.items():
         if value is not None:
@@ -125,11 +112,7 @@ def main(argv: Sequence[str] | None = None, **kwargs: Any) -> dict[str, Any]:
 
 
 def parse(words: Sequence[str], options: dict[str, Option]) -> tuple[ExportArguments, list[str]]:
-    """Checked arguments from flags, and lines to print about them.
-
-    Raises:
-        ArgumentError: an unknown flag, an impossible value, or a contradiction.
-    """
+    """Checked arguments from flags, and lines to print about them."""
     flags = ["--model_path", *words] if words and not words[0].startswith("-") else list(words)
     known = {**options, **{old: options[name] for old, name in _ALIASES.items()}}
     raw, notes = scan(flags, known)

@@ -24,11 +24,9 @@ class SparseAutoModel:
     ) -> Any:
         """A classifier from a folder, a `zoo:` stub or a Hub id.
 
-        Args:
-            model_type: "model" and "teacher" are restored as trained, quantized if they were; "student" in floating
-                point, for a `Trainer` whose `model_state_path` restores it.
-            kwargs: `config`; where to find it: `revision`, `token`, `cache_dir`; or changes to its configuration, such
-                as `num_labels`.
+        The types "model" and "teacher" are restored as trained, quantized if they were; a "student" is in floating
+        point, for a `Trainer` whose `model_state_path` restores it. Keywords are `config`, `revision`, `token`,
+        `cache_dir`, and changes to the configuration, such as `num_labels`.
 
         Raises:
             ModelError, ZooError: there is none, or it cannot be loaded.

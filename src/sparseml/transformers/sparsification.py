@@ -24,10 +24,7 @@ __all__ = ["SparseAutoModel", "Trainer", "TrainingArguments"]
 
 
 class TrainingArguments(groups.TrainingArguments):
-    """The training command's arguments, under their current and former names.
-
-    As by the command, settings that the machine does not support are replaced: float16 on a CPU becomes bfloat16.
-    """
+    """The training command's arguments, under current and former names, adapted to the machine as by the command."""
 
     def __init__(self, output_dir: str | Path, **kwargs: Any) -> None:
         options = options_of(groups.TrainingArguments)
