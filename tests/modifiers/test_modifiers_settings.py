@@ -114,6 +114,33 @@ SETTINGS = {
         ("init_sparsity", 0.95),
         ("params", NO_SUCH),
     ),
+    "OBSPruningModifier": Setting(
+        {
+            **RAMP,
+            "num_grads": 6,
+            "damp": 1e-6,
+            "fisher_block_size": 8,
+            "mask_type": "block4",
+            "grad_sampler_kwargs": {"batch_size": 3},
+            "num_recomputations": 2,
+        },
+        REQUIRED,
+        ("fisher_block_size", 0),
+        ("params", NO_SUCH),
+    ),
+    "LayerwisePruningModifier": Setting(
+        {
+            "params": ["re:bert.encoder.*.dense.weight"],
+            "final_sparsity": 0.8,
+            "start_epoch": 0.34,
+            "num_calibration_steps": 3,
+            "global_sparsity": True,
+            "block_size": 8,
+        },
+        ("params", "final_sparsity"),
+        ("num_calibration_steps", 0),
+        ("params", NO_SUCH),
+    ),
     "QuantizationModifier": Setting(
         {
             "start_epoch": 1,
@@ -142,6 +169,7 @@ def plan_of(tag: str, fields: dict[str, Any]) -> Plan:
 def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | None = None) -> None:
     """The loop of modifiers/base.py, with nothing around it."""
     model = session.run.model.train()
+    session.run.batches = lambda: iter([labelled(seed=100 + number) for number in range(4)])
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2)
     session.begin(CLOCK, steps.start, optimizer)
     for step in steps:

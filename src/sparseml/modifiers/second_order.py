@@ -17,6 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sparseml.modifiers.mask_shapes import Group, MaskShape, choose_masks
+
 CHUNK = 1 << 22
 """Entries of the matrices that are inverted at once, in double precision."""
 
@@ -34,30 +36,38 @@ class Fisher:
         block_size: weights in a block.
         num_gradients: the most that will be added.
         device: where it is stored: weights x min(block_size, num_gradients) floats.
+
+    Attributes:
+        values: Σ g gᵀ by blocks, [blocks, block_size, block_size]; or the gradients, [blocks, block_size, num_gradients].
+        added: number of gradients.
     """
 
     def __init__(self, weights: int, block_size: int, num_gradients: int, device: torch.device) -> None:
-        self.blocks, self.block_size = math.ceil(weights / block_size), block_size
         self._few = num_gradients < block_size
-        width = num_gradients if self._few else block_size
-        self._sum = torch.zeros(self.blocks, block_size, width, device=device)
+        self.values = torch.zeros(
+            math.ceil(weights / block_size), block_size, min(block_size, num_gradients), device=device
+        )
         self.added = 0
 
     def add(self, gradient: Tensor) -> None:
         """Add a gradient; flat, in the order of the weights."""
-        blocks = as_blocks(gradient, self.block_size).to(self._sum)
+        blocks = as_blocks(gradient, self.values.shape[1]).to(self.values)
         if self._few:
-            self._sum[:, :, self.added] = blocks
+            self.values[:, :, self.added] = blocks
         else:
-            self._sum.baddbmm_(blocks.unsqueeze(2), blocks.unsqueeze(1))
+            self.values.baddbmm_(blocks.unsqueeze(2), blocks.unsqueeze(1))
         self.added += 1
 
     def inverse(self, damp: float) -> Tensor:
-        """The inverse of each block, [blocks, block_size, block_size]."""
+        """The inverse of each block, [blocks, block_size, block_size]; it may take the place of `values`."""
         invert = woodbury_inverse if self._few else damped_inverse
-        step = max(1, CHUNK // self.block_size**2)
-        parts = [invert(part, damp, self.added) for part in self._sum.split(step)]
-        return torch.cat([part.to(self._sum) for part in parts])
+        count, size, _ = self.values.shape
+        inverse = self.values.new_empty(count, size, size) if self._few else self.values
+        step = max(1, CHUNK // size**2)
+        for begin in range(0, count, step):
+            part = slice(begin, begin + step)
+            inverse[part] = invert(self.values[part], damp, self.added)
+        return inverse
 
 
 def as_blocks(values: Tensor, block_size: int) -> Tensor:
@@ -65,6 +75,24 @@ def as_blocks(values: Tensor, block_size: int) -> Tensor:
     flat = values.reshape(-1)
     blocks = math.ceil(flat.numel() / block_size)
     return torch.nn.functional.pad(flat, (0, blocks * block_size - flat.numel())).view(blocks, block_size)
+
+
+def as_tiles(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix in tiles of rows x columns, flat, tile after tile; edges are filled up with zeros."""
+    if rows == columns == 1:
+        return matrix.reshape(-1)
+    height, width = matrix.shape
+    padded = torch.nn.functional.pad(matrix, (0, -width % columns, 0, -height % rows))
+    return padded.reshape(len(padded) // rows, rows, -1, columns).transpose(1, 2).reshape(-1)
+
+
+def from_tiles(values: Tensor, shape: torch.Size, rows: int, columns: int) -> Tensor:
+    """The matrix of that shape that `as_tiles` made flat."""
+    if rows == columns == 1:
+        return values.reshape(shape)
+    height, width = math.ceil(shape[0] / rows), math.ceil(shape[1] / columns)
+    matrix = values.reshape(height, width, rows, columns).transpose(1, 2)
+    return matrix.reshape(height * rows, width * columns)[: shape[0], : shape[1]]
 
 
 def damped_inverse(products: Tensor, damp: float, count: int) -> Tensor:
@@ -175,6 +203,75 @@ Choose = Callable[[Tensor, int], Tensor]
 """From the saliency of a span of columns [rows, columns] and its first column to a mask of that shape."""
 
 
+def prune_layer(
+    weight: Tensor,
+    hessian: Tensor,
+    sparsity: float,
+    shape: MaskShape,
+    damp: float = 0.01,
+    block_size: int = 64,
+    steps: int = 4,
+) -> tuple[Tensor, Tensor]:
+    """Prune a layer so that its outputs on given inputs change little.
+
+    SparseGPT's order, which is fast, prunes until half as many weights again are left as are to stay. The last ones
+    go in `steps` by their exact cost, with all others refitted in between, as in optimal brain compression.
+
+    Args:
+        weight: [rows, columns].
+        hessian: X Xᵀ of the layer's inputs, [columns, columns].
+        sparsity: share to prune, round(sparsity * units) units of the shape over the whole layer.
+        shape: of the mask.
+        damp: see `dampened`.
+        block_size: columns whose masks SparseGPT's order chooses at once.
+        steps: 0: all in SparseGPT's order.
+
+    Returns:
+        The pruned weights, in the weight's precision, and the mask. ‖ΔW X‖ is at most that of magnitude pruning.
+    """
+    matrix, dense = dampened(hessian, damp), weight.double()
+
+    def smallest(scores: Tensor, share: float, keep: Tensor | None = None) -> Tensor:
+        kept = None if keep is None else {"": keep}
+        return choose_masks({"": scores}, [Group(("",), share)], shape, kept)[""]
+
+    units, columns = shape.unit_scores(dense).numel(), weight.shape[1]
+    count = round(sparsity * units)
+    if count in (0, units):
+        pruned = torch.full_like(weight, count > 0, dtype=torch.bool)
+        return weight.masked_fill(pruned, 0.0), pruned
+    kept = 1 - count / units
+    first = max(1 - 1.5 * kept, 0.0) if steps else 1 - kept
+    group = columns if shape.columns == -1 else shape.columns
+    span = shape.of or math.ceil(block_size / group) * group
+    choose = _quotas(shape, round(first * units), columns)
+    pruned = prune_columns(dense, matrix, choose, span, group)[1]
+    fitted, costs = refit(dense, matrix, pruned)
+    for step in range(1, steps + 1):
+        share = 1 - (1 - first) * (kept / (1 - first)) ** (step / steps)
+        pruned = smallest(costs, share, pruned)
+        fitted, costs = refit(dense, matrix, pruned)
+    by_magnitude = smallest(dense.abs(), sparsity)
+    plain = dense.masked_fill(by_magnitude, 0.0)
+    if output_error(fitted - dense, hessian) > output_error(plain - dense, hessian):
+        pruned, fitted = by_magnitude, refit(dense, matrix, by_magnitude)[0]
+    return fitted.to(weight), pruned
+
+
+def _quotas(shape: MaskShape, count: int, columns: int) -> Choose:
+    """Prune the smallest units of each span of columns, in each the same share; `count` of them in all."""
+    done = 0
+
+    def choose(saliency: Tensor, begin: int) -> Tensor:
+        nonlocal done
+        here = shape.unit_scores(saliency).numel()
+        quota = round(count * (begin + saliency.shape[1]) / columns) - done
+        done += quota
+        return choose_masks({"": saliency}, [Group(("",), quota / here)], shape)[""]
+
+    return choose
+
+
 def prune_columns(
     weight: Tensor, hessian: Tensor, choose: Choose, block_size: int = 128, group: int = 1
 ) -> tuple[Tensor, Tensor]:
@@ -195,7 +292,9 @@ def prune_columns(
         The pruned weights, in double precision, and the mask.
     """
     work = weight.double().clone()
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian.double())), upper=True)
+    factor = torch.linalg.cholesky(
+        torch.cholesky_inverse(torch.linalg.cholesky(hessian.double())), upper=True
+    )
     pruned = torch.zeros_like(weight, dtype=torch.bool)
     columns = weight.shape[1]
     for begin in range(0, columns, block_size):
@@ -224,10 +323,11 @@ def _column_saliency(weights: Tensor, factor: Tensor, group: int) -> Tensor:
     return saliency
 
 
-def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> Tensor:
+def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
     """The weights under a mask whose outputs are nearest to the dense layer's: for each row least squares.
 
-    Row by row, with K the kept columns: w'_K = ([X Xᵀ]_KK)⁻¹ [X Xᵀ]_K: w (arXiv:2208.11580, section 4).
+    With K a row's kept columns: w'_K = ([X Xᵀ]_KK)⁻¹ [X Xᵀ]_K: w (arXiv:2208.11580, section 4), and the cost of
+    removing one more of them, the others making up for it: w'_j² / [([X Xᵀ]_KK)⁻¹]_jj.
 
     Args:
         weight: dense, [rows, columns].
@@ -235,30 +335,30 @@ def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> Tensor:
         pruned: [rows, columns].
 
     Returns:
-        [rows, columns] in double precision, exactly 0 where pruned.
+        The weights, exactly 0 where pruned, and the costs, [rows, columns] in double precision.
     """
     matrix = hessian.double()
     targets = weight.double() @ matrix
-    fitted = torch.zeros_like(targets)
+    fitted, costs = torch.zeros_like(targets), torch.zeros_like(targets)
     kept_counts = (~pruned).sum(1)
     rows = kept_counts.argsort(stable=True)
     begin = int((kept_counts == 0).sum())
     while begin < len(rows):
-        # Rows of about the same number of kept weights at once; the shorter ones filled up with pruned columns,
+        # Rows of about the same number of kept weights at once; the shorter ones are filled up with pruned columns,
         # whose equations become w' = 0.
-        width_at = min(begin + max(1, CHUNK // int(kept_counts[rows[begin]]) ** 2), len(rows))
-        part = rows[begin:width_at]
-        width = int(kept_counts[part[-1]])
-        order = pruned[part].to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+        part = rows[begin : begin + max(1, CHUNK // int(kept_counts[rows[begin]]) ** 2)]
+        begin += len(part)
+        order = pruned[part].to(torch.uint8).argsort(dim=1, stable=True)[:, : int(kept_counts[part[-1]])]
         filler = pruned[part].gather(1, order)
         system = matrix[order.unsqueeze(2), order.unsqueeze(1)]
         system.masked_fill_(filler.unsqueeze(2) | filler.unsqueeze(1), 0.0)
         system.diagonal(dim1=1, dim2=2).add_(filler.double())
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
         known = targets[part].gather(1, order).masked_fill_(filler, 0.0)
-        solved = torch.cholesky_solve(known.unsqueeze(2), torch.linalg.cholesky(system)).squeeze(2)
-        fitted[part] = torch.zeros_like(targets[part]).scatter_(1, order, solved.masked_fill_(filler, 0.0))
-        begin = width_at
-    return fitted
+        solved = torch.einsum("rij,rj->ri", inverse, known)
+        fitted[part] = fitted[part].scatter_(1, order, solved)
+        costs[part] = costs[part].scatter_(1, order, solved.square() / inverse.diagonal(dim1=1, dim2=2))
+    return fitted, costs
 
 
 def prune_rows(weight: Tensor, hessian: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
