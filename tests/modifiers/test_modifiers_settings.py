@@ -6,6 +6,7 @@ A new modifier needs a line here; the last test of this file says so.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,10 +167,15 @@ def plan_of(tag: str, fields: dict[str, Any]) -> Plan:
     return Plan("the recipe", (ModifierSpec(tag, fields, LINE, lines),))
 
 
+def batches() -> Iterator[dict[str, Any]]:
+    """An epoch of training batches."""
+    return (labelled(seed=100 + number) for number in range(4))
+
+
 def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | None = None) -> None:
     """The loop of modifiers/base.py, with nothing around it."""
     model = session.run.model.train()
-    session.run.batches = lambda: iter([labelled(seed=100 + number) for number in range(4)])
+    session.run.batches = batches
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2)
     session.begin(CLOCK, steps.start, optimizer)
     for step in steps:
@@ -297,6 +303,7 @@ def test_it_prunes_to_exactly_its_target(tag: str) -> None:
     if isinstance(modifier, GradualPruningModifier):
         train(session, range(modifier.final_step(CLOCK)))
     else:
+        session.run.batches = batches
         session.apply_once()
     groups, shape = modifier.final_groups(session.run), modifier.shape
     assert len(groups) == (1 if modifier.one_threshold else len(modifier.parameters(session.run)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sparseml.modifiers.base import Batch, Clock, ModifierError, Run
-from sparseml.modifiers.mask_shapes import Group, choose_masks
+from sparseml.modifiers.mask_shapes import choose_masks
 from sparseml.modifiers.pruning import PruningModifier
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class LayerwisePruningModifier(PruningModifier):
         True, description="whether a layer sees the outputs of the pruned ones before it; false is faster"
     )
 
+    def structure(self, run: Run) -> None:
+        """Check that the parameters are weights of Linear layers, and that the mask's shape fits them."""
+        super().structure(run)
+        self._layers(run)
+
     def calibration_batches(self, run: Run) -> int:
         """As `num_calibration_steps` says."""
         return self.num_calibration_steps
@@ -53,17 +58,18 @@ class LayerwisePruningModifier(PruningModifier):
         """Prune all layers."""
         from sparseml.modifiers.statistics import input_groups, input_products
 
-        self._masks.pruned = {}
         batches, layers = list(batches), self._layers(run)
+        if not batches:
+            raise ModifierError(f"{self.name} needs training data, but there is not one batch.")
+        self._masks.pruned = {}
         shares, masks = self._shares(run), {}
-        order = input_groups(run.model, layers, batches[0])
+        order, calls = input_groups(run.model, layers, batches[0])
         if not self.sequential:
             products = input_products(run.model, layers, batches)
         for together in order:
+            first = together[0]
             if self.sequential:
-                # The layers of a group have the same inputs.
-                first = {together[0]: layers[together[0]]}
-                product = input_products(run.model, first, batches, stop=True)[together[0]]
+                product = input_products(run.model, {first: layers[first]}, batches, calls[first])[first]
             for name in together:
                 hessian = product if self.sequential else products[name]
                 masks[name] = self._prune_layer(layers[name], hessian, shares[name])
@@ -135,4 +141,7 @@ class LayerwisePruningModifier(PruningModifier):
             return {name: group.sparsity for group in groups for name in group.names}
         magnitudes = {name: weight.detach().abs() for name, weight in self.parameters(run).items()}
         masks = choose_masks(magnitudes, groups, self.shape)
-        return {name: float(mask.sum()) / mask.numel() for name, mask in masks.items()}
+        units = {
+            name: mask if self.shape.of else self.shape.unit_scores(mask) for name, mask in masks.items()
+        }
+        return {name: int((unit > 0.5).sum()) / unit.numel() for name, unit in units.items()}

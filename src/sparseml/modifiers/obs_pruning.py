@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,7 @@ class OBSPruningModifier(GradualPruningModifier):
                 pruned = as_blocks(as_tiles(masks[name].to(torch.uint8), rows, columns), size).bool()
                 change = obs_update(blocks.pop(name), inverses.pop(name), pruned).reshape(-1)
                 change = _cut(change, parameter.shape, rows, columns)
-                parameter += from_tiles(change, parameter.shape, rows, columns)
+                parameter.add_(from_tiles(change, parameter.shape, rows, columns))
         self.set_masks(run, masks)
 
     def _layout(self, shape: torch.Size) -> tuple[int, int, int, int]:
@@ -111,8 +112,6 @@ class OBSPruningModifier(GradualPruningModifier):
         A unit of the mask lies within a Fisher block; where it is larger, its saliency is the sum over the blocks,
         as they have no common terms.
         """
-        import math
-
         if len(shape) != 2:
             return 1, 1, self.fisher_block_size, 1
         rows = shape[0] if self.shape.rows == -1 else self.shape.rows
@@ -147,9 +146,8 @@ class OBSPruningModifier(GradualPruningModifier):
         ):
             for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
                 pruned = self._masks.pruned.get(name)
-                if pruned is not None:
-                    gradient = gradient.masked_fill(pruned.to(gradient.device), 0.0)
-                fisher.add(as_tiles(gradient, *layouts[name][:2]))
+                free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
+                fisher.add(as_tiles(free, *layouts[name][:2]))
         if run.world_size > 1:
             import torch
 

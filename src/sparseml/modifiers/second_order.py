@@ -38,7 +38,7 @@ class Fisher:
         device: where it is stored: weights x min(block_size, num_gradients) floats.
 
     Attributes:
-        values: Σ g gᵀ by blocks, [blocks, block_size, block_size]; or the gradients, [blocks, block_size, num_gradients].
+        values: Σ g gᵀ, [blocks, block_size, block_size]; or the gradients, [blocks, block_size, num_gradients].
         added: number of gradients.
     """
 
@@ -246,11 +246,12 @@ def prune_layer(
     span = shape.of or math.ceil(block_size / group) * group
     choose = _quotas(shape, round(first * units), columns)
     pruned = prune_columns(dense, matrix, choose, span, group)[1]
-    fitted, costs = refit(dense, matrix, pruned)
+    unit = 1 if columns % group else group
+    fitted, costs = refit(dense, matrix, pruned, unit)
     for step in range(1, steps + 1):
         share = 1 - (1 - first) * (kept / (1 - first)) ** (step / steps)
         pruned = smallest(costs, share, pruned)
-        fitted, costs = refit(dense, matrix, pruned)
+        fitted, costs = refit(dense, matrix, pruned, unit)
     by_magnitude = smallest(dense.abs(), sparsity)
     plain = dense.masked_fill(by_magnitude, 0.0)
     if output_error(fitted - dense, hessian) > output_error(plain - dense, hessian):
@@ -323,7 +324,7 @@ def _column_saliency(weights: Tensor, factor: Tensor, group: int) -> Tensor:
     return saliency
 
 
-def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> tuple[Tensor, Tensor]:
+def refit(weight: Tensor, hessian: Tensor, pruned: Tensor, group: int = 1) -> tuple[Tensor, Tensor]:
     """The weights under a mask whose outputs are nearest to the dense layer's: for each row least squares.
 
     With K a row's kept columns: w'_K = ([X Xᵀ]_KK)⁻¹ [X Xᵀ]_K: w (arXiv:2208.11580, section 4), and the cost of
@@ -332,10 +333,12 @@ def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> tuple[Tensor, Tens
     Args:
         weight: dense, [rows, columns].
         hessian: X Xᵀ, positive definite: see `dampened`.
-        pruned: [rows, columns].
+        pruned: [rows, columns]; in each row whole groups.
+        group: consecutive columns that are removed together; divides their number.
 
     Returns:
-        The weights, exactly 0 where pruned, and the costs, [rows, columns] in double precision.
+        The weights, exactly 0 where pruned, and the costs, [rows, columns] in double precision. Each weight of a
+        group has an equal share of the group's cost.
     """
     matrix = hessian.double()
     targets = weight.double() @ matrix
@@ -357,7 +360,8 @@ def refit(weight: Tensor, hessian: Tensor, pruned: Tensor) -> tuple[Tensor, Tens
         known = targets[part].gather(1, order).masked_fill_(filler, 0.0)
         solved = torch.einsum("rij,rj->ri", inverse, known)
         fitted[part] = fitted[part].scatter_(1, order, solved)
-        costs[part] = costs[part].scatter_(1, order, solved.square() / inverse.diagonal(dim1=1, dim2=2))
+        shared = (2.0 / group) * obs_saliency(solved, inverse, group)
+        costs[part] = costs[part].scatter_(1, order, shared.repeat_interleave(group, 1))
     return fitted, costs
 
 

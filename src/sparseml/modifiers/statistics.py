@@ -87,17 +87,22 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-class _Stop(Exception):
-    """The layers that are observed have had their inputs."""
+class _SeenError(Exception):
+    """Ends a forward pass: the observed layers were called as often as they are."""
 
 
-def input_groups(model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch) -> list[list[str]]:
-    """The layers in the order in which the model calls them; those that read the same tensor together.
+def input_groups(
+    model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch
+) -> tuple[list[list[str]], dict[str, int]]:
+    """The layers in the order in which the model first calls them; those that read the same tensor together.
 
     Args:
         model: the model.
         layers: by name. One that the model does not call comes last, alone.
         batch: to run the model on.
+
+    Returns:
+        The names; and how often each layer is called.
     """
     order: list[tuple[str, Tensor]] = []
 
@@ -107,21 +112,19 @@ def input_groups(model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch
     with _hooks(layers, record), evaluating(model), torch.no_grad():
         model(**batch)
     groups: list[list[str]] = []
-    last, seen = None, set[str]()
+    calls, last = dict.fromkeys(layers, 0), None
     for name, read in order:
-        if name in seen:
-            continue
-        if read is last:
+        if not calls[name] and read is last:
             groups[-1].append(name)
-        else:
+        elif not calls[name]:
             groups.append([name])
         last = read
-        seen.add(name)
-    return groups + [[name] for name in layers if name not in seen]
+        calls[name] += 1
+    return groups + [[name] for name in layers if not calls[name]], calls
 
 
 def input_products(
-    model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Batch], stop: bool = False
+    model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Batch], calls: int = 0
 ) -> dict[str, Tensor]:
     """X Xᵀ of each layer's inputs over all tokens that are attended to, and over all processes.
 
@@ -129,7 +132,7 @@ def input_products(
         model: the model.
         layers: by name; their inputs are [..., columns].
         batches: to run the model on.
-        stop: leave the forward pass once each layer was called: for those that are called once.
+        calls: leave the forward pass after that many calls of the layers; 0: never.
 
     Returns:
         By name, [columns, columns] in double precision; zeros for a layer that was not called.
@@ -140,27 +143,27 @@ def input_products(
         for columns in [sides(module)[1]]
     }
     attended: Tensor | None = None
-    left: set[str] = set()
+    called = 0
 
     def observe(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            nonlocal called
             read = inputs[0]
             if attended is not None and read.shape[:-1] == attended.shape:
                 read = read[attended]
             flat = read.reshape(-1, read.shape[-1]).float()
             products[name] += flat.mT @ flat
-            left.discard(name)
-            if stop and not left:
-                raise _Stop
+            called += 1
+            if called == calls:
+                raise _SeenError
 
         return hook
 
     with _hooks(layers, observe), evaluating(model), torch.no_grad():
         for batch in batches:
             mask = batch.get("attention_mask")
-            attended = None if mask is None else mask.bool()
-            left = set(layers)
-            with contextlib.suppress(_Stop):
+            attended, called = None if mask is None else mask.bool(), 0
+            with contextlib.suppress(_SeenError):
                 model(**batch)
     return {name: sum_over_processes(product) for name, product in products.items()}
 
