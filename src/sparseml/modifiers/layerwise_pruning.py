@@ -93,7 +93,7 @@ class LayerwisePruningModifier(PruningModifier):
         """As `global_sparsity` says."""
         return self.global_sparsity
 
-    def _prune_layer(self, layer: nn.Module, hessian: torch.Tensor, share: float) -> torch.Tensor:
+    def _prune_layer(self, layer: nn.Linear, hessian: torch.Tensor, share: float) -> torch.Tensor:
         import torch
         from torch.nn import Linear
 
@@ -114,7 +114,7 @@ class LayerwisePruningModifier(PruningModifier):
             layer.weight.copy_(fitted.T if transposed else fitted)
         return pruned.T.contiguous() if transposed else pruned
 
-    def _layers(self, run: Run) -> dict[str, nn.Module]:
+    def _layers(self, run: Run) -> dict[str, nn.Linear]:
         """The selected parameters' layers, by the parameters' names.
 
         Raises:

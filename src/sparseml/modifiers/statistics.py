@@ -92,7 +92,7 @@ class _SeenError(Exception):
 
 
 def input_groups(
-    model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch
+    model: nn.Module, layers: Mapping[str, nn.Linear], batch: Batch
 ) -> tuple[list[list[str]], dict[str, int]]:
     """The layers in the order in which the model first calls them; those that read the same tensor together.
 
@@ -124,13 +124,13 @@ def input_groups(
 
 
 def input_products(
-    model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Batch], calls: int = 0
+    model: nn.Module, layers: Mapping[str, nn.Linear], batches: Iterable[Batch], calls: int = 0
 ) -> dict[str, Tensor]:
     """X Xᵀ of each layer's inputs over all tokens that are attended to, and over all processes.
 
     Args:
         model: the model.
-        layers: by name; their inputs are [..., columns].
+        layers: Linear, or GPT's Conv1D, by name; their inputs are [..., columns].
         batches: to run the model on.
         calls: leave the forward pass after that many calls of the layers; 0: never.
 
@@ -168,14 +168,14 @@ def input_products(
     return {name: sum_over_processes(product) for name, product in products.items()}
 
 
-def sides(layer: nn.Module) -> tuple[int, int]:
+def sides(layer: nn.Linear) -> tuple[int, int]:
     """Outputs and inputs of a Linear layer, or of GPT's Conv1D, whose weight is transposed."""
     outputs, inputs = layer.weight.shape
     return (outputs, inputs) if isinstance(layer, nn.Linear) else (inputs, outputs)
 
 
 @contextlib.contextmanager
-def _hooks(layers: Mapping[str, nn.Module], make: Any) -> Iterator[None]:
+def _hooks(layers: Mapping[str, nn.Linear], make: Any) -> Iterator[None]:
     handles = [layer.register_forward_pre_hook(make(name)) for name, layer in layers.items()]
     try:
         yield
