@@ -156,6 +156,8 @@ def configured(name: str) -> tuple[str, str]:
     return (WITHOUT_EFFECT if name in without else SAME), ""
 
 
+# Set on each engine, not on its class.
+_ENGINE_ATTRIBUTES = ("model_path", "input_names", "output_names")
 _TRIED: dict[str, Any] = {"engine_thread_pinning": "core", "pytorch_num_threads": 2}
 
 
@@ -197,7 +199,9 @@ TABLES: Mapping[str, Callable[[], list[Row]]] = {
     "zoo-search": partial(rows, "zoo_search", partial(zoo, "search")),
     "zoo-download": partial(rows, "zoo_download", partial(zoo, "download")),
     "engine": partial(
-        rows, "engine", partial(_known, {*inspect.signature(Engine).parameters, *dir(Engine), "model_path"})
+        rows,
+        "engine",
+        partial(_known, {*inspect.signature(Engine).parameters, *dir(Engine), *_ENGINE_ATTRIBUTES}),
     ),
     "routes": lambda: rows("routes", partial(_known, routes())),
     "pipeline": partial(rows, "pipeline", pipeline),

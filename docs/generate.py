@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from deepsparse.server.config import EndpointConfig, ServerConfig
 from deepsparse.server.endpoints import Metrics
 from sparseml.modifiers import MODIFIERS, Modifier
+from sparseml.modifiers.pruning import GradualPruningModifier
 from sparseml.recipe.expression import FUNCTIONS
 from sparseml.recipe_verbs import kind_in_words
 
@@ -42,10 +43,14 @@ def rendered(page: str) -> str:
 
 def modifiers() -> str:
     """Every modifier with its fields, from the classes themselves; what all have in common once."""
-    parts = ["### What every modifier takes\n\n" + _fields(Modifier)]
+    parts = [
+        "### What every modifier takes\n\n" + _fields(Modifier),
+        "### What every gradual pruning takes\n\n" + _fields(GradualPruningModifier, besides=Modifier),
+    ]
     for tag, modifier in MODIFIERS.items():
         text = _marked(inspect.cleandoc(modifier.__doc__ or ""))
-        parts.append(f"### !{tag}\n\n{text}\n\n{_fields(modifier, besides=Modifier)}")
+        shared = GradualPruningModifier if issubclass(modifier, GradualPruningModifier) else Modifier
+        parts.append(f"### !{tag}\n\n{text}\n\n{_fields(modifier, besides=shared)}")
     return "\n\n".join(parts)
 
 
@@ -86,7 +91,7 @@ def _fields(modifier: type[Modifier], besides: type[Modifier] | None = None) -> 
     inherited = besides.model_fields if besides else {}
     rows = []
     for name, field in modifier.model_fields.items():
-        row = (f"`{name}`", _kind(field), _default(field), _marked(field.description or ""))
+        row = (f"`{name}`", _marked(_kind(field)), _default(field), _marked(field.description or ""))
         if name not in inherited or inherited[name].description != field.description:
             rows.append(row)
     return table(("field", "kind", "default", "meaning"), rows) if rows else "It has no fields of its own."

@@ -75,7 +75,7 @@ def prepare(settings: Settings, engine_type: str) -> Workload:
         settings.scheduler,
         engine_type=engine_type,
     )
-    feeds = made_up(engine, settings)
+    feeds = random_feeds(engine, settings)
     items = next(iter(feeds.values())).shape[0]
     return Workload(lambda: engine.run(feeds), items, engine)
 
@@ -113,7 +113,7 @@ def parse_shapes(text: str) -> Shapes:
     return shapes
 
 
-def made_up(engine: Engine, settings: Settings) -> dict[str, Array]:
+def random_feeds(engine: Engine, settings: Settings) -> dict[str, Array]:
     """Arrays that the model takes: random token ids, full attention, and random numbers elsewhere."""
     shapes = settings.shapes or [_shape(spec, settings) for spec in engine.inputs]
     if len(shapes) != len(engine.inputs):

@@ -18,7 +18,7 @@ from resparse.errors import UserError
 console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
-_said: set[str] = set()
+_printed: set[str] = set()
 
 
 def say(message: str) -> None:
@@ -28,8 +28,8 @@ def say(message: str) -> None:
 
 def say_once(message: str) -> None:
     """Print a line the first time only."""
-    if message not in _said:
-        _said.add(message)
+    if message not in _printed:
+        _printed.add(message)
         say(message)
 
 

@@ -141,7 +141,9 @@ def kind_in_words(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(word for word in map(kind_in_words, members) if word))
     if origin is Literal:
-        return " or ".join(str(member) for member in members)
+        return " or ".join(
+            str(member).lower() if member in (True, False) else str(member) for member in members
+        )
     if origin in (list, tuple):
         return f"list of {kind_in_words(members[0])}"
     if annotation is dict or origin is dict or hasattr(annotation, "model_fields"):

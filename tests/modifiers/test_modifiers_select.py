@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from sparseml.modifiers import ModifierError
-from sparseml.modifiers.select import select_modules, select_parameters
+from sparseml.modifiers.select import may_share, select_modules, select_parameters
 from support.encoders import ARCHITECTURES, dense
 
 WHO = "ConstantPruningModifier"
@@ -147,3 +147,23 @@ def test_a_name_that_is_exact_here_means_no_more_than_itself() -> None:
 @pytest.mark.parametrize("names", [["bert.encoder"], ["encoder"], ["roberta.encoder"]])
 def test_a_prefix_of_another_architecture_or_none_is_mapped(names: list[str]) -> None:
     assert list(select_modules(model_of("bert"), names, WHO)[0]) == ["bert.encoder"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        (["__ALL__"], ["a"], True),
+        (["re:b.*"], ["__all_prunable__"], True),
+        (["a.dense"], ["b", "a.dense.weight"], True),
+        (["re:a\\..*weight"], ["a.dense"], True),
+        (["re:a"], ["re:a"], True),
+        (["re:a"], ["re:b"], False),
+        (["re:a"], ["b.a"], False),
+        (["a"], ["b"], False),
+        (["re:("], ["a"], False),
+    ],
+)
+def test_whether_two_selectors_may_share_a_parameter(
+    first: list[str], second: list[str], shared: bool
+) -> None:
+    assert may_share(first, second) == may_share(second, first) == shared

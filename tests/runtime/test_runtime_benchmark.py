@@ -12,7 +12,7 @@ from deepsparse import benchmark
 from deepsparse.arguments import ArgumentsError
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
-from deepsparse.workload import Settings, made_up, measure, parse_shapes, read_texts
+from deepsparse.workload import Settings, measure, parse_shapes, random_feeds, read_texts
 from resparse.errors import UserError
 
 QUICK = ["-t", "0.05", "-w", "0.01"]
@@ -79,7 +79,7 @@ def test_an_engine_of_ones_own(deployed: Path, tmp_path: Path):
 
 def test_made_up_arrays_fit(deployed: Path):
     engine = Engine(deployed)
-    feeds = made_up(engine, Settings("", batch_size=3, sequence_length=7))
+    feeds = random_feeds(engine, Settings("", batch_size=3, sequence_length=7))
     assert {array.shape for array in feeds.values()} == {(3, 7)}
     assert engine.run(feeds)[0].shape == (3, 3)
     assert parse_shapes("[1,2], [3,4]") == [(1, 2), (3, 4)]

@@ -82,13 +82,13 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
     identity = list(range(len(ours)))
     if labels.kind == "regression":
         return identity, []
-    by_name = {_plain(name): index for index, name in enumerate(theirs)}
-    wanted = [_plain(name) for name in ours]
+    by_name = {_normalized(name): index for index, name in enumerate(theirs)}
+    wanted = [_normalized(name) for name in ours]
     if len(by_name) == len(theirs) and set(wanted) == set(by_name):
         order = [by_name[name] for name in wanted]
-        moved = f"classes of the teacher put in our order, by name: {_listed(theirs)}"
-        return order, [moved] if order != identity else []
-    if _nameless(theirs):
+        note = f"classes of the teacher put in our order, by name: {_listed(theirs)}"
+        return order, [note] if order != identity else []
+    if _are_default_names(theirs):
         return identity, [f"the teacher's classes have no names; taken in our order: {_listed(ours)}"]
     raise TeacherError(
         f"The classes of the teacher {called} ({_listed(theirs)}) cannot be matched by name with those of the data "
@@ -97,12 +97,12 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
     )
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
-def _nameless(names: Sequence[str]) -> bool:
-    return all(_plain(name) in (f"label{index}", str(index)) for index, name in enumerate(names))
+def _are_default_names(names: Sequence[str]) -> bool:
+    return all(_normalized(name) in (f"label{index}", str(index)) for index, name in enumerate(names))
 
 
 def _listed(names: Sequence[str]) -> str:

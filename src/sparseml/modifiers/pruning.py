@@ -210,7 +210,11 @@ class GradualPruningModifier(PruningModifier):
     def _schedule_is_whole(self) -> GradualPruningModifier:
         if self.end_epoch < 0 and self.end_step is None:
             raise ValueError("end_epoch (or end_step) must be given: from there on the sparsity is final")
-        if not self.leave_enabled and self.end_epoch == max(self.start_epoch, 0) and self.end_step is None:
+        in_steps = self.end_step is not None
+        start, end = (
+            (self.start_step, self.end_step) if in_steps else (max(self.start_epoch, 0), self.end_epoch)
+        )
+        if not self.leave_enabled and start == end:
             raise ValueError("end_epoch must lie after start_epoch where leave_enabled is false")
         if (self.update_frequency is None) == (self.update_steps is None):
             raise ValueError("give either update_frequency (epochs between updates) or update_steps")
@@ -257,15 +261,15 @@ class GradualPruningModifier(PruningModifier):
     def events(self, clock: Clock) -> list[tuple[float, str]]:
         """The sparsity at its start, at every epoch, and at its end."""
         first, final = self.first_step(clock), self.final_step(clock)
-        goal = self._targets_in_words(final, clock)
-        events = (
-            [(float(first), f"pruned to {goal} by epoch {clock.epoch(final):g}")] if first < final else []
-        )
+        goal = f"pruned to {self._targets_in_words(final, clock)}"
+        events = [(float(final), goal)]
+        if first < final:
+            events.append((first, f"{goal} by epoch {clock.epoch(final):g}"))
         if not isinstance(self.init_sparsity, str):
-            for epoch in range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final))):
-                step = clock.step(epoch)
-                events.append((step, f"pruned to {self._targets_in_words(step, clock)}"))
-        return [*events, (final, f"pruned to {goal}")]
+            epochs = range(math.floor(clock.epoch(first)) + 1, math.ceil(clock.epoch(final)))
+            steps = [first, *map(clock.step, epochs)] if first < final else []
+            events += [(step, f"now {self._targets_in_words(step, clock)}") for step in steps]
+        return events
 
     def _targets_in_words(self, step: int, clock: Clock) -> str:
         """The sparsity of the last update up to a step."""

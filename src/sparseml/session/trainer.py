@@ -117,11 +117,12 @@ class RecipeTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The task's loss; in training, with what the recipe's modifiers add to it."""
-        kept = {key.removeprefix(TEACHER): inputs.pop(key) for key in list(inputs) if key.startswith(TEACHER)}
+        keys = [key for key in inputs if key.startswith(TEACHER)]
+        stored = {key.removeprefix(TEACHER): inputs.pop(key) for key in keys}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.session is not None and model.training:
             self.session.run.batch = inputs
-            loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, kept))
+            loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, stored))
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -171,18 +172,18 @@ class RecipeTrainer(Trainer):
             return
         with checkpoint.clear_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+            temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
             try:
-                super().save_model(str(beside), _internal_call)
-                checkpoint.save_state(self.session, self.base, beside)
+                super().save_model(str(temporary), _internal_call)
+                checkpoint.save_state(self.session, self.base, temporary)
                 for name in checkpoint.OWN_FILES:
-                    if not (beside / name).exists():
+                    if not (temporary / name).exists():
                         (folder / name).unlink(missing_ok=True)  # of an older model's recipe
-                for path in sorted(beside.iterdir()):
+                for path in sorted(temporary.iterdir()):
                     give_usual_mode(path)
                     path.replace(folder / path.name)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
@@ -211,14 +212,14 @@ class RecipeTrainer(Trainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     @torch.no_grad()
-    def _teacher_outputs(self, inputs: Mapping[str, Any], kept: dict[str, Tensor]) -> Mapping[str, Tensor]:
+    def _teacher_outputs(self, inputs: Mapping[str, Any], stored: dict[str, Tensor]) -> Mapping[str, Tensor]:
         """The teacher's outputs by name: from the batch, or from a forward pass where one is needed."""
         assert self.session is not None
         at_work = self.session.at_work
         teacher = self.session.run.teacher
-        live = any(modifier.needs_teacher_model for modifier in at_work) or not kept
+        live = any(modifier.needs_teacher_model for modifier in at_work) or not stored
         if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
-            return kept
+            return stored
         answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
         return answers
 
