@@ -118,7 +118,7 @@ SETTINGS = {
     "OBSPruningModifier": Setting(
         {
             **RAMP,
-            "num_grads": 6,
+            "num_grads": 8,
             "damp": 1e-6,
             "fisher_block_size": 8,
             "mask_type": "block4",
@@ -134,7 +134,7 @@ SETTINGS = {
             "params": ["re:bert.encoder.*.dense.weight"],
             "final_sparsity": 0.8,
             "start_epoch": 0.34,
-            "num_calibration_steps": 3,
+            "num_calibration_steps": 4,
             "global_sparsity": True,
             "block_size": 8,
         },
