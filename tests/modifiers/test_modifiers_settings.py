@@ -6,6 +6,7 @@ A new modifier needs a line here; the last test of this file says so.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,33 @@ SETTINGS = {
         ("init_sparsity", 0.95),
         ("params", NO_SUCH),
     ),
+    "OBSPruningModifier": Setting(
+        {
+            **RAMP,
+            "num_grads": 8,
+            "damp": 1e-6,
+            "fisher_block_size": 8,
+            "mask_type": "block4",
+            "grad_sampler_kwargs": {"batch_size": 3},
+            "num_recomputations": 2,
+        },
+        REQUIRED,
+        ("fisher_block_size", 0),
+        ("params", NO_SUCH),
+    ),
+    "LayerwisePruningModifier": Setting(
+        {
+            "params": ["re:bert.encoder.*.dense.weight"],
+            "final_sparsity": 0.8,
+            "start_epoch": 0.34,
+            "num_calibration_steps": 4,
+            "global_sparsity": True,
+            "block_size": 8,
+        },
+        ("params", "final_sparsity"),
+        ("num_calibration_steps", 0),
+        ("params", NO_SUCH),
+    ),
     "QuantizationModifier": Setting(
         {
             "start_epoch": 1,
@@ -139,9 +167,15 @@ def plan_of(tag: str, fields: dict[str, Any]) -> Plan:
     return Plan("the recipe", (ModifierSpec(tag, fields, LINE, lines),))
 
 
+def batches() -> Iterator[dict[str, Any]]:
+    """An epoch of training batches."""
+    return (labelled(seed=100 + number) for number in range(4))
+
+
 def train(session: Session, steps: range, optimizer: torch.optim.Optimizer | None = None) -> None:
     """The loop of modifiers/base.py, with nothing around it."""
     model = session.run.model.train()
+    session.run.batches = batches
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2)
     session.begin(CLOCK, steps.start, optimizer)
     for step in steps:
@@ -269,6 +303,7 @@ def test_it_prunes_to_exactly_its_target(tag: str) -> None:
     if isinstance(modifier, GradualPruningModifier):
         train(session, range(modifier.final_step(CLOCK)))
     else:
+        session.run.batches = batches
         session.apply_once()
     groups, shape = modifier.final_groups(session.run), modifier.shape
     assert len(groups) == (1 if modifier.one_threshold else len(modifier.parameters(session.run)))

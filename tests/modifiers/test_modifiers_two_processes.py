@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_modifiers_settings import CLOCK, SETTINGS, plan_of, pruned_model
+from test_modifiers_settings import CLOCK, SETTINGS, batches, plan_of, pruned_model
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sparseml.modifiers import MODIFIERS
-from sparseml.modifiers.pruning import GradualPruningModifier
+from sparseml.modifiers.pruning import PruningModifier
 from sparseml.session.session import Session
 from support.encoders import labelled
 
 pytestmark = pytest.mark.slow
 
-TAGS = [tag for tag in SETTINGS if issubclass(MODIFIERS[tag], GradualPruningModifier)]
+TAGS = [tag for tag in SETTINGS if issubclass(MODIFIERS[tag], PruningModifier)]
 
 
 def trained(tag: str, rank: int, processes: int) -> dict[str, Tensor]:
@@ -26,6 +27,7 @@ def trained(tag: str, rank: int, processes: int) -> dict[str, Tensor]:
     model = pruned_model().train()
     session = Session(plan_of(tag, SETTINGS[tag].fields), model)
     session.run.rank, session.run.world_size = rank, processes
+    session.run.batches = lambda: itertools.islice(batches(), rank, None, processes)
     called: nn.Module = DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     session.begin(CLOCK, 0, optimizer)

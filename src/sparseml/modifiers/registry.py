@@ -9,6 +9,7 @@ from sparseml.modifiers.base import Modifier
 from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.epochs import EpochRangeModifier
+from sparseml.modifiers.layerwise_pruning import LayerwisePruningModifier
 from sparseml.modifiers.learning_rate import (
     LearningRateFunctionModifier,
     LearningRateModifier,
@@ -20,6 +21,7 @@ from sparseml.modifiers.magnitude_pruning import (
     MagnitudePruningModifier,
 )
 from sparseml.modifiers.movement_pruning import MovementPruningModifier
+from sparseml.modifiers.obs_pruning import OBSPruningModifier
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
@@ -41,6 +43,8 @@ MODIFIERS: dict[str, type[Modifier]] = {
         GlobalMagnitudePruningModifier,
         GMPruningModifier,
         MovementPruningModifier,
+        OBSPruningModifier,
+        LayerwisePruningModifier,
         QuantizationModifier,
         DistillationModifier,
     )

@@ -1,0 +1,165 @@
+"""The optimal BERT surgeon: gradual pruning by second-order saliency (Kurtic et al. 2022, arXiv:2203.07259)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sparseml.modifiers.base import ModifierError, Run
+from sparseml.modifiers.mask_shapes import Group, choose_masks
+from sparseml.modifiers.pruning import GradualPruningModifier
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparseml.modifiers.second_order import Fisher
+
+
+class GradientSampling(BaseModel):
+    """How gradients are sampled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch_size: int | None = Field(
+        None, ge=1, description="rows for one gradient, at most a training batch; by default all of one"
+    )
+
+
+class OBSPruningModifier(GradualPruningModifier):
+    """Prunes the weights whose removal costs the loss least, and adjusts the others to make up for it.
+
+    The optimal BERT surgeon (Kurtic et al. 2022, arXiv:2203.07259): at every update the inverse of the block-diagonal
+    empirical Fisher matrix is estimated from gradients of single training batches, in evaluation mode.
+    `num_recomputations` splits an update into that many smaller ones, each with an estimate of its own. Memory:
+    `fisher_block_size` floats for each weight.
+    """
+
+    one_shot = True
+
+    global_sparsity: bool = Field(True, description="whether one threshold serves all parameters")
+    num_grads: int = Field(
+        1024, ge=1, description="gradients for an estimate; fewer where an epoch has fewer batches"
+    )
+    damp: float = Field(1e-7, gt=0, description="added to the diagonal of the Fisher matrix")
+    fisher_block_size: int = Field(
+        50, ge=1, description="consecutive weights in a block of the Fisher matrix; whole blocks of the mask"
+    )
+    grad_sampler_kwargs: GradientSampling | None = Field(
+        None, description="{batch_size: rows for one gradient}; a training batch is split"
+    )
+    num_recomputations: int = Field(
+        1, ge=1, description="estimates in one update, each for an equal share of it"
+    )
+
+    @property
+    def one_threshold(self) -> bool:
+        """As `global_sparsity` says."""
+        return self.global_sparsity
+
+    def prune_to(self, run: Run, groups: list[Group]) -> None:
+        """Update masks and weights in `num_recomputations` steps of equal size."""
+        current = [self._share_pruned(group) for group in groups]
+        if all(group.sparsity <= share for group, share in zip(groups, current, strict=True)):
+            self.hold(run)
+            return
+        for count in range(1, self.num_recomputations + 1):
+            fraction = count / self.num_recomputations
+            self._prune_once(
+                run,
+                [
+                    Group(group.names, share + fraction * (max(group.sparsity, share) - share))
+                    for group, share in zip(groups, current, strict=True)
+                ],
+            )
+
+    def _share_pruned(self, group: Group) -> float:
+        masks = [self._masks.pruned[name] for name in group.names if name in self._masks.pruned]
+        return sum(int(mask.sum()) for mask in masks) / max(sum(mask.numel() for mask in masks), 1)
+
+    def _prune_once(self, run: Run, groups: list[Group]) -> None:
+        import torch
+
+        from sparseml.modifiers.second_order import as_blocks, as_tiles, from_tiles, obs_saliency, obs_update
+
+        parameters = self.parameters(run)
+        inverses = {
+            name: fisher.inverse(self.damp) for name, fisher in self._estimate(run, parameters).items()
+        }
+        blocks, scores = {}, {}
+        for name, parameter in parameters.items():
+            weight = parameter.detach()
+            rows, columns, size, unit = self._layout(weight.shape)
+            blocks[name] = as_blocks(as_tiles(weight, rows, columns), size)
+            saliency = obs_saliency(blocks[name], inverses[name], unit) / unit
+            flat = saliency.repeat_interleave(unit, 1).reshape(-1)
+            scores[name] = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
+        masks = choose_masks(scores, groups, self.shape, self._masks.pruned)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                rows, columns, size, _ = self._layout(parameter.shape)
+                pruned = as_blocks(as_tiles(masks[name].to(torch.uint8), rows, columns), size).bool()
+                change = obs_update(blocks.pop(name), inverses.pop(name), pruned).reshape(-1)
+                change = _cut(change, parameter.shape, rows, columns)
+                parameter.add_(from_tiles(change, parameter.shape, rows, columns))
+        self.set_masks(run, masks)
+
+    def _layout(self, shape: torch.Size) -> tuple[int, int, int, int]:
+        """The tiles that a parameter's weights are taken in, the weights in a Fisher block, and those in a unit.
+
+        A unit of the mask lies within a Fisher block; where it is larger, its saliency is the sum over the blocks,
+        as they have no common terms.
+        """
+        if len(shape) != 2:
+            return 1, 1, self.fisher_block_size, 1
+        rows = shape[0] if self.shape.rows == -1 else self.shape.rows
+        columns = shape[1] if self.shape.columns == -1 else self.shape.columns
+        tile = rows * columns
+        if tile <= self.fisher_block_size:
+            return rows, columns, self.fisher_block_size // tile * tile, tile
+        size = max(size for size in range(1, self.fisher_block_size + 1) if math.gcd(size, tile) == size)
+        return rows, columns, size, size
+
+    def _estimate(self, run: Run, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Fisher]:
+        from sparseml.modifiers.second_order import Fisher, as_tiles
+        from sparseml.modifiers.statistics import gradients, sum_over_processes
+
+        if run.batches is None:
+            raise ModifierError(
+                f"{self.name} needs the gradients of training batches, but there are no training data: give it some, "
+                "such as with --train_file."
+            )
+        share = -(-self.num_grads // run.world_size)
+        layouts = {name: self._layout(parameter.shape) for name, parameter in parameters.items()}
+        fishers = {}
+        for name, parameter in parameters.items():
+            rows, columns, size, _ = layouts[name]
+            count = as_tiles(parameter.detach(), rows, columns).numel()
+            # The sums of all processes' products are added, which single gradients cannot be.
+            most = share if run.world_size == 1 else max(share, size)
+            fishers[name] = Fisher(count, size, most, parameter.device)
+        batch_size = self.grad_sampler_kwargs.batch_size if self.grad_sampler_kwargs else None
+        for found in gradients(
+            run.model, list(parameters.values()), run.batches(), share, batch_size, self.name
+        ):
+            for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
+                pruned = self._masks.pruned.get(name)
+                free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
+                fisher.add(as_tiles(free, *layouts[name][:2]))
+        if run.world_size > 1:
+            import torch
+
+            for fisher in fishers.values():
+                sum_over_processes(fisher.values)
+                added = torch.tensor(fisher.added, device=fisher.values.device)
+                fisher.added = int(sum_over_processes(added))
+        return fishers
+
+
+def _cut(values: torch.Tensor, shape: torch.Size, rows: int, columns: int) -> torch.Tensor:
+    """Without the zeros that fill up the last block; those of the tiles stay."""
+    if len(shape) != 2:
+        return values[: shape.numel()]
+    return values[: -(-shape[0] // rows) * rows * -(-shape[1] // columns) * columns]
