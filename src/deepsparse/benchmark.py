@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsparse import backends, tasks
-from deepsparse.arguments import Parser, normal_options
+from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import onnx_file, open_deployment
 from deepsparse.errors import EngineError
 from deepsparse.hardware import cpu_model, isa

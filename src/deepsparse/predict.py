@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from deepsparse import tasks
-from deepsparse.arguments import Parser, normal_options
 from deepsparse.backends import AUTOMATIC
+from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.pipeline import WINDOW, Pipeline

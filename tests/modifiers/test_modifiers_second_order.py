@@ -20,9 +20,9 @@ from sparseml.modifiers.second_order import (
     output_error,
     prune_columns,
     prune_layer,
-    prune_rows,
     refit,
 )
+from support.row_pruning import prune_rows
 
 DAMP = 1e-3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepsparse import benchmark
-from deepsparse.arguments import ArgumentsError
+from deepsparse.command_line import ArgumentsError
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
 from deepsparse.workload import Settings, measure, parse_shapes, random_feeds, read_texts

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepsparse import tasks
-from deepsparse.arguments import Parser, normal_options
+from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.server.config import ConfigError, EndpointConfig, ServerConfig, load_config
 from resparse.console import run, say, warn

@@ -80,18 +80,19 @@ def add_teacher(
     same = called == SELF or (not own_tokenizer and same_tokens(teacher.tokenizer, tokenizer))
     if not same and not own_tokenizer:
         notes.append("the teacher has another vocabulary: its own tokenizer is used for it.")
-    if on_every_batch or trainer.session.needs_teacher_model:
-        if not same or teacher.order != sorted(teacher.order):
-            raise TeacherError(
-                f"The teacher {called} would have to read the student's own batches, but its vocabulary or the order "
-                "of its classes is another one: use a teacher with the student's."
-            )
+    runs_on_every_batch = on_every_batch or trainer.session.needs_teacher_model
+    if runs_on_every_batch and (not same or teacher.order != sorted(teacher.order)):
+        raise TeacherError(
+            f"The teacher {called} would have to read the student's own batches, but its vocabulary or the order "
+            "of its classes is another one: use a teacher with the student's."
+        )
+    for note in notes:
+        say(note)
+    if runs_on_every_batch:
         trainer.set_teacher(teacher.model)
         return
     assert labels is not None, "outputs of a row that can be stored are those of its labels"
     own_rows = rows if same else encode(teacher.tokenizer)
-    for note in notes:
-        say(note)
     logits = teacher_logits(
         teacher.model,
         own_rows.remove_columns("labels") if "labels" in own_rows.column_names else own_rows,

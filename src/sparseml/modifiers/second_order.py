@@ -3,8 +3,8 @@
 Two models of the loss. The optimal BERT surgeon (Kurtic et al. 2022, arXiv:2203.07259) takes the Hessian of the
 training loss to be the block-diagonal empirical Fisher matrix: `Fisher`, `obs_saliency`, `obs_update`. Optimal brain
 compression (Frantar & Alistarh 2022, arXiv:2208.11580) prunes a layer so that its outputs on given inputs change
-least, whose Hessian is X Xᵀ for each row of weights: `prune_rows`, exact and slow; `prune_columns`, in the fixed order
-of SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774); `refit`, the best weights under a given mask.
+least, whose Hessian is X Xᵀ for each row of weights: `prune_columns`, in the fixed order of SparseGPT (Frantar &
+Alistarh 2023, arXiv:2301.00774); `refit`, the best weights under a given mask.
 
 Masks are True where a weight is pruned.
 """
@@ -363,38 +363,3 @@ def refit(weight: Tensor, hessian: Tensor, pruned: Tensor, group: int = 1) -> tu
         shared = (2.0 / group) * obs_saliency(solved, inverse, group)
         costs[part] = costs[part].scatter_(1, order, shared.repeat_interleave(group, 1))
     return fitted, costs
-
-
-def prune_rows(weight: Tensor, hessian: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Prune each row greedily, weight by weight, each time the one that costs least (arXiv:2208.11580, algorithm 1).
-
-    Exact at every step: after a removal all kept weights are the least-squares solution, and the next cost
-    w_p² / [H⁻¹]_pp is that of the row as it stands. rows x columns² values are held.
-
-    Args:
-        weight: [rows, columns].
-        hessian: X Xᵀ, positive definite: see `dampened`.
-        count: weights to remove from each row.
-
-    Returns:
-        The pruned weights and the mask, [rows, columns]; and the rise of ‖ΔW X‖² by each removal, [rows, count].
-    """
-    rows = len(weight)
-    work = weight.double().clone()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian.double())).repeat(rows, 1, 1)
-    pruned = torch.zeros_like(weight, dtype=torch.bool)
-    costs = work.new_zeros(rows, count)
-    each = torch.arange(rows, device=weight.device)
-    for step in range(count):
-        diagonal = inverse.diagonal(dim1=1, dim2=2)
-        cost = (work.square() / diagonal).masked_fill_(pruned, math.inf)
-        costs[:, step], chosen = cost.min(1)
-        column = inverse[each, :, chosen]
-        pivot = column.gather(1, chosen.unsqueeze(1))
-        work -= column * (work.gather(1, chosen.unsqueeze(1)) / pivot)
-        pruned[each, chosen] = True
-        work.masked_fill_(pruned, 0.0)
-        inverse.baddbmm_((column / pivot).unsqueeze(2), column.unsqueeze(1), alpha=-1)
-        # The removed weight's row and column are zero now but for rounding; its diagonal must not be.
-        inverse[each, chosen, chosen] = 1.0
-    return work, pruned, costs

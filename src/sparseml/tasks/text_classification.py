@@ -26,7 +26,7 @@ from sparseml.tasks.base import Task, Texts
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
-# Rows that a pipeline is given at once: enough to sort by length.
+# Rows that the exported model is given at once in a guided run: the progress bar moves with each.
 _WINDOW = 256
 
 # The initial probability of a label that no training row has.
@@ -84,9 +84,8 @@ quantized classifier with its report comes out."""
         from sparseml.guided.summary import Predictions, facts
 
         assert labels is not None
-        return facts(
-            Predictions(texts, truth, deployed_logits(pipeline, texts, "asking the exported model"), labels)
-        )
+        logits = deployed_logits(pipeline, texts, _WINDOW, "asking the exported model")
+        return facts(Predictions(texts, truth, logits, labels))
 
     def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
         """See `Task` and `guided/summary_text.py`."""
@@ -134,6 +133,8 @@ quantized classifier with its report comes out."""
 
     def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:
         """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
+        from deepsparse.pipeline import WINDOW
+
         labels = Labels(pipeline.problem_type, pipeline.labels)
         data = load_text_data(replace(options, known_labels=labels))
         for note in data.notes:
@@ -142,7 +143,7 @@ quantized classifier with its report comes out."""
         score = metrics_for(data.task_name, data.labels)
 
         def evaluated(split: Any) -> dict[str, float]:
-            logits = deployed_logits(pipeline, self.texts(data, split), "classifying")
+            logits = deployed_logits(pipeline, self.texts(data, split), WINDOW, "classifying")
             return score(SimpleNamespace(predictions=logits, label_ids=np.asarray(split["labels"])))
 
         found = evaluated(data.validation)
@@ -160,10 +161,10 @@ def problem_type(config: Any) -> Kind:
     return kind
 
 
-def deployed_logits(pipeline: Any, texts: Sequence[Texts], doing: str) -> Array:
-    """The logits [rows, labels] of a deployed model, with a progress bar."""
+def deployed_logits(pipeline: Any, texts: Sequence[Texts], window: int, doing: str) -> Array:
+    """The logits [rows, labels] of a deployed model, `window` rows at a time, with a progress bar."""
     rows = [row[0] if len(row) == 1 else row for row in texts]
-    windows = [rows[start : start + _WINDOW] for start in range(0, len(rows), _WINDOW)]
+    windows = [rows[start : start + window] for start in range(0, len(rows), window)]
     return np.concatenate([pipeline.logits(window) for window in track(windows, doing)])
 
 

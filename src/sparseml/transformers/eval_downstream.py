@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsparse import Pipeline
-from deepsparse.arguments import ArgumentsError, Parser, normal_options
+from deepsparse.command_line import ArgumentsError, Parser, normal_options
 from resparse.console import output, run, warn
 from resparse.errors import did_you_mean
 from resparse.files import write_json
