@@ -220,7 +220,8 @@ class RecipeTrainer(Trainer):
         live = any(modifier.needs_teacher_model for modifier in at_work) or not stored
         if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
             return stored
-        answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
+        with self.accelerator.autocast():
+            answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
         return answers
 
     def _training_batches(self) -> Iterator[Batch]:
