@@ -34,14 +34,18 @@ def hidden_state_distance(
         normalize: in shares of the teacher's mean square, so that all layers count alike.
         epsilon: added to that mean square.
     """
-    target = teacher.float()
-    square, power = (student.float() - target).square(), target.square()
+    import torch
+    import torch.nn.functional as F
+
+    source, target = student.float(), teacher.float()
     if mask is None:
-        distance, scale = square.mean(), power.mean()
+        distance = F.mse_loss(source, target)
+        scale = torch.linalg.vector_norm(target).square() / target.numel()
     else:
-        weight = mask.unsqueeze(-1).to(square.dtype)
-        entries = weight.sum() * square.shape[-1]
-        distance, scale = (square * weight).sum() / entries, (power * weight).sum() / entries
+        weight = mask.unsqueeze(-1).to(target.dtype)
+        entries = weight.sum() * target.shape[-1]
+        distance = ((source - target).square() * weight).sum() / entries
+        scale = (target.square() * weight).sum() / entries
     return distance / (scale + epsilon) if normalize else distance
 
 

@@ -108,6 +108,8 @@ class RecipeTrainer(Trainer):
         """Distil from a model that runs on every training batch."""
         assert self.session is not None
         self.session.run.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
+        if self.args.torch_compile:
+            teacher.compile(backend=self.args.torch_compile_backend, mode=self.args.torch_compile_mode)
 
     def compute_loss(
         self,
