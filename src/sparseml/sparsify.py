@@ -248,7 +248,7 @@ def encoder_sparsity(source: Source) -> float:
     zeros = entries = 0
     for path in sorted(source.folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():
+            for name in file.keys():  # noqa: SIM118  no mapping
                 if layer.match(name):
                     tensor = file.get_tensor(name)
                     entries += tensor.numel()
@@ -310,8 +310,8 @@ def _teacher(model: str, sparse: bool) -> str:
         if indexed_name(name):
             return f"{PREFIX}{name}"
     raise SparsifyError(
-        f"{model} is sparse, and must learn from a dense model of the same kind: give --teacher, such as the model that "
-        "it was pruned from."
+        f"{model} is sparse, and must learn from a dense model of the same kind: give --teacher, such as the model "
+        "that it was pruned from."
     )
 
 
