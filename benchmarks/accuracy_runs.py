@@ -290,15 +290,19 @@ def score(dataset: DataSet, metrics: Mapping[str, Any], split: str) -> float:
 
 
 def trained_model(folder: Path, dataset: str, start: str, seed: int) -> Path:
-    """The model of a finished run that was kept (`accuracy.py --keep`); of several settings the last.
+    """The model of a finished run that was kept (`accuracy.py --keep`); of several settings the best by validation.
 
     Raises:
         RunFailedError: there is none.
     """
-    found = sorted((folder / dataset).glob(f"{start}-[0-9]*x*-{seed}/model/model.safetensors"))
+    found = {}
+    for path in (folder / dataset).glob(f"{start}-[0-9]*x*-{seed}/outcome.json"):
+        if (path.parent / "model" / "model.safetensors").is_file():
+            outcome = json.loads(path.read_text(encoding="utf-8"))["outcome"]
+            found[path.parent / "model"] = outcome["validation"]
     if not found:
         raise RunFailedError(
             f"{folder / dataset} has no trained {start} with seed {seed}: run `benchmarks/accuracy.py --keep "
             f"--sets {dataset} --folder {folder}` first."
         )
-    return found[-1].parent
+    return max(found, key=lambda model: found[model])

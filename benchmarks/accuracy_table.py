@@ -112,15 +112,17 @@ def main_table(outcomes: Outcomes) -> str:
         rows.append(row)
     last = ["**mean**", "", "", "", _mean_of(outcomes, DENSE)]
     for start in pruned:
-        last += [_mean_of(outcomes, start), _spread(outcomes.mean_recovery(start, outcomes.sets)) + " %"]
+        sets = [name for name in outcomes.sets if outcomes.recovery(name, start)]
+        part = "" if len(sets) == len(outcomes.sets) else f" ({len(sets)} sets)"
+        last += [_mean_of(outcomes, start), f"{_spread(outcomes.mean_recovery(start, sets))} %{part}"]
     return table(header, [*rows, last])
 
 
 _NOTES = (
     "Mean ± standard deviation over seeds, in points. Settings are chosen for each start from one grid, by the "
-    "validation rows of the first seed; the teacher is the dense run of the same seed. CoLA and RTE are tested on their "
-    "validation rows; for them, TREC and SNLI settings are chosen by rows drawn from the training ones. GoEmotions and "
-    "SNLI are trained on a part of their rows. Scores are of the fake-quantized model."
+    "validation rows of the first seed; the teacher is the dense run of the same seed. CoLA and RTE are tested on "
+    "their validation rows; for them, TREC and SNLI settings are chosen by rows drawn from the training ones. "
+    "GoEmotions and SNLI are trained on a part of their rows. Scores are of the fake-quantized model."
 )
 
 

@@ -131,6 +131,9 @@ DATASETS = {
     )
 }
 
+TUTORIAL_SETS = ("tweeteval_emotion", "sick")
+"""Those that the tutorial trains on, a sentence and a pair a row."""
+
 
 def data_folder() -> Path:
     """The folder of all data sets: `RESPARSE_DATA`, else ../shared/data beside the checkout."""

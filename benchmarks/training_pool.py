@@ -63,6 +63,7 @@ class TrainingPool:
             worker.process.terminate()
         for worker in self._workers:
             worker.process.join()
+            worker.connection.close()
 
     @property
     def idle(self) -> bool:
@@ -90,8 +91,9 @@ class TrainingPool:
             assert worker.name is not None
             try:
                 report, machine = worker.connection.recv()
-            except EOFError:  # the process died, for want of memory for instance
+            except (EOFError, OSError):  # the process died, for want of memory for instance
                 report, machine = None, {}
+                worker.connection.close()
                 self._workers[self._workers.index(worker)] = self._start()
             ended.append(Finished(worker.name, report, machine, time.monotonic() - worker.began))
             worker.name = None

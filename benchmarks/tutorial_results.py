@@ -5,7 +5,7 @@ without the Hub: the healed MiniLM of upstream.py stands in for the pruned one),
 model of another architecture, trained by the tutorial's own dense command. Then `sparseml export`, and the exported
 model's accuracy and latency in the runtime.
 
-    python benchmarks/tutorial_results.py --start runs/accuracy/upstream --teacher-from FOLDER --bf16
+    python benchmarks/tutorial_results.py --start runs/upstream --teacher-from FOLDER --bf16
 """
 
 from __future__ import annotations
