@@ -171,8 +171,10 @@ class Plan:
             guess: take the longest training where a choice is open, to estimate the whole.
         """
         runs: list[Run] = []
+        # The longest first: what follows them waits longest.
+        sets = sorted(self.settings.sets, key=lambda name: -self._longest(name))
         for start in (DENSE, *self.settings.pruned()):
-            for dataset in self.settings.sets:
+            for dataset in sets:
                 runs += self._tuned(dataset, start, scores, guess)
         for seed in self.settings.seeds:
             for dataset in self.settings.ablation_sets:
@@ -238,6 +240,9 @@ class Plan:
 
     def _run(self, dataset: str, start: str, cell: Cell, seed: int | None = None) -> Run:
         return Run(dataset, start, "", cell, self.settings.seeds[0] if seed is None else seed)
+
+    def _longest(self, dataset: str) -> int:
+        return max(cell.epochs for cell in self.cells(dataset)) * self._steps_per_epoch(dataset)
 
     def _steps_per_epoch(self, dataset: str) -> int:
         return -(-self.rows[dataset] // self.settings.batch)
