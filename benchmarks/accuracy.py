@@ -58,15 +58,14 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def written_data(folder: Path, sets: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Write the rows of all data sets into `folder`, unless they are there; their numbers by set and split."""
-    counts = {}
-    for name in sets:
-        paths = {split: folder / name / f"{split}.jsonl" for split in ("train", "validation", "test")}
-        if not all(path.is_file() for path in paths.values()):
-            DATASETS[name].write_splits(folder)
-        counts[name] = {split: sum(1 for _ in path.open(encoding="utf-8")) for split, path in paths.items()}
-    return counts
+def written_data(folder: Path, sets: tuple[str, ...], most: int | None) -> dict[str, dict[str, int]]:
+    """Write the rows of all data sets into `folder`; their numbers by set and split, at most `most`."""
+    counts = {name: DATASETS[name].write_splits(folder) for name in sets}
+    if most is None:
+        return counts
+    return {
+        name: {split: min(count, most) for split, count in splits.items()} for name, splits in counts.items()
+    }
 
 
 def plan_table(plan: Plan, jobs: int) -> str:
@@ -96,14 +95,10 @@ def main() -> int:
         outcomes = earlier
     else:
         settings, folder = settings_of(arguments), arguments.folder.resolve()
-        rows = written_data(folder / "data", settings.sets)
+        rows = written_data(folder / "data", settings.sets, arguments.rows)
         if arguments.rows is not None:
             for split in ("train", "eval", "predict"):
                 extra += [f"--max_{split}_samples", str(arguments.rows)]
-            rows = {
-                name: {split: min(count, arguments.rows) for split, count in counts.items()}
-                for name, counts in rows.items()
-            }
         plan = Plan(settings, {name: counts["train"] for name, counts in rows.items()})
         if arguments.plan:
             print(plan_table(plan, arguments.jobs))

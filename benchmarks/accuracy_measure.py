@@ -154,6 +154,8 @@ class Measurement:
         say(f"{run.key}: {100 * outcome['test']:.1f} ({finished.seconds:.0f} s); {left:,} steps named")
 
     def _outcome(self, run: Run, report: Mapping[str, Any]) -> Outcome:
+        from sparseml.metrics import main_metrics
+
         dataset, metrics, totals = DATASETS[run.dataset], report["metrics"], report["totals"]
         return {
             "key": run.key,
@@ -167,8 +169,8 @@ class Measurement:
             "validation": score(dataset, metrics, "eval"),
             "metrics": {
                 name: value
-                for name, value in metrics.items()
-                if name.startswith(("eval_", "predict_")) and name.count("_") < 3
+                for name, value in main_metrics(metrics).items()
+                if name.startswith(("eval_", "predict_"))
             },
             "train_rows": self.rows[run.dataset]["train"],
             "test_rows": self.rows[run.dataset]["test"],

@@ -81,7 +81,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _shortened(argument: str) -> str:
-    return Path(argument).name if argument.startswith("/") else argument
+    name, equals, value = argument.rpartition("=")
+    return f"{name}{equals}{Path(value).name}" if value.startswith("/") else argument
 
 
 def _cpu_model() -> str:
