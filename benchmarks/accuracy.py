@@ -135,7 +135,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     """The arguments, and the flags after `--`, which every training gets."""
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
-    variants = [name for name in VARIANTS if name]
+    variants = [name for name in VARIANTS if name not in ("", "base")]
     parser = argparse.ArgumentParser(
         description="Accuracy of dense and of sparse int8 MiniLM.",
         epilog="What follows -- is added to every training's flags, such as: -- --bf16",

@@ -156,8 +156,7 @@ def ablation_table(outcomes: Outcomes) -> str:
         found = {name: outcomes.of(name, start, variant, cell) for name in sets}
         if not any(found.values()):
             continue
-        title = asked.title if start == DENSE or not variant else f"{start}: {asked.title}"
-        title = f"{start}: {asked.title.removeprefix('the pruned start, ')}" if not variant else title
+        title = asked.title if start == DENSE else f"{start}: {asked.title}"
         rows.append(
             [title, *(_spread(scores.values()) for scores in found.values()), _shares(outcomes, found)]
         )

@@ -76,6 +76,20 @@ def test_many_rows_bound_the_epochs() -> None:
     assert plan.cells("sick") == list(plan.settings.grid)
 
 
+def test_what_ablations_are_compared_with_is_a_run_of_the_grid_or_none_of_its_cells() -> None:
+    for most_steps, variant in ((1600, ""), (500, "base")):
+        plan = _plan(
+            sets=("tweeteval_emotion",),
+            ablations=("", "no_teacher"),
+            ablation_sets=("tweeteval_emotion",),
+            most_steps=most_steps,
+        )
+        runs = plan.runs({}, guess=True)
+        compared = {(run.start, run.variant) for run in runs if str(run.cell) == "10x0.0002"}
+        assert ("pruned80", variant) in compared
+        assert {run.cell for run in runs if not run.variant} == set(plan.cells("tweeteval_emotion"))
+
+
 def _entry(dataset: str, start: str, seed: int, test: float, **changes: Any) -> dict[str, Any]:
     entry = {
         "key": f"{dataset}/{start}-{seed}-{changes}",
