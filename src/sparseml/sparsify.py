@@ -229,6 +229,8 @@ def training_flags(request: Request, chosen: Choices) -> list[str]:
         "per_device_train_batch_size": chosen.rows,
         "per_device_eval_batch_size": chosen.rows,
         "adam_beta2": 0.98,
+        # The filter waits for the accelerator at every step.
+        "logging_nan_inf_filter": False,
         "logging_steps": max(1, min(50, chosen.steps // 20)),
         "save_strategy": "steps",
         "save_steps": chosen.save_steps,
