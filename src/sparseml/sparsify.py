@@ -84,6 +84,7 @@ class Choices:
         sparsity: of the result, among the weights of the Transformer layers.
         epochs: passes over the corpus.
         rows: of the longest length in a batch.
+        length: the longest, in tokens.
         steps: optimizer steps, about.
         save_steps: between two checkpoints.
         bf16: whether to compute in bfloat16.
@@ -96,6 +97,7 @@ class Choices:
     sparsity: float
     epochs: float
     rows: int
+    length: int
     steps: int
     save_steps: int
     bf16: bool
@@ -161,7 +163,7 @@ def choose(request: Request) -> Choices:
         UserError: the model or the corpus cannot be read, or the sparsity is there already.
     """
     from sparseml.options.environment import accelerator, fast_bfloat16
-    from sparseml.session.models import resolve
+    from sparseml.session.models import load_tokenizer, resolve
 
     source = resolve(request.model)
     zeros = encoder_sparsity(source)
@@ -172,7 +174,8 @@ def choose(request: Request) -> Choices:
         return before
     fast = fast_bfloat16()
     device = accelerator() or "cpu"
-    rows = max(1, _TOKENS_A_STEP.get(device, _TOKENS_A_STEP["cuda"]) // _LENGTH)
+    length = min(_LENGTH, int(load_tokenizer(source).model_max_length))
+    rows = max(1, _TOKENS_A_STEP.get(device, _TOKENS_A_STEP["cuda"]) // length)
     notes = [
         f"{request.model}: {zeros:.1%} of the weights of its Transformer layers are zero: "
         + ("they stay, and it is adapted to the texts" if adapts else f"to be pruned to {sparsity:.1%}"),
@@ -180,18 +183,18 @@ def choose(request: Request) -> Choices:
     ]
     teacher = request.teacher or _teacher(request.model, adapts or zeros > _SPARSE)
     notes.append(f"teacher: {'a frozen copy of the model' if teacher == 'self' else teacher}")
-    seconds = seconds_per_step(source, rows, _LENGTH, fast is not None)
+    seconds = seconds_per_step(source, rows, length, fast is not None)
     in_corpus = corpus_tokens(request, source)
-    tokens = request.tokens or 60 * (request.minutes or 60) / seconds * rows * _LENGTH
-    epochs, steps = round(tokens / in_corpus, 4), round(tokens / (rows * _LENGTH))
+    tokens = request.tokens or 60 * (request.minutes or 60) / seconds * rows * length
+    epochs, steps = round(tokens / in_corpus, 4), round(tokens / (rows * length))
     if steps < 100:
         raise SparsifyError(
-            f"{tokens:,.0f} tokens are {steps} steps of {rows * _LENGTH:,} tokens: too few to learn from. "
+            f"{tokens:,.0f} tokens are {steps} steps of {rows * length:,} tokens: too few to learn from. "
             "Give more --minutes, or more --tokens."
         )
     notes.append(
         f"length: {tokens / 1e6:,.1f} M tokens, {epochs:.2f} x the corpus of {in_corpus / 1e6:,.1f} M: {steps:,} steps "
-        f"of {rows * _LENGTH:,} tokens, {seconds:.2f} s each here, about {seconds * steps / 60:.0f} min"
+        f"of {rows * length:,} tokens, {seconds:.2f} s each here, about {seconds * steps / 60:.0f} min"
     )
     variables: dict[str, Any] = {"num_epochs": epochs}
     if not adapts:
@@ -202,6 +205,7 @@ def choose(request: Request) -> Choices:
         sparsity=sparsity,
         epochs=epochs,
         rows=rows,
+        length=length,
         steps=steps,
         save_steps=max(50, round(60 * _MINUTES_BETWEEN_CHECKPOINTS / seconds)),
         bf16=fast is not None,
@@ -215,17 +219,18 @@ def choose(request: Request) -> Choices:
 
 def training_flags(request: Request, chosen: Choices) -> list[str]:
     """The arguments of `sparseml.transformers.masked_language_modeling` that carry out the choices."""
-    is_dataset = not any(Path(part).suffix or "*" in part for part in request.corpus.split(","))
     values: dict[str, Any] = {
         "model_name_or_path": request.model,
-        "dataset_name" if is_dataset else "train_file": request.corpus,
+        "dataset_name" if _is_dataset(request.corpus) else "train_file": request.corpus,
         "recipe": chosen.recipe,
         "distill_teacher": chosen.teacher,
         "output_dir": chosen.output_dir,
-        "max_seq_length": _LENGTH,
+        "max_seq_length": chosen.length,
         "per_device_train_batch_size": chosen.rows,
         "per_device_eval_batch_size": chosen.rows,
         "adam_beta2": 0.98,
+        # The filter waits for the accelerator at every step.
+        "logging_nan_inf_filter": False,
         "logging_steps": max(1, min(50, chosen.steps // 20)),
         "save_strategy": "steps",
         "save_steps": chosen.save_steps,
@@ -292,8 +297,23 @@ def seconds_per_step(source: Source, rows: int, length: int, bf16: bool) -> floa
 
 
 def corpus_tokens(request: Request, source: Source) -> int:
-    """The number of tokens of the corpus in the model's vocabulary; it is tokenized here, into the cache."""
-    raise NotImplementedError
+    """The tokens of a pass over the corpus, in the model's vocabulary; it is tokenized here, into the cache."""
+    from sparseml.options.table import options_of, scan
+    from sparseml.session.models import load_tokenizer
+    from sparseml.tasks.masked_language_modeling import CorpusArguments, encoded_corpus
+
+    options = options_of(CorpusArguments)
+    words, _ = _split(list(request.more), options)
+    given, _ = scan(words, options)
+    typed = {name: options[name].convert(value) for name, value in given.items()}
+    where = "dataset_name" if _is_dataset(request.corpus) else "train_file"
+    arguments = CorpusArguments(**{where: request.corpus, **typed})
+    return encoded_corpus(arguments, load_tokenizer(source))
+
+
+def _is_dataset(corpus: str) -> bool:
+    """Whether a corpus is named as the Hub names datasets, rather than as files."""
+    return not any(Path(part).suffix or "*" in part or Path(part).exists() for part in corpus.split(","))
 
 
 def _teacher(model: str, sparse: bool) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -232,6 +233,36 @@ def transformer_layers(model: nn.Module, who: str) -> list[str]:
         f"{who}: the Transformer layers of this {type(model).__name__} are not known: name modules in "
         "student_layer_names and teacher_layer_names."
     )
+
+
+@contextmanager
+def comparing(
+    student: nn.Module, teacher: nn.Module
+) -> Iterator[Callable[[torch.Tensor | None], list[torch.Tensor]]]:
+    """Yield a function from a batch's mask to the distance of each pair of layers, after both models have run on it.
+
+    Layers pair as they do by default in training; pairs of different widths are left out.
+    """
+    modifier = PerLayerDistillationModifier()
+    ours, theirs = modifier._pairs(student, teacher)
+    recorders = (
+        _Recorder(student, ours, False, modifier.name),
+        _Recorder(teacher, theirs, False, modifier.name),
+    )
+
+    def distances(mask: torch.Tensor | None) -> list[torch.Tensor]:
+        pairs = zip(recorders[0].outputs, recorders[1].outputs, strict=True)
+        return [
+            hidden_state_distance(one, other, mask)
+            for one, other in pairs
+            if one.shape[-1] == other.shape[-1]
+        ]
+
+    try:
+        yield distances
+    finally:
+        for recorder in recorders:
+            recorder.release()
 
 
 class _Recorder:

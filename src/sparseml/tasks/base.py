@@ -34,12 +34,14 @@ import numpy as np
 
 from resparse.arrays import Array
 from sparseml.data import DataOptions, Labels, TextData
+from sparseml.data.readers import READERS
 from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deepsparse.pipeline import Pipeline
+    from sparseml.session.trainer import RecipeTrainer
 
 Texts = tuple[str, ...]
 """One or two texts, as a tokenizer takes them."""
@@ -62,6 +64,12 @@ class Task(ABC):
 
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
+
+    file_endings: ClassVar[tuple[str, ...]] = tuple(READERS)
+    """The formats of its data files."""
+
+    holds_out: ClassVar[bool] = False
+    """Whether it validates on a part of the training data where no validation data are named."""
 
     @property
     def command(self) -> str:
@@ -102,6 +110,13 @@ class Task(ABC):
     def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         """Changes to the start's configuration, for a model that learns these labels."""
 
+    def has_no_loss(self, config: Any) -> bool:
+        """Whether a model of this configuration has no loss of its own, so that a modifier must give it one."""
+        return False
+
+    def settle(self, data: Any, model: nn.Module, training: Any) -> None:  # noqa: B027  most have nothing to note
+        """Note in the data, in place, what their encoding needs of the loaded model and the training's arguments."""
+
     # Training.
 
     @abstractmethod
@@ -132,6 +147,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
+
+    def evaluate(self, trainer: RecipeTrainer, rows: Any) -> dict[str, float] | None:
+        """Metrics named `eval_...` on encoded rows, for a task that evaluates in its own way; None: by `metrics`."""
+        return None
 
     @abstractmethod
     def write_predictions(

@@ -19,6 +19,7 @@ from sparseml import report as reports
 from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
 from sparseml.guided.choices import finished, fit, resumable
+from sparseml.options.table import ArgumentError
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import starting_point
@@ -110,11 +111,13 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         base=base,
         allow_dense_start=training.allow_dense_start,
         distance=partial(task.distance, config=model.config),
+        has_no_loss=task.has_no_loss(model.config),
+        evaluation=task.evaluate,
         train_dataset=rows.get("train"),
         eval_dataset=validation,
         processing_class=prepared.tokenizer,
         data_collator=task.collate(prepared.tokenizer, prepared.labels, multiple_of=8 if half else None),
-        compute_metrics=task.metrics(prepared.data, prepared.labels, validation),
+        compute_metrics=_metrics(prepared, validation),
     )
     for callback in (PrinterCallback, TqdmCallback):
         trainer.remove_callback(callback)
@@ -129,6 +132,12 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
+
+
+def _metrics(prepared: Prepared, rows: Any) -> Any:
+    """The task's metrics on encoded rows; None where it evaluates in its own way."""
+    whole = getattr(rows, "whole_batches", False)
+    return None if whole else prepared.task.metrics(prepared.data, prepared.labels, rows)
 
 
 def _add_teacher(
@@ -149,6 +158,13 @@ def _add_teacher(
         own_tokenizer=arguments.model.use_teacher_tokenizer,
         on_every_batch=not task.one_output_a_row,
     )
+    session = trainer.session
+    if task.has_no_loss(trainer.model.config) and (session is None or session.run.teacher is None):
+        raise ArgumentError(
+            f"{prepared.source.called} has no head for this task, so it has nothing to learn from the text alone: give "
+            "a recipe with a PerLayerDistillationModifier and a --distill_teacher (self is the model as it is now), or "
+            "a model with a head. `sparseml sparsify` chooses both."
+        )
 
 
 def _print_schedule(trainer: RecipeTrainer) -> None:
@@ -188,7 +204,7 @@ def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) 
         if split not in rows:
             continue
         sorted_rows, _ = by_length(rows[split])
-        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        trainer.compute_metrics = _metrics(prepared, sorted_rows)
         found = trainer.evaluate(sorted_rows)
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
