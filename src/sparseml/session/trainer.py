@@ -185,6 +185,11 @@ class RecipeTrainer(Trainer):
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, unless the folder has a card: a training command writes one of its own."""
+        if not (Path(self.args.output_dir) / "README.md").exists():
+            super().create_model_card(*args, **kwargs)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
         with checkpoint.clear_write_errors(folder), checkpoint.replacing(folder):

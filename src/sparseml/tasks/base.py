@@ -60,6 +60,9 @@ class Task(ABC):
     guided: ClassVar[bool] = False
     """Whether a command that names no work is a guided run."""
 
+    pipeline_tag: ClassVar[str | None] = None
+    """The Hub's name of the task, for model cards."""
+
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
 

@@ -37,6 +37,7 @@ class TextClassification(Task):
     """See `Task`."""
 
     name = "text_classification"
+    pipeline_tag = "text-classification"
     one_output_a_row = True
     guided = True
     introduction = """\

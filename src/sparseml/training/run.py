@@ -27,6 +27,7 @@ from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
+from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import checkpoint_to_resume, finished_by_another, set_aside
 from sparseml.training.prepare import Prepared, encoded, prepare
@@ -259,6 +260,7 @@ def _report(
     )
     if arguments.learns:  # the report of a mere evaluation must not replace the training's
         write_json(Path(folder) / "report.json", result)
+        write_card(arguments, prepared, result)
     if arguments.guided is None:
         output.print(reports.table(result))
         say(f"model: {folder}")
