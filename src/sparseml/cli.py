@@ -17,6 +17,7 @@ usage: sparseml VERB ...
   train      fine-tune a pruned checkpoint by a recipe; of a --train_file alone make all that serves it
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
+  report     show a trained folder: sparsity, loss, scores, confusions, size and speed, as tables and as a page
   recipe     write a recipe, show or check one, or list the modifiers that one may use
   demo       run it all on the embedded model and data
 
@@ -98,6 +99,15 @@ def _predict(words: list[str]) -> int | None:
         raise _missing("Predicting", error, "runtime") from error
 
 
+def _report(words: list[str]) -> int:
+    try:
+        from sparseml.report_page.command import report
+
+        return report(words)
+    except ModuleNotFoundError as error:
+        raise _missing("A report", error) from error
+
+
 def _missing(what: str, error: ModuleNotFoundError, extra: str = "torch") -> Exception:
     """The error for a missing package: the import error itself where users do not install the package themselves."""
     package = (error.name or "").partition(".")[0]
@@ -139,6 +149,7 @@ _VERBS: Mapping[str, Verb] = {
     "train": _train,
     "predict": _predict,
     "export": _export,
+    "report": _report,
     "recipe": _recipe,
     "demo": _demo,
     "--version": _version,

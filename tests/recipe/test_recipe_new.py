@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -91,6 +92,29 @@ def test_more_zeros_than_a_pruned_model_has() -> None:
     fields = by_tag(plan(Wishes(replace(EMBEDDED, called="m"), 3000, sparsity=0.9)))
     pruning = fields["GlobalMagnitudePruningModifier"]
     assert (pruning["init_sparsity"], pruning["final_sparsity"]) == ("__FROM_PARAM__", 0.9)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("method", ["magnitude", "layerwise"])
+def test_zeros_of_the_start_are_never_lost(
+    method: str, pruned_model: Path, rows_folder: Path, tmp_path: Path
+) -> None:
+    """Before the first mask is held, training would fill them."""
+    recipe = tmp_path / "recipe.yaml"
+    words = [
+        "--model",
+        str(pruned_model),
+        "--train_file",
+        str(rows_folder / "train.csv"),
+        "--sparsity",
+        "0.9",
+    ]
+    more = ["--epochs", "2", "--pruning", method, "--output", str(recipe)]
+    assert main(["recipe", "new", *words, *more]) == 0
+    tiny.train(pruned_model, rows_folder, tmp_path / "out", recipe=str(recipe))
+    log = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    sparsity = [entry["sparsity"] for entry in log if "sparsity" in entry]
+    assert sparsity == sorted(sparsity) and sparsity[0] > 0.7
 
 
 def test_a_pattern_brings_its_own_sparsity() -> None:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparseml.command_text import wrapped
 from sparseml.data.rows import rows_text
 from sparseml.model_card.metadata import results
 
@@ -138,22 +139,10 @@ def _results(report: Mapping[str, Any]) -> str:
 def _making(subject: Subject) -> str:
     parts = ["## How it was made"]
     if command := subject.report["command"]:
-        parts.append("```bash\n" + _wrapped(command) + "\n```")
+        parts.append("```bash\n" + wrapped(command) + "\n```")
     if subject.recipe:
         parts += ["The recipe, evaluated (`recipe.yaml`):", f"```yaml\n{subject.recipe.strip()}\n```"]
     return "\n\n".join(parts) if len(parts) > 1 else ""
-
-
-def _wrapped(words: Sequence[str]) -> str:
-    """A command, a line for each flag."""
-    lines: list[str] = []
-    for word in words:
-        quoted = shlex.quote(word)
-        if word.startswith("--") or not lines:
-            lines.append(quoted)
-        else:
-            lines[-1] += f" {quoted}"
-    return " \\\n  ".join(lines)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

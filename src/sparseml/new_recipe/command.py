@@ -18,7 +18,7 @@ from sparseml.new_recipe.methods import METHODS
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start
 from sparseml.recipe import load_plan
-from sparseml.recipe_verbs import RecipeParser
+from sparseml.recipe_verbs import Parser
 
 _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH = 0.8, 384
 _ROWS = 3000
@@ -47,7 +47,7 @@ def new(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = RecipeParser("new")
+    parser = Parser("recipe new")
     add = parser.add_argument
     add("--task", default="text_classification", help="what the model learns (text_classification)")
     add(

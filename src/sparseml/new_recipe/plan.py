@@ -22,6 +22,7 @@ _GRADUAL_LONGER = 2
 _PRUNING = (0.1, 0.5)
 _ONE_SHOT_AT = 0.2
 _LOWEST_RATE = 0.1
+_AT_ONCE = "at once: until masks are held, training would fill the zeros that there are"
 
 
 class NewRecipeError(UserError):
@@ -202,15 +203,20 @@ def _pruning(wishes: Wishes, method: Method, sparsity: float, sized: sizing.Sizi
     share = "as --sparsity says" if wishes.sparsity is not None else "what most encoders bear almost unharmed"
     goal = Variable("final_sparsity", sparsity, f"share of zeros in the encoder's matrices: {share}")
     if method.kind == "one_shot":
-        at = round(_ONE_SHOT_AT * epochs, 2)
+        at = 0.0 if wishes.start.sparse else round(_ONE_SHOT_AT * epochs, 2)
         when = "the model first learns the task, so that it is pruned for it; the rest is there to recover"
+        if wishes.start.sparse:
+            when = _AT_ONCE
         return [goal, Variable("pruning_epoch", at, when)]
     begin, end = (round(share * epochs, 2) for share in _PRUNING)
+    first = "the new classifier learns first: it says what matters"
+    if wishes.start.sparse:
+        begin, first = 0.0, _AT_ONCE
     per_epoch = max(1, -(-wishes.rows // sized.batch))
     interval = round(max((end - begin) / method.updates, 1 / per_epoch), 4)
     return [
         goal,
-        Variable("pruning_start_epoch", begin, "the new classifier learns first: it says what matters"),
+        Variable("pruning_start_epoch", begin, first),
         Variable("pruning_end_epoch", end, "half of the training is left to recover"),
         Variable(
             "pruning_interval",

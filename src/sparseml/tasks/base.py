@@ -136,6 +136,17 @@ class Task(ABC):
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
 
+    def evaluation(
+        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+    ) -> dict[str, Any] | None:
+        """What evaluated rows say beyond the metrics, for `report.json` and its page; None where a task has nothing.
+
+        Args:
+            outputs: the model's, in the order of `output_names`; first dimension: rows.
+            truth: the rows' labels, as the collator gave them.
+        """
+        return None
+
     @abstractmethod
     def write_predictions(
         self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +76,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     rows = encoded(arguments, prepared)
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
+    evaluations: dict[str, Any] = {}
     if training.do_train:
         _add_teacher(arguments, trainer, prepared, rows)
         if other_run is not None:
@@ -87,13 +89,13 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         trainer.session.apply_once()
         trainer.save_model()
     if training.do_eval:
-        metrics |= _evaluate(trainer, prepared, rows)
+        metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
-        metrics |= _predict(trainer, prepared, rows)
+        metrics |= _predict(trainer, prepared, rows, evaluations)
     if arguments.data.num_export_samples:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics)
+    report = _report(arguments, trainer, prepared, metrics, evaluations)
     return report if guided is None else conclude(arguments, prepared, report)
 
 
@@ -182,14 +184,33 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
     return _save_metrics(folder, "train", metrics)
 
 
-def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+def _recording(
+    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any]
+) -> Callable[[Any], dict[str, float]]:
+    """The task's metrics for the Trainer; what the same outputs say beyond them is put into `evaluations`."""
+    metrics = prepared.task.metrics(prepared.data, prepared.labels, rows)
+
+    def compute(evaluated: Any) -> dict[str, float]:
+        outputs = evaluated.predictions
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        found = prepared.task.evaluation(outputs, evaluated.label_ids, prepared.labels)
+        if found is not None:
+            evaluations[split] = found
+        return metrics(evaluated)
+
+    return compute
+
+
+def _evaluate(
+    trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any], evaluations: dict[str, Any]
+) -> dict[str, Any]:
     """Score the validation rows; MNLI's second set too, its metrics ending in `_mm`."""
     metrics: dict[str, Any] = {}
     for split, suffix in (("validation", ""), ("validation_mismatched", "_mm")):
         if split not in rows:
             continue
         sorted_rows, _ = by_length(rows[split])
-        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         found = trainer.evaluate(sorted_rows)
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
@@ -197,7 +218,9 @@ def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) 
     return _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
 
 
-def _predict(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+def _predict(
+    trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any], evaluations: dict[str, Any]
+) -> dict[str, Any]:
     """Write the task's predictions for every test row; returns metrics where the rows are labelled."""
     folder, task_name = Path(trainer.args.output_dir), prepared.data.task_name
     stem = f"predict_results_{task_name}" if task_name else "predict_results"
@@ -206,7 +229,7 @@ def _predict(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -
         if split not in rows:
             continue
         sorted_rows, order = by_length(rows[split])
-        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         result = trainer.predict(sorted_rows, metric_key_prefix="predict")
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
         path = prepared.task.write_predictions(
@@ -241,7 +264,11 @@ def _write_samples(trainer: RecipeTrainer, task: Task, rows: Any, count: int) ->
 
 
 def _report(
-    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, metrics: dict[str, Any]
+    arguments: Arguments,
+    trainer: RecipeTrainer,
+    prepared: Prepared,
+    metrics: dict[str, Any],
+    evaluations: dict[str, Any],
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -257,6 +284,7 @@ def _report(
             "rows": prepared.data.rows,
         },
         seed=arguments.training.seed,
+        **({"evaluation": evaluations} if evaluations else {}),
     )
     if arguments.learns:  # the report of a mere evaluation must not replace the training's
         write_json(Path(folder) / "report.json", result)
