@@ -24,6 +24,7 @@ from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import starting_point
 from sparseml.session.progress import ProgressCallback
+from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
@@ -87,7 +88,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     elif arguments.data.one_shot:
         assert trainer.session is not None
         trainer.session.apply_once()
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)
     if training.do_eval:
         metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
@@ -96,7 +97,12 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations)
-    return report if guided is None else conclude(arguments, prepared, report)
+    if guided is not None:
+        report = conclude(arguments, prepared, report)
+    if training.push_to_hub and arguments.learns:
+        trainer.push_to_hub()
+        say(f"pushed: {address(trainer.hub_repo)}")
+    return report
 
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
@@ -176,7 +182,7 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, ProgressCallback):
                 callback.stop()  # an error is not to be printed into a bar
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed at the end of the run, with its report
     folder = Path(trainer.args.output_dir)
     with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
         trainer.state.save_to_json(str(temporary))
