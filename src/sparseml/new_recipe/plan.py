@@ -118,7 +118,7 @@ def _method(wishes: Wishes) -> str:
     if wanted == 0:
         if start.sparse:
             raise NewRecipeError(
-                f"{start.called} has {start.sparsity:.0%} zeros, which --sparsity 0 would lose. Leave --sparsity out, "
+                f"{start.shown} has {start.sparsity:.0%} zeros, which --sparsity 0 would lose. Leave --sparsity out, "
                 "and they are kept; or start from a dense model."
             )
         return "none"
@@ -147,7 +147,7 @@ def _sparsity(wishes: Wishes, method: str) -> float | None:
         )
     if start.sparsity > sparsity:
         raise NewRecipeError(
-            f"{start.called} has {start.sparsity:.1%} zeros already, more than --sparsity {sparsity:g}. Leave "
+            f"{start.shown} has {start.sparsity:.1%} zeros already, more than --sparsity {sparsity:g}. Leave "
             "--pruning out, and they are kept."
         )
     _check_shapes(shape, start)
@@ -158,12 +158,12 @@ def _check_keep(wishes: Wishes) -> None:
     start = wishes.start
     if not start.sparse:
         raise NewRecipeError(
-            f"{start.called} is dense ({start.sparsity:.1%} zeros): there is nothing to keep. Choose another "
+            f"{start.shown} is dense ({start.sparsity:.1%} zeros): there is nothing to keep. Choose another "
             f"--pruning: {', '.join(name for name in METHODS if name != 'keep')}."
         )
     if wishes.mask_shape != "unstructured":
         raise NewRecipeError(
-            f"--mask_shape {wishes.mask_shape} is for zeros that are made; those of {start.called} are kept as they "
+            f"--mask_shape {wishes.mask_shape} is for zeros that are made; those of {start.shown} are kept as they "
             "are. Leave it out, or ask for a --sparsity above its own."
         )
 

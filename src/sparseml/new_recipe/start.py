@@ -21,7 +21,7 @@ class Start:
     """A model to start from.
 
     Attributes:
-        called: as the user named it.
+        called: as the user named it; empty for the embedded one.
         architecture: its model type; empty where the model was not looked at.
         sparsity: share of zeros in its encoder's matrices.
         width: hidden size.
@@ -37,6 +37,11 @@ class Start:
     submodules: tuple[str, ...] = SUBMODULES
     prunable: tuple[str, ...] = (ALL_PRUNABLE,)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """Its name in messages."""
+        return self.called or "the embedded model"
 
     @property
     def sparse(self) -> bool:

@@ -42,7 +42,7 @@ def _head(content: Content) -> str:
     kind = "a score" if wishes.classes == 1 else f"{wishes.classes} classes"
     known = f"{start.architecture}, {start.sparsity:.0%} zeros" if start.architecture else "pruned"
     lines = [
-        f"From {start.called or 'the embedded model'} ({known}), for {wishes.rows:,} rows of {texts} and {kind}, "
+        f"From {start.shown} ({known}), for {wishes.rows:,} rows of {texts} and {kind}, "
         f"in batches of {content.batch}.",
         "Variables may be replaced when training: --recipe_args num_epochs=12",
     ]
