@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from sparseml.cli import main
+from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
+from sparseml.evaluation import evaluation
 from sparseml.report_page import svg
-from sparseml.report_page.facts import ReportError, read
+from sparseml.report_page.facts import Evaluation, Facts, ReportError, read
 from sparseml.report_page.page import page
 from support import tiny
 
@@ -218,6 +221,44 @@ def test_many_classes_become_a_list_of_confusions(trained: Path) -> None:
     finally:
         (trained / "kept.json").replace(trained / "report.json")
     assert "Confusions" in headings(text) and "<td>class 3</td><td>class 4</td><td>7</td>" in text
+
+
+def evaluated(kind: str, **found: Any) -> str:
+    """A page of a folder without files, on which rows were evaluated."""
+    report = {
+        "totals": dict.fromkeys(
+            (
+                "prunable_sparsity",
+                "quantized_layers",
+                "quantizable_layers",
+                "dense_bytes",
+                "compressed_bytes",
+            ),
+            1,
+        ),
+        "model": {"class": "C", "architecture": "a"},
+        "layers": [],
+        "metrics": {},
+        "command": [],
+        "versions": {},
+    }
+    return page(Facts(Path("m"), report, evaluations=[Evaluation("rows", kind, 3, **found)]), None)
+
+
+def test_several_labels_are_a_table() -> None:
+    labels = Labels(MULTI, ("a", "b"))
+    found = evaluation(np.array([[9.0, -9], [9, 9], [-9, -9]]), np.array([[1.0, 1], [0, 1], [0, 0]]), labels)
+    text = evaluated(MULTI, labels=found["labels"], calibration=found["calibration"])
+    assert "<td>b</td><td>1</td><td>1</td><td>0</td>" in text
+    assert {"Labels", "Reliability"} <= set(headings(text))
+
+
+def test_scores_have_a_diagram_on_their_own_scale() -> None:
+    scores = np.linspace(2, 5, 30)
+    found = evaluation(scores[:, None], scores + 1, Labels(REGRESSION, ("score",)))
+    text = evaluated(REGRESSION, calibration=found["calibration"])
+    assert "Reliability" in headings(text) and "calibration error" not in text
+    assert "predicted 2.1, actual 3.1" in text.replace("2.103", "2.1").replace("3.103", "3.1")
 
 
 @pytest.mark.slow

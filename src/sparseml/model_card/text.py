@@ -50,8 +50,9 @@ def _introduction(subject: Subject) -> str:
         f"[{start}](https://huggingface.co/{start})" if start else f"`{report.get('start', 'a checkpoint')}`"
     )
     rows = report.get("data", {}).get("rows", {}).get("train")
+    trained = rows and "train_loss" in report["metrics"]
     learned = (
-        f"trained from {link} on {rows_text(rows)} of {subject.data_name}" if rows else f"made from {link}"
+        f"trained from {link} on {rows_text(rows)} of {subject.data_name}" if trained else f"made from {link}"
     )
     return f"{what} ({report['model']['architecture']}), {learned}. {sparse[0].upper()}{sparse[1:]}."
 

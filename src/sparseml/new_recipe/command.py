@@ -6,7 +6,6 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from resparse.console import console, say
 from resparse.files import write_text
@@ -16,9 +15,10 @@ from sparseml.modifiers.schedule import merge
 from sparseml.new_recipe import writer
 from sparseml.new_recipe.methods import METHODS
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
-from sparseml.new_recipe.start import Start
+from sparseml.new_recipe.start import Start, inspect
 from sparseml.recipe import load_plan
 from sparseml.recipe_verbs import Parser
+from sparseml.tasks import load_task, own_name
 
 _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH = 0.8, 384
 _ROWS = 3000
@@ -130,9 +130,7 @@ def _shape(text: str) -> str | list[int]:
 
 
 def _wishes(given: argparse.Namespace) -> Wishes:
-    from sparseml.tasks import load_task
-
-    task = load_task(given.task)
+    task = own_name(given.task)
     rows, classes, pairs = _data(given, task)
     if given.epochs is not None and given.epochs <= 0:
         raise NewRecipeError(f"--epochs {given.epochs:g}: it must be above 0.")
@@ -150,16 +148,14 @@ def _wishes(given: argparse.Namespace) -> Wishes:
     )
 
 
-def _start(called: str | None, task: Any) -> Start:
-    """The model that was named; of the embedded one all is known."""
+def _start(called: str | None, task: str) -> Start:
+    """The model that was named; of the embedded one all is known, so that nothing heavy is imported."""
     if called is None:
         return Start("", "", _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH)
-    from sparseml.new_recipe.start import inspect
-
-    return inspect(called, task)
+    return inspect(called, load_task(task))
 
 
-def _data(given: argparse.Namespace, task: Any) -> tuple[int, int, bool]:
+def _data(given: argparse.Namespace, task: str) -> tuple[int, int, bool]:
     """Rows, classes, and whether texts come in pairs: as given, as the file has them, or as usual."""
     rows, classes, pairs = given.rows, given.classes, given.pairs
     if given.train_file is not None:
@@ -167,10 +163,12 @@ def _data(given: argparse.Namespace, task: Any) -> tuple[int, int, bool]:
             raise NewRecipeError("--train_file has rows and classes itself: leave --rows and --classes out.")
         from sparseml.data import DataOptions
 
-        data = task.load_data(
+        known = load_task(task)
+        data = known.load_data(
             DataOptions(train_file=given.train_file, hold_out=True, needs_train=True, needs_eval=True),
-            task.arguments(),
+            known.arguments(),
         )
+        assert data.train is not None
         rows = len(data.train)
         classes = data.labels.num_labels if data.labels is not None else 1
         pairs = len(data.columns.texts) == 2
