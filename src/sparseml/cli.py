@@ -1,4 +1,4 @@
-"""The command `sparseml train | export | recipe | demo`; heavy imports are inside the functions."""
+"""The command `sparseml train | sparsify | export | ...`; heavy imports are inside the functions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _HELP = """\
 usage: sparseml VERB ...
 
   train      fine-tune a pruned checkpoint by a recipe; of a --train_file alone make all that serves it
+  sparsify   prune an encoder on plain text, to start from; or adapt a sparse one to your texts
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
   report     show a trained folder: sparsity, loss, scores, confusions, size and speed, as tables and as a page
@@ -78,6 +79,15 @@ def _train(words: list[str]) -> int | None:
         raise _missing("Training", error) from error
     text_classification.main(words)
     return 0
+
+
+def _sparsify(words: list[str]) -> int | None:
+    from sparseml import sparsify
+
+    try:
+        return sparsify.main(words)
+    except ModuleNotFoundError as error:
+        raise _missing("Pruning", error) from error
 
 
 def _export(words: list[str]) -> int | None:
@@ -147,6 +157,7 @@ def _new_recipe(words: list[str]) -> int:
 
 _VERBS: Mapping[str, Verb] = {
     "train": _train,
+    "sparsify": _sparsify,
     "predict": _predict,
     "export": _export,
     "report": _report,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sparseml.modifiers import ModifierError
-from sparseml.modifiers.masks import Masks, pack_bits, smallest, unpack_bits, zero_where
+from sparseml.modifiers.masks import Masks, pack_bits, smallest, smallest_on_device, unpack_bits, zero_where
 
 # Few different values, so that most scores are equal to others.
 SCORES = st.lists(
@@ -40,6 +40,16 @@ def test_each_tensor_loses_its_own_share(values: list[list[float]], sparsity: fl
     masks = smallest(named(values), sparsity)
     for mask, each in zip(masks.values(), values, strict=True):
         assert mask.tolist() == brute_force(each, round(sparsity * len(each)))
+
+
+@settings(deadline=None)
+@given(SCORES, st.floats(0, 1))
+def test_the_choice_on_an_accelerator_is_that_on_the_cpu(values: list[list[float]], sparsity: float) -> None:
+    every = [score for each in values for score in each]
+    count = round(sparsity * len(every))
+    masks = smallest_on_device([torch.tensor(each) for each in values], count)
+    assert [mask.numel() for mask in masks] == [len(each) for each in values]
+    assert [flag for mask in masks for flag in mask.tolist()] == brute_force(every, count)
 
 
 @settings(deadline=None)

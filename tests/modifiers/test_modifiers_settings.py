@@ -157,6 +157,9 @@ SETTINGS = {
     "DistillationModifier": Setting(
         {"hardness": 1.0, "temperature": 3.0, "distill_output_keys": ["logits"]}, wrong=("hardness", 2)
     ),
+    "PerLayerDistillationModifier": Setting(
+        {"gain": 0.5, "attention_gain": 0.1, "normalize": False, "epsilon": 1e-5}, wrong=("epsilon", 0)
+    ),
 }
 
 every_modifier = pytest.mark.parametrize(("tag", "setting"), SETTINGS.items(), ids=SETTINGS)

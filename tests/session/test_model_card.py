@@ -38,7 +38,7 @@ def short(**more: Any) -> model_card.Subject:
         **{
             "name": "m",
             "address": "m",
-            "task": "t",
+            "usage": [],
             "pipeline_tag": None,
             "report": report,
             "data_name": "d",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Subject:
     Attributes:
         name: of the model.
         address: what loads it: a Hub id or a folder.
-        task: the task's name in commands.
+        usage: commands that use it, a line each.
         pipeline_tag: the Hub's name of the task; None where it has none.
         report: as in `report.json`; `metrics`, `totals`, `layers`, `model`, `command` and `versions` are used, and
             `data`, `start` and `export` where they are there.
@@ -39,7 +39,7 @@ class Subject:
 
     name: str
     address: str
-    task: str
+    usage: Sequence[str]
     pipeline_tag: str | None
     report: Mapping[str, Any]
     data_name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,11 @@ if TYPE_CHECKING:
     from sparseml.model_card.card import Subject
 
 _MOST_LABELS = 30
-_ARTICLES = {"text-classification": "A text classifier", "fill-mask": "A masked language model"}
+_ARTICLES = {
+    "text-classification": "A text classifier",
+    "fill-mask": "A masked language model",
+    "feature-extraction": "An encoder",
+}
 
 
 def text(subject: Subject) -> str:
@@ -49,11 +52,12 @@ def _introduction(subject: Subject) -> str:
     link = (
         f"[{start}](https://huggingface.co/{start})" if start else f"`{report.get('start', 'a checkpoint')}`"
     )
-    rows = report.get("data", {}).get("rows", {}).get("train")
-    trained = rows and "train_loss" in report["metrics"]
-    learned = (
-        f"trained from {link} on {rows_text(rows)} of {subject.data_name}" if trained else f"made from {link}"
-    )
+    data = report.get("data", {})
+    rows = data.get("rows", {}).get("train")
+    # Without labels these are files of text.
+    read = f"{rows_text(rows)} of {subject.data_name}" if rows and data.get("labels") else subject.data_name
+    learns = "train_loss" in report["metrics"]
+    learned = f"trained from {link} on {read}" if learns else f"made from {link}"
     return f"{what} ({report['model']['architecture']}), {learned}. {sparse[0].upper()}{sparse[1:]}."
 
 
@@ -68,13 +72,7 @@ def _labels(report: Mapping[str, Any]) -> str:
 
 def _usage(subject: Subject) -> str:
     """Commands and Python, for `resparse` and for Transformers alone."""
-    task = subject.task
-    served = f"deepsparse.server --task {task} --model_path deployment"
-    commands = [
-        'pip install "resparse[torch,runtime]"',
-        f"sparseml export --task {task} --model_path {shlex.quote(subject.address)}   # writes deployment/",
-        served,
-    ]
+    commands = ['pip install "resparse[torch,runtime]"', *subject.usage]
     parts = [
         "## Use",
         "With [resparse](https://pypi.org/project/resparse/), which uses zeros and 8 bits:",

@@ -6,7 +6,7 @@ A mask is a boolean tensor of its parameter's shape, True where the weight is pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sparseml.modifiers.base import ModifierError
@@ -113,23 +113,44 @@ def smallest(
     Returns:
         Masks by name, on the scores' devices.
     """
+    groups = [list(scores)] if together else [[name] for name in scores]
+    masks: dict[str, torch.Tensor] = {}
+    for group in groups:
+        tensors = [scores[name].detach() for name in group]
+        count = round(sparsity * sum(tensor.numel() for tensor in tensors))
+        select = _smallest_on_cpu if all(tensor.is_cpu for tensor in tensors) else smallest_on_device
+        masks |= dict(zip(group, select(tensors, count), strict=True))
+    return masks
+
+
+def _smallest_on_cpu(scores: Sequence[torch.Tensor], count: int) -> list[torch.Tensor]:
+    """By NumPy, whose partition is faster on CPUs than PyTorch's `kthvalue`."""
     import torch
 
     from resparse.magnitude import smallest_entries
 
     # NumPy has no bfloat16.
-    arrays = {
-        name: score.detach().to("cpu", torch.promote_types(score.dtype, torch.float32)).numpy()
-        for name, score in scores.items()
-    }
-    groups = [list(arrays)] if together else [[name] for name in arrays]
-    masks: dict[str, torch.Tensor] = {}
-    for group in groups:
-        count = round(sparsity * sum(arrays[name].size for name in group))
-        selected = smallest_entries([arrays[name] for name in group], count)
-        for name, mask in zip(group, selected, strict=True):
-            masks[name] = torch.from_numpy(mask).to(scores[name].device)
-    return masks
+    arrays = [score.to(torch.promote_types(score.dtype, torch.float32)).numpy() for score in scores]
+    return [torch.from_numpy(mask) for mask in smallest_entries(arrays, count)]
+
+
+def smallest_on_device(scores: Sequence[torch.Tensor], count: int) -> list[torch.Tensor]:
+    """The masks of the `count` smallest scores, as `resparse.magnitude.smallest_entries` selects them.
+
+    On the scores' device: a copy of all weights to the CPU at every update of the masks takes longer than the steps
+    between two updates.
+    """
+    import torch
+
+    if count == 0:
+        return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
+    together = torch.cat([score.reshape(-1) for score in scores])
+    threshold = together.kthvalue(count).values
+    selected = together < threshold
+    ties = together == threshold
+    selected |= ties & (ties.cumsum(0) <= count - selected.sum())
+    parts = selected.split([score.numel() for score in scores])
+    return [part.reshape(score.shape) for part, score in zip(parts, scores, strict=True)]
 
 
 def _hook(parameter: torch.nn.Parameter, pruned: torch.Tensor) -> RemovableHandle:

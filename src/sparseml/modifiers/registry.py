@@ -9,6 +9,7 @@ from sparseml.modifiers.base import Modifier
 from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.epochs import EpochRangeModifier
+from sparseml.modifiers.layer_distillation import PerLayerDistillationModifier
 from sparseml.modifiers.layerwise_pruning import LayerwisePruningModifier
 from sparseml.modifiers.learning_rate import (
     LearningRateFunctionModifier,
@@ -47,6 +48,7 @@ MODIFIERS: dict[str, type[Modifier]] = {
         LayerwisePruningModifier,
         QuantizationModifier,
         DistillationModifier,
+        PerLayerDistillationModifier,
     )
 }
 

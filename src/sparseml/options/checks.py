@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,14 +35,24 @@ def normalise(values: dict[str, Any]) -> None:
         values["input_column_names"] = ",".join(name.strip() for name in names)
 
 
-def check(values: Mapping[str, Any], options: Mapping[str, Option], holds_out: bool = False) -> None:
-    """Raise an ArgumentError for the first contradiction; `holds_out`: evaluation rows will be held out."""
+def check(
+    values: Mapping[str, Any],
+    options: Mapping[str, Option],
+    holds_out: bool = False,
+    endings: Collection[str] = tuple(READERS),
+) -> None:
+    """Raise an ArgumentError for the first contradiction.
+
+    Args:
+        holds_out: evaluation rows will be held out.
+        endings: of data files.
+    """
     for name, least in _AT_LEAST.items():
         value = values.get(name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name} {value:g}: it must be at least {least:g}.")
     _check_work(values)
-    _check_source(values, holds_out)
+    _check_source(values, holds_out, endings)
     _check_columns(values)
     _check_validation(values)
     _check_recipe_and_precision(values)
@@ -66,7 +76,7 @@ def _check_work(values: Mapping[str, Any]) -> None:
         raise ArgumentError("--one_shot needs a --recipe to apply.")
 
 
-def _check_source(values: Mapping[str, Any], holds_out: bool) -> None:
+def _check_source(values: Mapping[str, Any], holds_out: bool, endings: Collection[str]) -> None:
     task, dataset = values.get("task_name"), values.get("dataset_name")
     files = [name for name in _FILE_ARGUMENTS if values.get(name) is not None]
     if dataset is not None:
@@ -86,7 +96,7 @@ def _check_source(values: Mapping[str, Any], holds_out: bool) -> None:
     elif task is None:
         _check_rows(values, holds_out)
     for name in files:
-        _check_ending(name, values[name])
+        _check_ending(name, values[name], endings)
 
 
 def _check_rows(values: Mapping[str, Any], holds_out: bool) -> None:
@@ -110,16 +120,16 @@ def _check_rows(values: Mapping[str, Any], holds_out: bool) -> None:
         )
 
 
-def _check_ending(name: str, pattern: str) -> None:
+def _check_ending(name: str, pattern: str, endings: Collection[str]) -> None:
     """Refuse an ending that no reader has; patterns and folders are checked when they are read."""
     for part in pattern.split(","):
         ending = Path(part.strip()).suffix.lower()
-        if re.fullmatch(r"\.\w+", ending) and ending not in READERS:
-            close = nearest(ending, READERS, most=1)
+        if re.fullmatch(r"\.\w+", ending) and ending not in endings:
+            close = nearest(ending, endings, most=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ArgumentError(
                 f"--{name} {pattern}: the ending says which format it is, and must be one of "
-                f"{', '.join(READERS)}.{hint}"
+                f"{', '.join(endings)}.{hint}"
             )
 
 

@@ -49,7 +49,7 @@ def _about(report: Mapping[str, Any]) -> str:
     parts = [
         f"{report['model']['class']} ({report['model']['architecture']})",
         f"started from {report['start']}" if report.get("start") else "",
-        f"learned {data['name']} ({rows} rows)" if rows else "",
+        f"learned {data['name']} ({rows} {'rows' if data.get('labels') else 'files'})" if rows else "",
     ]
     return " · ".join(part for part in parts if part)
 

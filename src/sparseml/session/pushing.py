@@ -44,6 +44,7 @@ class PushError(UserError):
 class PushingTrainer(Trainer):
     """As the Trainer; `push_to_hub` and the checkpoints of `hub_strategy` are whole, and errors are clear."""
 
+    control: Any  # set by the Trainer
     hub_repo: HubRepo
     _uploads: Sequence[Future[Any]] = ()
 

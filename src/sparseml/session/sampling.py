@@ -13,7 +13,12 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 def by_length(rows: Any) -> tuple[Any, NDArray[np.int64]]:
-    """A tokenized dataset sorted by length, so that evaluation pads little, and each sorted row's own index."""
+    """A tokenized dataset sorted by length, so that evaluation pads little, and each sorted row's own index.
+
+    One of whole batches stays as it is.
+    """
+    if getattr(rows, "whole_batches", False):
+        return rows, np.arange(len(rows))
     order = np.argsort(np.asarray(rows["length"]), kind="stable")
     return rows.select(order), order
 
@@ -41,3 +46,21 @@ class LengthGroupedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
         return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+
+
+class EpochSampler(Sampler[int]):
+    """For datasets that are functions of epoch and index: each epoch continues the count of the one before."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._epoch * self._count, (self._epoch + 1) * self._count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.pushing import PushingTrainer
-from sparseml.session.sampling import LengthGroupedSampler
+from sparseml.session.sampling import EpochSampler, LengthGroupedSampler
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
@@ -38,6 +38,8 @@ class RecipeTrainer(PushingTrainer):
         distance: of the model's outputs to the teacher's, as the task defines it; distillation needs it.
         base: recipe and state of the model that the training starts from (`models.starting_point`); saved first.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
+        has_no_loss: the model returns no loss; only what the recipe's modifiers add is learned.
+        evaluation: the task's own, on encoded rows; where it gives None, the Trainer's.
         *args, **kwargs: the Trainer's own.
 
     Where the recipe says the number of epochs or the learning rate, the arguments' are not used; `max_steps` still
@@ -56,6 +58,8 @@ class RecipeTrainer(PushingTrainer):
         distance: Distance | None = None,
         base: checkpoint.Saved | None = None,
         allow_dense_start: bool = False,
+        has_no_loss: bool = False,
+        evaluation: Callable[[RecipeTrainer, Any], dict[str, float] | None] | None = None,
         **kwargs: Any,
     ) -> None:
         asked = kwargs.get("args", args[1] if len(args) > 1 else None)
@@ -66,6 +70,7 @@ class RecipeTrainer(PushingTrainer):
             path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
+        self._has_no_loss, self._evaluation = has_no_loss, evaluation
         # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
         if recipe is None:
@@ -101,13 +106,21 @@ class RecipeTrainer(PushingTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's, but the random state stays: weights must not depend on how often a run is evaluated."""
         with torch.random.fork_rng(devices=[]):
-            scores: dict[str, float] = super().evaluate(*args, **kwargs)
-        return scores
+            rows = args[0] if args else kwargs.get("eval_dataset")
+            own = self._evaluation(self, rows or self.eval_dataset) if self._evaluation is not None else None
+            if own is None:
+                scores: dict[str, float] = super().evaluate(*args, **kwargs)
+                return scores
+        self.log(dict(own))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, own)
+        return own
 
     def set_teacher(self, teacher: nn.Module) -> None:
         """Distil from a model that runs on every training batch."""
         assert self.session is not None
         self.session.run.teacher = teacher.to(self.args.device).eval().requires_grad_(False)
+        if self.args.torch_compile:
+            teacher.compile(backend=self.args.torch_compile_backend, mode=self.args.torch_compile_mode)
 
     def compute_loss(
         self,
@@ -119,7 +132,11 @@ class RecipeTrainer(PushingTrainer):
         """The task's loss; in training, with what the recipe's modifiers add to it."""
         keys = [key for key in inputs if key.startswith(TEACHER)]
         stored = {key.removeprefix(TEACHER): inputs.pop(key) for key in keys}
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self._has_no_loss:
+            outputs = model(**inputs)
+            loss = 0.0 * next(iter(outputs.values())).reshape(-1)[0].float()
+        else:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.session is not None and model.training:
             self.session.run.batch = inputs
             loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, stored))
@@ -206,6 +223,8 @@ class RecipeTrainer(PushingTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
+        if getattr(dataset, "whole_batches", False):
+            return EpochSampler(len(dataset))
         grouped = self.args.train_sampling_strategy == "group_by_length"
         column = self.args.length_column_name
         if not grouped or column not in getattr(dataset, "column_names", ()):
@@ -213,6 +232,14 @@ class RecipeTrainer(PushingTrainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         return LengthGroupedSampler(dataset[column], batch, seed)
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any
+    ) -> DataLoader:
+        """As the Trainer's; of a dataset whose items are whole batches an item at a time."""
+        batch_size = 1 if getattr(dataset, "whole_batches", False) else batch_size
+        loader: DataLoader = super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
+        return loader
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
         """In the rows' own order; the Trainer's groups evaluation rows by length, too, and predictions with them."""
@@ -227,7 +254,8 @@ class RecipeTrainer(PushingTrainer):
         live = any(modifier.needs_teacher_model for modifier in at_work) or not stored
         if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
             return stored
-        answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
+        with self.accelerator.autocast():
+            answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
         return answers
 
     def _training_batches(self) -> Iterator[Batch]:

@@ -39,6 +39,9 @@ TASKS = {
         "ForSequenceClassification",
         ("sequence_classification", "sentiment_analysis", "glue"),
     ),
+    "masked_language_modeling": Entry(
+        "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling", "ForMaskedLM", ("mlm",)
+    ),
 }
 
 

@@ -34,12 +34,14 @@ import numpy as np
 
 from resparse.arrays import Array
 from sparseml.data import DataOptions, Labels, TextData
+from sparseml.data.readers import READERS
 from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deepsparse.pipeline import Pipeline
+    from sparseml.session.trainer import RecipeTrainer
 
 Texts = tuple[str, ...]
 """One or two texts, as a tokenizer takes them."""
@@ -60,11 +62,14 @@ class Task(ABC):
     guided: ClassVar[bool] = False
     """Whether a command that names no work is a guided run."""
 
-    pipeline_tag: ClassVar[str | None] = None
-    """The Hub's name of the task, for model cards."""
-
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
+
+    file_endings: ClassVar[tuple[str, ...]] = tuple(READERS)
+    """The formats of its data files."""
+
+    holds_out: ClassVar[bool] = False
+    """Whether it validates on a part of the training data where no validation data are named."""
 
     @property
     def command(self) -> str:
@@ -104,6 +109,13 @@ class Task(ABC):
     @abstractmethod
     def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         """Changes to the start's configuration, for a model that learns these labels."""
+
+    def has_no_loss(self, config: Any) -> bool:
+        """Whether a model of this configuration has no loss of its own, so that a modifier must give it one."""
+        return False
+
+    def settle(self, data: Any, model: nn.Module, training: Any) -> None:  # noqa: B027  most have nothing to note
+        """Note in the data, in place, what their encoding needs of the loaded model and the training's arguments."""
 
     # Training.
 
@@ -145,6 +157,10 @@ class Task(ABC):
             outputs: the model's, in the order of `output_names`; first dimension: rows.
             truth: the rows' labels, as the collator gave them.
         """
+        return None
+
+    def evaluate(self, trainer: RecipeTrainer, rows: Any) -> dict[str, float] | None:
+        """Metrics named `eval_...` on encoded rows, for a task that evaluates in its own way; None: by `metrics`."""
         return None
 
     @abstractmethod
@@ -196,6 +212,23 @@ class Task(ABC):
             width: characters in a line.
         """
         raise NotImplementedError
+
+    # The model card.
+
+    def pipeline_tag(self, model_class: str) -> str | None:
+        """The Hub's name of what a model of a class of Transformers does; None where it has none."""
+        return None
+
+    def usage(self, address: str) -> list[str]:
+        """Commands that show how to use a trained model.
+
+        Args:
+            address: its folder or Hub id.
+        """
+        return [
+            f"sparseml export --task {self.name} --model_path {address}   # writes deployment/",
+            f"deepsparse.server --task {self.name} --model_path deployment",
+        ]
 
     # Export.
 

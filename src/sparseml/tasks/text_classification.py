@@ -37,7 +37,6 @@ class TextClassification(Task):
     """See `Task`."""
 
     name = "text_classification"
-    pipeline_tag = "text-classification"
     one_output_a_row = True
     guided = True
     introduction = """\
@@ -118,6 +117,9 @@ quantized classifier with its report comes out."""
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         assert labels is not None
         return metrics_for(data.task_name, labels)
+
+    def pipeline_tag(self, model_class: str) -> str | None:
+        return "text-classification"
 
     def evaluation(
         self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None

@@ -86,7 +86,8 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if task.guided and choices.is_guided(typed):
         guide, chosen = choices.choose(typed)
         notes = chosen + notes
-    checks.check(typed, options, holds_out=guide is not None and guide.hold_out)
+    holds_out = task.holds_out or (guide is not None and guide.hold_out)
+    checks.check(typed, options, holds_out, task.file_endings)
     notes += environment.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
     data = task.arguments(**_part(task.arguments, typed))

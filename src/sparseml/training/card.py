@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ def write_card(arguments: Arguments, prepared: Prepared, report: Mapping[str, An
     folder = Path(str(arguments.training.output_dir))
     hub_id = arguments.training.hub_model_id if arguments.training.push_to_hub else None
     recipe = folder / checkpoint.RECIPE_FILE
+    address = hub_id or folder.name or "."
     subject = model_card.Subject(
         name=(hub_id or folder.resolve().name).rpartition("/")[2],
-        address=hub_id or folder.name or ".",
-        task=prepared.task.name,
-        pipeline_tag=prepared.task.pipeline_tag,
+        address=address,
+        usage=prepared.task.usage(shlex.quote(address)),
+        pipeline_tag=prepared.task.pipeline_tag(report["model"]["class"]),
         report=report,
         data_name=prepared.data.name,
         datasets=_datasets(arguments.data),

@@ -53,6 +53,7 @@ def prepare(arguments: Arguments) -> Prepared:
     loaded = load_model(source, task.model_class, config)
     for note in loaded.notes:
         say(note)
+    task.settle(data, loaded.model, arguments.training)
     return Prepared(task, data, labels, source, loaded, tokenizer)
 
 

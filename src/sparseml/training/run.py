@@ -20,6 +20,7 @@ from sparseml import report as reports
 from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
 from sparseml.guided.choices import finished, fit, resumable
+from sparseml.options.table import ArgumentError
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import starting_point
@@ -119,11 +120,13 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         base=base,
         allow_dense_start=training.allow_dense_start,
         distance=partial(task.distance, config=model.config),
+        has_no_loss=task.has_no_loss(model.config),
+        evaluation=task.evaluate,
         train_dataset=rows.get("train"),
         eval_dataset=validation,
         processing_class=prepared.tokenizer,
         data_collator=task.collate(prepared.tokenizer, prepared.labels, multiple_of=8 if half else None),
-        compute_metrics=task.metrics(prepared.data, prepared.labels, validation),
+        compute_metrics=_metrics(prepared, validation),
     )
     for callback in (PrinterCallback, TqdmCallback):
         trainer.remove_callback(callback)
@@ -138,6 +141,12 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
+
+
+def _metrics(prepared: Prepared, rows: Any) -> Callable[[Any], dict[str, float]] | None:
+    """The task's metrics on encoded rows; None where it evaluates in its own way."""
+    whole = getattr(rows, "whole_batches", False)
+    return None if whole else prepared.task.metrics(prepared.data, prepared.labels, rows)
 
 
 def _add_teacher(
@@ -158,6 +167,13 @@ def _add_teacher(
         own_tokenizer=arguments.model.use_teacher_tokenizer,
         on_every_batch=not task.one_output_a_row,
     )
+    session = trainer.session
+    if task.has_no_loss(trainer.model.config) and (session is None or session.run.teacher is None):
+        raise ArgumentError(
+            f"{prepared.source.called} has no head for this task, so it has nothing to learn from the text alone: give "
+            "a recipe with a PerLayerDistillationModifier and a --distill_teacher (self is the model as it is now), or "
+            "a model with a head. `sparseml sparsify` chooses both."
+        )
 
 
 def _print_schedule(trainer: RecipeTrainer) -> None:
@@ -192,9 +208,11 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
 
 def _recording(
     prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any]
-) -> Callable[[Any], dict[str, float]]:
-    """The task's metrics for the Trainer; what the same outputs say beyond them is put into `evaluations`."""
-    metrics = prepared.task.metrics(prepared.data, prepared.labels, rows)
+) -> Callable[[Any], dict[str, float]] | None:
+    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`."""
+    metrics = _metrics(prepared, rows)
+    if metrics is None:
+        return None
 
     def compute(evaluated: Any) -> dict[str, float]:
         outputs = evaluated.predictions

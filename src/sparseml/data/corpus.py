@@ -1,0 +1,166 @@
+"""Plain text for upstream training, read as a stream: text files, compressed or not, and columns of tables."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sparseml.data.readers import READERS, expand_pattern
+from sparseml.data.rows import DataError
+
+TEXT_ENDINGS = (".txt", ".text", ".raw", ".md")
+PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+ENDINGS = (*TEXT_ENDINGS, *PACKED, *READERS)
+"""What a corpus's files may end with; a packed file's own ending stands before, as in `.txt.xz`."""
+
+_TEXT_COLUMNS = ("text", "content", "sentence", "document")
+
+Piece = tuple[str, bool]
+"""A paragraph, and whether a document ends with it."""
+
+
+def corpus_files(pattern: str, option: str) -> list[Path]:
+    """The files that a path, a pattern or a comma-separated list of these stands for.
+
+    Raises:
+        DataError: there are none, or one has an unknown ending.
+    """
+    paths = expand_pattern(pattern, option)
+    for path in paths:
+        if _ending(path) not in (*TEXT_ENDINGS, *READERS):
+            raise DataError(
+                f"{option} {path}: a corpus is text ({', '.join(TEXT_ENDINGS)}) or a table ({', '.join(READERS)}), "
+                f"packed by {', '.join(PACKED)} or not; this is neither."
+            )
+    return paths
+
+
+def read_pieces(path: Path, line_by_line: bool = False, column: str | None = None) -> Iterator[Piece]:
+    """The paragraphs of a file, without reading it whole.
+
+    A line of a text file is a paragraph; a document ends at an empty line, with `line_by_line` at every line, and at
+    the end of the file. A row of a table is a document.
+
+    Args:
+        column: the table's column with the text; by default one called text, or the only one of texts.
+
+    Raises:
+        DataError: the file cannot be read, is no UTF-8, or has no such column; names the file and the line.
+    """
+    try:
+        if _ending(path) in TEXT_ENDINGS:
+            yield from _text_pieces(path, line_by_line)
+        else:
+            yield from ((text, True) for text in _table_texts(path, column))
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 text ({error.reason} in what was read at byte {error.start})."
+        ) from error
+
+
+def _ending(path: Path) -> str:
+    """The ending that says the format, that of packing left out."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _open(path: Path) -> IO[str]:
+    opened = PACKED.get(path.suffix.lower(), open)
+    file: IO[str] = opened(path, "rt", encoding="utf-8-sig", newline="")
+    return file
+
+
+def _text_pieces(path: Path, line_by_line: bool) -> Iterator[Piece]:
+    held = ""
+    with _open(path) as file:
+        for line in file:
+            text = line.strip()
+            if held and (line_by_line or not text):
+                yield held, True
+                held = ""
+            elif held:
+                yield held, False
+            held = text
+    if held:
+        yield held, True
+
+
+def _table_texts(path: Path, column: str | None) -> Iterator[str]:
+    chosen = column
+    for number, row in enumerate(_rows(path), start=1):
+        if chosen is None:
+            chosen = _text_column(path, row)
+        if chosen not in row:
+            raise DataError(
+                f"{path}, row {number}: no column {chosen!r}. There are: {', '.join(map(str, row))}."
+            )
+        if isinstance(row[chosen], str) and row[chosen].strip():
+            yield row[chosen]
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    ending = _ending(path)
+    if ending == ".parquet":
+        return _parquet_rows(path)
+    if ending in (".jsonl", ".ndjson"):
+        return _json_rows(path)
+    if ending == ".json":
+        split = READERS[ending](path)
+        return ({name: split.columns[name][row] for name in split.columns} for row in range(len(split)))
+    return _csv_rows(path, "\t" if ending == ".tsv" else ",")
+
+
+def _csv_rows(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with _open(path) as file:
+        try:
+            yield from csv.DictReader(file, delimiter=delimiter, strict=True)
+        except csv.Error as error:
+            raise DataError(f"{path}: {error}.") from error
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}: not JSON: {error.msg}.") from error
+            if not isinstance(row, dict):
+                raise DataError(f'{path}, line {number}: not an object such as {{"text": "..."}}.')
+            yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1000):
+            yield from batch.to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}).") from error
+
+
+def _text_column(path: Path, row: dict[str, Any]) -> str:
+    for name in _TEXT_COLUMNS:
+        if isinstance(row.get(name), str):
+            return name
+    texts = [name for name, value in row.items() if isinstance(value, str) and not value.isdecimal()]
+    if len(texts) == 1:
+        return texts[0]
+    raise DataError(
+        f"{path}: which column is the text? There are {', '.join(map(str, row))}. Name it with --input_column_names."
+    )

@@ -1,0 +1,340 @@
+"""Masked language modelling: upstream training on plain text, of an encoder with its head or without one.
+
+With a head the model predicts masked tokens. Without one, as sentence encoders are saved, there is nothing to predict:
+a recipe's PerLayerDistillationModifier teaches it a teacher's hidden states on the same windows of text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resparse.errors import UserError
+from resparse.progress import track
+from sparseml.data import DataError, DataOptions, Labels
+from sparseml.data.corpus import ENDINGS, corpus_files
+from sparseml.data.token_file import TokenFile, tokenize_corpus
+from sparseml.data.windows import IGNORED, Ranges, Windows, held_out, masking_of
+from sparseml.modifiers.base import Batch, Outputs
+from sparseml.modifiers.layer_distillation import comparing
+from sparseml.options.groups import DataTrainingArguments, argument
+from sparseml.tasks.base import Task
+
+if TYPE_CHECKING:
+    from sparseml.session.trainer import RecipeTrainer
+
+_MOST_HELD_OUT = 250_000
+_SHORTEST = 16
+
+
+@dataclass
+class CorpusArguments(DataTrainingArguments):
+    """Which text, and how it is cut and masked."""
+
+    max_seq_length: int = argument(128, "The longest window of text, in tokens.")
+    window_lengths: str | None = argument(
+        None, "Lengths of windows, separated by commas; by default max_seq_length and its halves down to 16."
+    )
+    pair_probability: float = argument(
+        0.5, "The share of windows that hold two texts, as pairs of sentences do."
+    )
+    mlm_probability: float = argument(
+        0.15, "The share of tokens (or words) to predict, where the model has a head."
+    )
+    whole_word_mask: bool = argument(False, "Mask whole words rather than single tokens.")
+    line_by_line: bool = argument(
+        False, "Every line is a document; otherwise empty lines stand between documents."
+    )
+    validation_split_percentage: float = argument(
+        5.0,
+        "The share of the corpus to validate on, where there is no --validation_file; 250,000 tokens at most.",
+    )
+
+
+@dataclass
+class CorpusSplit:
+    """Files of a split, and the part of their tokens that belongs to it.
+
+    Attributes:
+        files: to be read and tokenized.
+        part: "all", or what `windows.held_out` gives: "train" or "validation".
+    """
+
+    files: Sequence[Path]
+    part: str = "all"
+
+
+@dataclass
+class Corpus:
+    """The data of a run, as `TextData` is for rows."""
+
+    name: str
+    train: CorpusSplit | None = None
+    validation: CorpusSplit | None = None
+    labels: None = None
+    validation_mismatched: None = None
+    test: None = None
+    test_mismatched: None = None
+    notes: list[str] = field(default_factory=list)
+    task_name: None = None
+    # What the model and the training's arguments say, set by `MaskedLanguageModeling.settle`.
+    masks: bool = False
+    batch_rows: int = 1
+    seed: int = 0
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of files of each split that there is."""
+        return {name: len(split.files) for name, split in self._splits().items()}
+
+    def _splits(self) -> dict[str, CorpusSplit]:
+        both = {"train": self.train, "validation": self.validation}
+        return {name: split for name, split in both.items() if split is not None}
+
+
+class CorpusTaskError(UserError):
+    """A run that upstream training cannot do."""
+
+
+class AutoEncoder:
+    """Loads a model with its masked language modelling head where the checkpoint has one, and without where not."""
+
+    @staticmethod
+    def from_pretrained(folder: Any, *, config: Any = None, **keywords: Any) -> Any:
+        """As Transformers' Auto classes; of a model without a head the dropout is off.
+
+        What it learns are fixed targets, which noise in its hidden states would only blur. The configuration, and with
+        it later trainings, keep their dropout.
+        """
+        from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+
+        config = config if config is not None else AutoConfig.from_pretrained(folder)
+        kind = AutoModelForMaskedLM if has_head(config) else AutoModel
+        loaded = kind.from_pretrained(folder, config=config, **keywords)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if kind is AutoModel:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+        return loaded
+
+
+def has_head(config: Any) -> bool:
+    """Whether a checkpoint has a masked language modelling head, by the classes that it was saved from."""
+    names = [str(name) for name in getattr(config, "architectures", None) or ()]
+    return any(name.endswith(("ForMaskedLM", "ForPreTraining", "LMHeadModel")) for name in names)
+
+
+class MaskedLanguageModeling(Task):
+    """See `Task`."""
+
+    name = "masked_language_modeling"
+    file_endings = ENDINGS
+    holds_out = True
+    introduction = """\
+Trains an encoder on plain text: prunes it while a dense teacher keeps it right, so that it is
+a start for any task. `sparseml sparsify` chooses all of it."""
+
+    def pipeline_tag(self, model_class: str) -> str | None:
+        """Without its head it is an encoder."""
+        return "fill-mask" if model_class.endswith("ForMaskedLM") else "feature-extraction"
+
+    def usage(self, address: str) -> list[str]:
+        """It is a start for other tasks."""
+        return [f"sparseml train --train_file rows.csv --model_name_or_path {address}"]
+
+    @property
+    def arguments(self) -> type:
+        return CorpusArguments
+
+    @property
+    def model_class(self) -> Any:
+        return AutoEncoder
+
+    def load_data(self, options: DataOptions, arguments: Any) -> Any:
+        """Find the files; they are read when they are encoded."""
+        if options.needs_predict:
+            raise CorpusTaskError("--do_predict labels rows, and a corpus has none: leave it out.")
+        if not options.train_file and not options.dataset_name:
+            raise DataError("No text: give --train_file, such as corpus.txt, or --dataset_name.")
+        train = self._files(options.train_file, options, "train")
+        validation = self._files(options.validation_file, options, "validation")
+        corpus = Corpus(train[0].stem.partition(".")[0] if train else str(options.dataset_name))
+        if validation:
+            corpus.train, corpus.validation = CorpusSplit(train), CorpusSplit(validation)
+        else:
+            corpus.train, corpus.validation = CorpusSplit(train, "train"), CorpusSplit(train, "validation")
+        if not options.needs_eval:
+            corpus.validation = None
+        return corpus
+
+    def _files(self, pattern: str | None, options: DataOptions, split: str) -> list[Path]:
+        if pattern:
+            return corpus_files(pattern, f"--{split}_file")
+        return []
+
+    def labels_of(self, config: Any) -> Labels | None:
+        return None
+
+    def config_values(self, data: Any, labels: Labels | None) -> dict[str, Any]:
+        return {}
+
+    def settle(self, data: Any, model: nn.Module, training: Any) -> None:
+        data.masks = has_head(model.config)
+        data.batch_rows = int(training.train_batch_size)
+        data.seed = int(training.seed)
+
+    def has_no_loss(self, config: Any) -> bool:
+        return not has_head(config)
+
+    def encode(self, split: CorpusSplit, data: Any, tokenizer: Any, arguments: Any) -> Windows:
+        """Tokenize the split's files, or take them from the cache, and cut them into windows."""
+        file = _tokenized(split.files, tokenizer, arguments)
+        train, validation = _parts(file, arguments)
+        longest = min(arguments.max_seq_length, int(tokenizer.model_max_length))
+        return Windows(
+            file,
+            tokenizer,
+            {"all": [(0, len(file))], "train": train, "validation": validation}[split.part],
+            max_length=longest,
+            lengths=window_lengths(arguments.window_lengths, longest),
+            rows=data.batch_rows,
+            pair_probability=arguments.pair_probability,
+            masking=(
+                masking_of(tokenizer, arguments.mlm_probability, arguments.whole_word_mask)
+                if data.masks
+                else None
+            ),
+            seed=data.seed,
+        )
+
+    def collate(
+        self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None
+    ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+        """Items are whole batches already."""
+        return lambda items: dict(items[0])
+
+    def distance(
+        self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
+    ) -> Tensor:
+        """T^2 KL of the logits at the tokens to predict; 0 for models without a head."""
+        if "logits" not in student or "logits" not in teacher:
+            return next(iter(student.values())).new_zeros(())
+        chosen = batch["labels"] != IGNORED
+        ours, theirs = (outputs["logits"][chosen].float() / temperature for outputs in (student, teacher))
+        logs = F.log_softmax(ours, dim=-1), F.log_softmax(theirs, dim=-1)
+        return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
+
+    def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
+        raise NotImplementedError("see evaluate")
+
+    def evaluate(self, trainer: RecipeTrainer, rows: Windows) -> dict[str, float]:
+        """Loss, accuracy and perplexity of the masked tokens, and the distance of hidden states to the teacher's.
+
+        A batch at a time: all logits of a corpus would not fit into memory.
+        """
+        model: Any = trainer.model
+        teacher = trainer.session.run.teacher if trainer.session is not None else None
+        device, was_training = trainer.args.device, model.training
+        sums: dict[str, float] = {}
+        model.eval()
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(trainer.accelerator.autocast())
+            compare = stack.enter_context(comparing(model, teacher)) if teacher is not None else None
+            for index in track(range(len(rows)), "evaluating"):
+                batch = {name: values.to(device) for name, values in rows[index].items()}
+                outputs = model(**batch)
+                found = _masked_sums(outputs, batch["labels"]) if "labels" in batch else {}
+                if compare is not None and teacher is not None:
+                    teacher(**{name: values for name, values in batch.items() if name != "labels"})
+                    layers = compare(None)
+                    found |= {
+                        "distance": float(sum(layers)) / len(layers),
+                        "last_layer_distance": float(layers[-1]),
+                    }
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value
+        model.train(was_training)
+        return _averages(sums, len(rows))
+
+    def write_predictions(self, stem: Path, outputs: Any, data: Any, labels: Labels | None) -> Path:
+        raise NotImplementedError("refused by load_data")
+
+    def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:
+        raise CorpusTaskError("A model of plain text is a start for transfer: it is not deployed.")
+
+
+def encoded_corpus(arguments: CorpusArguments, tokenizer: Any) -> int:
+    """Tokenize the training files of these arguments into the cache; returns the tokens that are trained on."""
+    file = _tokenized(corpus_files(str(arguments.train_file), "--train_file"), tokenizer, arguments)
+    parts = [(0, len(file))] if arguments.validation_file else _parts(file, arguments)[0]
+    return sum(end - start for start, end in parts)
+
+
+def _tokenized(files: Sequence[Path], tokenizer: Any, arguments: CorpusArguments) -> TokenFile:
+    return tokenize_corpus(
+        files,
+        tokenizer,
+        line_by_line=arguments.line_by_line,
+        column=arguments.input_column_names,
+        max_documents=arguments.max_train_samples,
+        again=arguments.overwrite_cache,
+    )
+
+
+def _parts(file: TokenFile, arguments: CorpusArguments) -> tuple[Ranges, Ranges]:
+    """What of a corpus is trained on and what is held out."""
+    return held_out(len(file), arguments.validation_split_percentage / 100, _MOST_HELD_OUT)
+
+
+def window_lengths(given: str | None, longest: int) -> list[int]:
+    """The lengths that `--window_lengths` names; by default the longest and its halves.
+
+    Raises:
+        DataError: one is no number, or does not divide the longest.
+    """
+    if given is None:
+        lengths = [longest]
+        while lengths[-1] % 2 == 0 and lengths[-1] // 2 >= _SHORTEST:
+            lengths.append(lengths[-1] // 2)
+        return lengths
+    words = [word.strip() for word in given.split(",")]
+    if not all(word.isdecimal() and int(word) >= 8 and longest % int(word) == 0 for word in words):
+        raise DataError(
+            f"--window_lengths {given}: give numbers from 8 that divide --max_seq_length {longest}, such as "
+            f"{longest // 4},{longest // 2},{longest}."
+        )
+    return [int(word) for word in words]
+
+
+def _masked_sums(outputs: Any, labels: Tensor) -> dict[str, float]:
+    chosen = labels != IGNORED
+    logits, wanted = outputs["logits"][chosen].float(), labels[chosen]
+    return {
+        "loss": float(F.cross_entropy(logits, wanted, reduction="sum")),
+        "right": float((logits.argmax(-1) == wanted).sum()),
+        "masked": float(chosen.sum()),
+    }
+
+
+def _averages(sums: Mapping[str, float], batches: int) -> dict[str, float]:
+    scores = {
+        f"eval_{name}": sums[name] / batches for name in ("distance", "last_layer_distance") if name in sums
+    }
+    if sums.get("masked"):
+        loss = sums["loss"] / sums["masked"]
+        scores |= {
+            "eval_loss": loss,
+            "eval_masked_accuracy": sums["right"] / sums["masked"],
+            "eval_perplexity": math.exp(min(loss, 700.0)),
+        }
+    return scores

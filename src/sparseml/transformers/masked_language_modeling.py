@@ -1,0 +1,27 @@
+"""The command `sparseml.transformers.masked_language_modeling`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resparse.console import run as run_command
+from sparseml.tasks import load_task
+from sparseml.training import run
+
+
+def cli() -> int:
+    """The console command; exit code 2 after a mistake of the user's."""
+
+    def work() -> None:
+        main()
+
+    return run_command(work)
+
+
+def main(argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+    """Train, evaluate and predict; see `training.run.main`."""
+    return run.main(load_task("masked_language_modeling"), argv, **kwargs)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli())
