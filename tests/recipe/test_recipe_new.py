@@ -17,6 +17,7 @@ import pytest
 from sparseml.cli import main
 from sparseml.guided import sizing
 from sparseml.modifiers import MODIFIERS, build
+from sparseml.modifiers.pruning import MaskedModifier
 from sparseml.modifiers.schedule import merge
 from sparseml.new_recipe import writer
 from sparseml.new_recipe.methods import METHODS
@@ -67,10 +68,13 @@ def test_what_was_wished_is_in_the_recipe(method: str, int8: bool, teacher: bool
         assert fields[METHODS[method].tag]["final_sparsity"] == 0.8
 
 
-def test_every_pruning_algorithm_has_a_method() -> None:
-    """GMPruning is the older name of magnitude pruning."""
-    tags = {method.tag for method in METHODS.values()}
-    assert {tag for tag in MODIFIERS if tag.endswith("PruningModifier")} - tags <= {"GMPruningModifier"}
+def test_methods_are_modifiers_that_prune_or_hold() -> None:
+    assert all(issubclass(MODIFIERS[method.tag], MaskedModifier) for method in METHODS.values())
+
+
+def test_another_task_is_refused_with_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "new", "--task", "mlm", "--output", "-"]) == 2
+    assert "sparseml sparsify" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("method", METHODS)

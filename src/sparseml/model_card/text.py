@@ -72,15 +72,17 @@ def _labels(report: Mapping[str, Any]) -> str:
 
 def _usage(subject: Subject) -> str:
     """Commands and Python, for `resparse` and for Transformers alone."""
+    quantized = subject.report["totals"]["quantized_layers"]
+    float_only = ", in floating point: zeros are in place, rounding to 8 bits is not" if quantized else ""
     commands = ['pip install "resparse[torch,runtime]"', *subject.usage]
     parts = [
         "## Use",
-        "With [resparse](https://pypi.org/project/resparse/), which uses zeros and 8 bits:",
+        "With [resparse](https://pypi.org/project/resparse/), which makes use of zeros:",
         "```bash\n" + "\n".join(commands) + "\n```",
     ]
     if subject.pipeline_tag:
         parts += [
-            "With Transformers alone, in floating point (the zeros are in place, and the rounding of 8 bits is not):",
+            f"With Transformers alone{float_only}:",
             "```python\nfrom transformers import pipeline\n\n"
             f'run = pipeline("{subject.pipeline_tag}", model="{subject.address}")\n```',
         ]

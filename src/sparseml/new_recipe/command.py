@@ -18,7 +18,7 @@ from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start, inspect
 from sparseml.recipe import load_plan
 from sparseml.recipe_verbs import Parser
-from sparseml.tasks import load_task, own_name
+from sparseml.tasks import DEFAULT, load_task, own_name
 
 _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH = 0.8, 384
 _ROWS = 3000
@@ -49,7 +49,7 @@ def new(words: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("recipe new")
     add = parser.add_argument
-    add("--task", default="text_classification", help="what the model learns (text_classification)")
+    add("--task", default=DEFAULT, help=f"what the model learns ({DEFAULT})")
     add(
         "--model",
         metavar="MODEL",
@@ -131,6 +131,11 @@ def _shape(text: str) -> str | list[int]:
 
 def _wishes(given: argparse.Namespace) -> Wishes:
     task = own_name(given.task)
+    if task != DEFAULT:
+        raise NewRecipeError(
+            f"Recipes are written for {DEFAULT}. For {task}: `sparseml sparsify` chooses one of the zoo's, and "
+            "`sparseml recipe show` prints it."
+        )
     rows, classes, pairs = _data(given, task)
     if given.epochs is not None and given.epochs <= 0:
         raise NewRecipeError(f"--epochs {given.epochs:g}: it must be above 0.")

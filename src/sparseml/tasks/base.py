@@ -9,7 +9,9 @@ A training asks its task in this order (`sparseml/training`):
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
     task.distance(student, teacher, temperature, ...)    # the distillation loss, while a modifier distils
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
+    task.evaluation(outputs, truth, labels)              # of the last one, for report.json
     task.write_predictions(stem, outputs, data, labels)  # --do_predict
+    task.pipeline_tag(...), task.usage(...)              # the model card
 
 An export (`sparseml/export`):
 
