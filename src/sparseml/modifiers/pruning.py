@@ -36,6 +36,12 @@ class MaskedModifier(Modifier):
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
 
     _masks: Masks = PrivateAttr(default_factory=Masks)
+    _holds: int = PrivateAttr(0)
+
+    @property
+    def mask_updates(self) -> int:
+        """How often masks were put in place in this process: a number that changes when they may have changed."""
+        return self._holds
 
     def entries(self) -> list[str]:
         """All that the recipe names as parameters."""
@@ -52,6 +58,7 @@ class MaskedModifier(Modifier):
     def hold(self, run: Run) -> None:
         """Hold the masks as they are now, in place of those held before."""
         self._masks.hold(self.parameters(run), self.name, self.hooks_gradients)
+        self._holds += 1
 
     def after_step(self, run: Run) -> None:
         self._masks.apply()

@@ -21,6 +21,7 @@ from sparseml.guided.choices import LENGTH
 from sparseml.options.groups import DEFAULT_MODEL
 from sparseml.tasks.base import Texts
 from sparseml.training.arguments import Arguments
+from sparseml.training.card import write_card
 from sparseml.training.prepare import Prepared
 
 DEPLOYMENT: Final = "deployment"
@@ -71,6 +72,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     text = "\n".join(prepared.task.summarize(facts, width())) + "\n"
     report = {**report, "export": exported["export"], "summary": facts}
     write_json(folder / folders.REPORT, report)
+    write_card(arguments, prepared, report)
     write_text(folder / folders.SUMMARY, text)
     if not guided.keeps_checkpoints():
         for checkpoint in folder.glob("checkpoint-*"):
