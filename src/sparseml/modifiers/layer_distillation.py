@@ -180,7 +180,8 @@ class PerLayerDistillationModifier(Modifier):
         ]
         if not self.attention_gain:
             return states, []
-        heads = run.model.config.num_attention_heads
+        config: Any = run.model.config
+        heads = int(config.num_attention_heads)
         pairs = zip(self._student.attention, self._teacher.attention, strict=True)
         return states, [attention_distance(ours, theirs, heads, mask) for ours, theirs in pairs]
 
