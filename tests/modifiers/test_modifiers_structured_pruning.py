@@ -31,11 +31,12 @@ AT_ONCE = {
 
 def encoder(architecture: str = "bert", **settings: Any) -> Any:
     """Four heads, so that a share of them says something; without dropout, so that runs can be compared."""
-    four = {"n_heads": 4} if architecture == "distilbert" else {"num_attention_heads": 4}
-    off = {"dropout": 0.0, "attention_dropout": 0.0}
-    if architecture != "distilbert":
-        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return dense(architecture, **{**four, **off, **settings})
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    settings = {"num_attention_heads": 4, **settings}
+    if architecture == "distilbert":
+        off = {"dropout": 0.0, "attention_dropout": 0.0, "n_heads": settings["num_attention_heads"]}
+        off["n_layers"] = settings.get("num_hidden_layers", 2)
+    return dense(architecture, **off, **settings)
 
 
 def plan(*modifiers: tuple[str, dict[str, Any]]) -> Plan:
