@@ -207,7 +207,7 @@ def _check_layers(encoder: Encoder) -> None:
     for layer in encoder.layers:
         if layer.query.outputs != hidden:
             raise UnsupportedError(
-                f"a layer's heads are {layer.query.outputs} wide together, and the layer is {hidden}: heads were removed"
+                f"a layer's heads are {layer.query.outputs} wide together and the layer {hidden}: heads were removed"
             )
     if hidden % (4 * first.heads):
         raise UnsupportedError(f"its heads are {hidden / first.heads:g} wide, which is no multiple of 4")
