@@ -303,3 +303,29 @@ def test_the_loss_of_a_training_falls_on_what_is_left() -> None:
         moments = by_unit(optimizer.state[attention.value.weight]["exp_avg"], block.parts[4])
         assert not moments[zero].any() and moments[~zero].any()
     assert model(**labelled()).loss.isfinite()
+
+
+def test_its_zeros_stay_through_the_updates_of_another_pruning() -> None:
+    """The optimal brain surgeon moves weights that it does not prune; at every forward pass the units are zero."""
+    model = encoder()
+    ramp = {**RAMP, "params": ["__ALL_PRUNABLE__"], "final_sparsity": 0.5}
+    later = {
+        "init_sparsity": 0.01,
+        "final_sparsity": 0.05,
+        "start_epoch": 1.5,
+        "end_epoch": 2,
+        "update_frequency": -1,
+    }
+    recipe = plan(
+        ("StructuredPruningModifier", {**ramp, "mask_type": "neuron"}),
+        ("OBSPruningModifier", {"params": ["re:.*output.dense.weight"], "num_grads": 8, **later}),
+    )
+    seen = []
+
+    def watch(*_: Any) -> None:
+        if model.training:  # not while gradients are collected
+            seen.append([int(units.sum()) for units in zero_units_of(model, "neuron").values()])
+
+    model.register_forward_pre_hook(watch)
+    train(Session(recipe, model), range(6))
+    assert seen[4:] == [[16, 16]] * 2

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from sparseml.modifiers.base import NOMINAL, Clock, Epoch, Modifier, ModifierError, Run, without_effect
-from sparseml.modifiers.structured_pruning import StructuredPruningModifier
-from sparseml.modifiers.units import Block, Kind, blocks, by_unit, find_blocks
+from sparseml.modifiers.pruning import GradualPruningModifier
+from sparseml.modifiers.resizing import keep_first, keep_units, set_width
+from sparseml.modifiers.units import Block, Kind, blocks, by_unit
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ class LayerThinningModifier(Modifier):
 
     def conflicts_with(self, other: Modifier) -> str | None:
         """It must not remove units while their share is counted."""
-        if not isinstance(other, StructuredPruningModifier):
+        if not isinstance(other, GradualPruningModifier) or not other.whole_units:
             return None
         steps = [self.first_step(NOMINAL), *map(NOMINAL.step, self.update_epochs or ())]
         if not any(other.first_step(NOMINAL) <= step < other.final_step(NOMINAL) for step in steps):
@@ -107,8 +108,6 @@ class LayerThinningModifier(Modifier):
         return [block for kind in kinds for block in blocks(run.model, kind, self.name)]
 
     def _remove(self, run: Run) -> None:
-        from sparseml.modifiers.resizing import keep_units
-
         found = self._blocks(run)
         zero = {block.name: zero_units(run.model, block) for block in found}
         if not any(bool(units.any()) for units in zero.values()):
@@ -149,27 +148,6 @@ def zero_units(model: nn.Module, block: Block) -> torch.Tensor:
     for each in silent[1:]:
         silent[0] = silent[0] & each
     return unread | silent[0]
-
-
-def keep_first(run: Run, sizes: Mapping[Block, int]) -> None:
-    """Shrink blocks to their first units, for a model whose weights come from a checkpoint of that shape."""
-    import torch
-
-    from sparseml.modifiers.resizing import keep_units
-
-    smaller = [(block, torch.arange(size)) for block, size in sizes.items() if 0 < size < block.units]
-    if smaller:
-        keep_units(run, smaller)
-        set_width(run.model)
-
-
-def set_width(model: nn.Module) -> None:
-    """Write the number of neurons into the configuration, if it is the same in all layers."""
-    config: Any = model.config
-    widths = {block.units for block in find_blocks(model, "neuron")}
-    if len(widths) == 1:
-        name = "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size"
-        setattr(config, name, widths.pop())
 
 
 def heads_can_go(model: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sparseml.modifiers.units import Block, attention_of
+from sparseml.modifiers.units import Block, attention_of, find_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +79,25 @@ def keep_units(run: Run, kept: Sequence[tuple[Block, torch.Tensor]]) -> None:
         if block.kind == "head":
             _set_heads(attention_of(run.model, block), len(units))
     _announce(run, resized)
+
+
+def keep_first(run: Run, sizes: Mapping[Block, int]) -> None:
+    """Shrink blocks to their first units, for a model whose weights come from a checkpoint of that shape."""
+    import torch
+
+    smaller = [(block, torch.arange(size)) for block, size in sizes.items() if 0 < size < block.units]
+    if smaller:
+        keep_units(run, smaller)
+        set_width(run.model)
+
+
+def set_width(model: nn.Module) -> None:
+    """Write the number of neurons into the configuration, if it is the same in all layers."""
+    config: Any = model.config
+    widths = {block.units for block in find_blocks(model, "neuron")}
+    if len(widths) == 1:
+        name = "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size"
+        setattr(config, name, widths.pop())
 
 
 def keep_layers(run: Run, path: str, kept: Sequence[int]) -> None:

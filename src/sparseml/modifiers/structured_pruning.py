@@ -133,10 +133,6 @@ class StructuredPruningModifier(GradualPruningModifier):
             "the other's sparsity is final."
         )
 
-    def before_step(self, run: Run) -> None:
-        """Mask again what another modifier's update may have moved."""
-        self._masks.apply()
-
     def prune_to(self, run: Run, groups: list[Group]) -> None:
         found = self.blocks(run)
         masks = self._masks.pruned

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from sparseml.modifiers import Clock, Run
-from sparseml.modifiers.layer_thinning import keep_first
+from sparseml.modifiers.resizing import keep_first
 from sparseml.modifiers.units import Block, Kind, find_blocks
 
 
