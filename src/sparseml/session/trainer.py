@@ -19,6 +19,7 @@ from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
+from sparseml.session.distributed import rebuild
 from sparseml.session.pushing import PushingTrainer
 from sparseml.session.sampling import EpochSampler, LengthGroupedSampler
 from sparseml.session.session import Session
@@ -81,6 +82,7 @@ class RecipeTrainer(PushingTrainer):
         run.seed, run.rank, run.world_size = self.args.seed, self.args.process_index, self.args.world_size
         run.batches = self._training_batches
         run.distance = distance
+        self.session.resized = lambda: rebuild(self.model_wrapped)
         if teacher is not None:
             self.set_teacher(teacher)
         schedule = self.session.schedule
