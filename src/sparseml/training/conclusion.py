@@ -127,12 +127,12 @@ def _measured(
 
 
 def _hint(arguments: Arguments, data: TextData) -> str | None:
-    """Advice where nothing was learned: the embedded model is bad at pairs of texts."""
+    """Advice where little was learned: the embedded model is small, and comparing two texts is hard."""
     if len(data.columns.texts) == 1 or arguments.model.model_name_or_path != DEFAULT_MODEL:
         return None
     return (
-        "The embedded model was pruned in one shot, and is poor at comparing two texts where rows are few. One "
-        f"pruned with care does better: --model_name_or_path {_UPSTREAM} (from the Hub)."
+        "The embedded model is small, and two texts are hard to compare where rows are few. A larger one does better: "
+        f"--model_name_or_path {_UPSTREAM} (from the Hub)."
     )
 
 
