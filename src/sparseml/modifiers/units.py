@@ -19,7 +19,7 @@ Kind = Literal["head", "neuron", "filter", "channel"]
 """Filters are outputs of a Linear layer, rows of its weight; channels are inputs, columns."""
 
 # Query, key, value and output of a layer's attention.
-_ATTENTION = (
+ATTENTION = (
     ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
     ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),  # DistilBERT
     ("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),  # MPNet
@@ -92,7 +92,7 @@ def blocks(model: nn.Module, kind: Kind, who: str) -> list[Block]:
 
 def find_blocks(model: nn.Module, kind: Kind) -> list[Block]:
     """The model's attention heads or feed-forward neurons, a block a layer, in the model's order."""
-    table = _ATTENTION if kind == "head" else _FEED_FORWARD
+    table = ATTENTION if kind == "head" else _FEED_FORWARD
     found = []
     for path, layer in model.named_modules():
         for members in table:
