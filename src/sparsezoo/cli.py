@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sparsezoo", description="Models and recipes by their zoo: stubs, wherever they live now."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(required=True, metavar="{download,search,show,analyze}")
+    verbs = parser.add_subparsers(required=True, metavar="{download,search,show,analyze,pack}")
 
     download = verbs.add_parser("download", help="fetch everything that a stub names; prints the folder")
     download.add_argument("stub", help="zoo:..., with @REVISION where you want one")
@@ -60,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     analysis = verbs.add_parser("analyze", help="layers, parameters, zeros, bits and operations of a model")
     add_arguments(analysis)
     analysis.set_defaults(command=execute)
+
+    pack = verbs.add_parser(
+        "pack", help="pack a trained encoder as an embedded model, such as this package has"
+    )
+    pack.add_argument("source", type=Path, help="its folder: config.json, model.safetensors, tokenizer")
+    pack.add_argument(
+        "target", type=Path, help="FOLDER/NAME: the folder of the embedded models and its name there"
+    )
+    pack.add_argument(
+        "--facts", type=Path, help="JSON with what the card says; else it says what it did before"
+    )
+    pack.set_defaults(command=_pack)
     return parser
 
 
@@ -103,6 +116,25 @@ def _show(arguments: argparse.Namespace) -> int:
     if files:
         print()
         _print_columns([("size", "file here"), *((_size(path), str(path)) for path in files)])
+    return 0
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from sparsezoo.embedded import embed, trained_tensors
+    from sparsezoo.packed import rounding
+
+    folder, name = arguments.target.parent, arguments.target.name
+    try:
+        facts = json.loads(arguments.facts.read_text(encoding="utf-8")) if arguments.facts else None
+    except (OSError, ValueError) as error:
+        raise ZooError(f"--facts {arguments.facts} is no JSON file that can be read: {error}") from error
+    sizes = embed(arguments.source, folder, name, facts)
+    _print_columns([("size", "file"), *((_size(folder / file), str(folder / file)) for file in sizes)])
+    print()
+    changes = rounding(trained_tensors(arguments.source))
+    _print_columns(
+        [("most rounded by", "of"), *((f"{change:.2g}", form) for form, change in changes.items())]
+    )
     return 0
 
 

@@ -32,6 +32,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _EMBEDDING = re.compile(r"(?:.*\.)?embeddings\..*embeddings\.weight")
 _SPARSE = 0.25
+_FORMS = {"rows": "embeddings", "mask": "sparse matrices", "half": "other matrices"}
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -118,7 +119,20 @@ def read_packed(path: Path) -> dict[str, NDArray[np.float32]]:
                 for entry in file.namelist()
             }
         return unpack(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # RuntimeError: zipfile takes the damage for encryption, or for a compression that it does not know.
         raise ZooError(
             f"{path} is no packed model, or is damaged ({error}): install resparse again."
         ) from error
+
+
+def rounding(tensors: Tensors) -> dict[str, float]:
+    """The largest change that packing makes to an entry, by the form of the tensor."""
+    packed = pack(tensors)
+    restored = unpack(packed)
+    largest: dict[str, float] = {}
+    for name, tensor in tensors.items():
+        form = next((form for form in _FORMS if f"{name}:{form}" in packed), "")
+        change = float(np.abs(restored[name] - tensor).max(initial=0))
+        largest[_FORMS.get(form, "vectors")] = max(change, largest.get(_FORMS.get(form, "vectors"), 0.0))
+    return largest

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from sparsezoo import ZooError, embedded, local_path
-from sparsezoo.index import EmbeddedWeights
+from sparsezoo.cli import main
+from sparsezoo.index import EmbeddedWeights, entries
 from sparsezoo.packed import pack, quantized_rows, read_packed, unpack, write_packed
 
 STUB = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
@@ -138,6 +139,96 @@ def test_other_embeddings_do_not_join(weights: EmbeddedWeights, tmp_path: Path) 
     save_file(changed, tmp_path / "pruned80" / "model.safetensors")
     with pytest.raises(ZooError, match="other embeddings"):
         embedded.embed(tmp_path / "pruned80", weights.folder, "pruned70", {"percent": "70"})
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("refused", ["embeddings", "weights", "facts"])
+def test_a_refused_model_changes_nothing(weights: EmbeddedWeights, tmp_path: Path, refused: str) -> None:
+    before, source = content(weights.folder), tmp_path / "pruned80"
+    facts: dict[str, Any] | None = None
+    if refused == "embeddings":
+        changed = encoder(9) | {"embeddings.word_embeddings.weight": np.ones((10, 8), np.float32)}
+        save_file(changed, source / "model.safetensors")
+    elif refused == "weights":
+        (source / "model.safetensors").unlink()
+    else:
+        save_file(encoder(9), source / "model.safetensors")
+        facts = {"other": 1}
+    with pytest.raises(ZooError):
+        embedded.embed(source, weights.folder, "pruned80", facts)
+    assert content(weights.folder) == before
+
+
+def test_every_flipped_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    small = {"a": np.arange(3, dtype=np.float32), "encoder.b": np.eye(4, dtype=np.float32)}
+    write_packed(path, small)
+    whole, expected = path.read_bytes(), read_packed(path)
+    for index in range(len(whole)):
+        for bits in (0xFF, 0x01, 0x20):
+            path.write_bytes(whole[:index] + bytes([whole[index] ^ bits]) + whole[index + 1 :])
+            try:
+                found = read_packed(path)
+            except ZooError:
+                continue
+            # What the directory has lost is found by the checksum in facts.json.
+            for name, tensor in found.items():
+                np.testing.assert_array_equal(tensor, expected[name])
+
+
+@pytest.mark.parametrize("file", ["shared.npz", "pruned80.npz"])
+@pytest.mark.parametrize("loss", ["missing", "of another version"])
+def test_packed_files_that_do_not_belong_together_are_refused(
+    weights: EmbeddedWeights, zoo_home: Path, file: str, loss: str
+) -> None:
+    if loss == "missing":
+        (weights.folder / file).unlink()
+    else:
+        write_packed(weights.folder / file, encoder(7))
+    with pytest.raises(ZooError, match=rf"{file} is missing, or not the file.*install resparse again"):
+        embedded.model_folder(weights)
+    assert not list(zoo_home.rglob("*.safetensors"))
+
+
+def test_an_unpacked_model_is_packed_to_the_same_bytes(weights: EmbeddedWeights) -> None:
+    before = content(weights.folder)
+    embedded.embed(embedded.model_folder(weights), weights.folder, "pruned80")
+    assert content(weights.folder) == before
+
+
+def test_the_command_packs_and_says_how_much_was_rounded(
+    weights: EmbeddedWeights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "pruned80", weights.folder / "pruned80"
+    save_file(encoder(9), source / "model.safetensors")
+    assert main(["pack", str(source), str(target)]) == 0
+    shown = capsys.readouterr().out
+    largest = max(
+        np.abs(tensor - unpack(pack({name: tensor}))[name]).max()
+        for name, tensor in encoder(9).items()
+        if "embeddings" in name and tensor.ndim == 2
+    )
+    assert f"{largest:.2g}" in shown and "embeddings" in shown and "pruned80.npz" in shown
+    name = next(name for name, tensor in encoder().items() if name.startswith("encoder") and tensor.ndim == 2)
+    found = load_file(embedded.model_folder(weights) / "model.safetensors")[name]
+    np.testing.assert_array_equal(found, encoder(9)[name].astype(np.float16).astype(np.float32))
+    facts = tmp_path / "facts.json"
+    facts.write_text('{"percent": "81"}')
+    assert main(["pack", str(source), str(target), "--facts", str(facts)]) == 0
+    assert embedded.card(weights) == "# 81 % pruned\n"
+    assert main(["pack", str(source), str(target), "--facts", str(tmp_path / "none.json")]) == 2
+    assert "--facts" in capsys.readouterr().err
+
+
+def test_the_models_of_the_package_are_whole_and_small() -> None:
+    found = [entry.weights for entry in entries().values() if isinstance(entry.weights, EmbeddedWeights)]
+    assert {weights.model for weights in found} == {"pruned80", "pruned90"}
+    assert sum(path.stat().st_size for path in found[0].folder.iterdir()) <= 20e6
+    for weights in found:
+        assert embedded.card(weights).startswith("---\nlicense: apache-2.0")
 
 
 def test_the_default_start_is_the_same_in_another_process_and_needs_no_torch(zoo_home: Path) -> None:
