@@ -19,7 +19,7 @@ SHARED = "shared.npz"
 
 _FACTS, _CARD = "facts.json", "card.md"
 _SUM = "sha256"
-_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _OWN = re.compile(r"(?:.*\.)?encoder\..*")
 WEIGHTS = "model.safetensors"
 

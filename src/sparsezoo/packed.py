@@ -2,7 +2,7 @@
 
 A packed file is NumPy's .npz, deflated, without pickles. Each tensor is stored in the first of these forms that fits:
 
-    an embedding, [rows, columns]      NAME:rows int8 and NAME:scales float32 [rows]; the row is rows * scale
+    an embedding of 17 rows or more    NAME:rows int8 and NAME:scales float32 [rows]; the row is rows * scale
     a matrix with a fourth of zeros    NAME:mask, the bits of what is kept, row by row (`numpy.packbits`),
                                        NAME:kept float16, in that order, and NAME:shape
     another matrix                     NAME:half float16
@@ -32,6 +32,8 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _EMBEDDING = re.compile(r"(?:.*\.)?embeddings\..*embeddings\.weight")
 _SPARSE = 0.25
+# Of token types: what tells two rows apart is little beside their size, and they cost nothing.
+_FEW_ROWS = 16
 _FORMS = {"rows": "embeddings", "mask": "sparse matrices", "half": "other matrices"}
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -49,7 +51,7 @@ def pack(tensors: Tensors) -> dict[str, NDArray[Any]]:
             raise ZooError(f"{name} has values that half precision cannot hold: it is not packed.")
         if values.ndim < 2:
             packed[name] = values
-        elif _EMBEDDING.fullmatch(name):
+        elif _EMBEDDING.fullmatch(name) and len(values) > _FEW_ROWS:
             packed[f"{name}:rows"], packed[f"{name}:scales"] = quantized_rows(values)
         elif np.count_nonzero(values) <= (1 - _SPARSE) * values.size:
             kept = values != 0

@@ -40,7 +40,11 @@ def test_matrices_come_back_as_half_precision_and_zeros_stay(
     np.testing.assert_array_equal(found, values.astype(np.float16).astype(np.float32))
 
 
-@given(matrices)
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(17, 24), st.integers(1, 6)), elements=st.floats(-8, 8, width=16)
+    )
+)
 def test_embeddings_come_back_as_rows_times_scales(values: NDArray[np.float32]) -> None:
     name = "embeddings.word_embeddings.weight"
     rows, scales = quantized_rows(values)
@@ -65,7 +69,7 @@ def encoder(seed: int = 0) -> dict[str, Any]:
     weight = generator.normal(size=(8, 8)).astype(np.float32)
     weight[generator.random(weight.shape) < 0.8] = 0
     return {
-        "embeddings.word_embeddings.weight": np.random.default_rng(1).normal(size=(10, 8)).astype(np.float32),
+        "embeddings.word_embeddings.weight": np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32),
         "encoder.layer.0.output.dense.weight": weight,
         "encoder.layer.0.output.dense.bias": np.arange(8, dtype=np.float32),
     }
@@ -135,7 +139,7 @@ def test_another_content_is_unpacked_anew(weights: EmbeddedWeights, tmp_path: Pa
 
 
 def test_other_embeddings_do_not_join(weights: EmbeddedWeights, tmp_path: Path) -> None:
-    changed = encoder() | {"embeddings.word_embeddings.weight": np.ones((10, 8), np.float32)}
+    changed = encoder() | {"embeddings.word_embeddings.weight": np.ones((20, 8), np.float32)}
     save_file(changed, tmp_path / "pruned80" / "model.safetensors")
     with pytest.raises(ZooError, match="other embeddings"):
         embedded.embed(tmp_path / "pruned80", weights.folder, "pruned70", {"percent": "70"})
@@ -150,7 +154,7 @@ def test_a_refused_model_changes_nothing(weights: EmbeddedWeights, tmp_path: Pat
     before, source = content(weights.folder), tmp_path / "pruned80"
     facts: dict[str, Any] | None = None
     if refused == "embeddings":
-        changed = encoder(9) | {"embeddings.word_embeddings.weight": np.ones((10, 8), np.float32)}
+        changed = encoder(9) | {"embeddings.word_embeddings.weight": np.ones((20, 8), np.float32)}
         save_file(changed, source / "model.safetensors")
     elif refused == "weights":
         (source / "model.safetensors").unlink()
