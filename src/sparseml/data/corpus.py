@@ -144,7 +144,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
                 )
             yield row
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+        raise DataError(f"{path}, line {reader.reader.line_num}: {error}.") from error
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
