@@ -13,15 +13,16 @@ from support import tiny
 
 
 def documents(count: int, seed: int = 0, words: tuple[int, int] = (4, 40)) -> list[str]:
-    """Texts in which every third word says what the two after it are: something to learn for a masked model."""
+    """Texts of one word each, over and over but for every fifth: a masked one can be told from the others."""
     source = random.Random(seed)
     made = []
     for _ in range(count):
-        text: list[str] = []
-        while len(text) < source.randint(*words):
-            first = source.randrange(len(tiny.WORDS))
-            text += [tiny.WORDS[(first + step) % len(tiny.WORDS)] for step in range(3)]
-        made.append(" ".join(text))
+        word = source.choice(tiny.WORDS)
+        texts = [
+            word if source.random() < 0.8 else source.choice(tiny.WORDS)
+            for _ in range(source.randint(*words))
+        ]
+        made.append(" ".join(texts))
     return made
 
 

@@ -237,7 +237,8 @@ a start for any task. `sparseml sparsify` chooses all of it."""
         return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
-        raise NotImplementedError("see evaluate")
+        """None of them from outputs kept in memory; see `evaluate`."""
+        return lambda evaluation: {}
 
     def evaluate(self, trainer: RecipeTrainer, rows: Windows | Documents) -> dict[str, float]:
         """Loss, accuracy and perplexity of the masked tokens, and the distance of hidden states to the teacher's.
@@ -307,9 +308,8 @@ def encoded_corpus(arguments: CorpusArguments, tokenizer: Any) -> int:
     corpus = corpus_of(DataOptions(**{name: getattr(arguments, name) for name in given}), arguments)
     assert corpus.train is not None
     file = _tokenized(corpus.train, tokenizer, arguments)
-    if arguments.line_by_line:
-        return len(file)
-    return sum(end - start for start, end in _parts(file, arguments)[corpus.train.part])
+    taken = sum(end - start for start, end in _parts(file, arguments)[corpus.train.part])
+    return taken * len(file) // file.documents if arguments.line_by_line else taken
 
 
 def _tokenized(split: CorpusSplit, tokenizer: Any, arguments: CorpusArguments) -> TokenFile:
