@@ -1,255 +1,196 @@
-"""What sparsity and int8 cost in accuracy: MiniLM, dense and at 80 % in int8, by one program, on test splits.
+"""What sparsity and int8 cost in accuracy: MiniLM, dense and from pruned starts, by one program, on test rows.
 
-Every run is the tutorial's command with the tutorial's recipe, scaled to fewer epochs. Finished runs are kept
-in the output folder and not repeated, so this may be stopped and started again at will.
+Every start is fine-tuned on every data set with settings chosen from one grid by validation rows; pruned ones become
+int8 on the way, taught by the dense run of the same seed. Ablations show what each ingredient is worth. Every run is
+one command of ours (`sparseml.transformers.text_classification`) with a recipe of the zoo. Finished runs are kept in
+the folder and not repeated, so this may be stopped and started again at will:
+
+    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --plan
+    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --jobs 14 --deadline 560 -- --bf16
+    python benchmarks/accuracy.py --table --outcomes FIRST.json SECOND.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import os
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from data import DATASETS, DataSet
-from process import (
-    DENSE_MODEL,
-    DENSE_RECIPE,
-    PAIR_RECIPE,
-    SINGLE_RECIPE,
-    SPARSE_MODEL,
-    TUTORIAL_ARGUMENTS,
-    RunFailedError,
-    flags,
-)
+from accuracy_measure import Measurement, read_outcomes
+from accuracy_runs import ABLATION_SETS, DENSE, GRID, MOST_STEPS, VARIANTS, Cell, Plan, Settings
+from accuracy_table import tables
+from data import DATASETS
+from process import DENSE_MODEL, SPARSE_MODEL
 from record import RESULTS, keep, table
-from resparse.console import run
-from resumable import resumable_training
+from resparse.console import run, say, warn
+from resparse.errors import UserError
 
-STARTS = {"dense": DENSE_MODEL, "one-shot": SPARSE_MODEL}
+# One thread a process where several share the machine.
+_THREADS = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-TASKS = ("tweeteval_emotion", "sick")
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One column of the table.
-
-    Attributes:
-        name: of its folder; `title` is what the table calls it.
-        start: the dense model (trained with the dense recipe); the pruned one as the zoo gives it, or as
-            upstream.py healed it (both with the tutorial's transfer recipe).
-        variables: the recipe's variables that are set by --recipe_args.
-        teacher: the configuration whose trained model teaches this one, with the same seed.
-    """
-
-    name: str
-    title: str
-    start: Literal["dense", "one-shot", "healed"]
-    variables: Mapping[str, float]
-    teacher: str | None = None
+STEP_SECONDS = 0.08
+"""Of a step of MiniLM where 14 processes share a GPU, for the plan's estimate."""
 
 
-# The learning rate is the tutorial's for one sentence; the epochs are its 13 (8 of them before int8), scaled.
-QUANTIZED = {"num_epochs": 8, "qat_start_epoch": 5.0, "observer_epoch": 7.0, "init_lr": 1.5e-4}
-
-CONFIGURATIONS = (
-    Configuration("dense", "dense", "dense", {"num_epochs": 4, "init_lr": 1e-4}),
-    Configuration("sparse_int8", "80 % int8", "healed", QUANTIZED, teacher="dense"),
-    Configuration("one_shot_int8", "80 % int8, one-shot", "one-shot", QUANTIZED, teacher="dense"),
-)
+class NoSuchStartError(UserError):
+    """A start is not given as NAME=MODEL."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One finished run.
-
-    Attributes:
-        test_accuracy: share of the test rows.
-        sparsity: share of zeros among the weights of Linear layers.
-        quantized: share of the weights of Linear and Embedding layers that are int8.
-        compressed_bytes: all weights as they would be deployed, deflated.
-        seconds, peak_mib: of the whole process.
-    """
-
-    task: str
-    configuration: str
-    seed: int
-    test_accuracy: float
-    sparsity: float
-    quantized: float
-    compressed_bytes: int
-    seconds: float
-    peak_mib: float
-
-
-def arguments_of(task: DataSet, configuration: Configuration, seed: int, root: Path) -> list[str]:
-    """The tutorial's command line for one run, without the command itself and its output folder."""
-    transfer = SINGLE_RECIPE if len(task.columns) == 1 else PAIR_RECIPE
-    arguments: dict[str, Any] = {
-        "model_name_or_path": STARTS.get(configuration.start, str(root / "upstream")),
-        "recipe": DENSE_RECIPE if configuration.start == "dense" else transfer,
-        "recipe_args": json.dumps(configuration.variables),
-        "distill_teacher": "disable",
-        "train_file": task.file("train"),
-        "validation_file": task.file("validation"),
-        "test_file": task.file("test"),
-        "input_column_names": ",".join(task.columns),
-        "label_column_name": task.label,
-        **TUTORIAL_ARGUMENTS,
-        "seed": seed,
-    }
-    if configuration.teacher is not None:
-        arguments["distill_teacher"] = run_folder(root, task.name, configuration.teacher, seed) / "model"
-    return [*flags(arguments), "--do_train", "--do_eval", "--do_predict"]
-
-
-def run_folder(root: Path, task: str, configuration: str, seed: int) -> Path:
-    """The folder of one run: its `model`, its log and, once finished, its `cost.json`."""
-    return root / task / f"{configuration}-{seed}"
-
-
-def outcome_of(
-    task: DataSet, configuration: Configuration, seed: int, root: Path, extra: list[str]
-) -> Outcome:
-    """The outcome of a run: read if the same command has finished before, else run."""
-    folder = run_folder(root, task.name, configuration.name, seed)
-    command = [*arguments_of(task, configuration, seed, root), *extra]
-    cost = resumable_training(f"{task.name}: {configuration.title}, seed {seed}", command, folder)
-    return Outcome(
-        task=task.name,
-        configuration=configuration.name,
-        seed=seed,
-        seconds=cost.seconds,
-        peak_mib=cost.peak_mib,
-        **reported(folder / "model"),
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """What the arguments ask for."""
+    further = dict(map(_named_model, arguments.ablation_starts))
+    sets = tuple(arguments.sets)
+    return Settings(
+        sets=sets,
+        starts={DENSE: arguments.dense, **dict(map(_named_model, arguments.starts)), **further},
+        seeds=tuple(arguments.seeds),
+        grid=tuple(arguments.grid),
+        ablations=tuple(name for name in VARIANTS if name in {"", *arguments.ablations}),
+        ablation_sets=tuple(name for name in arguments.ablation_sets if name in sets)
+        if arguments.ablations or further
+        else (),
+        only_ablated=tuple(further),
+        most_steps=arguments.most_steps,
     )
 
 
-def reported(model: Path) -> dict[str, Any]:
-    """The numbers of the run's own report, under the names of `Outcome`."""
-    report = json.loads((model / "report.json").read_text())
-    totals = report["totals"]
+def written_data(folder: Path, sets: tuple[str, ...], most: int | None) -> dict[str, dict[str, int]]:
+    """Write the rows of all data sets into `folder`; their numbers by set and split, at most `most`."""
+    counts = {name: DATASETS[name].write_splits(folder) for name in sets}
+    if most is None:
+        return counts
     return {
-        "test_accuracy": report["metrics"]["predict_accuracy"],
-        "sparsity": totals["prunable_sparsity"],
-        "quantized": totals["quantized_share"],
-        "compressed_bytes": totals["compressed_bytes"],
+        name: {split: min(count, most) for split, count in splits.items()} for name, splits in counts.items()
     }
 
 
-def accuracy_table(outcomes: list[Outcome], baseline: Mapping[str, float]) -> str:
-    """One line a data set: TF-IDF, every configuration, with its distance to dense in points."""
-    header = ["data set", "TF-IDF + LR"]
-    for configuration in CONFIGURATIONS:
-        header += (
-            [configuration.title] if configuration.name == "dense" else [configuration.title, "to dense"]
+def plan_table(plan: Plan, jobs: int) -> str:
+    """How many runs and steps each start and ablation takes, in the order in which they run."""
+    counted: dict[str, list[int]] = {}
+    for each in plan.runs({}, guess=True):
+        counted.setdefault(each.variant or each.start, []).append(plan.steps(each))
+    total, rows = 0, []
+    for name, steps in counted.items():
+        total += sum(steps)
+        minutes = total * STEP_SECONDS / jobs / 60
+        rows.append(
+            [name, str(len(steps)), f"{sum(steps):,}", f"{max(steps):,}", f"{total:,}", f"{minutes:.0f}"]
         )
-    rows = []
-    for task in dict.fromkeys(outcome.task for outcome in outcomes):
-        row = [task, f"{baseline[task]:.1%}" if task in baseline else "–"]
-        dense = _accuracies(outcomes, task, "dense")
-        for configuration in CONFIGURATIONS:
-            accuracies = _accuracies(outcomes, task, configuration.name)
-            row.append(_spread(accuracies))
-            if configuration.name != "dense":
-                both = accuracies and dense
-                row.append(
-                    f"{100 * (statistics.mean(accuracies) - statistics.mean(dense)):+.1f}" if both else "–"
-                )
-        rows.append(row)
+    time = f"minutes so far, {jobs} at once, {1000 * STEP_SECONDS:.0f} ms a step"
+    header = ["in this order", "runs", "steps", "longest", "steps so far", time]
     return table(header, rows)
 
 
-def cost_table(outcomes: list[Outcome]) -> str:
-    """One line a run: its results, and its cost."""
-    rows = [
-        (
-            f"{outcome.task}, {outcome.configuration}, seed {outcome.seed}",
-            f"{outcome.test_accuracy:.1%}",
-            f"{outcome.sparsity:.1%}",
-            f"{outcome.quantized:.1%}",
-            f"{outcome.compressed_bytes / 1e6:.1f} MB",
-            f"{outcome.seconds:.0f} s",
-            f"{outcome.peak_mib:.0f} MiB",
-        )
-        for outcome in outcomes
-    ]
-    header = ("run", "test accuracy", "sparsity", "int8", "compressed", "wall time", "peak memory")
-    return table(header, rows)
+def main() -> int:
+    arguments, extra = _parse()
+    if arguments.data is not None:
+        os.environ["RESPARSE_DATA"] = str(arguments.data.resolve())
+    earlier = read_outcomes(arguments.outcomes)
+    failed: list[str] = []
+    if arguments.table:
+        outcomes = earlier
+    else:
+        settings, folder = settings_of(arguments), arguments.folder.resolve()
+        rows = written_data(folder / "data", settings.sets, arguments.rows)
+        if arguments.rows is not None:
+            for split in ("train", "eval", "predict"):
+                extra += [f"--max_{split}_samples", str(arguments.rows)]
+        plan = Plan(settings, {name: counts["train"] for name, counts in rows.items()})
+        if arguments.plan:
+            print(plan_table(plan, arguments.jobs))
+            return 0
+        measurement = Measurement(plan, folder, rows, extra, earlier, arguments.keep)
+        measurement.run(arguments.jobs, _THREADS if arguments.jobs > 1 else {}, arguments.deadline)
+        outcomes, failed = measurement.outcomes(), measurement.failed
+    _write(outcomes, arguments)
+    for key in failed:
+        warn(f"{key} failed: see its log.txt")
+    return 1 if failed else 0
 
 
-def _accuracies(outcomes: list[Outcome], task: str, configuration: str) -> list[float]:
-    return [
-        outcome.test_accuracy
-        for outcome in outcomes
-        if (outcome.task, outcome.configuration) == (task, configuration)
-    ]
-
-
-def _spread(accuracies: list[float]) -> str:
-    if not accuracies:
-        return "–"
-    mean = f"{statistics.mean(accuracies):.1%}"
-    return mean if len(accuracies) == 1 else f"{mean} ± {100 * statistics.stdev(accuracies):.1f}"
-
-
-def _baseline() -> dict[str, float]:
-    """What baseline_tfidf.py has recorded, by data set; empty where it has not run."""
-    path = RESULTS / "baseline_tfidf.json"
-    if not path.is_file():
-        return {}
-    return {entry["dataset"]: entry["test_accuracy"] for entry in json.loads(path.read_text())["outcomes"]}
-
-
-def main() -> None:
-    names = [configuration.name for configuration in CONFIGURATIONS]
-    parser = argparse.ArgumentParser(description="Test accuracy of dense and of sparse int8 MiniLM.")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--configurations", nargs="+", choices=names, default=names)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[5114])
-    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--bf16", action="store_true", help="mixed precision in every run")
-    parser.add_argument(
-        "--rows", type=int, help="only so many rows of each split, to try this out; not recorded"
-    )
-    arguments = parser.parse_args()
-
-    extra = ["--bf16"] if arguments.bf16 else []
-    if arguments.rows is not None:
-        for split in ("train", "eval", "predict"):
-            extra += [f"--max_{split}_samples", str(arguments.rows)]
-    chosen = set(arguments.configurations)
-    if not (arguments.folder / "upstream").is_dir():
-        raise RunFailedError(
-            f"{arguments.folder} has no upstream/, the pruned start: run "
-            f"`benchmarks/upstream.py --folder {arguments.folder}/upstream` first."
-        )
-    # Teachers are trained, too.
-    chosen |= {entry.teacher for entry in CONFIGURATIONS if entry.name in chosen and entry.teacher}
-    outcomes = [
-        outcome_of(DATASETS[task], configuration, seed, arguments.folder.resolve(), extra)
-        for task in arguments.tasks
-        for seed in arguments.seeds
-        for configuration in CONFIGURATIONS
-        if configuration.name in chosen
-    ]
-    tables = [accuracy_table(outcomes, _baseline()), cost_table(outcomes)]
-    if arguments.rows is not None:
-        print("\n\n".join(tables))
+def _write(outcomes: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    if not outcomes:
+        say("no run has finished yet")
         return
+    blocks = tables(outcomes)
+    if arguments.rows is not None and arguments.results == RESULTS:
+        print("\n\n".join(blocks))
+        return
+    machines = Counter(json.dumps(entry["machine"]) for entry in outcomes)
     keep(
         "accuracy",
-        "Test accuracy: MiniLM, dense and at 80 % sparsity in int8",
-        tables,
-        {
-            "configurations": [asdict(configuration) for configuration in CONFIGURATIONS],
-            "outcomes": [asdict(outcome) for outcome in outcomes],
-        },
+        "Accuracy on test rows: MiniLM, dense and from pruned starts in int8",
+        blocks,
+        {"outcomes": outcomes},
+        arguments.results,
+        measured_on=json.loads(machines.most_common(1)[0][0]),
     )
+
+
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, and the flags after `--`, which every training gets."""
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    variants = [name for name in VARIANTS if name not in ("", "base")]
+    parser = argparse.ArgumentParser(
+        description="Accuracy of dense and of sparse int8 MiniLM.",
+        epilog="What follows -- is added to every training's flags, such as: -- --bf16",
+    )
+    add = parser.add_argument
+    add("--sets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    add("--dense", default=DENSE_MODEL, help="the dense encoder")
+    add("--starts", nargs="*", default=[f"pruned80={SPARSE_MODEL}"], metavar="NAME=MODEL", help="pruned ones")
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="settings are chosen with the first")
+    add(
+        "--grid",
+        nargs="+",
+        type=_cell,
+        default=GRID,
+        metavar="EPOCHS:RATE",
+        help=f"settings to try (default: {' '.join(f'{cell.epochs}:{cell.rate:g}' for cell in GRID)})",
+    )
+    add(
+        "--most-steps", type=int, default=MOST_STEPS, help="on more rows, fewer epochs (default: %(default)s)"
+    )
+    add(
+        "--ablations", nargs="*", choices=variants, default=variants, metavar="NAME", help=", ".join(variants)
+    )
+    add("--ablation-sets", nargs="+", choices=DATASETS, default=ABLATION_SETS, metavar="SET")
+    add(
+        "--ablation-starts",
+        nargs="*",
+        default=[],
+        metavar="NAME=MODEL",
+        help="further pruned starts, tried on the ablations' sets alone",
+    )
+    add("--folder", type=Path, default=Path("runs/accuracy"), help="of all runs")
+    add("--data", type=Path, help="the folder of the data sets (default: RESPARSE_DATA)")
+    add("--jobs", type=int, default=1, help="trainings at once")
+    add("--deadline", type=float, metavar="SECONDS", help="end by then, with what has finished")
+    add("--keep", action="store_true", help="keep the models of all runs, not the teachers' alone")
+    add("--plan", action="store_true", help="print what would run, and stop")
+    add("--outcomes", nargs="+", type=Path, default=[], metavar="FILE", help="results of other machines")
+    add("--table", action="store_true", help="write the tables of --outcomes, and run nothing")
+    add("--results", type=Path, default=RESULTS, help="where accuracy.md and accuracy.json go")
+    add("--rows", type=int, help="only so many rows of each split, to try this out; not recorded")
+    return parser.parse_args(words[:at]), words[at + 1 :]
+
+
+def _cell(text: str) -> Cell:
+    epochs, rate = text.split(":")
+    return Cell(int(epochs), float(rate))
+
+
+def _named_model(text: str) -> tuple[str, str]:
+    name, equals, model = text.partition("=")
+    if not equals or not name.isalnum():
+        raise NoSuchStartError(f"{text!r} is no start: give NAME=MODEL, such as pruned80=runs/pruned80.")
+    path = Path(model)
+    return name, str(path.resolve()) if path.is_dir() else model
 
 
 if __name__ == "__main__":

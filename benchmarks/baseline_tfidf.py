@@ -1,8 +1,7 @@
 """The cheap baseline: TF-IDF and logistic regression on the same splits as the trained models.
 
-Words and word pairs, logarithmic term counts; C is chosen on the validation split (on a tenth of the
-training rows, drawn by class, where a data set has none). Sentence pairs give four blocks of features: either
-sentence, the absolute difference of the two, and their product.
+Words and word pairs, logarithmic term counts; C is chosen on the validation rows. Sentence pairs give four blocks of
+features: either sentence, the absolute difference of the two, and their product.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 
-from data import DATASETS, DataSet
+from data import DATASETS, SPLITS, DataSet
 from record import keep, table
 from resparse.console import run, say
 
@@ -56,8 +54,8 @@ class Features:
 
 def measure(dataset: DataSet) -> Outcome:
     """Choose C on the validation rows, then score the test rows once."""
-    train, validation = _train_and_validation(dataset)
-    test = dataset.rows("test")
+    splits = dataset.splits()
+    train, validation, test = (splits[split] for split in SPLITS)
     scores = {strength: _fit(dataset, train, strength)(validation) for strength in STRENGTHS}
     strength = max(scores, key=lambda candidate: scores[candidate])
     started = time.perf_counter()
@@ -82,17 +80,10 @@ def _labels(dataset: DataSet, rows: list[dict[str, Any]]) -> np.ndarray:
     return np.array([row[dataset.label] for row in rows])
 
 
-def _train_and_validation(dataset: DataSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    train = dataset.rows("train")
-    if dataset.has("validation"):
-        return train, dataset.rows("validation")
-    kept, held_out = train_test_split(train, test_size=0.1, stratify=_labels(dataset, train), random_state=0)
-    return kept, held_out
-
-
 def main() -> None:
+    names = [name for name, dataset in DATASETS.items() if dataset.metrics == ("accuracy",)]
     parser = argparse.ArgumentParser(description="Accuracy of TF-IDF + logistic regression.")
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--datasets", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
     outcomes = []
     for name in arguments.datasets:

@@ -1,8 +1,9 @@
-"""The data sets of the benchmarks: where they lie, what their columns are, and CSV files made from them.
+"""The data sets that benchmarks use: the columns of each, its splits, and its rows.
 
 They are read from the folder that `RESPARSE_DATA` names (default: ../shared/data beside the checkout), one
 folder per data set with `train.jsonl`, `validation.jsonl` (not all have one) and `test.jsonl`, one JSON
-object a line. `python benchmarks/data.py OUT` writes the same rows as CSV, as the tutorial does.
+object a line. `python benchmarks/data.py OUT` writes the same rows as CSV, as the tutorial does; with `--splits` as
+JSON Lines, in the splits that accuracy is measured on (see `DataSet.splits`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import io
 import json
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ from resparse.errors import UserError
 from resparse.files import write_text
 
 SPLITS = ("train", "validation", "test")
+
+Rows = list[dict[str, Any]]
+
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 
 
 class MissingDataError(UserError):
@@ -34,12 +40,16 @@ class DataSet:
     Attributes:
         name: its folder.
         columns: the one or two text columns.
-        label: the column of class indices.
+        label: the column of class indices, of lists of them, or of scores.
+        metrics: of the training command, whose mean is the data set's score.
+        most_train_rows: `splits` draws no more than these to train on; None: all.
     """
 
     name: str
     columns: tuple[str, ...]
     label: str = "label"
+    metrics: tuple[str, ...] = ("accuracy",)
+    most_train_rows: int | None = None
 
     def file(self, split: str) -> Path:
         """The JSON Lines file of a split.
@@ -59,10 +69,39 @@ class DataSet:
         """Whether the data set comes with this split."""
         return (data_folder() / self.name / f"{split}.jsonl").is_file()
 
-    def rows(self, split: str) -> list[dict[str, Any]]:
+    def rows(self, split: str) -> Rows:
         """All rows of a split, in the order of the file."""
         with self.file(split).open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
+
+    def splits(self) -> dict[str, Rows]:
+        """Rows to train on, to choose settings by, and to test on, the same ones every time.
+
+        A data set without test rows is tested on its validation rows. Where none are left to choose settings by,
+        a tenth of the training rows (at most 2,000) is drawn from them.
+        """
+        draw = random.Random(0)
+        train, test = self.rows("train"), self.rows("test" if self.has("test") else "validation")
+        if self.has("test") and self.has("validation"):
+            validation = self.rows("validation")
+        else:
+            draw.shuffle(train)
+            count = min(round(_HELD_OUT * len(train)), _MOST_HELD_OUT)
+            train, validation = train[count:], train[:count]
+        if self.most_train_rows is not None and len(train) > self.most_train_rows:
+            train = draw.sample(train, self.most_train_rows)
+        return {"train": train, "validation": validation, "test": test}
+
+    def write_splits(self, folder: Path) -> dict[str, int]:
+        """Write `splits` to `folder`/NAME/SPLIT.jsonl, without columns that nobody reads; returns their sizes."""
+        splits = self.splits()
+        kept = (*self.columns, self.label, f"{self.label}_name", "label_names")
+        for split, rows in splits.items():
+            lines = [
+                json.dumps({key: row[key] for key in kept if key in row}, ensure_ascii=False) for row in rows
+            ]
+            write_text(folder / self.name / f"{split}.jsonl", "\n".join(lines) + "\n")
+        return {split: len(rows) for split, rows in splits.items()}
 
     def write_csv(self, split: str, folder: Path) -> Path:
         """Write the text and label columns of a split to `folder`/<name>-<split>.csv, whole."""
@@ -75,14 +114,25 @@ class DataSet:
         return path
 
 
+_SENTENCES = ("sentence1", "sentence2")
+
 DATASETS = {
     dataset.name: dataset
     for dataset in (
         DataSet("tweeteval_emotion", ("text",)),
         DataSet("sick", ("sentence_A", "sentence_B")),
         DataSet("trec", ("text",)),
+        DataSet("glue_mrpc", _SENTENCES),
+        DataSet("glue_rte", _SENTENCES),
+        DataSet("glue_cola", ("text",)),
+        DataSet("glue_stsb", _SENTENCES, metrics=("pearson", "spearmanr")),
+        DataSet("go_emotions", ("text",), "labels", metrics=("f1_micro",), most_train_rows=12_000),
+        DataSet("snli_subset", _SENTENCES, most_train_rows=20_000),
     )
 }
+
+TUTORIAL_SETS = ("tweeteval_emotion", "sick")
+"""Those that the tutorial trains on, a sentence and a pair a row."""
 
 
 def data_folder() -> Path:
@@ -92,13 +142,19 @@ def data_folder() -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the benchmark data sets as CSV files.")
+    parser = argparse.ArgumentParser(description="Write the benchmark data sets as files.")
     parser.add_argument("folder", type=Path, help="where <data set>-<split>.csv files go")
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument(
+        "--splits", action="store_true", help="the splits of accuracy.py, as <data set>/<split>.jsonl"
+    )
     arguments = parser.parse_args()
-    for name in arguments.datasets:
-        for split in filter(DATASETS[name].has, SPLITS):
-            say(str(DATASETS[name].write_csv(split, arguments.folder)))
+    for dataset in map(DATASETS.__getitem__, arguments.datasets):
+        if arguments.splits:
+            say(f"{arguments.folder / dataset.name}: {dataset.write_splits(arguments.folder)}")
+            continue
+        for split in filter(dataset.has, SPLITS):
+            say(str(dataset.write_csv(split, arguments.folder)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Is the deployed model as good as the trained one? Whole test splits, through PyTorch and through every engine.
 
-The models are those of accuracy.py; each is exported anew, so that the export's own checks run too.
+The models are those of `accuracy.py --keep`; each is exported anew, so that the export's own checks run too.
 
     python benchmarks/deployed_accuracy.py --folder runs/accuracy
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from accuracy import TASKS, run_folder
-from data import DATASETS, DataSet
+from accuracy_runs import trained_model
+from data import DATASETS, TUTORIAL_SETS, DataSet
 from deepsparse import Pipeline
 from record import keep, table
 from resparse.console import run, say
@@ -44,14 +44,14 @@ def pytorch(model: Path, dataset: DataSet, rows: list[tuple[str, ...]]) -> Any:
     return np.concatenate(logits)
 
 
-def compared(task: str, folder: Path, configuration: str, seed: int) -> dict[str, Any]:
+def compared(task: str, model: Path) -> dict[str, Any]:
     """Accuracy on the test split by engine, and how many labels are PyTorch's."""
-    place = run_folder(folder, task, configuration, seed)
-    export.main([str(place / "model"), "--task", "text_classification"])
+    export.main([str(model), "--task", "text_classification"])
     dataset = DATASETS[task]
-    rows = [tuple(row[column] for column in dataset.columns) for row in dataset.rows("test")]
-    truth = np.array([row[dataset.label] for row in dataset.rows("test")])
-    trained = pytorch(place / "model", dataset, rows).argmax(axis=1)
+    test = dataset.splits()["test"]
+    rows = [tuple(row[column] for column in dataset.columns) for row in test]
+    truth = np.array([row[dataset.label] for row in test])
+    trained = pytorch(model, dataset, rows).argmax(axis=1)
     outcome: dict[str, Any] = {
         "task": task,
         "rows": len(rows),
@@ -61,7 +61,7 @@ def compared(task: str, folder: Path, configuration: str, seed: int) -> dict[str
     for engine in ENGINES:
         say(f"{task}: {engine}")
         classify = Pipeline.create(
-            "text_classification", place / "deployment", engine_type=engine, sequence_length=_LENGTH
+            "text_classification", model.parent / "deployment", engine_type=engine, sequence_length=_LENGTH
         )
         predicted = classify.logits(list(map(list, rows))).argmax(axis=1)
         outcome["engines"][engine] = {
@@ -88,15 +88,16 @@ def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main() -> None:
+    names = [name for name, dataset in DATASETS.items() if dataset.metrics == ("accuracy",)]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"), help="of accuracy.py")
-    parser.add_argument("--configuration", default="sparse_int8")
-    parser.add_argument("--seed", type=int, default=5114)
+    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"), help="of accuracy.py --keep")
+    parser.add_argument("--sets", nargs="+", choices=names, default=TUTORIAL_SETS)
+    parser.add_argument("--start", default="pruned80", help="whose trained model")
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     outcomes = [
-        compared(task, arguments.folder, arguments.configuration, arguments.seed)
-        for task in TASKS
-        if run_folder(arguments.folder, task, arguments.configuration, arguments.seed).is_dir()
+        compared(name, trained_model(arguments.folder, name, arguments.start, arguments.seed))
+        for name in arguments.sets
     ]
     header = ["test split", "engine", "PyTorch", "deployed", f"points (bar: {BAR})", "labels as PyTorch"]
     keep(

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accuracy import TASKS, run_folder
-from data import DATASETS
+from accuracy_runs import trained_model
+from data import DATASETS, TUTORIAL_SETS
 from interleaved import Contestant, add_python, measure, start
 from record import keep, table
 from resparse.console import run, say
@@ -83,8 +83,8 @@ def contestants_of(task: str, place: Path, arguments: argparse.Namespace) -> dic
 
 def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All contestants on one test split."""
-    place = run_folder(arguments.folder, task, "sparse_int8", arguments.seed)
-    words = [str(place / "model"), "--task", "text_classification"]
+    model = trained_model(arguments.folder, task, arguments.start, arguments.seed)
+    place, words = model.parent, [str(model), "--task", "text_classification"]
     export.main(words)
     export.main([*words, "--runtime", "deepsparse", "--deployment_directory_name", "deployment-deepsparse"])
     contestants = contestants_of(task, place, arguments)
@@ -131,9 +131,10 @@ def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"), help="of accuracy.py")
-    parser.add_argument("--seed", type=int, default=5114)
+    parser.add_argument("--tasks", nargs="+", choices=TUTORIAL_SETS, default=TUTORIAL_SETS)
+    parser.add_argument("--folder", type=Path, default=Path("runs/accuracy"), help="of accuracy.py --keep")
+    parser.add_argument("--start", default="pruned80", help="whose trained model")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, help="only so many of each split")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -29,23 +29,32 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(name: str, title: str, tables: Iterable[str], data: dict[str, Any], folder: Path = RESULTS) -> Path:
+def keep(
+    name: str,
+    title: str,
+    tables: Iterable[str],
+    data: dict[str, Any],
+    folder: Path = RESULTS,
+    measured_on: dict[str, Any] | None = None,
+) -> Path:
     """Write `name`.md and `name`.json into `folder` and print the former.
 
     Args:
         tables: Markdown blocks (see `table`), written in order under the title.
         data: the numbers behind the tables; machine, date and command are added.
+        measured_on: the `machine` that the numbers are of, with its `gpu`; by default this one.
 
     Returns:
         The path of the Markdown file.
     """
-    here = machine()
+    here = measured_on or machine()
+    gpu = f"{here['gpu']}, " if "gpu" in here else ""
     # The measuring machine's folders mean nothing to a reader.
     command = shlex.join([f"benchmarks/{Path(sys.argv[0]).name}", *map(_shortened, sys.argv[1:])])
     packages = ", ".join(f"{package} {found}" for package, found in here["versions"].items())
     lines = [
         f"# {title}",
-        f"{here['cpu']}, {here['cores']} cores, {here['system']}, Python {here['python']}; {packages}; "
+        f"{gpu}{here['cpu']}, {here['cores']} cores, {here['system']}, Python {here['python']}; {packages}; "
         f"{datetime.now(UTC):%Y-%m-%d}.",
         f"`{command}`",
         *tables,
@@ -72,7 +81,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _shortened(argument: str) -> str:
-    return Path(argument).name if argument.startswith("/") else argument
+    name, equals, value = argument.rpartition("=")
+    return f"{name}{equals}{Path(value).name}" if value.startswith("/") else argument
 
 
 def _cpu_model() -> str:

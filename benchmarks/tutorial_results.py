@@ -1,11 +1,11 @@
 """What the tutorial promises for data of one's own, beside what its commands reach here on the same data.
 
 The tutorial's TweetEval and SICK commands, on CSV files, flag by flag; only the start is another (no BERT can be had
-without the Hub: the healed MiniLM of upstream.py stands in for the pruned one), and the custom teacher is a base-sized
+without the Hub: the zoo's embedded MiniLM stands in for the pruned one), and the custom teacher is a base-sized
 model of another architecture, trained by the tutorial's own dense command. Then `sparseml export`, and the exported
 model's accuracy and latency in the runtime.
 
-    python benchmarks/tutorial_results.py --start runs/accuracy/upstream --teacher-from FOLDER --bf16
+    python benchmarks/tutorial_results.py --teacher-from FOLDER --bf16
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from data import DATASETS, DataSet
 from deepsparse import Pipeline
-from process import DENSE_RECIPE, PAIR_RECIPE, SINGLE_RECIPE
+from process import DENSE_RECIPE, PAIR_RECIPE, SINGLE_RECIPE, SPARSE_MODEL
 from record import keep, table
 from resparse.console import run, say
 from resumable import resumable_training
@@ -169,7 +169,9 @@ def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The tutorial's commands on real data, beside its claims.")
     parser.add_argument(
-        "--start", type=Path, required=True, help="the pruned encoder, from benchmarks/upstream.py"
+        "--start",
+        default=SPARSE_MODEL,
+        help="the pruned encoder: a folder or a stub; by default the embedded one",
     )
     parser.add_argument(
         "--teacher-from", type=Path, required=True, help="a folder with a base-sized encoder, MPNet for one"
@@ -178,8 +180,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/tutorial"))
     parser.add_argument("--bf16", action="store_true", help="mixed precision in every training")
     arguments = parser.parse_args()
-    for name in ("start", "teacher_from"):
-        setattr(arguments, name, getattr(arguments, name).resolve())
+    arguments.teacher_from = arguments.teacher_from.resolve()
+    if Path(arguments.start).is_dir():
+        arguments.start = str(Path(arguments.start).resolve())
     chosen = [row for row in ROWS if arguments.rows is None or row.name in arguments.rows]
     outcomes = [outcome_of(row, arguments) for row in chosen]
     header = [

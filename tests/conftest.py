@@ -39,6 +39,8 @@ def hub(zoo_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
     with LoopbackHub() as running:
         for name, value in running.environment(zoo_home.parent).items():
             monkeypatch.setenv(name, value)
+        if constants := sys.modules.get("huggingface_hub.constants"):
+            monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield running
     if client := sys.modules.get("huggingface_hub"):
         client.close_session()

@@ -38,26 +38,3 @@ def smallest_entries(magnitudes: Sequence[NDArray[Any]], count: int) -> list[NDA
     selected[ties[: count - np.count_nonzero(selected)]] = True
     parts = np.split(selected, np.cumsum([part.size for part in flat])[:-1])
     return [part.reshape(magnitude.shape) for part, magnitude in zip(parts, magnitudes, strict=True)]
-
-
-def prune_by_magnitude(weights: Sequence[NDArray[Any]], sparsity: float) -> list[NDArray[Any]]:
-    """Set the smallest entries of all `weights` together to zero.
-
-    Args:
-        weights: of any shapes and any real dtype.
-        sparsity: share of zeros to make over all of them, in [0, 1].
-
-    Returns:
-        Copies in which the `round(sparsity * entries)` entries of least magnitude are zero.
-
-    Raises:
-        ValueError: `sparsity` lies outside [0, 1].
-    """
-    if not 0.0 <= sparsity <= 1.0:
-        raise ValueError(f"sparsity must lie in [0, 1], got {sparsity}")
-    count = round(sparsity * sum(weight.size for weight in weights))
-    pruned = [weight.copy() for weight in weights]
-    masks = smallest_entries([np.abs(weight) for weight in weights], count)
-    for weight, zero in zip(pruned, masks, strict=True):
-        weight[zero] = 0
-    return pruned

@@ -18,7 +18,8 @@ usage: sparseml VERB ...
   sparsify   prune an encoder on plain text, to start from; or adapt a sparse one to your texts
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
-  recipe     show a recipe, check it, or list the modifiers that one may use
+  report     show a trained folder: sparsity, loss, scores, confusions, size and speed, as tables and as a page
+  recipe     write a recipe, show or check one, or list the modifiers that one may use
   demo       run it all on the embedded model and data
 
   --version  print the version
@@ -27,10 +28,12 @@ usage: sparseml VERB ...
 `sparseml train` is also called sparseml.transformers.text_classification; `sparsezoo` finds models."""
 
 _RECIPE_HELP = """\
-usage: sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
+usage: sparseml recipe new [--model MODEL] [--train_file FILE | --rows N] ...
+       sparseml recipe show RECIPE [--recipe_args ARGS] [--steps-per-epoch N]
        sparseml recipe check RECIPE [--recipe_args ARGS]
        sparseml recipe modifiers [NAME]
 
+  new        write a commented recipe for a model and a dataset
   show       print the recipe as evaluated, then its merged schedule as comments
   check      say whether a recipe can be carried out
   modifiers  list the modifiers, or all that one of them may be told
@@ -125,6 +128,15 @@ def _predict(words: list[str]) -> int | None:
         raise _missing("Predicting", error, "runtime") from error
 
 
+def _report(words: list[str]) -> int:
+    try:
+        from sparseml.report_page.command import report
+
+        return report(words)
+    except ModuleNotFoundError as error:
+        raise _missing("A report", error) from error
+
+
 def _missing(what: str, error: ModuleNotFoundError, extra: str = "torch") -> Exception:
     """The error for a missing package: the import error itself where users do not install the package themselves."""
     package = (error.name or "").partition(".")[0]
@@ -144,8 +156,22 @@ def _demo(words: list[str]) -> int | None:
 def _recipe(words: list[str]) -> int | None:
     from sparseml import recipe_verbs
 
-    verbs = {"show": recipe_verbs.show, "check": recipe_verbs.check, "modifiers": recipe_verbs.modifiers}
+    verbs: dict[str, Verb] = {
+        "new": _new_recipe,
+        "show": recipe_verbs.show,
+        "check": recipe_verbs.check,
+        "modifiers": recipe_verbs.modifiers,
+    }
     return _dispatch(words, "sparseml recipe", verbs, _RECIPE_HELP)
+
+
+def _new_recipe(words: list[str]) -> int:
+    from sparseml.new_recipe.command import new
+
+    try:
+        return new(words)
+    except ModuleNotFoundError as error:
+        raise _missing("Looking at a model or at data", error) from error
 
 
 _VERBS: Mapping[str, Verb] = {
@@ -153,6 +179,7 @@ _VERBS: Mapping[str, Verb] = {
     "sparsify": _sparsify,
     "predict": _predict,
     "export": _export,
+    "report": _report,
     "recipe": _recipe,
     "demo": _demo,
     "--version": _version,

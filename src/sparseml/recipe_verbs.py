@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An argument parser with one-line errors and without abbreviations."""
 
     def __init__(self, verb: str) -> None:
-        super().__init__(prog=f"sparseml recipe {verb}", allow_abbrev=False)
+        super().__init__(prog=f"sparseml {verb}", allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. `{self.prog} --help` says what it takes.")
@@ -54,7 +54,7 @@ def check(words: list[str]) -> int:
 
 def modifiers(words: list[str]) -> int:
     """List the modifiers, or the properties of one."""
-    parser = _Parser("modifiers")
+    parser = Parser("recipe modifiers")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a modifier, with or without its last word")
     name = parser.parse_args(words).name
     if name is None:
@@ -70,8 +70,8 @@ def modifiers(words: list[str]) -> int:
     return 0
 
 
-def _recipe_parser(verb: str) -> _Parser:
-    parser = _Parser(verb)
+def _recipe_parser(verb: str) -> Parser:
+    parser = Parser(f"recipe {verb}")
     parser.add_argument("recipe", metavar="RECIPE", help="a file, a zoo: stub, or the text of a recipe")
     values = "values for its variables: JSON, or name=value,..."
     parser.add_argument("--recipe_args", "--recipe-args", metavar="ARGS", help=values)

@@ -13,6 +13,7 @@ from resparse.errors import refuse_foreign
 refuse_foreign("sparsezoo")
 
 # Only now (E402): with a foreign distribution beside ours, these would be a mixture of both.
+from sparsezoo.analysis import analyze  # noqa: E402
 from sparsezoo.common import ZooError  # noqa: E402
 from sparsezoo.model import Directory, File, Model, Recipes  # noqa: E402
 from sparsezoo.resolve import local_path, recipe_path  # noqa: E402
@@ -26,6 +27,7 @@ __all__ = [
     "Recipes",
     "Stub",
     "ZooError",
+    "analyze",
     "is_stub",
     "local_path",
     "parse_stub",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from resparse import __version__
 from resparse.console import run, say
 from sparsezoo import search
+from sparsezoo.analysis.command import add_arguments, execute
 from sparsezoo.common import ZooError
 from sparsezoo.model import Model
 from sparsezoo.stub import PREFIX, parse_stub
@@ -21,12 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(lambda: arguments.command(arguments))
 
 
+def download(argv: Sequence[str] | None = None) -> int:
+    """The command `sparsezoo.download`, SparseZoo's other name of `sparsezoo download`."""
+    return main(["download", *(sys.argv[1:] if argv is None else argv)])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sparsezoo", description="Models and recipes by their zoo: stubs, wherever they live now."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(required=True, metavar="{download,search,show}")
+    verbs = parser.add_subparsers(required=True, metavar="{download,search,show,analyze}")
 
     download = verbs.add_parser("download", help="fetch everything that a stub names; prints the folder")
     download.add_argument("stub", help="zoo:..., with @REVISION where you want one")
@@ -49,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("stub")
     show.set_defaults(command=_show)
+
+    analysis = verbs.add_parser("analyze", help="layers, parameters, zeros, bits and operations of a model")
+    add_arguments(analysis)
+    analysis.set_defaults(command=execute)
     return parser
 
 

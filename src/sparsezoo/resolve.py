@@ -1,4 +1,4 @@
-"""The files of a stub: from a folder of the user's, a Python wheel, or the Hub, as the index says."""
+"""The files of a stub: from a folder of the user's, this package, a Python wheel, or the Hub, as the index says."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from resparse.errors import nearest
-from sparsezoo import hub, pypi
+from sparsezoo import embedded, hub, pypi
 from sparsezoo.common import ZooError, home
 from sparsezoo.hub_repo import Access, UnreachableError
-from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
+from sparsezoo.index import EmbeddedWeights, Entry, HubWeights, PypiWeights, entries
 from sparsezoo.stub import PREFIX, Stub, is_stub, parse_stub
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -104,12 +104,14 @@ def training_folder(
     match entry.weights:
         case HubWeights(repo, indexed):
             return _from_hub(repo, pin or indexed, part, f"{PREFIX}{stub.name}", access)
-        case PypiWeights() if pin:
+        case PypiWeights() | EmbeddedWeights() if pin:
             raise ZooError(
                 f"{PREFIX}{stub.name} comes from a package of one version; it has no revision {pin!r}."
             )
         case PypiWeights() as weights:
             return pypi.model_folder(weights)
+        case EmbeddedWeights() as weights:
+            return embedded.model_folder(weights)
         case _:
             raise ZooError(f"{PREFIX}{stub.name} has no weights any more. {entry.instead}")
 

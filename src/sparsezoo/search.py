@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal, overload
 
 from resparse.errors import nearest
-from sparsezoo import hub, pypi, resolve
+from sparsezoo import embedded, hub, pypi, resolve
 from sparsezoo.common import ZooError
-from sparsezoo.index import Entry, HubWeights, PypiWeights, entries
+from sparsezoo.index import EmbeddedWeights, Entry, HubWeights, PypiWeights, entries
 from sparsezoo.model import Model
 from sparsezoo.stub import PREFIX, Stub, parse_stub
 
@@ -121,6 +121,8 @@ def _local_folder(stub: Stub) -> Path | None:
             return hub.local_copy(repo, stub.revision or revision, "training")
         case PypiWeights() as weights:
             return pypi.cached_folder(weights) if pypi.is_ready(weights) else pypi.installed_folder(weights)
+        case EmbeddedWeights() as weights:
+            return embedded.cached_folder(weights) if embedded.is_ready(weights) else None
         case _:
             return None
 
@@ -131,11 +133,13 @@ def _weight_facts(entry: Entry, stub: Stub) -> list[tuple[str, str]]:
             pin = stub.revision or revision
             return [("weights", f"Hugging Face Hub repository {repo}" + (f" at {pin}" if pin else ""))]
         case PypiWeights() as weights:
-            pruned = f", pruned here to {weights.pruned:.0%}" if weights.pruned is not None else ""
             return [
-                ("weights", f"Python package {weights.package} {weights.version}{pruned}"),
+                ("weights", f"Python package {weights.package} {weights.version}"),
                 ("credit", weights.credit),
             ]
+        case EmbeddedWeights() as weights:
+            size = sum(path.stat().st_size for path in embedded.packed_files(weights))
+            return [("weights", f"in this package, {size / 1e6:.1f} MB"), ("credit", weights.credit)]
         case _:
             return [("weights", f"none. {entry.instead}")]
 

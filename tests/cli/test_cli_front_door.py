@@ -119,7 +119,13 @@ def test_training_mistakes_leave_with_two(capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["recipe", "show", "RECIPE"], ["recipe", "modifiers"], ["recipe", "check", "RECIPE"]],
+    [
+        ["--help"],
+        ["recipe", "show", "RECIPE"],
+        ["recipe", "modifiers"],
+        ["recipe", "check", "RECIPE"],
+        ["recipe", "new", "--rows", "500", "--output", "-"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(words: list[str], recipe: str) -> None:
     code = (

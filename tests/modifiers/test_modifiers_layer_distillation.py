@@ -18,6 +18,7 @@ from sparseml.modifiers.layer_distillation import (
     hidden_state_distance,
     transformer_layers,
 )
+from sparseml.recipe import load_plan
 from sparseml.session.session import Session
 from support.encoders import batch, dense
 from support.trainers import classifier, trainer
@@ -207,3 +208,31 @@ def test_without_a_teacher_it_does_nothing(tmp_path: Path) -> None:
     made.session.rest_without_teacher()
     made.train()
     assert made.session.modifiers[0].shown == ""
+
+
+def test_layers_that_are_removed_meanwhile_are_no_longer_compared() -> None:
+    """A student of four layers loses two at step 2; the last of those left then learns from the teacher's last."""
+    recipe = """
+    modifiers:
+      - !PerLayerDistillationModifier
+          gain: 1
+      - !LayerPruningModifier
+          layers: [1, 2]
+          start_step: 2
+    """
+    student, teacher = plain(seed=2, num_hidden_layers=4), plain(seed=1, num_hidden_layers=4)
+    session = Session(load_plan(recipe), student.train())
+    session.run.teacher = teacher.eval()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
+    session.begin(CLOCK, 0, optimizer)
+    compared = []
+    for step in range(4):
+        session.before_step(step)
+        session.run.batch = batch(4, 8)
+        outputs = student(**session.run.batch)
+        session.mix_loss(0.0 * outputs.logits.sum(), outputs, teacher(**session.run.batch)).backward()
+        compared.append(len(session.modifiers[0]._student.outputs))  # type: ignore[attr-defined]
+        session.after_backward()
+        optimizer.step()
+        session.after_step()
+    assert compared == [4, 4, 2, 2]

@@ -7,6 +7,9 @@
         hub.faults.append(Fault("/resolve/", status=503, times=1))
         subprocess.run([...], env=hub.environment(tmp_path))
 
+A token in `hub.tokens` may write: repositories are created, files committed, large ones put to the second port first
+(Git LFS's batch protocol; clients use the Hub's newer storage only where HF_HUB_DISABLE_XET is not set).
+
 It speaks repository information, refs, trees, paths-info and resolve, with the headers by which clients
 recognize commits and files; large files go through a redirect to a second port, as to the real Hub's CDN.
 `hub.requests` lists the requests. Clients read HF_ENDPOINT when they are imported, so a test of
@@ -28,7 +31,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from support import hub_uploads as uploads
 from support.hub_repo import Kind, Repo, commit_of, git_blob_id, info, is_lfs, listed, split_revision
+from support.hub_uploads import upload_request
 
 _MARKERS = ("revision", "refs", "tree", "paths-info", "resolve")
 
@@ -108,6 +113,7 @@ class LoopbackHub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # `datasets` sends them to another server
             "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",  # the Hub's newer storage, which is not served here
             "HF_TOKEN": "",
             "SPARSEZOO_HOME": str(home / "zoo"),
             "NO_PROXY": "127.0.0.1",
@@ -153,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.hub.requests.append(f"{self.command} {self.path}")
         self.hub.ranges += self.headers.get_all("Range", [])
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self._read_body()
         self.fault = fault = self.hub.fault_for(self.path)
         if fault is not None and fault.delay:
             time.sleep(fault.delay)
@@ -168,9 +174,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
     do_POST = do_GET  # noqa: N815
+    do_PUT = do_GET  # noqa: N815
 
     def respond(self, path: str) -> None:
         raise NotImplementedError
+
+    def _read_body(self) -> bytes:
+        """A body of known length, or in chunks (RFC 9112, 7.1), as clients send files."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -228,6 +246,11 @@ class _CdnHandler(_Handler):
             self.send(400, b"", {})
             return
         sha256 = path.removeprefix("/cdn/")
+        if self.command == "PUT":
+            damaged = hashlib.sha256(self.body).hexdigest() != sha256
+            self.hub.blobs.setdefault(sha256, self.body)
+            self.send(400 if damaged else 200, b"", {})
+            return
         content = self.hub.blobs.get(sha256)
         if content is None:
             self.send(404, b"", {})
@@ -239,6 +262,9 @@ class _HubHandler(_Handler):
     """The Hub itself: `/api/KIND/ID/...` and `/[KIND/]ID/resolve/REVISION/FILE`."""
 
     def respond(self, path: str) -> None:
+        if self.command == "POST" and (wanted := upload_request(path)):
+            self._write(wanted)
+            return
         parts = [part for part in path.split("/") if part]
         api = parts[:1] == ["api"]
         parts = parts[1:] if api else parts
@@ -257,6 +283,15 @@ class _HubHandler(_Handler):
             self.send_json(self._refs(repo))
         else:
             self._answer_revision(kind, name, repo, marker, [unquote(part) for part in rest])
+
+    def _write(self, wanted: tuple[str, str, str]) -> None:
+        """A step of an upload, for which the client needs a token that is known here."""
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        if token not in self.hub.tokens:
+            self.send(401, b"", {"X-Error-Message": "Invalid username or password."})
+            return
+        status, answer = uploads.answer(self.hub, *wanted, self.body)
+        self.send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _refused(self, repo: Repo | None) -> bool:
         """Refuse access; without a token, missing and private repositories look the same."""

@@ -19,15 +19,21 @@ from support import tiny
 ROWS, CLASSES = 32, 3
 
 
-def classifier(kind: str = "single_label_classification", dropout: float = 0.0, sparsity: float = 0.8) -> Any:
-    """A BERT of one layer, pruned; seeds PyTorch."""
+def classifier(
+    kind: str = "single_label_classification",
+    dropout: float = 0.0,
+    sparsity: float = 0.8,
+    layers: int = 1,
+    heads: int = 2,
+) -> Any:
+    """A BERT, pruned; seeds PyTorch."""
     torch.manual_seed(0)
     model = BertForSequenceClassification(
         BertConfig(
             vocab_size=40,
             hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
             intermediate_size=32,
             max_position_embeddings=32,
             num_labels=1 if kind == "regression" else CLASSES,

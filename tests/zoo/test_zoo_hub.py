@@ -42,7 +42,7 @@ def downloads(hub: LoopbackHub) -> list[str]:
 def test_only_the_needed_files_are_fetched(hub: LoopbackHub) -> None:
     hub.add(REPO, FILES)
     folder = local_path(STUB)
-    assert names(folder) == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert names(folder) == {"README.md", "config.json", "tokenizer.json", "model.safetensors"}
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert local_path(REPO) == folder
 
@@ -78,7 +78,7 @@ def test_a_revision_goes_from_argument_or_stub_to_the_hub(hub: LoopbackHub) -> N
 def test_a_pickle_is_fetched_only_where_there_is_nothing_else(hub: LoopbackHub) -> None:
     hub.add(REPO, {name: content for name, content in FILES.items() if name != "model.safetensors"})
     folder = local_path(STUB)
-    assert names(folder) == {"config.json", "tokenizer.json", "pytorch_model.bin"}
+    assert names(folder) == {"README.md", "config.json", "tokenizer.json", "pytorch_model.bin"}
 
 
 def test_a_repository_without_weights_is_refused(hub: LoopbackHub) -> None:
@@ -177,7 +177,7 @@ def test_a_token_opens_a_private_repository(hub: LoopbackHub, monkeypatch: pytes
     hub.tokens.add("good")
     hub.add(REPO, FILES, private=True)
     monkeypatch.setenv("HF_TOKEN", "good")
-    assert names(local_path(STUB)) == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert names(local_path(STUB)) == {"README.md", "config.json", "tokenizer.json", "model.safetensors"}
 
 
 @pytest.mark.parametrize(("token", "said"), [("", "private or does not exist"), ("good", "does not exist")])

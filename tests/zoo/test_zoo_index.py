@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from sparsezoo import parse_stub, recipe_path
-from sparsezoo.index import HubWeights, PypiWeights, entries
+from sparsezoo.embedded import packed_files
+from sparsezoo.index import EmbeddedWeights, HubWeights, PypiWeights, entries
 
 _MLM = "nlp/masked_language_modeling"
 _TEXT = "nlp/text_classification/obert-base/pytorch/huggingface"
@@ -131,11 +132,17 @@ def test_every_entry_is_whole(name: str) -> None:
         assert other in entries()
 
 
-def test_the_embedded_model_is_pinned() -> None:
+def test_the_dense_model_is_pinned() -> None:
     stem = "nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers"
-    dense, pruned = entries()[f"{stem}/base-none"].weights, entries()[f"{stem}/pruned80-none"].weights
+    dense = entries()[f"{stem}/base-none"].weights
     assert isinstance(dense, PypiWeights)
-    assert isinstance(pruned, PypiWeights)
-    assert (dense.pruned, pruned.pruned) == (None, 0.8)
-    assert dense.sha256 == pruned.sha256
     assert re.fullmatch(r"[0-9a-f]{64}", dense.sha256)
+
+
+def test_every_embedded_model_is_in_the_package_and_below_20_mb() -> None:
+    found = [entry.weights for entry in entries().values() if isinstance(entry.weights, EmbeddedWeights)]
+    assert {weights.model for weights in found} == {"pruned80", "pruned90"}
+    for weights in found:
+        assert all(path.is_file() for path in packed_files(weights))
+    folder = found[0].folder
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 20e6

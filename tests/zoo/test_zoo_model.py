@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sparsezoo import Model, ZooError, local_path, pypi, recipe_path
-from sparsezoo.index import PypiWeights, entries
+from sparsezoo import Model, ZooError, local_path, recipe_path
+from sparsezoo.index import entries
 
 MNLI = "zoo:nlp/text_classification/obert-base/pytorch/huggingface/mnli/pruned90_quant-none"
 PRUNED = "zoo:nlp/masked_language_modeling/obert-base/pytorch/huggingface/wikipedia_bookcorpus/pruned90-none"
@@ -50,11 +50,12 @@ def test_nothing_is_written_before_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_recipes_by_name_type_and_iteration() -> None:
     model = Model(MINILM)
-    assert model.recipes.available == ["recipe_transfer-text_classification"]
-    assert [file.name for file in model.recipes] == [TRANSFER]
-    assert len(model.recipes) == 1
+    assert model.recipes.available == ["recipe", "recipe_transfer-text_classification"]
+    assert [file.name for file in model.recipes] == ["recipe.yaml", TRANSFER]
+    assert len(model.recipes) == 2
+    assert model.recipes.default.path == str(recipe_path(MINILM))
     by_name = model.recipes.get_recipe_by_name("recipe_transfer-text_classification")
-    assert by_name.path == model.recipes.get_recipe_by_name(TRANSFER).path == model.recipes.default.path
+    assert by_name.path == model.recipes.get_recipe_by_name(TRANSFER).path
     assert by_name.display_name == "recipe_transfer-text_classification"
     assert Path(by_name.path) == recipe_path(f"{MINILM}?recipe_type=transfer-text_classification")
     with pytest.raises(ZooError, match="Did you mean 'recipe_transfer-text_classification'"):
@@ -181,27 +182,23 @@ def test_an_embedded_model_has_no_other_revisions() -> None:
         local_path(f"{MINILM}?checkpoint=preqat")
 
 
-def test_an_embedded_model_comes_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = checkpoint(tmp_path / "made")
-    monkeypatch.setattr(pypi, "model_folder", lambda weights: made if weights.pruned == 0.8 else None)
-    assert local_path(MINILM) == made
-    assert Model(MINILM).download() == str(made)
+def test_an_embedded_model_comes_from_this_package(tmp_path: Path) -> None:
+    folder = local_path(MINILM)
+    assert Model(MINILM).download() == str(folder)
     copied = Path(Model(MINILM, download_path=tmp_path / "copy").download())
     assert (copied / "training" / "model.safetensors").is_file()
     assert (copied / TRANSFER).is_file()
 
 
-@pytest.mark.slow
-def test_the_real_embedded_model_is_pruned_exactly() -> None:
-    weights = entries()[MINILM[4:]].weights
-    assert isinstance(weights, PypiWeights)
-    if pypi.installed_folder(weights) is None:
-        pytest.skip(f"{weights.package} is not installed")
-    tensors = load_file(local_path(MINILM) / "model.safetensors")
-    matrices = {name: tensor for name, tensor in tensors.items() if "encoder" in name and tensor.ndim == 2}
+@pytest.mark.parametrize("percent", [80, 90])
+def test_the_embedded_models_are_pruned_as_they_say(percent: int) -> None:
+    stub = MINILM.replace("pruned80", f"pruned{percent}")
+    tensors = load_file(local_path(stub) / "model.safetensors")
+    matrices = [tensor for name, tensor in tensors.items() if "encoder" in name and tensor.ndim == 2]
     assert len(matrices) == 36
-    for tensor in matrices.values():
-        assert tensor.size - np.count_nonzero(tensor) == round(0.8 * tensor.size)
+    zeros = sum(tensor.size - np.count_nonzero(tensor) for tensor in matrices)
+    assert zeros / sum(tensor.size for tensor in matrices) == pytest.approx(percent / 100, abs=1e-6)
+    assert f"{percent} % pruned" in (local_path(stub) / "README.md").read_text()
 
 
 def test_every_entry_makes_a_model() -> None:

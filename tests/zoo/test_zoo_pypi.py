@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from sparsezoo import ZooError, pypi
 from sparsezoo.index import PypiWeights
@@ -94,23 +94,10 @@ def test_another_version_of_the_package_is_not_used(weights: PypiWeights, instal
     assert pypi.installed_folder(replace(weights, version="2.0")) is None
 
 
-def test_the_encoder_is_pruned_exactly(weights: PypiWeights, installed: Path) -> None:
-    folder = pypi.model_folder(replace(weights, pruned=0.8))
-    tensors = load_file(folder / "model.safetensors")
-    pruned = tensors["encoder.layer.0.output.dense.weight"]
-    np.testing.assert_array_equal(pruned.ravel(), [0] * 16 + [17, 18, 19, 20])
-    name = "embeddings.word_embeddings.weight"
-    np.testing.assert_array_equal(tensors[name], TENSORS[name])
-    assert "embeddings.position_ids" not in tensors
-    assert "80 %" in (folder / "README.md").read_text()
-    assert (folder / "model.safetensors").stat().st_mode & 0o044
-
-
 def test_a_second_call_touches_nothing(weights: PypiWeights, installed: Path) -> None:
-    pruned = replace(weights, pruned=0.5)
-    before = (pypi.model_folder(pruned) / "model.safetensors").stat()
-    assert pypi.is_ready(pruned)
-    assert (pypi.model_folder(pruned) / "model.safetensors").stat() == before
+    before = (pypi.model_folder(weights) / "model.safetensors").stat()
+    assert pypi.is_ready(weights)
+    assert (pypi.model_folder(weights) / "model.safetensors").stat() == before
 
 
 def test_a_wheel_that_is_not_the_pinned_one_is_refused(weights: PypiWeights, zoo_home: Path) -> None:
@@ -161,12 +148,12 @@ import sys
 sys.path.insert(0, {str(installed)!r})
 from sparsezoo.index import PypiWeights
 from sparsezoo.pypi import model_folder
-print(model_folder({replace(weights, pruned=0.8)!r}))
+print(model_folder({weights!r}))
 """
     command = [sys.executable, "-c", code]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     folders = {process.communicate(timeout=60)[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
-    assert folders == {str(pypi.cached_folder(replace(weights, pruned=0.8)))}
+    assert folders == {str(pypi.cached_folder(weights))}
     assert names(Path(folders.pop())) == {"config.json", "model.safetensors", "README.md"}
     assert not list(zoo_home.rglob("*.part"))

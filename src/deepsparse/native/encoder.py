@@ -204,6 +204,11 @@ def linears(encoder: Encoder) -> list[Linear | FloatLinear]:
 
 def _check_layers(encoder: Encoder) -> None:
     hidden, first = encoder.hidden, encoder.layers[0]
+    for layer in encoder.layers:
+        if layer.query.outputs != hidden:
+            raise UnsupportedError(
+                f"a layer's heads are {layer.query.outputs} wide together and the layer {hidden}: heads were removed"
+            )
     if hidden % (4 * first.heads):
         raise UnsupportedError(f"its heads are {hidden / first.heads:g} wide, which is no multiple of 4")
     epsilons = {encoder.embedding_norm.epsilon}

@@ -65,7 +65,7 @@ def _single_label(predictions: Predictions) -> dict[str, Any]:
         "margin": _margin(scores["accuracy"], len(predictions.texts)),
         "commonest": {"label": names[int(counts.argmax())], "share": float(counts.max() / counts.sum())},
         "confusion": table,
-        "confused": _confused(table),
+        "confused": confused(table),
         "wrong": [
             _example(
                 predictions,
@@ -79,7 +79,7 @@ def _single_label(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+def confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     """The pairs of classes that are confused, most frequent first."""
     pairs: list[dict[str, Any]] = [
         {"label": true, "predicted": taken, "rows": rows}

@@ -6,7 +6,7 @@ First a recipe's modifiers are checked against each other and put into the model
     the run lasts as long as the longest modifier with sets_length
     for each modifier: modifier.structure(run)                            # puts modules in place
     needs_teacher, needs_teacher_model: a teacher is loaded; where there is none, modifier.rest()
-    on resume: modifier.load_state(state, run), then the checkpoint's weights
+    on resume: modifier.load_state(state, run), in the order of `loads`, then the checkpoint's weights
 
 The training loop, with the method called at each point. Of the modifiers that begin at one step, those with
 `starts_last` come after the others. "At work" means begun and not ended.
@@ -28,6 +28,10 @@ The training loop, with the method called at each point. Of the modifiers that b
         for each at work: modifier.after_step(run)
         for each whose span ends at step + 1: modifier.on_end(run)
         a checkpoint carries modifier.state(run); it can be the best only after modifier.final_from(clock)
+
+One that makes parameters smaller or removes them (`resizing.py`) does so in on_start or before_step, and then:
+
+    for each modifier: modifier.follow(run, resized)
 
 In place of training (`--one_shot`, `run.one_shot`), for the modifiers with `one_shot`, in the order of their starts:
 
@@ -60,6 +64,8 @@ from resparse.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from sparseml.modifiers.resizing import Resized
 
 Epoch = Annotated[float, Field(ge=-1, allow_inf_nan=False)]
 
@@ -149,6 +155,7 @@ class Run:
         seed: of the run.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
         notes: lines for the user, printed once by the caller.
+        resized: called by `resizing.py` after parameters have become smaller or are gone; None where nobody follows.
     """
 
     model: torch.nn.Module
@@ -167,6 +174,7 @@ class Run:
     seed: int = 0
     allow_dense_start: bool = False
     notes: list[str] = field(default_factory=list)
+    resized: Callable[[Resized], None] | None = None
 
     def generator(self) -> torch.Generator:
         """A new CPU generator for this step: the same in all processes and in a resumed run."""
@@ -205,6 +213,9 @@ class Modifier(BaseModel):
     needs_teacher_model: ClassVar[bool] = False
     """With `needs_teacher`: whether the teacher must run on every batch (`run.teacher`), such as for its hidden
     states. Otherwise its outputs may be computed once, before the training."""
+
+    loads: ClassVar[int] = 0
+    """Where in a resumed run its state is loaded: what changes the shape of the model is below 0, and comes first."""
 
     restores_modules: ClassVar[bool] = False
     """Whether a model trained with it has modules that a plain loader does not build: see `restore`."""
@@ -327,6 +338,9 @@ class Modifier(BaseModel):
 
     def on_end(self, run: Run) -> None:
         """Its span, or the training, ends."""
+
+    def follow(self, run: Run, resized: Resized) -> None:
+        """Parameters have become smaller, have other names or are gone: adapt what is kept of them."""
 
     def final_from(self, clock: Clock) -> float:
         """The step up to which the model is not yet what the recipe makes; infinite where it is only at the end.

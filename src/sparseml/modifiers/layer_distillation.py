@@ -10,14 +10,15 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from resparse.errors import did_you_mean
 from sparseml.modifiers.base import Modifier, ModifierError, Outputs, Run, without_effect
+from sparseml.modifiers.projections import Projections
+from sparseml.modifiers.units import ATTENTION
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-# The Linear layers of query and key, as Transformers' encoders call them inside a layer.
-_QUERY, _KEY = ("query", "q_lin", "q"), ("key", "k_lin", "k")
+    from sparseml.modifiers.resizing import Resized
 
 
 def hidden_state_distance(
@@ -109,7 +110,7 @@ class PerLayerDistillationModifier(Modifier):
 
     _student: _Recorder | None = PrivateAttr(None)
     _teacher: _Recorder | None = PrivateAttr(None)
-    _projections: _Projections | None = PrivateAttr(None)
+    _projections: Projections | None = PrivateAttr(None)
     _loaded: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -142,7 +143,20 @@ class PerLayerDistillationModifier(Modifier):
             self._check_heads(run.model, run.teacher)
         self._student = _Recorder(run.model, ours, attends, self.name)
         self._teacher = _Recorder(run.teacher, theirs, attends, self.name)
-        self._projections = _Projections(run, self._loaded)
+        self._projections = Projections(run, self._loaded)
+
+    def follow(self, run: Run, resized: Resized) -> None:
+        """Layers are gone, or have other numbers: compare those that are left."""
+        if self._student is None or self._teacher is None or run.teacher is None:
+            return
+        if self.student_layer_names is not None:
+            raise ModifierError(
+                f"{self.name}: the model's layers change while student_layer_names names them: leave the names out."
+            )
+        projections = self._projections
+        self.on_end(run)
+        self.on_start(run)
+        self._projections = projections
 
     def mix_loss(
         self, run: Run, loss: torch.Tensor, outputs: Outputs, teacher_outputs: Outputs
@@ -180,7 +194,8 @@ class PerLayerDistillationModifier(Modifier):
         ]
         if not self.attention_gain:
             return states, []
-        heads = run.model.config.num_attention_heads
+        config: Any = run.model.config
+        heads = int(config.num_attention_heads)
         pairs = zip(self._student.attention, self._teacher.attention, strict=True)
         return states, [attention_distance(ours, theirs, heads, mask) for ours, theirs in pairs]
 
@@ -285,8 +300,9 @@ class _Recorder:
                 )
             self._record(modules[name], self.outputs, index)
             if attends:
-                for endings, place in ((_QUERY, self._queries), (_KEY, self._keys)):
-                    self._record(_inside(modules[name], endings, name, who), place, index)
+                query, key = _queries_and_keys(modules[name], name, who)
+                self._record(query, self._queries, index)
+                self._record(key, self._keys, index)
 
     @property
     def attention(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -305,85 +321,15 @@ class _Recorder:
         self._hooks.append(module.register_forward_hook(keep))
 
 
-def _inside(layer: nn.Module, endings: Sequence[str], name: str, who: str) -> nn.Module:
-    found = [module for path, module in layer.named_modules() if path.rpartition(".")[2] in endings]
-    if len(found) != 1:
-        raise ModifierError(
-            f"{who}: {name} has no layer of its own for {endings[0]}: set attention_gain to 0 for this architecture."
-        )
-    return found[0]
-
-
-class _Projections:
-    """Linear maps from the student's states to the teacher's width, with an optimizer of their own.
-
-    Of their own: the Trainer's optimizer and its schedule are there already when the widths are first seen. They learn
-    at the rate of the run's first parameter group.
-    """
-
-    def __init__(self, run: Run, loaded: Mapping[str, torch.Tensor]) -> None:
-        self._run = run
-        self._loaded = loaded
-        self._weights: dict[int, nn.Parameter] = {}
-        self._optimizers: dict[int, torch.optim.Optimizer] = {}
-
-    def project(self, index: int, states: torch.Tensor, width: int) -> torch.Tensor:
-        """The states of pair `index`, [..., own width], in the teacher's width."""
-        if index not in self._weights:
-            self._create(index, states, width)
-        return states.float() @ self._weights[index].T
-
-    def step(self, run: Run) -> None:
-        """Learn from the gradients that the backward pass has left."""
-        import torch
-
-        for index, weight in self._weights.items():
-            if weight.grad is None:
-                continue
-            weight.grad /= run.gradient_scale
-            if run.world_size > 1:
-                torch.distributed.all_reduce(weight.grad)
-                weight.grad /= run.world_size
-            optimizer = self._optimizers[index]
-            if run.optimizer is not None:
-                optimizer.param_groups[0]["lr"] = run.optimizer.param_groups[0]["lr"]
-            if weight.grad.isfinite().all():
-                optimizer.step()
-            optimizer.zero_grad()
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Weights and moments, `INDEX.weight`, `INDEX.exp_avg` and so on."""
-        values = {
-            key: value
-            for key, value in self._loaded.items()
-            if int(key.partition(".")[0]) not in self._weights
-        }
-        for index, weight in self._weights.items():
-            values[f"{index}.weight"] = weight.detach()
-            values |= {
-                f"{index}.{key}": value for key, value in self._optimizers[index].state[weight].items()
-            }
-        return values
-
-    def _create(self, index: int, states: torch.Tensor, width: int) -> None:
-        import torch
-
-        weight = self._loaded.get(f"{index}.weight")
-        if weight is None:
-            generator = torch.Generator().manual_seed(self._run.seed * 1_000_003 + index)
-            weight = torch.randn(width, states.shape[-1], generator=generator) / states.shape[-1] ** 0.5
-        parameter = torch.nn.Parameter(weight.clone().to(states.device))
-        optimizer = torch.optim.AdamW([parameter], lr=1e-3, weight_decay=0.0)
-        moments = {
-            key.partition(".")[2]: value.clone()
-            for key, value in self._loaded.items()
-            if key.startswith(f"{index}.") and not key.endswith(".weight")
-        }
-        if moments:
-            optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(states.device) for key, value in moments.items()
-            }
-        self._weights[index], self._optimizers[index] = parameter, optimizer
+def _queries_and_keys(layer: nn.Module, name: str, who: str) -> tuple[nn.Module, nn.Module]:
+    """The Linear layers of a Transformer layer's queries and keys."""
+    modules = dict(layer.named_modules())
+    for query, key, *_ in ATTENTION:
+        if query in modules and key in modules:
+            return modules[query], modules[key]
+    raise ModifierError(
+        f"{who}: where {name} has its queries and keys is not known: set attention_gain to 0 for this architecture."
+    )
 
 
 def _attention_log_shares(

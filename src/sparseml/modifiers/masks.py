@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.hooks import RemovableHandle
 
+    from sparseml.modifiers.resizing import Resized
+
 
 class Masks:
     """Masks of a model's parameters by name, and the hooks that hold the pruned weights at zero.
@@ -74,6 +76,15 @@ class Masks:
         for parameter, pruned in self._held:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(pruned, 0.0)
+
+    @property
+    def held(self) -> bool:
+        """Whether weights are held at zero now."""
+        return bool(self._held)
+
+    def follow(self, resized: Resized) -> None:
+        """Cut and rename the masks as the parameters were; `hold` them again where they are held."""
+        self.pruned = resized.follow(self.pruned)
 
     def release(self) -> None:
         """Remove the hooks; the weights are free, the masks are kept."""

@@ -13,6 +13,8 @@ from sparseml.modifiers.pruning import GradualPruningModifier
 if TYPE_CHECKING:
     import torch
 
+    from sparseml.modifiers.resizing import Resized
+
 
 class MovementPruningModifier(GradualPruningModifier):
     """Prunes the weights that training moves towards zero, of each parameter the same share.
@@ -69,6 +71,10 @@ class MovementPruningModifier(GradualPruningModifier):
                 self._values[name] = torch.where(pruned[name], whole, 0.0)
                 parameter.copy_(whole)
         super().set_masks(run, pruned)
+
+    def follow(self, run: Run, resized: Resized) -> None:
+        self._scores, self._values = resized.follow(self._scores), resized.follow(self._values)
+        super().follow(run, resized)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
         scores = {f"{name}.score": score for name, score in self._scores.items()}

@@ -13,6 +13,8 @@ from sparseml.modifiers.select import Selector, select_parameters
 if TYPE_CHECKING:
     import torch
 
+    from sparseml.modifiers.resizing import Resized
+
 
 class TrainableParamsModifier(Modifier):
     """Freezes parameters, or lets them learn, for its span; afterwards they are as before."""
@@ -39,6 +41,9 @@ class TrainableParamsModifier(Modifier):
         for name, before in self._before.items():
             parameters[name].requires_grad_(before)
         self._before = {}
+
+    def follow(self, run: Run, resized: Resized) -> None:
+        self._before = resized.renamed(self._before)
 
 
 class SetParamModifier(Modifier):

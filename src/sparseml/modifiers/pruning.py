@@ -16,6 +16,8 @@ from sparseml.modifiers.select import Selector, as_list, may_share, select_param
 if TYPE_CHECKING:
     import torch
 
+    from sparseml.modifiers.resizing import Resized
+
 FROM_PARAM = "__FROM_PARAM__"
 
 Sparsity = Annotated[float, Field(gt=0, lt=1)]
@@ -33,9 +35,18 @@ class MaskedModifier(Modifier):
     hooks_gradients: ClassVar[bool] = True
     """Whether gradients of pruned weights are zeroed as they are computed; see `Masks.hold`."""
 
+    whole_units: ClassVar[bool] = False
+    """Whether it prunes whole units, beside another modifier's masks of weights: it judges of conflicts itself."""
+
     params: Selector = Field(description="which parameters: names, re: patterns, __ALL__, __ALL_PRUNABLE__")
 
     _masks: Masks = PrivateAttr(default_factory=Masks)
+    _holds: int = PrivateAttr(0)
+
+    @property
+    def mask_updates(self) -> int:
+        """How often masks were put in place in this process: a number that changes when they may have changed."""
+        return self._holds
 
     def entries(self) -> list[str]:
         """All that the recipe names as parameters."""
@@ -52,12 +63,19 @@ class MaskedModifier(Modifier):
     def hold(self, run: Run) -> None:
         """Hold the masks as they are now, in place of those held before."""
         self._masks.hold(self.parameters(run), self.name, self.hooks_gradients)
+        self._holds += 1
 
     def after_step(self, run: Run) -> None:
         self._masks.apply()
 
     def on_end(self, run: Run) -> None:
         self._masks.release()
+
+    def follow(self, run: Run, resized: Resized) -> None:
+        held = self._masks.held
+        self._masks.follow(resized)
+        if held:
+            self.hold(run)
 
     def state(self, run: Run) -> dict[str, torch.Tensor]:
         return self._masks.state()
@@ -67,6 +85,8 @@ class MaskedModifier(Modifier):
 
     def conflicts_with(self, other: Modifier) -> str | None:
         if not isinstance(other, MaskedModifier) or not (self.chooses_masks or other.chooses_masks):
+            return None
+        if other.whole_units and not self.whole_units:
             return None
         if not self.overlaps(other) or not may_share(self.entries(), other.entries()):
             return None
@@ -147,16 +167,18 @@ class PruningModifier(MaskedModifier):
         for name, parameter in self.parameters(run).items():
             self.shape.check(name, parameter.shape, self.name)
 
+    def ranked(self, run: Run, entries: list[str]) -> list[str]:
+        """The names of what is ranked and pruned of the parameters that `entries` name."""
+        return list(select_parameters(run.model, entries, self.name))
+
     def final_groups(self, run: Run) -> list[Group]:
         """The parameters and what each is pruned to in the end; of several targets for one the first counts."""
         if not isinstance(self.final_sparsity, dict):
-            named = [(self.final_sparsity, list(self.parameters(run)))]
+            named = [(self.final_sparsity, self.ranked(run, self.entries()))]
         else:
             named, seen = [], set[str]()
             for target, entries in self.final_sparsity.items():
-                names = [
-                    name for name in select_parameters(run.model, entries, self.name) if name not in seen
-                ]
+                names = [name for name in self.ranked(run, entries) if name not in seen]
                 seen.update(names)
                 named.append((target, names))
         if self.one_threshold:
@@ -335,6 +357,10 @@ class GradualPruningModifier(PruningModifier):
             if key.endswith(".initial")
         }
 
+    def follow(self, run: Run, resized: Resized) -> None:
+        self._initial = resized.renamed(self._initial)
+        super().follow(run, resized)
+
     def _groups_at(self, run: Run, step: int) -> list[Group]:
         return [
             Group(
@@ -349,9 +375,13 @@ class GradualPruningModifier(PruningModifier):
     def _initial_of(self, run: Run, group: Group) -> float:
         if not isinstance(self.init_sparsity, str):
             return self.init_sparsity
-        sizes = {name: run.model.get_parameter(name).numel() for name in group.names}
+        sizes = self._sizes(run, group)
         zeros = sum(self._initial[name] * size for name, size in sizes.items())
         return zeros / max(sum(sizes.values()), 1)
+
+    def _sizes(self, run: Run, group: Group) -> dict[str, int]:
+        """How much of each of a group's names there is to prune."""
+        return {name: run.model.get_parameter(name).numel() for name in group.names}
 
     def _shares_of_zeros(self, run: Run) -> dict[str, float]:
         return {

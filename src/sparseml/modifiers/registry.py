@@ -10,6 +10,8 @@ from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 from sparseml.modifiers.distillation import DistillationModifier
 from sparseml.modifiers.epochs import EpochRangeModifier
 from sparseml.modifiers.layer_distillation import PerLayerDistillationModifier
+from sparseml.modifiers.layer_pruning import LayerPruningModifier
+from sparseml.modifiers.layer_thinning import LayerThinningModifier
 from sparseml.modifiers.layerwise_pruning import LayerwisePruningModifier
 from sparseml.modifiers.learning_rate import (
     LearningRateFunctionModifier,
@@ -25,6 +27,7 @@ from sparseml.modifiers.movement_pruning import MovementPruningModifier
 from sparseml.modifiers.obs_pruning import OBSPruningModifier
 from sparseml.modifiers.parameters import SetParamModifier, TrainableParamsModifier
 from sparseml.modifiers.quantization import QuantizationModifier
+from sparseml.modifiers.structured_pruning import StructuredPruningModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
 from sparseml.recipe import RecipeError
 from sparseml.recipe.plan import ModifierSpec, Plan
@@ -46,6 +49,9 @@ MODIFIERS: dict[str, type[Modifier]] = {
         MovementPruningModifier,
         OBSPruningModifier,
         LayerwisePruningModifier,
+        StructuredPruningModifier,
+        LayerThinningModifier,
+        LayerPruningModifier,
         QuantizationModifier,
         DistillationModifier,
         PerLayerDistillationModifier,

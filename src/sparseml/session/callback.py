@@ -10,8 +10,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerCallback, TrainerState
 
 from sparseml.modifiers import Clock
+from sparseml.modifiers.pruning import MaskedModifier
 from sparseml.modifiers.schedule import Schedule
+from sparseml.report import prunable_sparsity
 from sparseml.session.session import Session
+
+SPARSITY = "sparsity"
+"""The key in `log_history` of the share of zeros in all Linear layers."""
 
 
 class RecipeCallback(TrainerCallback):
@@ -26,6 +31,7 @@ class RecipeCallback(TrainerCallback):
         self.clock = Clock(1, 0)
         self.decayed: frozenset[int] = frozenset()
         self._best_after = best_model_after_epoch
+        self._mask_updates = 0
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: Any, optimizer: Optimizer | None = None, **kwargs: Any
@@ -34,6 +40,7 @@ class RecipeCallback(TrainerCallback):
         self.session.begin(
             self.clock, state.global_step, getattr(optimizer, "optimizer", optimizer), self.decayed
         )
+        self._log_sparsity(state)
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.before_step(state.global_step)
@@ -47,8 +54,24 @@ class RecipeCallback(TrainerCallback):
     def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.after_step()
 
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self._log_sparsity(state)
+
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.finish()
+
+    def _log_sparsity(self, state: TrainerState) -> None:
+        """Add the sparsity to `log_history` where new masks have changed it, by 0.01 % at least."""
+        masked = [modifier for modifier in self.session.modifiers if isinstance(modifier, MaskedModifier)]
+        updates = sum(modifier.mask_updates for modifier in masked)
+        if updates == self._mask_updates:
+            return
+        self._mask_updates = updates
+        sparsity = round(prunable_sparsity(self.session.run.model), 4)
+        before = next((entry[SPARSITY] for entry in reversed(state.log_history) if SPARSITY in entry), None)
+        if sparsity != before:
+            epoch = round(self.clock.epoch(state.global_step), 4)
+            state.log_history.append({"epoch": epoch, SPARSITY: sparsity, "step": state.global_step})
 
     def _not_yet_final(self, step: int) -> bool:
         if self._best_after is not None and self.clock.epoch(step) <= self._best_after:

@@ -19,6 +19,7 @@ from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
 from sparseml.session.session import state_prefix, without_prefix
+from sparseml.session.thinned import load_thinned
 
 if TYPE_CHECKING:
     from sparsezoo.hub import Part
@@ -119,7 +120,10 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
         model, report = model_class.from_pretrained(
             source.folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    new = sorted(report["missing_keys"]) + sorted(entry[0] for entry in report["mismatched_keys"])
+    mismatched = {entry[0] for entry in report["mismatched_keys"]}
+    if mismatched:
+        mismatched -= load_thinned(model, source.folder, mismatched)
+    new = sorted(report["missing_keys"]) + sorted(mismatched)
     encoder = [name for name in new if not set(name.split(".")) & set(_HEADS) or ".layer." in name]
     if encoder:
         raise ModelError(

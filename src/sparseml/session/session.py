@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from resparse.progress import track
@@ -14,6 +14,8 @@ from sparseml.recipe.plan import Plan
 
 if TYPE_CHECKING:
     import torch
+
+    from sparseml.modifiers.resizing import Resized
 
 
 class Session:
@@ -33,6 +35,9 @@ class Session:
         self.modifiers = build(plan)
         self.schedule = merge(self.modifiers)
         self.run = Run(model, Clock(1, 0), allow_dense_start=allow_dense_start)
+        self.run.resized = self._follow
+        self.resized: Callable[[], None] | None = None
+        """Called after parameters were replaced by smaller ones, such as by who holds a wrapper of the model."""
         self._begun: set[int] = set()
         for modifier in self.modifiers:
             modifier.structure(self.run)
@@ -140,10 +145,16 @@ class Session:
 
     def load_state(self, state: Mapping[str, torch.Tensor], place: int = 0) -> None:
         """Load what `state` returned, under the same recipe."""
-        for start, modifier in self._places(place):
+        for start, modifier in sorted(self._places(place), key=lambda entry: entry[1].loads):
             own = without_prefix(state, start)
             if own or modifier.state(self.run):
                 modifier.load_state(own, self.run)
+
+    def _follow(self, resized: Resized) -> None:
+        for modifier in self.modifiers:
+            modifier.follow(self.run, resized)
+        if self.resized is not None:
+            self.resized()
 
     def _start(self, step: int) -> None:
         """Start the modifiers whose span contains this step; those whose first step it is calibrate before."""

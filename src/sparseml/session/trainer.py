@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import Trainer
 
 from resparse.files import give_usual_mode
 from sparseml.modifiers import Clock
@@ -20,6 +19,8 @@ from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
+from sparseml.session.distributed import rebuild
+from sparseml.session.pushing import PushingTrainer
 from sparseml.session.sampling import EpochSampler, LengthGroupedSampler
 from sparseml.session.session import Session
 
@@ -27,7 +28,7 @@ TEACHER = "teacher_"
 """The prefix of batch keys that hold the teacher's outputs, computed beforehand, such as `teacher_logits`."""
 
 
-class RecipeTrainer(Trainer):
+class RecipeTrainer(PushingTrainer):
     """Trains a Transformers model under a recipe.
 
     Args:
@@ -81,6 +82,7 @@ class RecipeTrainer(Trainer):
         run.seed, run.rank, run.world_size = self.args.seed, self.args.process_index, self.args.world_size
         run.batches = self._training_batches
         run.distance = distance
+        self.session.resized = lambda: rebuild(self.model_wrapped)
         if teacher is not None:
             self.set_teacher(teacher)
         schedule = self.session.schedule
@@ -191,7 +193,7 @@ class RecipeTrainer(Trainer):
             folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
             try:
-                super().save_model(str(temporary), _internal_call)
+                super().save_model(str(temporary), _internal_call=True)
                 checkpoint.save_state(self.session, self.base, temporary)
                 for name in checkpoint.OWN_FILES:
                     if not (temporary / name).exists():
@@ -201,6 +203,13 @@ class RecipeTrainer(Trainer):
                     path.replace(folder / path.name)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, unless the folder has a card: a training command writes one of its own."""
+        if not (Path(self.args.output_dir) / "README.md").exists():
+            super().create_model_card(*args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"

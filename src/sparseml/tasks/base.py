@@ -9,7 +9,9 @@ A training asks its task in this order (`sparseml/training`):
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
     task.distance(student, teacher, temperature, ...)    # the distillation loss, while a modifier distils
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
+    task.evaluation(outputs, truth, labels)              # of the last one, for report.json
     task.write_predictions(stem, outputs, data, labels)  # --do_predict
+    task.pipeline_tag(...), task.usage(...)              # the model card
 
 An export (`sparseml/export`):
 
@@ -148,6 +150,17 @@ class Task(ABC):
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
 
+    def evaluation(
+        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+    ) -> dict[str, Any] | None:
+        """What evaluated rows say beyond the metrics, for `report.json` and its page; None where a task has nothing.
+
+        Args:
+            outputs: the model's, in the order of `output_names`; first dimension: rows.
+            truth: the rows' labels, as the collator gave them.
+        """
+        return None
+
     def evaluate(self, trainer: RecipeTrainer, rows: Any) -> dict[str, float] | None:
         """Metrics named `eval_...` on encoded rows, for a task that evaluates in its own way; None: by `metrics`."""
         return None
@@ -201,6 +214,23 @@ class Task(ABC):
             width: characters in a line.
         """
         raise NotImplementedError
+
+    # The model card.
+
+    def pipeline_tag(self, model_class: str) -> str | None:
+        """The Hub's name of what a model of a class of Transformers does; None where it has none."""
+        return None
+
+    def usage(self, address: str) -> list[str]:
+        """Commands that show how to use a trained model.
+
+        Args:
+            address: its folder or Hub id.
+        """
+        return [
+            f"sparseml export --task {self.name} --model_path {address}   # writes deployment/",
+            f"deepsparse.server --task {self.name} --model_path deployment",
+        ]
 
     # Export.
 

@@ -156,6 +156,14 @@ class MaskedLanguageModeling(Task):
 Trains an encoder on plain text: prunes it while a dense teacher keeps it right, so that it is
 a start for any task. `sparseml sparsify` chooses all of it."""
 
+    def pipeline_tag(self, model_class: str) -> str | None:
+        """Without its head it is an encoder."""
+        return "fill-mask" if model_class.endswith("ForMaskedLM") else "feature-extraction"
+
+    def usage(self, address: str) -> list[str]:
+        """It is a start for other tasks."""
+        return [f"sparseml train --train_file rows.csv --model_name_or_path {address}"]
+
     @property
     def arguments(self) -> type:
         return CorpusArguments

@@ -118,6 +118,18 @@ quantized classifier with its report comes out."""
         assert labels is not None
         return metrics_for(data.task_name, labels)
 
+    def pipeline_tag(self, model_class: str) -> str | None:
+        return "text-classification"
+
+    def evaluation(
+        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+    ) -> dict[str, Any] | None:
+        """Confusions and calibration; see `sparseml.evaluation`."""
+        from sparseml.evaluation import evaluation
+
+        assert labels is not None
+        return evaluation(outputs[0], truth, labels)
+
     def write_predictions(
         self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
     ) -> Path:

@@ -21,6 +21,7 @@ from sparseml.guided.choices import LENGTH
 from sparseml.options.groups import DEFAULT_MODEL
 from sparseml.tasks.base import Texts
 from sparseml.training.arguments import Arguments
+from sparseml.training.card import write_card
 from sparseml.training.prepare import Prepared
 
 DEPLOYMENT: Final = "deployment"
@@ -71,6 +72,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
     text = "\n".join(prepared.task.summarize(facts, width())) + "\n"
     report = {**report, "export": exported["export"], "summary": facts}
     write_json(folder / folders.REPORT, report)
+    write_card(arguments, prepared, report)
     write_text(folder / folders.SUMMARY, text)
     if not guided.keeps_checkpoints():
         for checkpoint in folder.glob("checkpoint-*"):
@@ -125,12 +127,12 @@ def _measured(
 
 
 def _hint(arguments: Arguments, data: TextData) -> str | None:
-    """Advice where nothing was learned: the embedded model is bad at pairs of texts."""
+    """Advice where little was learned: the embedded model is small, and comparing two texts is hard."""
     if len(data.columns.texts) == 1 or arguments.model.model_name_or_path != DEFAULT_MODEL:
         return None
     return (
-        "The embedded model was pruned in one shot, and is poor at comparing two texts where rows are few. One "
-        f"pruned with care does better: --model_name_or_path {_UPSTREAM} (from the Hub)."
+        "The embedded model is small, and two texts are hard to compare where rows are few. A larger one does better: "
+        f"--model_name_or_path {_UPSTREAM} (from the Hub)."
     )
 
 

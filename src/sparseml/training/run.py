@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +25,12 @@ from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import starting_point
 from sparseml.session.progress import ProgressCallback
+from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
+from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import checkpoint_to_resume, finished_by_another, set_aside
 from sparseml.training.prepare import Prepared, encoded, prepare
@@ -75,6 +78,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     rows = encoded(arguments, prepared)
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
+    evaluations: dict[str, Any] = {}
     if training.do_train:
         _add_teacher(arguments, trainer, prepared, rows)
         if other_run is not None:
@@ -85,16 +89,21 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     elif arguments.data.one_shot:
         assert trainer.session is not None
         trainer.session.apply_once()
-        trainer.save_model()
+        trainer.save_model(_internal_call=True)
     if training.do_eval:
-        metrics |= _evaluate(trainer, prepared, rows)
+        metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
-        metrics |= _predict(trainer, prepared, rows)
+        metrics |= _predict(trainer, prepared, rows, evaluations)
     if arguments.data.num_export_samples:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics)
-    return report if guided is None else conclude(arguments, prepared, report)
+    report = _report(arguments, trainer, prepared, metrics, evaluations)
+    if guided is not None:
+        report = conclude(arguments, prepared, report)
+    if training.push_to_hub and arguments.learns:
+        trainer.push_to_hub()
+        say(f"pushed: {address(trainer.hub_repo)}")
+    return report
 
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
@@ -134,7 +143,7 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
     return trainer
 
 
-def _metrics(prepared: Prepared, rows: Any) -> Any:
+def _metrics(prepared: Prepared, rows: Any) -> Callable[[Any], dict[str, float]] | None:
     """The task's metrics on encoded rows; None where it evaluates in its own way."""
     whole = getattr(rows, "whole_batches", False)
     return None if whole else prepared.task.metrics(prepared.data, prepared.labels, rows)
@@ -189,7 +198,7 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, ProgressCallback):
                 callback.stop()  # an error is not to be printed into a bar
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # pushed at the end of the run, with its report
     folder = Path(trainer.args.output_dir)
     with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
         trainer.state.save_to_json(str(temporary))
@@ -197,14 +206,35 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
     return _save_metrics(folder, "train", metrics)
 
 
-def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+def _recording(
+    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any]
+) -> Callable[[Any], dict[str, float]] | None:
+    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`."""
+    metrics = _metrics(prepared, rows)
+    if metrics is None:
+        return None
+
+    def compute(evaluated: Any) -> dict[str, float]:
+        outputs = evaluated.predictions
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        found = prepared.task.evaluation(outputs, evaluated.label_ids, prepared.labels)
+        if found is not None:
+            evaluations[split] = found
+        return metrics(evaluated)
+
+    return compute
+
+
+def _evaluate(
+    trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any], evaluations: dict[str, Any]
+) -> dict[str, Any]:
     """Score the validation rows; MNLI's second set too, its metrics ending in `_mm`."""
     metrics: dict[str, Any] = {}
     for split, suffix in (("validation", ""), ("validation_mismatched", "_mm")):
         if split not in rows:
             continue
         sorted_rows, _ = by_length(rows[split])
-        trainer.compute_metrics = _metrics(prepared, sorted_rows)
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         found = trainer.evaluate(sorted_rows)
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
@@ -212,7 +242,9 @@ def _evaluate(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) 
     return _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
 
 
-def _predict(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -> dict[str, Any]:
+def _predict(
+    trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any], evaluations: dict[str, Any]
+) -> dict[str, Any]:
     """Write the task's predictions for every test row; returns metrics where the rows are labelled."""
     folder, task_name = Path(trainer.args.output_dir), prepared.data.task_name
     stem = f"predict_results_{task_name}" if task_name else "predict_results"
@@ -221,7 +253,7 @@ def _predict(trainer: RecipeTrainer, prepared: Prepared, rows: dict[str, Any]) -
         if split not in rows:
             continue
         sorted_rows, order = by_length(rows[split])
-        trainer.compute_metrics = prepared.task.metrics(prepared.data, prepared.labels, sorted_rows)
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         result = trainer.predict(sorted_rows, metric_key_prefix="predict")
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
         path = prepared.task.write_predictions(
@@ -256,7 +288,11 @@ def _write_samples(trainer: RecipeTrainer, task: Task, rows: Any, count: int) ->
 
 
 def _report(
-    arguments: Arguments, trainer: RecipeTrainer, prepared: Prepared, metrics: dict[str, Any]
+    arguments: Arguments,
+    trainer: RecipeTrainer,
+    prepared: Prepared,
+    metrics: dict[str, Any],
+    evaluations: dict[str, Any],
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -272,9 +308,11 @@ def _report(
             "rows": prepared.data.rows,
         },
         seed=arguments.training.seed,
+        **({"evaluation": evaluations} if evaluations else {}),
     )
     if arguments.learns:  # the report of a mere evaluation must not replace the training's
         write_json(Path(folder) / "report.json", result)
+        write_card(arguments, prepared, result)
     if arguments.guided is None:
         output.print(reports.table(result))
         say(f"model: {folder}")

@@ -1,0 +1,5 @@
+"""The model card of a trained folder: README.md in the Hub's format, for any task."""
+
+from sparseml.model_card.card import CARD, Subject, write
+
+__all__ = ["CARD", "Subject", "write"]

@@ -1,0 +1,1 @@
+"""`sparseml recipe new`: a commented recipe for a model and a dataset."""

@@ -1,0 +1,1 @@
+"""`sparseml report DIR`: a trained folder as tables, and as one HTML page with plots."""
