@@ -73,12 +73,31 @@ def _version(words: list[str]) -> int:
 
 
 def _train(words: list[str]) -> int | None:
+    from sparseml import tasks
+
+    called, words = _task(words)
     try:
-        from sparseml.transformers import text_classification
+        from sparseml.training import run
+
+        task = tasks.load_task(called)
     except ModuleNotFoundError as error:
         raise _missing("Training", error) from error
-    text_classification.main(words)
+    run.main(task, words)
     return 0
+
+
+def _task(words: list[str]) -> tuple[str, list[str]]:
+    """The task that `--task` names, and the other words; of data sets, `--task` is an old name of `--task_name`."""
+    from sparseml import tasks
+
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag != "--task":
+            continue
+        value, after = (value, place + 1) if equals else (" ".join(words[place + 1 : place + 2]), place + 2)
+        if value.lower().replace("-", "_") in tasks.names():
+            return value, [*words[:place], *words[after:]]
+    return tasks.DEFAULT, words
 
 
 def _sparsify(words: list[str]) -> int | None:

@@ -25,7 +25,7 @@ Prunes an encoder on plain text while a frozen copy of it teaches it, so that th
 --model_name_or_path FOLDER. A MODEL that is sparse already keeps its zeros, and is adapted to the texts.
 
   MODEL             a folder, a zoo: stub or a Hub id
-  --corpus          text files (.txt, .gz, .xz, .jsonl, .csv, ...), separated by commas, or a dataset of the Hub
+  --corpus          text files (.txt, .gz, .xz, .jsonl, .csv, ...), by commas, a folder, or a Hub dataset
   --sparsity        share of zeros among the weights of the Transformer layers [0.8]
   --mask_type       unstructured, block4, or N:M such as 2:4 [unstructured]
   --minutes         how long to train, on this machine [60]
@@ -312,7 +312,9 @@ def corpus_tokens(request: Request, source: Source) -> int:
 
 
 def _is_dataset(corpus: str) -> bool:
-    """Whether a corpus is named as the Hub names datasets, rather than as files."""
+    """Whether a corpus is a folder, or named as the Hub names datasets, rather than files."""
+    if Path(corpus).expanduser().is_dir():
+        return True
     return not any(Path(part).suffix or "*" in part or Path(part).exists() for part in corpus.split(","))
 
 

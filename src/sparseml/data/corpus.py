@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +35,7 @@ def corpus_files(pattern: str, option: str) -> list[Path]:
     """
     paths = expand_pattern(pattern, option)
     for path in paths:
-        if _ending(path) not in (*TEXT_ENDINGS, *READERS):
+        if ending(path) not in (*TEXT_ENDINGS, *READERS):
             raise DataError(
                 f"{option} {path}: a corpus is text ({', '.join(TEXT_ENDINGS)}) or a table ({', '.join(READERS)}), "
                 f"packed by {', '.join(PACKED)} or not; this is neither."
@@ -43,7 +44,7 @@ def corpus_files(pattern: str, option: str) -> list[Path]:
 
 
 def read_pieces(path: Path, line_by_line: bool = False, column: str | None = None) -> Iterator[Piece]:
-    """The paragraphs of a file, without reading it whole.
+    """The paragraphs of a file, without reading it whole (but a .json file, which is one value).
 
     A line of a text file is a paragraph; a document ends at an empty line, with `line_by_line` at every line, and at
     the end of the file. A row of a table is a document.
@@ -55,19 +56,15 @@ def read_pieces(path: Path, line_by_line: bool = False, column: str | None = Non
         DataError: the file cannot be read, is no UTF-8, or has no such column; names the file and the line.
     """
     try:
-        if _ending(path) in TEXT_ENDINGS:
+        if ending(path) in TEXT_ENDINGS:
             yield from _text_pieces(path, line_by_line)
         else:
             yield from ((text, True) for text in _table_texts(path, column))
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text ({error.reason} in what was read at byte {error.start})."
-        ) from error
 
 
-def _ending(path: Path) -> str:
+def ending(path: Path) -> str:
     """The ending that says the format, that of packing left out."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED:
@@ -81,17 +78,29 @@ def _open(path: Path) -> IO[str]:
     return file
 
 
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, with their ends."""
+    number = 0
+    with _open(path) as file:
+        try:
+            for line in file:
+                number += 1
+                yield line
+        except UnicodeDecodeError as error:
+            wrong = error.object[error.start]
+            raise DataError(
+                f"{path}: 0x{wrong:02x} somewhere after line {number:,} is not UTF-8. Convert the file, for instance: "
+                f"iconv -f WINDOWS-1252 -t UTF-8"
+            ) from error
+
+
 def _text_pieces(path: Path, line_by_line: bool) -> Iterator[Piece]:
     held = ""
-    with _open(path) as file:
-        for line in file:
-            text = line.strip()
-            if held and (line_by_line or not text):
-                yield held, True
-                held = ""
-            elif held:
-                yield held, False
-            held = text
+    for line in _lines(path):
+        text = line.strip()
+        if held:
+            yield held, line_by_line or not text
+        held = text
     if held:
         yield held, True
 
@@ -100,7 +109,7 @@ def _table_texts(path: Path, column: str | None) -> Iterator[str]:
     chosen = column
     for number, row in enumerate(_rows(path), start=1):
         if chosen is None:
-            chosen = _text_column(path, row)
+            chosen = text_column(path, row)
         if chosen not in row:
             raise DataError(
                 f"{path}, row {number}: no column {chosen!r}. There are: {', '.join(map(str, row))}."
@@ -110,38 +119,45 @@ def _table_texts(path: Path, column: str | None) -> Iterator[str]:
 
 
 def _rows(path: Path) -> Iterable[dict[str, Any]]:
-    ending = _ending(path)
-    if ending == ".parquet":
+    kind = ending(path)
+    if path.suffix.lower() in PACKED and kind in (".parquet", ".json"):
+        raise DataError(f"{path}: a {kind} file is not read from a {path.suffix} one: unpack it first.")
+    if kind == ".parquet":
         return _parquet_rows(path)
-    if ending in (".jsonl", ".ndjson"):
+    if kind in (".jsonl", ".ndjson"):
         return _json_rows(path)
-    if ending == ".json":
-        split = READERS[ending](path)
+    if kind == ".json":
+        split = READERS[kind](path)
         return ({name: split.columns[name][row] for name in split.columns} for row in range(len(split)))
-    return _csv_rows(path, "\t" if ending == ".tsv" else ",")
+    return _csv_rows(path, "\t" if kind == ".tsv" else ",")
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with _open(path) as file:
-        try:
-            yield from csv.DictReader(file, delimiter=delimiter, strict=True)
-        except csv.Error as error:
-            raise DataError(f"{path}: {error}.") from error
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # documents may be longer than the default
+    reader = csv.DictReader(_lines(path), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if None in row:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: more fields than the header has. A text with a {delimiter!r} in "
+                    "it must stand in quotes."
+                )
+            yield row
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.reader.line_num}: {error}.") from error
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with _open(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON: {error.msg}.") from error
-            if not isinstance(row, dict):
-                raise DataError(f'{path}, line {number}: not an object such as {{"text": "..."}}.')
-            yield row
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not JSON: {error.msg}.") from error
+        if not isinstance(row, dict):
+            raise DataError(f'{path}, line {number}: not an object such as {{"text": "..."}}.')
+        yield row
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -154,7 +170,15 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}).") from error
 
 
-def _text_column(path: Path, row: dict[str, Any]) -> str:
+def text_column(called: object, row: dict[str, Any]) -> str:
+    """The column with the text, by a table's first row: one called text, or the only one of texts.
+
+    Args:
+        called: the table, for the error.
+
+    Raises:
+        DataError: there are several, or none.
+    """
     for name in _TEXT_COLUMNS:
         if isinstance(row.get(name), str):
             return name
@@ -162,5 +186,5 @@ def _text_column(path: Path, row: dict[str, Any]) -> str:
     if len(texts) == 1:
         return texts[0]
     raise DataError(
-        f"{path}: which column is the text? There are {', '.join(map(str, row))}. Name it with --input_column_names."
+        f"{called}: which column is the text? There are {', '.join(map(str, row))}. Name it with --input_column_names."
     )

@@ -105,6 +105,11 @@ class LazyColumns(Mapping[str, Sequence[Any]]):
             self._read[name] = list(self._rows[name][:])
         return self._read[name]
 
+    def stream(self, name: str) -> Iterator[Any]:
+        """A column's values one after the other, without keeping them."""
+        for batch in self._rows.select_columns([name]).iter(1000):
+            yield from batch[name]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows.column_names)
 

@@ -21,7 +21,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_SAVED = ("dataset_dict.json", "state.json")
+SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ def _from_dataset(options: DataOptions, name: str) -> Source:
 
 def holds_data(folder: Path) -> bool:
     """Whether a folder holds a dataset, rather than having a Hub dataset's name by chance."""
-    return folder.is_dir() and (
-        any((folder / name).is_file() for name in _SAVED) or bool(_data_files(folder))
-    )
+    return folder.is_dir() and (any((folder / name).is_file() for name in SAVED) or bool(_data_files(folder)))
 
 
 def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
@@ -162,7 +160,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
         folder = folder / config
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
-    if any((folder / name).is_file() for name in _SAVED):
+    if any((folder / name).is_file() for name in SAVED):
         return _read_saved(folder)
     files = _data_files(folder)
     if not files:
@@ -170,7 +168,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
     _refuse_configurations(folder, [file.relative_to(folder) for file in files])
     grouped: dict[str, list[Path]] = {}
     for file in files:
-        grouped.setdefault(_split_of(file.relative_to(folder)) or "", []).append(file)
+        grouped.setdefault(split_of(file.relative_to(folder)) or "", []).append(file)
     unnamed = grouped.pop("", [])
     grouped = grouped or {"train": unnamed}
     return {
@@ -180,7 +178,7 @@ def read_folder(folder: Path, config: str | None) -> dict[str, RawSplit]:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    metadata = {"dataset_info.json", "dataset_infos.json", *_SAVED}
+    metadata = {"dataset_info.json", "dataset_infos.json", *SAVED}
     return sorted(
         path
         for pattern in ("*", "*/*", "*/*/*")
@@ -196,7 +194,7 @@ def _refuse_configurations(folder: Path, files: list[Path]) -> None:
     configs = {
         file.parts[0]
         for file in files
-        if len(file.parts) > 1 and _split_of(Path(file.parts[0])) is None and _split_of(file) == "train"
+        if len(file.parts) > 1 and split_of(Path(file.parts[0])) is None and split_of(file) == "train"
     }
     if len(configs) > 1:
         raise DataError(
@@ -204,7 +202,7 @@ def _refuse_configurations(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _split_of(path: Path) -> str | None:
+def split_of(path: Path) -> str | None:
     """The split that a file's name gives, else its folder's name."""
     for part in (path.stem, *reversed(path.parts[:-1])):
         for word in re.split(r"[^a-z]+", part.lower()):

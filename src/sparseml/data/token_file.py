@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 
 from resparse.files import whole_folder
 from resparse.progress import share
-from sparseml.data.corpus import Piece, read_pieces
+from sparseml.data.corpus import Piece
 from sparseml.data.rows import DataError
-from sparsezoo.common import cache_folder, sha256_of
+from sparseml.data.text_sources import TextSource
+from sparsezoo.common import cache_folder
 
 _TOKENS, _ENDS, _ABOUT = "tokens.bin", "ends.bin", "about.json"
 # Characters that are tokenized at once: enough for the tokenizer's threads, little enough for memory.
@@ -44,33 +47,37 @@ class TokenFile:
 
 
 def tokenize_corpus(
-    files: Sequence[Path],
+    sources: Sequence[TextSource],
     tokenizer: Any,
     *,
-    line_by_line: bool = False,
-    column: str | None = None,
     max_documents: int | None = None,
     again: bool = False,
 ) -> TokenFile:
-    """The token file of a corpus, from the cache where the same files were tokenized alike before.
+    """The token file of a corpus, from the cache where the same texts were tokenized alike before.
 
     Args:
-        files: see `corpus.read_pieces`.
+        sources: what it is read from, in this order.
         tokenizer: a fast one of Transformers; no special tokens are added but its separator after a document.
         max_documents: stop after so many.
         again: tokenize even where the cache has it.
 
     Raises:
-        DataError: a file cannot be read, or there is no text in any.
+        DataError: a source cannot be read, there is no text in any, or the tokenizer is a slow one.
     """
-    folder = cache_folder("tokens", _key(files, tokenizer, line_by_line, column, max_documents))
-    if again or not (folder / _ABOUT).is_file():
-        import shutil
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # public, say its docs
 
-        shutil.rmtree(folder, ignore_errors=True)
-        pieces = _limited(_all_pieces(files, line_by_line, column), max_documents)
-        with whole_folder(folder) as temporary:
-            _write(temporary, _with_progress(pieces, files), tokenizer, [str(path) for path in files])
+    folder = cache_folder("tokens", _key(sources, tokenizer, max_documents))
+    if again or not (folder / _ABOUT).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Processes of one run wait for the first of them.
+        with WeakFileLock(folder.with_suffix(".lock")):
+            if again:
+                shutil.rmtree(folder, ignore_errors=True)
+            if not (folder / _ABOUT).is_file():
+                pieces = _limited(chain.from_iterable(source.pieces() for source in sources), max_documents)
+                with whole_folder(folder) as temporary:
+                    names = [source.name for source in sources]
+                    _write(temporary, _with_progress(pieces, sources), tokenizer, names)
     return open_tokens(folder)
 
 
@@ -95,13 +102,20 @@ def separator_of(tokenizer: Any) -> int:
     )
 
 
-def _key(files: Sequence[Path], tokenizer: Any, *more: Any) -> str:
-    """A name for what the token file depends on: the files' content, the tokenizer, and how it is read."""
-    vocabulary = tokenizer.backend_tokenizer.to_str()
+def _key(sources: Sequence[TextSource], tokenizer: Any, max_documents: int | None) -> str:
+    """A name for what the token file depends on: the texts, the tokenizer, and how many documents are taken."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise DataError("A corpus is tokenized by a fast tokenizer: leave out --use_fast_tokenizer false.")
+    described = json.loads(backend.to_str())
+    for setting in ("truncation", "padding"):  # of its last call
+        described.pop(setting, None)
+    vocabulary = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     parts = [
-        *(sha256_of(path) for path in files),
-        hashlib.sha256(vocabulary.encode()).hexdigest(),
-        *map(str, more),
+        *(source.key() for source in sources),
+        vocabulary,
+        str(separator_of(tokenizer)),
+        str(max_documents),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
@@ -135,11 +149,6 @@ def _write(folder: Path, pieces: Iterable[Piece], tokenizer: Any, sources: list[
     (folder / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _all_pieces(files: Sequence[Path], line_by_line: bool, column: str | None) -> Iterator[Piece]:
-    for path in files:
-        yield from read_pieces(path, line_by_line, column)
-
-
 def _limited(pieces: Iterable[Piece], documents: int | None) -> Iterator[Piece]:
     left = documents
     for piece in pieces:
@@ -150,9 +159,9 @@ def _limited(pieces: Iterable[Piece], documents: int | None) -> Iterator[Piece]:
             left -= 1
 
 
-def _with_progress(pieces: Iterable[Piece], files: Sequence[Path]) -> Iterator[Piece]:
-    """A bar by the characters read; packed files hold about three times their size."""
-    total = sum(path.stat().st_size * (3 if path.suffix in (".gz", ".xz", ".bz2") else 1) for path in files)
+def _with_progress(pieces: Iterable[Piece], sources: Sequence[TextSource]) -> Iterator[Piece]:
+    """A bar by the characters read."""
+    total = sum(source.size for source in sources)
     with share("tokenizing the corpus", total) as advance:
         done = reported = 0
         for piece in pieces:

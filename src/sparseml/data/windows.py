@@ -24,7 +24,7 @@ Ranges = Sequence[tuple[int, int]]
 """Parts of a token file: from, to (exclusive)."""
 
 # Tokens in one part that is held out, at least, and the most parts.
-_STRIPE, _MOST_STRIPES = 2048, 32
+STRIPE, _MOST_STRIPES = 2048, 32
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,19 @@ def masking_of(tokenizer: Any, probability: float, whole_words: bool) -> Masking
     return Masking(int(tokenizer.mask_token_id), len(tokenizer), special, continues, probability)
 
 
-def held_out(tokens: int, share: float, most: int) -> tuple[Ranges, Ranges]:
-    """Parts of a token file to train on, and parts of all of it, evenly spread, to validate on.
+def held_out(count: int, share: float, most: int, stripe: int = STRIPE) -> tuple[Ranges, Ranges]:
+    """Parts of a corpus to train on, and parts of all of it, evenly spread, to validate on.
 
     Args:
-        share: of the tokens to hold out, from 0 to 1, but no more than `most` tokens.
+        count: of its tokens, or of its documents.
+        share: of these to hold out, from 0 to 1, but no more than `most`.
+        stripe: the fewest in one part that is held out.
     """
-    wanted = min(int(tokens * share), most)
-    stripes = min(max(wanted // _STRIPE, 1), _MOST_STRIPES)
-    length, held = tokens // stripes, wanted // stripes
+    wanted = min(int(count * share), most)
+    stripes = min(max(wanted // stripe, 1), _MOST_STRIPES)
+    length, held = count // stripes, wanted // stripes
     edges = [index * length for index in range(stripes)]
-    ends = [*edges[1:], tokens]
+    ends = [*edges[1:], count]
     return [(edge + held, end) for edge, end in zip(edges, ends, strict=True)], [
         (edge, edge + held) for edge in edges
     ]

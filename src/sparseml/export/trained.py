@@ -16,7 +16,7 @@ from sparseml.recipe import Plan, compose, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore_saved
 from sparseml.session.session import Session
-from sparseml.tasks import task_of
+from sparseml.tasks import TASKS, task_of
 from sparseml.tasks.base import Task, Texts
 
 _CALIBRATION_BATCH = 16
@@ -56,6 +56,11 @@ def load(folder: Path, task: Task | None = None, length: int | None = None) -> T
         raise ExportError(f"--model_path {str(folder)!r} is not a folder: give the output_dir of a training.")
     source = resolve(str(folder))
     task = task or task_of(load_config(source))
+    if not TASKS[task.name].deployed:
+        raise ExportError(
+            f"{source.called} is a model of plain text, a start for other trainings: it is not exported. Train it "
+            f"first: sparseml train --model_name_or_path {folder} --train_file rows.csv"
+        )
     loaded = load_model(source, task.model_class)
     if loaded.new:
         raise ExportError(

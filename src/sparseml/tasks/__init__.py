@@ -23,11 +23,13 @@ class Entry:
         place: "module:Class" of its `Task`.
         architecture: how the names of its model classes in Transformers end.
         other_names: further names that commands take for it.
+        deployed: whether its models are exported; those of others are starts for trainings.
     """
 
     place: str
     architecture: str
     other_names: tuple[str, ...] = ()
+    deployed: bool = True
 
 
 DEFAULT = "text_classification"
@@ -40,7 +42,10 @@ TASKS = {
         ("sequence_classification", "sentiment_analysis", "glue"),
     ),
     "masked_language_modeling": Entry(
-        "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling", "ForMaskedLM", ("mlm",)
+        "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling",
+        "ForMaskedLM",
+        ("mlm",),
+        deployed=False,
     ),
 }
 
@@ -49,9 +54,14 @@ class TaskError(UserError):
     """A task that does not exist here."""
 
 
-def names() -> list[str]:
-    """All names of all tasks."""
-    return [name for task, entry in TASKS.items() for name in (task, *entry.other_names)]
+def names(deployed: bool | None = None) -> list[str]:
+    """All names of all tasks, or of those that are deployed, or of those that are not."""
+    return [
+        name
+        for task, entry in TASKS.items()
+        for name in (task, *entry.other_names)
+        if deployed in (None, entry.deployed)
+    ]
 
 
 def own_name(called: str) -> str:
@@ -64,7 +74,7 @@ def own_name(called: str) -> str:
     for task, entry in TASKS.items():
         if plain in (task, *entry.other_names):
             return task
-    raise TaskError(f"--task {called!r} is not exported here. {did_you_mean(plain, names())}")
+    raise TaskError(f"--task {called!r} is no task here. {did_you_mean(plain, names())}")
 
 
 def load_task(called: str = DEFAULT) -> Task:

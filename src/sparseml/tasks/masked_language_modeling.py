@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from resparse.errors import UserError
 from resparse.progress import track
 from sparseml.data import DataError, DataOptions, Labels
-from sparseml.data.corpus import ENDINGS, corpus_files
+from sparseml.data.corpus import ENDINGS
+from sparseml.data.documents import Documents
+from sparseml.data.text_sources import TextSource, find_texts
 from sparseml.data.token_file import TokenFile, tokenize_corpus
-from sparseml.data.windows import IGNORED, Ranges, Windows, held_out, masking_of
+from sparseml.data.windows import IGNORED, STRIPE, Ranges, Windows, held_out, masking_of
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.modifiers.layer_distillation import comparing
 from sparseml.options.groups import DataTrainingArguments, argument
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 
 _MOST_HELD_OUT = 250_000
 _SHORTEST = 16
+# What other tasks' data have and a corpus has not, by the option.
+_UNKNOWN_TO_A_CORPUS = {
+    "do_predict": "labels rows, and a corpus has none",
+    "task_name": "names labelled rows, and a corpus has no labels",
+    "test_file": "is labelled by --do_predict, and a corpus has no labels",
+    "eval_on_test": "wants a test split, and a corpus has none",
+    "num_export_samples": "are for deployments, and a model of plain text is not deployed",
+}
 
 
 @dataclass
@@ -51,7 +61,9 @@ class CorpusArguments(DataTrainingArguments):
     )
     whole_word_mask: bool = argument(False, "Mask whole words rather than single tokens.")
     line_by_line: bool = argument(
-        False, "Every line is a document; otherwise empty lines stand between documents."
+        False,
+        "Every line, or row of a table, is a text of its own in a batch; otherwise documents, between empty lines, are "
+        "joined to windows without padding.",
     )
     validation_split_percentage: float = argument(
         5.0,
@@ -61,15 +73,19 @@ class CorpusArguments(DataTrainingArguments):
 
 @dataclass
 class CorpusSplit:
-    """Files of a split, and the part of their tokens that belongs to it.
+    """What a split is read from, and the part of it that belongs to the split.
 
     Attributes:
-        files: to be read and tokenized.
+        sources: to be read and tokenized.
         part: "all", or what `windows.held_out` gives: "train" or "validation".
+        most: documents to take of the sources; None for all.
+        documents: the number of them, when they have been tokenized.
     """
 
-    files: Sequence[Path]
+    sources: Sequence[TextSource]
     part: str = "all"
+    most: int | None = None
+    documents: int = 0
 
 
 @dataclass
@@ -92,12 +108,9 @@ class Corpus:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Number of files of each split that there is."""
-        return {name: len(split.files) for name, split in self._splits().items()}
-
-    def _splits(self) -> dict[str, CorpusSplit]:
+        """Number of documents of each split that was tokenized; a held-out part's are its corpus's."""
         both = {"train": self.train, "validation": self.validation}
-        return {name: split for name, split in both.items() if split is not None}
+        return {name: split.documents for name, split in both.items() if split is not None}
 
 
 class CorpusTaskError(UserError):
@@ -130,7 +143,7 @@ class AutoEncoder:
 def has_head(config: Any) -> bool:
     """Whether a checkpoint has a masked language modelling head, by the classes that it was saved from."""
     names = [str(name) for name in getattr(config, "architectures", None) or ()]
-    return any(name.endswith(("ForMaskedLM", "ForPreTraining", "LMHeadModel")) for name in names)
+    return any(name.endswith(("ForMaskedLM", "BertForPreTraining", "WithLMHeadModel")) for name in names)
 
 
 class MaskedLanguageModeling(Task):
@@ -160,26 +173,12 @@ a start for any task. `sparseml sparsify` chooses all of it."""
         return AutoEncoder
 
     def load_data(self, options: DataOptions, arguments: Any) -> Any:
-        """Find the files; they are read when they are encoded."""
-        if options.needs_predict:
-            raise CorpusTaskError("--do_predict labels rows, and a corpus has none: leave it out.")
-        if not options.train_file and not options.dataset_name:
-            raise DataError("No text: give --train_file, such as corpus.txt, or --dataset_name.")
-        train = self._files(options.train_file, options, "train")
-        validation = self._files(options.validation_file, options, "validation")
-        corpus = Corpus(train[0].stem.partition(".")[0] if train else str(options.dataset_name))
-        if validation:
-            corpus.train, corpus.validation = CorpusSplit(train), CorpusSplit(validation)
-        else:
-            corpus.train, corpus.validation = CorpusSplit(train, "train"), CorpusSplit(train, "validation")
-        if not options.needs_eval:
-            corpus.validation = None
-        return corpus
-
-    def _files(self, pattern: str | None, options: DataOptions, split: str) -> list[Path]:
-        if pattern:
-            return corpus_files(pattern, f"--{split}_file")
-        return []
+        """Find the texts; they are read when they are encoded."""
+        given = {**vars(arguments), "do_predict": options.needs_predict}
+        for option, why in _UNKNOWN_TO_A_CORPUS.items():
+            if given[option]:
+                raise CorpusTaskError(f"--{option} {why}: leave it out.")
+        return corpus_of(options, arguments)
 
     def labels_of(self, config: Any) -> Labels | None:
         return None
@@ -195,25 +194,32 @@ a start for any task. `sparseml sparsify` chooses all of it."""
     def has_no_loss(self, config: Any) -> bool:
         return not has_head(config)
 
-    def encode(self, split: CorpusSplit, data: Any, tokenizer: Any, arguments: Any) -> Windows:
-        """Tokenize the split's files, or take them from the cache, and cut them into windows."""
-        file = _tokenized(split.files, tokenizer, arguments)
-        train, validation = _parts(file, arguments)
+    def encode(self, split: CorpusSplit, data: Any, tokenizer: Any, arguments: Any) -> Windows | Documents:
+        """Tokenize the split's texts, or take them from the cache, and cut them into batches."""
+        file = _tokenized(split, tokenizer, arguments)
+        split.documents = file.documents
         longest = min(arguments.max_seq_length, int(tokenizer.model_max_length))
+        ranges = _parts(file, arguments)[split.part]
+        masking = (
+            masking_of(tokenizer, arguments.mlm_probability, arguments.whole_word_mask)
+            if data.masks
+            else None
+        )
+        common: dict[str, Any] = {
+            "max_length": longest,
+            "rows": data.batch_rows,
+            "masking": masking,
+            "seed": data.seed,
+        }
+        if arguments.line_by_line:
+            return Documents(file, tokenizer, ranges, **common)
         return Windows(
             file,
             tokenizer,
-            {"all": [(0, len(file))], "train": train, "validation": validation}[split.part],
-            max_length=longest,
+            ranges,
             lengths=window_lengths(arguments.window_lengths, longest),
-            rows=data.batch_rows,
             pair_probability=arguments.pair_probability,
-            masking=(
-                masking_of(tokenizer, arguments.mlm_probability, arguments.whole_word_mask)
-                if data.masks
-                else None
-            ),
-            seed=data.seed,
+            **common,
         )
 
     def collate(
@@ -226,17 +232,23 @@ a start for any task. `sparseml sparsify` chooses all of it."""
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
     ) -> Tensor:
         """T^2 KL of the logits at the tokens to predict; 0 for models without a head."""
-        if "logits" not in student or "logits" not in teacher:
+        if "logits" not in student:
             return next(iter(student.values())).new_zeros(())
+        if "logits" not in teacher:
+            raise CorpusTaskError(
+                "The teacher has no masked language modelling head, and a DistillationModifier compares those: name a "
+                "teacher with a head, or a recipe with a PerLayerDistillationModifier alone."
+            )
         chosen = batch["labels"] != IGNORED
         ours, theirs = (outputs["logits"][chosen].float() / temperature for outputs in (student, teacher))
         logs = F.log_softmax(ours, dim=-1), F.log_softmax(theirs, dim=-1)
         return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
-        raise NotImplementedError("see evaluate")
+        """None of them from outputs kept in memory; see `evaluate`."""
+        return lambda evaluation: {}
 
-    def evaluate(self, trainer: RecipeTrainer, rows: Windows) -> dict[str, float]:
+    def evaluate(self, trainer: RecipeTrainer, rows: Windows | Documents) -> dict[str, float]:
         """Loss, accuracy and perplexity of the masked tokens, and the distance of hidden states to the teacher's.
 
         A batch at a time: all logits of a corpus would not fit into memory.
@@ -273,27 +285,58 @@ a start for any task. `sparseml sparsify` chooses all of it."""
         raise CorpusTaskError("A model of plain text is a start for transfer: it is not deployed.")
 
 
+def corpus_of(options: DataOptions, arguments: CorpusArguments) -> Corpus:
+    """The splits that the options name; without one to validate on, a part of the training texts is held out.
+
+    Raises:
+        DataError: there are no such texts, or none to do what is asked.
+    """
+    name, found, notes = find_texts(options, arguments.line_by_line)
+    corpus = Corpus(name, notes=notes)
+    train, validation = found.get("train"), found.get("validation")
+    if options.needs_train and train is None:
+        raise DataError(f"{name}: there is nothing to train on. Name it with --train_file.")
+    if train is not None and (options.needs_train or validation is None):
+        part = "train" if validation is None and options.needs_eval else "all"
+        corpus.train = CorpusSplit(train, part, options.max_train_samples)
+    if options.needs_eval:
+        corpus.validation = (
+            CorpusSplit(validation, "all", options.max_eval_samples)
+            if validation is not None
+            else CorpusSplit(train or [], "validation", options.max_train_samples)
+        )
+    if not options.needs_train:
+        corpus.train = None
+    return corpus
+
+
 def encoded_corpus(arguments: CorpusArguments, tokenizer: Any) -> int:
-    """Tokenize the training files of these arguments into the cache; returns the tokens that are trained on."""
-    file = _tokenized(corpus_files(str(arguments.train_file), "--train_file"), tokenizer, arguments)
-    parts = [(0, len(file))] if arguments.validation_file else _parts(file, arguments)[0]
-    return sum(end - start for start, end in parts)
+    """Tokenize the training texts of these arguments into the cache; returns the tokens that are trained on."""
+    given = {entry.name for entry in fields(arguments)} & {entry.name for entry in fields(DataOptions)}
+    corpus = corpus_of(DataOptions(**{name: getattr(arguments, name) for name in given}), arguments)
+    assert corpus.train is not None
+    file = _tokenized(corpus.train, tokenizer, arguments)
+    taken = sum(end - start for start, end in _parts(file, arguments)[corpus.train.part])
+    return taken * len(file) // file.documents if arguments.line_by_line else taken
 
 
-def _tokenized(files: Sequence[Path], tokenizer: Any, arguments: CorpusArguments) -> TokenFile:
+def _tokenized(split: CorpusSplit, tokenizer: Any, arguments: CorpusArguments) -> TokenFile:
     return tokenize_corpus(
-        files,
-        tokenizer,
-        line_by_line=arguments.line_by_line,
-        column=arguments.input_column_names,
-        max_documents=arguments.max_train_samples,
-        again=arguments.overwrite_cache,
+        split.sources, tokenizer, max_documents=split.most, again=arguments.overwrite_cache
     )
 
 
-def _parts(file: TokenFile, arguments: CorpusArguments) -> tuple[Ranges, Ranges]:
-    """What of a corpus is trained on and what is held out."""
-    return held_out(len(file), arguments.validation_split_percentage / 100, _MOST_HELD_OUT)
+def _parts(file: TokenFile, arguments: CorpusArguments) -> dict[str, Ranges]:
+    """The parts of a corpus, in tokens, or in documents where these are not joined; "all", "train", "validation"."""
+    count, most, stripe = len(file), _MOST_HELD_OUT, STRIPE
+    limit = arguments.max_eval_samples
+    if arguments.line_by_line:
+        count, most, stripe = file.documents, max(1, most * file.documents // len(file)), 1
+    elif limit is not None:
+        limit *= arguments.max_seq_length
+    share = arguments.validation_ratio or arguments.validation_split_percentage / 100
+    train, validation = held_out(count, share, most if limit is None else min(most, limit), stripe)
+    return {"all": [(0, count)], "train": train, "validation": validation}
 
 
 def window_lengths(given: str | None, longest: int) -> list[int]:

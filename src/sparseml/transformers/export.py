@@ -52,7 +52,7 @@ class ExportArguments:
     """The arguments of an export."""
 
     model_path: str | None = _arg("the finished training's folder (its --output_dir), or a zoo: stub")
-    task: str | None = _arg(f"what the model does: {', '.join(tasks.names())}")
+    task: str | None = _arg(f"what the model does: {', '.join(tasks.names(deployed=True))}")
     target_path: str | None = _arg("folder in which the deployment folder is made; default: beside DIR")
     deployment_directory_name: str = _arg("name of the deployment folder", "deployment")
     runtime: str | None = _arg(
