@@ -317,7 +317,7 @@ def test_in_one_shot_it_comes_after_the_pruning_that_stands_behind_it() -> None:
 
 def test_every_modifier_can_be_told() -> None:
     """`follow` is there for all, and changes nothing where nothing is kept of parameters."""
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
     Modifier().follow(Run(encoder(), CLOCK), Resized({"a": None}))
     assert list(batches())

@@ -4,48 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard
 
 from resparse.files import write_text
 from sparseml.model_card.metadata import metadata
-from sparseml.model_card.origin import Origin
+from sparseml.model_card.subject import Subject
 from sparseml.model_card.text import text
 
 CARD = "README.md"
 _MARK = re.compile(r"\n<!-- resparse wrote this card ([0-9a-f]{16}); edited, it is yours and stays -->\n\Z")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a card is about.
-
-    Attributes:
-        name: of the model.
-        address: what loads it: a Hub id or a folder.
-        usage: commands that use it, a line each.
-        pipeline_tag: the Hub's name of the task; None where it has none.
-        report: as in `report.json`; `metrics`, `totals`, `layers`, `model`, `command` and `versions` are used, and
-            `data`, `start` and `export` where they are there.
-        data_name: of the data, for people.
-        datasets: ids on the Hub.
-        origin: what is known of the start.
-        recipe: text of the evaluated recipe.
-    """
-
-    name: str
-    address: str
-    usage: Sequence[str]
-    pipeline_tag: str | None
-    report: Mapping[str, Any]
-    data_name: str
-    datasets: tuple[str, ...] = ()
-    origin: Origin = field(default_factory=Origin)
-    recipe: str | None = None
 
 
 def write(folder: Path, subject: Subject) -> bool:

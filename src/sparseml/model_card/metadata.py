@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from sparseml.metrics import main_metrics
 
 if TYPE_CHECKING:
-    from sparseml.model_card.card import Subject
+    from sparseml.model_card.subject import Subject
 
 _SPLITS = {"eval": "validation", "predict": "test"}
 # Our names of metrics, as the Hub's metrics are called; others keep their own.

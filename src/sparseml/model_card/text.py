@@ -11,7 +11,7 @@ from sparseml.data.rows import rows_text
 from sparseml.model_card.metadata import results
 
 if TYPE_CHECKING:
-    from sparseml.model_card.card import Subject
+    from sparseml.model_card.subject import Subject
 
 _MOST_LABELS = 30
 _ARTICLES = {

@@ -65,7 +65,7 @@ from resparse.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 Epoch = Annotated[float, Field(ge=-1, allow_inf_nan=False)]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 
 def hidden_state_distance(

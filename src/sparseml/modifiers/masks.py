@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.hooks import RemovableHandle
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 
 class Masks:

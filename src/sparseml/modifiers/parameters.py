@@ -13,7 +13,7 @@ from sparseml.modifiers.select import Selector, select_parameters
 if TYPE_CHECKING:
     import torch
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 
 class TrainableParamsModifier(Modifier):

@@ -16,7 +16,7 @@ from sparseml.modifiers.select import Selector, as_list, may_share, select_param
 if TYPE_CHECKING:
     import torch
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 FROM_PARAM = "__FROM_PARAM__"
 

@@ -15,7 +15,7 @@ from sparseml.recipe.plan import Plan
 if TYPE_CHECKING:
     import torch
 
-    from sparseml.modifiers.resizing import Resized
+    from sparseml.modifiers.resized import Resized
 
 
 class Session:
