@@ -13,7 +13,7 @@ import torch
 from test_modifiers_settings import CLOCK, plan_of
 
 from resparse.errors import UserError
-from sparseml.modifiers.layer_distillation import (
+from sparseml.modifiers.layer_outputs import (
     attention_distance,
     hidden_state_distance,
     transformer_layers,

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sparseml.modifiers.base import ModifierError, Run, without_effect
+from sparseml.modifiers.masks import DENSE_BELOW
 from sparseml.modifiers.pruning import MaskedModifier
 
 if TYPE_CHECKING:
     import torch
-
-DENSE_BELOW = 0.10
-"""A start with a smaller share of zeros than this is not a pruned model: its recipe is refused."""
 
 
 class ConstantPruningModifier(MaskedModifier):

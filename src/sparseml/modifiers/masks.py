@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sparseml.modifiers.resized import Resized
 
 
+DENSE_BELOW = 0.10
+"""A start with a smaller share of zeros than this is not a pruned model: its recipe is refused."""
+
+
 class Masks:
     """Masks of a model's parameters by name, and the hooks that hold the pruned weights at zero.
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sparseml.modifiers.constant_pruning import DENSE_BELOW
+from sparseml.modifiers.masks import DENSE_BELOW
 from sparseml.modifiers.select import ALL_PRUNABLE, select_modules
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from sparseml.data.text_sources import TextSource, find_texts
 from sparseml.data.token_file import TokenFile, tokenize_corpus
 from sparseml.data.windows import IGNORED, STRIPE, Ranges, Windows, held_out, masking_of
 from sparseml.modifiers.base import Batch, Outputs
-from sparseml.modifiers.layer_distillation import comparing
+from sparseml.modifiers.layer_outputs import comparing
 from sparseml.options.groups import DataTrainingArguments, argument
 from sparseml.tasks.base import Task
 
