@@ -91,7 +91,9 @@ def test_loaded_model_answers_as_the_trained_one_did(
     kept: list[Any] = []
     save_model = RecipeTrainer.save_model
     monkeypatch.setattr(
-        RecipeTrainer, "save_model", lambda self, *rest: (kept.append(self.model), save_model(self, *rest))
+        RecipeTrainer,
+        "save_model",
+        lambda self, *rest, **more: (kept.append(self.model), save_model(self, *rest, **more)),
     )
     train(pruned_model, rows_folder, tmp_path / "run")
     loaded, floating = (
