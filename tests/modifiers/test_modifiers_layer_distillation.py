@@ -187,6 +187,19 @@ def test_one_list_of_names_alone_is_refused() -> None:
         Session(plan_of(TAG, {"student_layer_names": ["bert.encoder"]}), plain())
 
 
+def test_a_distillation_behind_it_that_would_leave_it_out_is_refused() -> None:
+    layers, logits = (
+        "  - !PerLayerDistillationModifier\n      gain: 1\n",
+        "  - !DistillationModifier\n      hardness: {}\n",
+    )
+    with pytest.raises(
+        UserError, match="hardness 1, which leaves out of the loss what PerLayerDistillationModifier"
+    ):
+        Session(load_plan(f"modifiers:\n{layers}{logits.format(1)}"), plain())
+    Session(load_plan(f"modifiers:\n{layers}{logits.format(0.9)}"), plain())
+    Session(load_plan(f"modifiers:\n{logits.format(1)}{layers}"), plain())
+
+
 def test_the_trainer_gives_it_the_teacher_and_the_mask(tmp_path: Path) -> None:
     recipe = """
     modifiers:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class PerLayerDistillationModifier(Modifier):
     """Adds to the loss the distance of hidden states to the teacher's, summed over layers.
 
-    loss + gain * sum of the layers' mean squared differences, in shares of the teacher's mean square; Jiao et al.
-    2020, arXiv:1909.10351. The teacher runs on every batch, so it needs the student's vocabulary. Without a
-    teacher the modifier does nothing.
+    loss, as the modifiers before it in the recipe left it, + gain * sum of the layers' mean squared differences, in
+    shares of the teacher's mean square; Jiao et al. 2020, arXiv:1909.10351. The teacher runs on every batch, so it needs
+    the student's vocabulary. Without a teacher the modifier does nothing.
     """
 
     label = "layer distillation"
@@ -74,6 +74,12 @@ class PerLayerDistillationModifier(Modifier):
     def conflicts_with(self, other: Modifier) -> str | None:
         if isinstance(other, PerLayerDistillationModifier) and self.overlaps(other):
             return f"{self.name} and the one in line {other.place[1]} both distil at the same time: keep one."
+        stands_later = (other.place[1] or 0) > (self.place[1] or 0)
+        if stands_later and getattr(other, "hardness", 0) == 1 and self.overlaps(other):
+            return (
+                f"{other.name} in line {other.place[1]} has hardness 1, which leaves out of the loss what {self.name} "
+                "adds before it: let it stand first."
+            )
         return None
 
     def on_start(self, run: Run) -> None:
