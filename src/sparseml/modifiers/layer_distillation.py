@@ -27,8 +27,8 @@ class PerLayerDistillationModifier(Modifier):
     """Adds to the loss the distance of hidden states to the teacher's, summed over layers.
 
     loss, as the modifiers before it in the recipe left it, + gain * sum of the layers' mean squared differences, in
-    shares of the teacher's mean square; Jiao et al. 2020, arXiv:1909.10351. The teacher runs on every batch, so it needs
-    the student's vocabulary. Without a teacher the modifier does nothing.
+    shares of the teacher's mean square; Jiao et al. 2020, arXiv:1909.10351. The teacher runs on every batch, so it
+    needs the student's vocabulary. Without a teacher the modifier does nothing.
     """
 
     label = "layer distillation"
