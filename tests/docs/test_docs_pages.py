@@ -18,12 +18,20 @@ from support import tiny
 from support.hub import LoopbackHub
 from support.pages import ROOT, Reader, blocks, prepare_folder
 
-PAGES = ("README.md", "docs/architecture.md", "docs/migration.md", "docs/recipes.md", "docs/serving.md")
+PAGES = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/migration.md",
+    "docs/recipes.md",
+    "docs/serving.md",
+    "docs/upstream.md",
+)
 # Pages that have a test of their own.
 ELSEWHERE = {"docs/tutorial.md": "tests/tutorial", "docs/python.md": "tests/docs/test_docs_python.py"}
 SKIPPED = {
     "make demo": "takes minutes; the demo has tests of its own, and the target is looked up below",
     "make test": "would run this test; the target is looked up below",
+    "sparseml sparsify": "takes the minutes that it is told; it has tests of its own, and what it runs is run here",
     "pip install": "needs a package index; its extras are looked up below",
     "pip uninstall": "would change the environment that runs the tests",
 }

@@ -22,12 +22,15 @@ from sparseml.modifiers import build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparsezoo.index import entries
+from support import corpora
 from support.serving import Running, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"(?:<!-- file: (\S+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = "5543"
 _EMBEDDED = "nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers/pruned80-none"
+
+_DENSE = _EMBEDDED.replace("pruned80-none", "base-none")
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,16 @@ def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Pat
 
     Args:
         zoo_home: where the model is put as the embedded one, beside that one's recipes.
-        model: a folder.
-        rows: a folder with train.csv and validation.csv, which the reader has, and messages.csv beside them.
+        model: a folder; it stands for the dense original, too.
+        rows: a folder with train.csv and validation.csv, which the reader has; messages.csv and corpus.txt come beside.
         folder: to make.
     """
     shutil.copytree(model, zoo_home / _EMBEDDED)
     for recipe, path in entries()[_EMBEDDED].recipes.items():
         shutil.copy(path, zoo_home / _EMBEDDED / recipe)
+    shutil.copytree(model, zoo_home / _DENSE)
     shutil.copytree(rows, folder)
+    corpora.write(folder / "corpus.txt", corpora.documents(100, words=(80, 120)))
     shutil.copy(folder / "train.csv", folder / "messages.csv")
     return folder
 
