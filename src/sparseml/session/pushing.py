@@ -95,26 +95,30 @@ class PushingTrainer(Trainer):
         ignored: Sequence[str],
         message: str | None,
         blocking: bool,
+        revision: str | None = None,
+    ) -> Any:
+        if not blocking:
+            return self.hub_repo.api().run_as_future(self._commit, folder, ignored, message, None, revision)
+        with clear_errors(self.hub_repo, folder), waiting(f"uploading to {self.hub_repo.name}"):
+            return self._commit(folder, ignored, message, None, revision)
+
+    def _commit(
+        self,
+        folder: Path,
+        ignored: Sequence[str],
+        message: str | None,
         within: str | None = None,
         revision: str | None = None,
     ) -> Any:
-        api = self.hub_repo.api()
-
-        def upload() -> Any:
-            with _without_bars():
-                return api.upload_folder(
-                    repo_id=self.hub_repo.name,
-                    folder_path=str(folder),
-                    path_in_repo=within,
-                    commit_message=message,
-                    ignore_patterns=list(ignored),
-                    revision=revision or self.args.hub_revision,
-                )
-
-        if not blocking:
-            return api.run_as_future(upload)
-        with clear_errors(self.hub_repo, folder), waiting(f"uploading to {self.hub_repo.name}"):
-            return upload()
+        with _without_bars():
+            return self.hub_repo.api().upload_folder(
+                repo_id=self.hub_repo.name,
+                folder_path=str(folder),
+                path_in_repo=within,
+                commit_message=message,
+                ignore_patterns=list(ignored),
+                revision=revision or self.args.hub_revision,
+            )
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Upload a checkpoint in the background, as `hub_strategy` says."""
@@ -127,13 +131,20 @@ class PushingTrainer(Trainer):
         # A copy, since the checkpoint may be removed (--save_total_limit) before it is uploaded.
         kept = _linked(Path(checkpoint_folder), Path(str(args.output_dir)))
         message = f"Training in progress, step {self.state.global_step}"
-        self._uploads = [self._upload(kept, (*PRIVATE, *_TRAINING_STATE), message, blocking=False)]
+        commits: list[tuple[Sequence[str], str, str | None]] = [((*PRIVATE, *_TRAINING_STATE), message, None)]
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             within = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
-            message += ", checkpoint"
-            self._uploads.append(self._upload(kept, PRIVATE, message, blocking=False, within=within))
-        # Uploads are carried out one after the other.
-        self._uploads[-1].add_done_callback(lambda _: shutil.rmtree(kept, ignore_errors=True))
+            commits.append((PRIVATE, f"{message}, checkpoint", within))
+
+        def upload() -> None:
+            # One after the other, and only then the copy goes: separate futures may run at once.
+            try:
+                for ignored, text, place in commits:
+                    self._commit(kept, ignored, text, place)
+            finally:
+                shutil.rmtree(kept, ignore_errors=True)
+
+        self._uploads = [self.hub_repo.api().run_as_future(upload)]
 
     def _finish_current_push(self) -> None:
         """Wait for the uploads of checkpoints."""
