@@ -22,9 +22,11 @@ from resparse.progress import track
 from sparseml.data import DataError, DataOptions, Labels
 from sparseml.data.corpus import ENDINGS
 from sparseml.data.documents import Documents
+from sparseml.data.label_encoding import SINGLE
 from sparseml.data.text_sources import TextSource, find_texts
 from sparseml.data.token_file import TokenFile, tokenize_corpus
 from sparseml.data.windows import IGNORED, STRIPE, Ranges, Windows, held_out, masking_of
+from sparseml.distillation.loss import distillation_loss
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.modifiers.layer_outputs import comparing
 from sparseml.options.groups import DataTrainingArguments, argument
@@ -240,9 +242,7 @@ a start for any task. `sparseml sparsify` chooses all of it."""
                 "teacher with a head, or a recipe with a PerLayerDistillationModifier alone."
             )
         chosen = batch["labels"] != IGNORED
-        ours, theirs = (outputs["logits"][chosen].float() / temperature for outputs in (student, teacher))
-        logs = F.log_softmax(ours, dim=-1), F.log_softmax(theirs, dim=-1)
-        return temperature**2 * F.kl_div(*logs, log_target=True, reduction="batchmean")
+        return distillation_loss(student["logits"][chosen], teacher["logits"][chosen], temperature, SINGLE)
 
     def metrics(self, data: Any, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """None of them from outputs kept in memory; see `evaluate`."""
