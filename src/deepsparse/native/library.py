@@ -36,6 +36,7 @@ class WeightFormat(IntEnum):
     SLOTS16 = 3
     MASK64 = 4
     FLOAT = 5
+    CSR4 = 10
 
 
 @dataclass(frozen=True)

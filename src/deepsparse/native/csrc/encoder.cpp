@@ -74,6 +74,11 @@ class Pass {
     head_stride_ = widest;
     head_ = Buffer<float>(2 * head_stride_ * head_rows().count);
     head_input_ = Buffer<uint8_t>(head_stride_ * head_rows().count);
+    if (kernels_.arrange != nullptr) {
+      const uint32_t most = std::max({record_.hidden, record_.intermediate, record_.embedding});
+      arranged_size_ = ArrangedInputs::size(tokens_of_task_, static_cast<uint32_t>(std::max<size_t>(most, widest)));
+      arranged_ = Buffer<uint8_t>(arranged_size_ * threads);
+    }
     embedded_stride_ = round_up(record_.embedding, kColumnPad);
     if (model.projection.weights.rows != 0) {
       embedded_ = Buffer<float>(embedded_stride_ * all_.count);
@@ -176,14 +181,16 @@ class Pass {
                         result.is_signed, result.out + token * result.stride + row, result.stride);
   }
 
-  // One task.
+  // One task; `inputs` are of the thread and the step.
   template <typename Result>
-  void multiply(const Product& product, const Result& result, uint32_t panel_block, uint32_t token_block) const {
+  void multiply(const Product& product, const Result& result, uint32_t panel_block, uint32_t token_block,
+                ArrangedInputs& inputs) const {
     const OpenLinear& linear = product.linear;
     const uint32_t first_panel = panel_block * kPanelsOfTask;
     const uint32_t last_panel = std::min(first_panel + kPanelsOfTask, product.panels());
     const uint32_t first = token_block * tokens_of_task_;
     const uint32_t last = std::min(first + tokens_of_task_, product.tokens);
+    inputs.set(linear.weights, product.x + first * product.stride, product.stride, last - first);
     Sums sums;
     // The panel's weights stay in the L1 cache for two products, and their tokens for all panels of the task.
     const uint32_t most = 2 * kernels_.max_tiles * kTileTokens;
@@ -192,16 +199,22 @@ class Pass {
         for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
           const uint32_t row = panel * kPanelRows;
           count = kernels_.next_tokens(std::min(pair + most, last) - token);
-          kernels_.multiply(linear.weights, panel, product.x + token * product.stride, product.stride, count,
+          kernels_.multiply(linear.weights, panel, inputs.at(token - first), product.stride, count,
                             linear.offsets + row, sums);
           finish(linear, result, row, token, count, sums);
         }
   }
 
+  // Nothing is arranged yet: what an earlier step has arranged may have changed.
+  ArrangedInputs arranged_inputs(const Team::Member& team) const {
+    return {kernels_, arranged_.data() + team.thread() * arranged_size_};
+  }
+
   void to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
     const uint32_t blocks = product.panel_blocks();
+    ArrangedInputs inputs = arranged_inputs(team);
     team.step(blocks * divide_up(product.tokens, tokens_of_task_),
-              [&](uint32_t task) { multiply(product, result, task % blocks, task / blocks); });
+              [&](uint32_t task) { multiply(product, result, task % blocks, task / blocks, inputs); });
   }
 
   // The inputs of a linear in float or int8: the same rows as floats, and quantized.
@@ -232,11 +245,12 @@ class Pass {
   void to_integers(Team::Member& team, const IntegerProduct (&products)[kCount]) const {
     uint32_t blocks = 0;
     for (const IntegerProduct& one : products) blocks += one.product.panel_blocks();
+    ArrangedInputs inputs = arranged_inputs(team);
     team.step(blocks * divide_up(products[0].product.tokens, tokens_of_task_), [&](uint32_t task) {
       const IntegerProduct* one = products;
       uint32_t block = task % blocks;
       for (; block >= one->product.panel_blocks(); ++one) block -= one->product.panel_blocks();
-      multiply(one->product, one->result, block, task / blocks);
+      multiply(one->product, one->result, block, task / blocks, inputs);
     });
   }
 
@@ -352,8 +366,8 @@ class Pass {
   Buffer<uint8_t> queries_, keys_, values_, context_;
   size_t intermediate_stride_;
   Buffer<uint8_t> intermediate_;
-  size_t scratch_size_ = 0, head_stride_ = 0, embedded_stride_ = 0;
-  Buffer<uint8_t> scratch_, head_input_, embedded_input_;
+  size_t scratch_size_ = 0, arranged_size_ = 0, head_stride_ = 0, embedded_stride_ = 0;
+  Buffer<uint8_t> scratch_, arranged_, head_input_, embedded_input_;
   Buffer<float> head_, embedded_;
 };
 

@@ -77,7 +77,7 @@ struct Entry {
 
 const Entry kEntries[] = {
     {{"portable", kPortable, formats(kDense, kSlots64, kMask64)}, &kPortableKernels, [] { return true; }},
-    {{"avx2", kAvx2, formats(kDense, kSlots16)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
+    {{"avx2", kAvx2, formats(kDense, kCsr4)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
     {{"avx512", kAvx512, formats(kDense, kSlots64)}, RESPARSE_ON_X86(kAvx512Kernels, has_avx512)},
     {{"amx", kAmx, formats(kDense, kSlots64, kMask64)}, RESPARSE_ON_AMX(kAmxKernels, has_amx)},
 };

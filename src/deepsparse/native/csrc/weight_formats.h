@@ -24,6 +24,8 @@
 // uint32 starts[panels + 1], where the panels' non-zeros begin; uint64 masks[panels][columns / 64][16]; int8 non-zeros,
 // in the order of the masks' bits.
 //
+// kCsr4: see csr4.h.
+//
 // kFloat: float weights[panels][columns][16 rows]; no row sums. Packed by Python, multiplied with float inputs.
 //
 // Each part begins at a multiple of 64 bytes.
@@ -63,7 +65,8 @@ struct PackedMatrix {
   const uint32_t* starts = nullptr;
   const uint16_t* windows = nullptr;
   const uint64_t* masks = nullptr;
-  const uint8_t* data = nullptr;  // slots, non-zeros, or all weights
+  const uint8_t* pair_rows = nullptr;
+  const uint8_t* data = nullptr;  // slots, non-zeros, steps, or all weights
 };
 
 // Size in bytes of a packed matrix, without packing it.

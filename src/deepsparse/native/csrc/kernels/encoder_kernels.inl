@@ -356,7 +356,8 @@ void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, siz
               const int32_t* offsets, Sums& sums);
 
 // A constant expression, so that no code for these instructions runs when the library is loaded.
-constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr) {
-  return {max_tiles, multiply,  multiply_floats, dequantize, requantize,
-          normalize, quantize, activate,        attend,     release};
+constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr,
+                        decltype(Kernels::arrange) arrange = nullptr) {
+  return {max_tiles,  arrange,   multiply, multiply_floats, dequantize, requantize,
+          normalize, quantize, activate, attend,          release};
 }
