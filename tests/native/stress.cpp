@@ -6,7 +6,8 @@
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
 //
 // tests/native/test_native_sanitizers.py builds it together with the engine's sources; with RESPARSE_EMULATE_TILES, the
-// kernels for AMX run on any processor with AVX-512 VBMI2.
+// kernels for AMX run on any processor with AVX-512 VBMI2, and with RESPARSE_EMULATE_AVX_VNNI those for AVX-VNNI on any
+// with AVX-512 VNNI.
 
 #include <algorithm>
 #include <chrono>
@@ -243,10 +244,10 @@ std::vector<uint32_t> formats_of(uint32_t isa) {
 // Calls body(instruction set, format of weights).
 template <typename Body>
 int for_each_isa(const Body& body) {
-  for (const uint32_t isa : {kPortable, kAvx2, kAvx512, kAmx}) {
-    if ((resparse_isas() & isa) == 0) continue;
-    for (const uint32_t format : formats_of(isa)) body(isa, format);
-    std::printf("instruction set %u: ok\n", isa);
+  for (uint32_t i = 0; const InstructionSet* one = resparse_instruction_set(i); ++i) {
+    if ((resparse_isas() & one->isa) == 0) continue;
+    for (const uint32_t format : formats_of(one->isa)) body(one->isa, format);
+    std::printf("%s: ok\n", one->name);
   }
   return 0;
 }
@@ -297,8 +298,9 @@ double best_seconds(void* model, const Batch& batch, const Sizes& sizes, int thr
 
 int time(int count, char** lengths) {
   const Sizes base{12, 768, 3072, 12, 768, 4, 0.9, 0};
-  uint32_t isa = kAmx;
-  while ((resparse_isas() & isa) == 0) isa /= 2;
+  uint32_t isa = kPortable;
+  for (uint32_t i = 0; const InstructionSet* one = resparse_instruction_set(i); ++i)
+    if ((resparse_isas() & one->isa) != 0) isa = one->isa;
   const Builder builder(base, isa, formats_of(isa).back(), 1);
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);

@@ -87,6 +87,7 @@ def test_instruction_sets_are_those_of_the_library():
     assert known == {
         "amx": (8, {"DENSE", "SLOTS64", "MASK64"}),
         "avx512": (4, {"DENSE", "SLOTS64"}),
+        "avxvnni": (16, {"DENSE", "CSR4"}),
         "avx2": (2, {"DENSE", "CSR4"}),
         "portable": (1, {"DENSE", "SLOTS64", "MASK64"}),
     }

@@ -4,15 +4,17 @@
 
 #include "common.h"
 
-#if defined(RESPARSE_AMX) && !defined(RESPARSE_EMULATE_TILES)
+#ifdef RESPARSE_X86
 #include <cpuid.h>
+#endif
+#if defined(RESPARSE_AMX) && !defined(RESPARSE_EMULATE_TILES)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
 namespace resparse {
 
-extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kPortableKernels, kAvx2Kernels, kAvxVnniKernels, kAvx512Kernels, kAmxKernels;
 
 namespace {
 
@@ -20,6 +22,19 @@ namespace {
 
 #ifdef RESPARSE_X86
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+#ifdef RESPARSE_AVX_VNNI
+bool has_avx_vnni() {
+#ifdef RESPARSE_EMULATE_AVX_VNNI
+  return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+  // Not every compiler that has the instructions knows their name here.
+  constexpr unsigned kAvxVnniBit = 1u << 4;  // of EAX
+  unsigned a, b, c, d;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvxVnniBit) != 0;
+#endif
+}
+#endif
 
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -60,6 +75,11 @@ bool has_amx() { return has_avx512() && __builtin_cpu_supports("avx512vbmi2") &&
 #else
 #define RESPARSE_ON_X86(kernels, check) nullptr, nullptr
 #endif
+#ifdef RESPARSE_AVX_VNNI
+#define RESPARSE_ON_AVX_VNNI(kernels, check) &kernels, check
+#else
+#define RESPARSE_ON_AVX_VNNI(kernels, check) nullptr, nullptr
+#endif
 #ifdef RESPARSE_AMX
 #define RESPARSE_ON_AMX(kernels, check) &kernels, check
 #else
@@ -78,6 +98,7 @@ struct Entry {
 const Entry kEntries[] = {
     {{"portable", kPortable, formats(kDense, kSlots64, kMask64)}, &kPortableKernels, [] { return true; }},
     {{"avx2", kAvx2, formats(kDense, kCsr4)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
+    {{"avxvnni", kAvxVnni, formats(kDense, kCsr4)}, RESPARSE_ON_AVX_VNNI(kAvxVnniKernels, has_avx_vnni)},
     {{"avx512", kAvx512, formats(kDense, kSlots64)}, RESPARSE_ON_X86(kAvx512Kernels, has_avx512)},
     {{"amx", kAmx, formats(kDense, kSlots64, kMask64)}, RESPARSE_ON_AMX(kAmxKernels, has_amx)},
 };

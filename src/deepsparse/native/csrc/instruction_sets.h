@@ -12,6 +12,13 @@
 #define RESPARSE_X86 1
 #endif
 
+// AVX-VNNI needs a compiler whose assembler knows it.
+#if defined(__x86_64__)
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define RESPARSE_AVX_VNNI 1
+#endif
+#endif
+
 // AMX needs a compiler whose assembler knows it, and a system that can be asked for the permission to use it.
 #if defined(__x86_64__) && defined(__linux__)
 #if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
@@ -22,7 +29,7 @@
 namespace resparse {
 
 // Bits; a packed model says which one it is for, so they never change.
-enum Isa : uint32_t { kPortable = 1, kAvx2 = 2, kAvx512 = 4, kAmx = 8 };
+enum Isa : uint32_t { kPortable = 1, kAvx2 = 2, kAvx512 = 4, kAmx = 8, kAvxVnni = 16 };
 
 // The instruction sets that have a name, better ones later; null past the last.
 const InstructionSet* instruction_set(uint32_t index);
