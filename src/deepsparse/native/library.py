@@ -33,7 +33,6 @@ class WeightFormat(IntEnum):
 
     DENSE = 1
     SLOTS64 = 2
-    SLOTS16 = 3
     MASK64 = 4
     FLOAT = 5
     CSR4 = 10

@@ -28,7 +28,7 @@ from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 4
+VERSION: Final = 5
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""

@@ -15,7 +15,7 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
 
@@ -23,7 +23,6 @@ constexpr uint32_t kMaxHeadLinears = 4;
 enum WeightFormat : uint32_t {
   kDense = 1,    // int8, all weights
   kSlots64 = 2,  // int8, non-zeros with their positions in a window of 64 columns
-  kSlots16 = 3,  // int8, non-zeros with their positions in a window of 16 columns
   kMask64 = 4,   // int8, a bit mask for each block of 64 columns, and the non-zeros
   kFloat = 5,    // float, all weights
   kCsr4 = 10,    // int8, the non-zeros of each row with their columns, in groups of four

@@ -20,8 +20,7 @@ void check_sides(uint32_t rows, uint32_t columns) {
 }
 
 void check(uint32_t format, uint32_t rows, uint32_t columns) {
-  if (format != kDense && format != kSlots64 && format != kSlots16 && format != kMask64 &&
-      format != kCsr4)
+  if (format != kDense && format != kSlots64 && format != kMask64 && format != kCsr4)
     throw Error("no such form of weights: " + std::to_string(format));
   check_sides(rows, columns);
 }

@@ -6,15 +6,14 @@
 //
 // kDense: int8 weights[panels][columns / 4][16 rows][4 columns].
 //
-// kSlots64, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of columns:
-// their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their values. Rows
-// with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
+// kSlots64: a slot holds, for every row of a group, a few non-zeros that lie in the same window of columns: their
+// positions in the window, by which the input's bytes are permuted into the rows' lanes, then their values. Rows with
+// fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
 // can go on while the others catch up; without overlap every window would take as many slots as its fullest row (at 90
 // % zeros a third more).
 //
 //   format    rows of a group   columns of a window   windows begin every   non-zeros of a row in a slot
 //   kSlots64  16                64                    32 columns            4
-//   kSlots16  8                 16                    8 columns             2
 //
 // uint32 starts[groups + 1], counted in slots; the slots, each its positions (a byte each) and then its weights;
 // uint16 windows[slots].
@@ -51,9 +50,7 @@ struct SlotShape {
   constexpr uint32_t slot_bytes() const { return 2 * group_rows * per_slot; }
 };
 
-constexpr SlotShape slot_shape(uint32_t format) {
-  return format == kSlots16 ? SlotShape{8, 16, 8, 2} : SlotShape{16, 64, 32, 4};
-}
+constexpr SlotShape slot_shape(uint32_t) { return {16, 64, 32, 4}; }
 
 constexpr uint32_t panels_of(uint32_t rows) { return divide_up(rows, kPanelRows); }
 constexpr uint32_t blocks_of(uint32_t columns) { return divide_up(columns, kBlock); }
