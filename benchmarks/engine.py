@@ -51,6 +51,7 @@ def contestants_of(arguments: argparse.Namespace, folder: Path, batch: int) -> d
             threads=arguments.threads,
             batch=batch,
             length=LENGTH,
+            more=["--clock", arguments.clock],
             python=python,
             environment=environment,
         )
@@ -131,6 +132,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24, help="counted bursts of five runs each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: processor time, with one thread; on a machine that others use too, what a quiet one would take",
+    )
+    parser.add_argument(
         "--isa", choices=["avx2", "avxvnni", "avx512", "amx"], help="hold the native engine to this one"
     )
     add_python(parser, "--openvino-python", "openvino")
@@ -142,7 +149,8 @@ def main() -> None:
     title = f"The native engine{f', held to {arguments.isa}' if arguments.isa else ''}"
     keep(
         name,
-        f"{title}: {arguments.threads} threads, beside others on the same weights",
+        f"{title}: {arguments.threads} {'threads' if arguments.threads > 1 else 'thread'}"
+        f"{', processor time' if arguments.clock == 'cpu' else ''}, beside others on the same weights",
         [bars_table(results, BARS_BY_ISA.get(arguments.isa, BARS)), lanes_table(results)],
         {"results": results},
     )

@@ -169,7 +169,8 @@ void view_csr4(const uint8_t* packed, size_t size, PackedMatrix& result) {
         most = std::max(most, offset);
         bits |= offset;
       }
-  if (most / kCsr4Tokens >= csr4_block_columns(result.columns) || bits % kCsr4Tokens != 0) throw Error("packed weights are damaged");
+  if (most / kCsr4Tokens >= csr4_block_columns(result.columns) || bits % kCsr4Tokens != 0)
+    throw Error("packed weights are damaged");
 }
 
 }  // namespace resparse

@@ -205,7 +205,7 @@ class Pass {
         }
   }
 
-  // Nothing is arranged yet: what an earlier step has arranged may have changed.
+  // For a step; what an earlier one has arranged may have changed.
   ArrangedInputs arranged_inputs(const Team::Member& team) const {
     return {kernels_, arranged_.data() + team.thread() * arranged_size_};
   }

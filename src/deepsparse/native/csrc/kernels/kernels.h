@@ -39,8 +39,8 @@ struct AttentionTask {
 
 struct Kernels {
   uint32_t max_tiles;  // of `multiply`
-  // Writes up to kCsr4Tokens tokens as `multiply` takes them in kCsr4: transposed, csr4_tile_bytes(columns), at an address
-  // that is a multiple of 64. Null where the kernels do not read kCsr4.
+  // Writes up to kCsr4Tokens tokens as `multiply` takes them in kCsr4: transposed, csr4_tile_bytes(columns), at a
+  // multiple of 64. Null where the kernels do not read kCsr4.
   void (*arrange)(const uint8_t* x, size_t stride, uint32_t tokens, uint32_t columns, uint8_t* out);
   // Product of up to max_tiles * 16 tokens with the 16 rows of a panel. Sums start from `offsets`, or from 0 if null.
   // With kCsr4, `x` is what `arrange` has written of these tokens.
@@ -77,7 +77,8 @@ struct Kernels {
   }
 };
 
-// Inputs of products as `multiply` takes them, for one thread.
+// Inputs of products as `multiply` takes them, for one thread. What is arranged is not arranged again, so an object
+// serves only as long as the inputs do not change: a step.
 class ArrangedInputs {
  public:
   ArrangedInputs(const Kernels& kernels, uint8_t* memory) : kernels_(kernels), memory_(memory) {}
@@ -87,7 +88,7 @@ class ArrangedInputs {
     return divide_up(tokens, kCsr4Tokens) * csr4_tile_bytes(columns);
   }
 
-  // Call before `at` with other tokens, or where they have changed.
+  // The tokens that `at` counts.
   void set(const PackedMatrix& weights, const uint8_t* x, size_t stride, uint32_t tokens) {
     is_arranged_ = weights.format == kCsr4;
     stride_ = stride;
@@ -97,8 +98,8 @@ class ArrangedInputs {
     tokens_ = tokens;
     columns_ = weights.columns;
     for (uint32_t token = 0; token < tokens; token += kCsr4Tokens)
-      kernels_.arrange(x + token * stride, stride, tokens - token < kCsr4Tokens ? tokens - token : kCsr4Tokens, columns_,
-                       memory_ + token / kCsr4Tokens * csr4_tile_bytes(columns_));
+      kernels_.arrange(x + token * stride, stride, tokens - token < kCsr4Tokens ? tokens - token : kCsr4Tokens,
+                       columns_, memory_ + token / kCsr4Tokens * csr4_tile_bytes(columns_));
   }
 
   // What `multiply` takes for tokens from this one on; of arranged tokens a multiple of kCsr4Tokens.

@@ -68,8 +68,8 @@ struct Accumulator {
 
 #include "kernels/encoder_kernels.inl"
 
-// kDense with several tokens: weights and inputs are widened once for all tokens and rows, in chunks that stay in the L1
-// cache.
+// kDense with several tokens: weights and inputs are widened once for all tokens and rows, in chunks that stay in the
+// L1 cache.
 constexpr uint32_t kChunkQuads = 64;
 
 struct Widened {
@@ -132,8 +132,10 @@ void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, siz
   constexpr uint32_t kWorthWidening = 4;
   if (weights.format == kCsr4)
     multiply_csr4(weights, panel, x, tokens, offsets, sums);
+  else if (tokens < kWorthWidening)
+    multiply_dense(weights, panel, x, stride, tokens, offsets, sums);
   else
-    (tokens < kWorthWidening ? multiply_dense : multiply_dense_widened)(weights, panel, x, stride, tokens, offsets, sums);
+    multiply_dense_widened(weights, panel, x, stride, tokens, offsets, sums);
 }
 
 }  // namespace avx2

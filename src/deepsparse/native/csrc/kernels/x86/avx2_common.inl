@@ -1,5 +1,5 @@
-// What the kernels for AVX2 and those for AVX-VNNI share of what encoder_kernels.inl asks for. Included in the namespace
-// of each.
+// What the kernels for AVX2 and those for AVX-VNNI share of what encoder_kernels.inl asks for. Included in the
+// namespace of each.
 
 constexpr uint32_t kVectorLanes = 8;
 

@@ -1,8 +1,8 @@
-// Kernels for AVX2 with AVX-VNNI, the exact product of uint8 with int8 at 256 bits: Intel's client processors from Alder
-// Lake on, and AMD from Zen 5 on.
+// Kernels for AVX2 with AVX-VNNI, the exact product of uint8 with int8 at 256 bits: Intel's client processors from
+// Alder Lake on, and AMD from Zen 5 on.
 //
-// With RESPARSE_EMULATE_AVX_VNNI they are built for AVX-512's encoding of the same instruction, on the same registers, so
-// that they can be tested on servers.
+// With RESPARSE_EMULATE_AVX_VNNI they are built for AVX-512's encoding of the same instruction, on the same registers,
+// so that they can be tested where there is no AVX-VNNI.
 
 #include "instruction_sets.h"
 
