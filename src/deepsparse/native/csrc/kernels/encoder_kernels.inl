@@ -78,22 +78,22 @@ void multiply_dense(const PackedMatrix& weights, uint32_t panel, const uint8_t* 
 
 // --- float products ---
 
-// A panel's 16 float sums in two vectors: in one, compilers spill them to memory where registers are narrower.
+// A panel's 16 float sums, in vectors of at most 8: in wider ones, compilers spill them where registers are narrower.
 struct FloatAccumulator {
-  using Half = VectorOf<float, kPanelRows / 2>::Type;
-  Half low, high;
+  static constexpr uint32_t kLanes = kVectorLanes < 8 ? kVectorLanes : 8, kParts = kPanelRows / kLanes;
+  VectorOf<float, kLanes>::Type parts[kParts];
+
+  // In memory; `memcpy` of 16 bytes is an integer to GCC, and would move the sums to other registers.
+  typedef float Unaligned __attribute__((vector_size(sizeof(float) * kLanes), aligned(sizeof(float)), may_alias));
 
   inline RESPARSE_INLINED void read(const float* from) {
-    __builtin_memcpy(&low, from, sizeof low);
-    __builtin_memcpy(&high, from + kPanelRows / 2, sizeof high);
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] = *reinterpret_cast<const Unaligned*>(from + i * kLanes); });
   }
   inline RESPARSE_INLINED void add(float x, const FloatAccumulator& weights) {
-    low += weights.low * x;
-    high += weights.high * x;
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] += weights.parts[i] * x; });
   }
   inline RESPARSE_INLINED void store(float* to) const {
-    __builtin_memcpy(to, &low, sizeof low);
-    __builtin_memcpy(to + kPanelRows / 2, &high, sizeof high);
+    each<kParts>([&](auto i) RESPARSE_INLINED { *reinterpret_cast<Unaligned*>(to + i * kLanes) = parts[i]; });
   }
 };
 

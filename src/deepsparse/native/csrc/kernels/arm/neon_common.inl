@@ -161,8 +161,10 @@ struct Offsets {
   inline RESPARSE_INLINED Offsets(const PackedMatrix& weights, uint32_t panel, const int32_t* offsets) {
     const int32_t* const row_sums = weights.row_sums + size_t{panel} * kPanelRows;
     for (uint32_t lane = 0; lane < kPanelRows; lane += kVectorLanes) {
-      const Ints from = offsets == nullptr ? Ints{} : load(offsets + lane);
-      store(values + lane, from + load(row_sums + lane) * kInputFlip);
+      const Ints from = offsets == nullptr ? Ints{} : load(offsets + lane), sums = load(row_sums + lane);
+      // Unsigned, since damaged sums may overflow.
+      store(values + lane, vreinterpretq_s32_u32(vmlaq_n_u32(vreinterpretq_u32_s32(from), vreinterpretq_u32_s32(sums),
+                                                             kInputFlip)));
     }
   }
 };
