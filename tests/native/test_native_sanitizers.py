@@ -6,15 +6,11 @@ The program is stress.cpp. The kernels for AMX run on an emulation of its tile r
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from deepsparse import native
-
-SOURCES = Path(native.__file__).parent / "csrc"
-STRESS = Path(__file__).parent / "stress.cpp"
+from support.stress import built, output_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,23 +24,6 @@ def has_vbmi2() -> bool:
         return "avx512_vbmi2" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-
-
-def built(program: Path, *flags: str) -> Path:
-    """The stress program with the engine's sources."""
-    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
-    includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
-    subprocess.run(
-        ["g++", "-std=c++17", "-pthread", "-Wno-psabi", *flags, *includes, *sources, "-o", str(program)],
-        check=True,
-    )
-    return program
-
-
-def output_of(program: Path, command: str) -> str:
-    done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(

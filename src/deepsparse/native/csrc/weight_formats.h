@@ -7,9 +7,9 @@
 // kDense: int8 weights[panels][columns / 4][16 rows][4 columns]. kDenseOctets, for products of small matrices (ARM's
 // i8mm): int8 weights[panels][columns / 8][16 rows][8 columns], columns padded to a multiple of 16.
 //
-// kSlots64, kSlots32, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of columns:
-// their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their values. Rows
-// with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
+// kSlots64, kSlots32, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of
+// columns: their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their
+// values. Rows with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
 // can go on while the others catch up; without overlap every window would take as many slots as its fullest row (at 90
 // % zeros a third more).
 //
@@ -57,7 +57,7 @@ constexpr SlotShape slot_shape(uint32_t format) {
   return {16, 64, 32, 4};
 }
 
-// How many columns of a row are adjacent in a format of all weights, and of how many columns its numbers are a multiple.
+// Of a format of all weights: how many columns of a row are adjacent, and of what the columns are padded to a multiple.
 struct DenseShape {
   uint32_t adjacent, multiple;
 };
