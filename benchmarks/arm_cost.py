@@ -151,10 +151,13 @@ def compiled(instruction_set: str, folder: Path) -> Path:
     return made
 
 
-def loops(made: Path) -> dict[str, list[Loop]]:
-    """The innermost loops of each function, by its name without namespaces and arguments."""
+def disassembled(made: Path) -> str:
     command = [f"{CROSS}objdump", "-d", "--no-show-raw-insn", "-C", str(made)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def loops(text: str) -> dict[str, list[Loop]]:
+    """The innermost loops of each function in a disassembly, by its name without namespaces and arguments."""
     found: dict[str, list[Loop]] = {}
     for name, code in re.findall(r"^[0-9a-f]+ <([^\n]*)>:\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL):
         lines = re.findall(r"^ *([0-9a-f]+):\t(\S+)(?:\t([^\n]*))?", code, re.MULTILINE)
@@ -289,7 +292,7 @@ def counted() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     products, models = [], []
     with tempfile.TemporaryDirectory() as folder:
         found = {
-            name: loops(compiled(name, Path(folder)))
+            name: loops(disassembled(compiled(name, Path(folder))))
             for name in dict.fromkeys(p.instruction_set for p in FORMS)
         }
     for product in FORMS:
