@@ -10,7 +10,6 @@
 #include <unistd.h>
 #endif
 #if defined(RESPARSE_ARM_DOT) && defined(__linux__)
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #elif defined(RESPARSE_ARM_DOT) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -62,8 +61,11 @@ bool has_amx() { return has_avx512() && __builtin_cpu_supports("avx512vbmi2") &&
 
 #ifdef RESPARSE_ARM_DOT
 #if defined(__linux__)
-bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
-bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
+// Older systems' headers lack these, HWCAP_ASIMDDP and HWCAP2_I8MM (Documentation/arch/arm64/elf_hwcaps.rst).
+constexpr unsigned long kHasDotProd = 1 << 20, kHasI8mm = 1 << 13;
+
+bool has_dotprod() { return (getauxval(AT_HWCAP) & kHasDotProd) != 0; }
+bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & kHasI8mm) != 0; }
 #elif defined(__APPLE__)
 bool has_feature(const char* name) {
   int value = 0;
