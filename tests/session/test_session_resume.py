@@ -197,7 +197,7 @@ def test_another_recipe_does_not_go_on(
 ) -> None:
     before = contents(run_folder)
     with pytest.raises(CheckpointError, match="under another recipe"):
-        train(pruned_model, rows_folder, run_folder, recipe=recipe)
+        train(pruned_model, rows_folder, run_folder, recipe=recipe, resume_from_checkpoint=True)
     assert contents(run_folder) == before
 
 
@@ -208,7 +208,7 @@ def test_recipe_does_not_go_on_from_a_run_without(
     train(pruned_model, rows_folder, tmp_path / "run", recipe=None, **plain)
     (tmp_path / "run" / "report.json").unlink()
     with pytest.raises(CheckpointError, match="not saved by a run with a recipe"):
-        train(pruned_model, rows_folder, tmp_path / "run")
+        train(pruned_model, rows_folder, tmp_path / "run", resume_from_checkpoint=True)
 
 
 def test_finished_folder_is_no_checkpoint(

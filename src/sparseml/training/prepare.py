@@ -35,10 +35,15 @@ class Prepared:
     tokenizer: Any
 
 
-def prepare(arguments: Arguments) -> Prepared:
+def start_of(arguments: Arguments) -> Source:
+    """Where the model comes from, fetched where it is not on this machine."""
+    asked = arguments.model
+    return resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
+
+
+def prepare(arguments: Arguments, source: Source) -> Prepared:
     """Load data, model and tokenizer, and say what was chosen."""
     task, asked = arguments.task, arguments.model
-    source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
     config_source = _settings(asked, asked.config_name) or source
     config = load_config(config_source)
     known = None if arguments.learns else task.labels_of(config)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers import ProgressCallback as TqdmCallback
 
 from resparse.arrays import Array
@@ -19,11 +19,13 @@ from resparse.files import whole_file, write_json
 from sparseml import report as reports
 from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
+from sparseml.fingerprint import Fingerprint, fingerprint
 from sparseml.guided.choices import finished, fit, resumable
+from sparseml.options.groups import TrainingArguments
 from sparseml.options.table import ArgumentError
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.models import starting_point
+from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
@@ -32,8 +34,8 @@ from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
-from sparseml.training.output_folder import checkpoint_to_resume, finished_by_another, set_aside
-from sparseml.training.prepare import Prepared, encoded, prepare
+from sparseml.training.output_folder import OutputFolder, look_into
+from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 
 _UNREPORTED: Final = ("runtime", "per_second", "total_flos", "epoch", "compilation")
 
@@ -68,11 +70,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _run(arguments: Arguments) -> dict[str, Any]:
     training, guided = arguments.training, arguments.guided
-    same = guided is not None and guided.folder.state != "new"
-    other_run = None if same else finished_by_another(arguments)
-    resume = checkpoint_to_resume(training) if other_run is None else None
+    source = start_of(arguments)
+    output = look_into(arguments, _made_of(arguments, source))
+    training.distributed_state.wait_for_everyone()  # all look before one changes anything
     set_seed(training.seed)
-    prepared = prepare(arguments)
+    prepared = prepare(arguments, source)
     if guided is not None:
         fit(guided, training, arguments.data, prepared)
     rows = encoded(arguments, prepared)
@@ -80,15 +82,14 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
     if training.do_train:
+        assert output is not None
         _add_teacher(arguments, trainer, prepared, rows)
-        if other_run is not None:
-            set_aside(other_run)
-        if guided is not None:
-            guided.folder.begin()
-        metrics |= _train(trainer, resume)
+        trainer.add_callback(_BeginsFolder(output))
+        metrics |= _train(trainer, output.resume)
     elif arguments.data.one_shot:
-        assert trainer.session is not None
+        assert trainer.session is not None and output is not None
         trainer.session.apply_once()
+        _begin(output, training)
         trainer.save_model(_internal_call=True)
     if training.do_eval:
         metrics |= _evaluate(trainer, prepared, rows, evaluations)
@@ -104,6 +105,29 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         trainer.push_to_hub()
         say(f"pushed: {address(trainer.hub_repo)}")
     return report
+
+
+def _made_of(arguments: Arguments, source: Source) -> Fingerprint:
+    if arguments.guided is not None:
+        return arguments.guided.folder.made_of
+    return fingerprint(arguments.values, arguments.defaults, source.folder)
+
+
+def _begin(output: OutputFolder, training: TrainingArguments) -> None:
+    """Make the output folder this run's; one process does, and the others wait."""
+    with training.main_process_first(local=False, desc="output folder"):
+        if training.process_index == 0:
+            output.begin()
+
+
+class _BeginsFolder(TrainerCallback):
+    """Makes the output folder the run's when nothing that is read from a checkpoint can fail any more."""
+
+    def __init__(self, output: OutputFolder) -> None:
+        self._output = output
+
+    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        _begin(self._output, args)
 
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
