@@ -244,15 +244,17 @@ class QuantizationModifier(QuantizationFields):
         if missing := load_quantization_state(run.model, state):
             raise ModifierError(
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
-                f"for ({missing[0]}, ...): it was cut short, or written for another model."
+                f"for ({missing[0]}, ...): its modifiers.safetensors is missing, cut short, or of another model. Use "
+                "another copy; or remove its recipe.yaml to take the weights in floating point."
             )
 
     def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
         """Quantize with the training's ranges, frozen; leave the model where it ended before quantization began."""
         from sparseml.quantization.structure import enable, set_observing
 
-        # A range that was never observed is NaN.
-        if all(value.isnan().any() for key, value in state.items() if key.endswith(".minimum")):
+        # A range that was never observed is NaN; none at all are a loss, which `load_state` reports.
+        ranges = [value for key, value in state.items() if key.endswith(".minimum")]
+        if ranges and all(value.isnan().any() for value in ranges):
             return
         self.structure(run)
         self.load_state(state, run)

@@ -56,9 +56,14 @@ def saved(folder: Path) -> Saved | None:
     Raises:
         RecipeError, CheckpointError: it cannot be read.
     """
-    if not (folder / RECIPE_FILE).is_file():
-        return None
     path = folder / STATE_FILE
+    if not (folder / RECIPE_FILE).is_file():
+        if path.is_file():
+            raise CheckpointError(
+                f"{folder} has no {RECIPE_FILE}, which says what its {STATE_FILE} is for, such as quantization: a file "
+                "is missing. Use another copy."
+            )
+        return None
     if problem := damage(path) if path.is_file() else None:
         raise CheckpointError(
             f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
