@@ -175,6 +175,16 @@ def test_self_is_the_student_at_its_start(rows_folder: Path, tmp_path: Path, ask
     np.testing.assert_allclose(asked[0]["teacher_logits"], logits_of(start, TEXTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("hardness", [0.5, 1.0])
+def test_self_with_a_new_classifier_teaches_nothing(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path, hardness: float
+) -> None:
+    recipe = RECIPE.replace("hardness: 1.0", f"hardness: {hardness}")
+    with pytest.raises(TeacherError, match="would teach noise: classifier is new"):
+        train(pruned_model, rows_folder, tmp_path / "run", recipe=recipe, distill_teacher="self")
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_teacher_the_labels_alone_teach(
     pruned_model: Path, rows_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

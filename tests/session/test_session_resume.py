@@ -99,6 +99,8 @@ def test_resumed_run_ends_with_the_same_bits(
     pruned_model: Path, rows_folder: Path, tmp_path: Path, name: str
 ) -> None:
     case, whole = CASES[name], tmp_path / "whole"
+    if "distill_teacher" in case.arguments:  # a new classifier teaches nothing
+        pruned_model = tiny.bert(tmp_path / "start", names=["negative", "positive"])
     save = {"save_strategy": "steps", "save_steps": 1}
     train(pruned_model, rows_folder, whole, recipe=case.recipe, **save, **case.arguments)
     assert all(path.is_dir() for path in (whole / f"checkpoint-{step}" for step in range(1, LAST + 1)))

@@ -46,6 +46,7 @@ def add_teacher(
     cache_dir: str | None = None,
     own_tokenizer: bool = False,
     on_every_batch: bool = False,
+    new: Sequence[str] = (),
 ) -> None:
     """Give a trainer whose recipe distils its teacher: as a column of its training rows, or as a model.
 
@@ -59,6 +60,7 @@ def add_teacher(
         own_tokenizer: the teacher's own tokenizer, also where both have the same vocabulary.
         on_every_batch: the teacher must run on every batch, such as for outputs of every token; so it does where
             a modifier needs the model itself.
+        new: the student's parameters that were not trained yet: as `self`, it has no outputs to teach.
 
     Raises:
         ZooError, ModelError, TeacherError: there is no such teacher, or it does not suit the student.
@@ -72,6 +74,12 @@ def add_teacher(
         )
         return
     if called == SELF:
+        if new and trainer.session.compares_outputs:
+            raise TeacherError(
+                f"--distill_teacher self would teach noise: {new[0].rpartition('.')[0]} is new, and says nothing yet. "
+                "Train a model on these rows first, with a dense recipe or none, and name its folder as the teacher; "
+                "or say `--distill_teacher disable`."
+            )
         order = list(range(labels.num_labels)) if labels is not None else []
         teacher = Teacher(copy_of(trainer.model), tokenizer, order, [])
     else:

@@ -51,6 +51,11 @@ class Session:
         """Whether the teacher must run on every batch: its outputs computed beforehand do not suffice."""
         return any(modifier.needs_teacher_model for modifier in self.modifiers)
 
+    @property
+    def compares_outputs(self) -> bool:
+        """Whether a teacher's outputs are learned from, and not its hidden states alone."""
+        return any(modifier.needs_teacher and not modifier.needs_teacher_model for modifier in self.modifiers)
+
     def rest_without_teacher(self) -> None:
         """Mark the modifiers that need a teacher as having nothing to do, as there is none."""
         for modifier in self.modifiers:

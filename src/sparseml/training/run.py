@@ -190,6 +190,7 @@ def _add_teacher(
         cache_dir=arguments.model.cache_dir,
         own_tokenizer=arguments.model.use_teacher_tokenizer,
         on_every_batch=not task.one_output_a_row,
+        new=prepared.loaded.new,
     )
     session = trainer.session
     if task.has_no_loss(trainer.model.config) and (session is None or session.run.teacher is None):
