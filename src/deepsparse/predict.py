@@ -72,7 +72,8 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    settings = {"top_k": arguments.top_k} if arguments.top_k > 1 else {}
+    asked_for = {"top_k": arguments.top_k, "threshold": arguments.threshold}
+    settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
         model_path=deployment,
         sequence_length=arguments.sequence_length,
@@ -173,7 +174,11 @@ class _Run:
             "input": [rows.st_size, rows.st_mtime_ns],
             "model": [str(self._pipeline.model_path.resolve()), model.st_size, model.st_mtime_ns],
             "columns": list(self._columns),
-            "settings": [self._added, self._pipeline.sequence_length],
+            "settings": [
+                self._added,
+                self._pipeline.sequence_length,
+                self._pipeline.describe().get("threshold"),
+            ],
         }
 
     def _finish(self, progress: Progress) -> None:
@@ -242,7 +247,10 @@ def _parser() -> Parser:
     add("--input", required=True, help="the rows, with a header line (or JSON Lines)")
     add("--output", required=True, help="the same rows, with predicted_label and predicted_score")
     add("--input-column-names", help="the text column, or two with a comma between [found by their names]")
-    add("--top-k", type=parser.count, default=1, help="labels for each row, best first [%(default)s]")
+    add(
+        "--top-k", type=parser.count, help="labels for each row, best first [1; of several, those that count]"
+    )
+    add("--threshold", type=float, help="of several labels, those with a higher score count [the model's]")
     add(
         "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
     )

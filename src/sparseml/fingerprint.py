@@ -59,7 +59,9 @@ _SCORING: Final = frozenset(
     }
 )
 # What is done with the trained model: a run that differs in these alone trains the same one.
-_AFTER_TRAINING: Final = frozenset({"test_file", "do_predict", "max_predict_samples", "num_export_samples"})
+_AFTER_TRAINING: Final = frozenset(
+    {"test_file", "do_predict", "max_predict_samples", "num_export_samples", "multi_label_threshold"}
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from sparseml.metrics import MULTI_LABEL_THRESHOLD
+from resparse.thresholds import DEFAULT as MULTI_LABEL_THRESHOLD
 from sparseml.session.models import load_trained
 from support import tiny
 from support.tiny import train
@@ -84,6 +84,8 @@ def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.problem_type == kind
     assert report["data"]["kind"] == kind
+    threshold = MULTI_LABEL_THRESHOLD if name == "several labels" else None
+    assert getattr(config, "multi_label_threshold", None) == threshold
     names = [config.id2label[index] for index in range(config.num_labels)]
     if kind != "regression":
         assert names == classes == report["data"]["labels"]

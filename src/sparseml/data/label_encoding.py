@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from resparse import thresholds
 from resparse.errors import did_you_mean
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_values import LabelValues, as_number, class_name, companion_names, read_labels
@@ -31,6 +32,7 @@ class Labels:
 
     kind: Kind  # as `problem_type` in a Transformers configuration
     names: tuple[str, ...]  # class names in the order of the ids; the score's name for regression
+    threshold: float = thresholds.DEFAULT  # of several labels, those with a higher probability count
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]

@@ -92,7 +92,12 @@ class Loaded:
 def load_config(source: Source, **overrides: Any) -> Any:
     """A model's configuration; a ModelError where there is none that can be read."""
     with _clear_errors(source, "configuration"):
-        return AutoConfig.from_pretrained(source.folder, **overrides)
+        config = AutoConfig.from_pretrained(source.folder, **overrides)
+    for name, value in overrides.items():
+        # Transformers takes up only what its class knows.
+        if value is not None and not hasattr(config, name):
+            setattr(config, name, value)
+    return config
 
 
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
