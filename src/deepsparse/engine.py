@@ -16,6 +16,7 @@ from deepsparse.hardware import usable_cores
 from resparse.arrays import Array
 from resparse.errors import did_you_mean
 
+_MASK = "attention_mask"
 _SINGLE = ("sync", "single_stream", "default")
 _MULTI = ("async", "multi_stream", "elastic")
 
@@ -78,11 +79,13 @@ class Engine:
             inputs: an array for each input, in the model's order or by name.
 
         Raises:
-            InputError: arrays are missing or too many, or of a shape that the model does not take.
+            InputError: arrays are missing or too many, of a type or shape that the model does not take, or hold tokens
+                that it does not have.
         """
         feeds = self._feeds(inputs)
         for spec in self.inputs:
             _check(spec, feeds[spec.name])
+        _check_tokens(feeds)
         return self._backend.run(feeds)
 
     __call__ = run
@@ -105,7 +108,7 @@ class Engine:
         if unknown := [name for name in given if name not in self.input_names]:
             hint = did_you_mean(unknown[0], self.input_names)
             raise InputError(f"The model has no input {unknown[0]!r}. {hint}")
-        return {spec.name: np.ascontiguousarray(given[spec.name], dtype=spec.dtype) for spec in self.inputs}
+        return {spec.name: _as_array(spec, given[spec.name]) for spec in self.inputs}
 
     def __repr__(self) -> str:
         return (
@@ -142,3 +145,34 @@ def _check(spec: TensorSpec, array: Array) -> None:
         raise InputError(
             f"The input {spec.name!r} has the shape {' × '.join(map(str, array.shape))}; wanted: {wanted}."
         )
+
+
+def _as_array(spec: TensorSpec, value: Any) -> Array:
+    """A value as an array of the input's type; an InputError where it is none, or would change."""
+    try:
+        array = np.asarray(value)
+        kept = array.dtype.kind in "biuf" and (array.dtype.kind != "f" or spec.dtype.kind == "f")
+        if not kept and array.dtype.kind == "f":
+            kept = bool((array == np.trunc(array)).all())
+    except ValueError:  # rows of different lengths
+        raise InputError(f"The input {spec.name!r} is no array: its rows differ in length.") from None
+    if not kept:
+        raise InputError(f"The input {spec.name!r} holds {array.dtype} values; wanted is {spec.dtype}.")
+    return np.ascontiguousarray(array, dtype=spec.dtype)
+
+
+def _check_tokens(feeds: Mapping[str, Array]) -> None:
+    """Refuse tokens that no model has, which some engines answer all the same; and arrays that are not of one text."""
+    tokens = {name: array for name, array in feeds.items() if name.endswith("_ids") or name == _MASK}
+    shapes = {array.shape for array in tokens.values()}
+    if len(shapes) > 1:
+        listed = ", ".join(f"{name} {' × '.join(map(str, array.shape))}" for name, array in tokens.items())
+        raise InputError(f"The inputs differ in shape: {listed}.")
+    if any(0 in shape[1:] for shape in shapes):
+        raise InputError("The inputs have no columns: a text has one token at least.")
+    attended = tokens[_MASK] != 0 if _MASK in tokens else slice(None)
+    for name, array in tokens.items():
+        if name != _MASK and (negative := array[attended][array[attended] < 0]).size:
+            raise InputError(
+                f"The input {name!r} holds {negative[0]}, which is out of range: ids begin at 0."
+            )

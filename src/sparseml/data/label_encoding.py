@@ -12,7 +12,14 @@ from typing import Any, Literal
 from resparse import thresholds
 from resparse.errors import did_you_mean
 from sparseml.data.known_datasets import BenchmarkTask
-from sparseml.data.label_values import LabelValues, as_number, class_name, companion_names, read_labels
+from sparseml.data.label_values import (
+    LabelValues,
+    as_number,
+    class_name,
+    companion_names,
+    read_labels,
+    spelling,
+)
 from sparseml.data.rows import DataError, RawSplit, rows_text
 
 Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -198,7 +205,10 @@ def _are_scores(
             f"labels: {column!r} holds only the whole numbers 0.0 to {distinct[-1]}: taken as classes "
             "(--do_regression makes them scores)"
         ]
-    return True, [f"labels: {column!r} holds decimal numbers: taken as scores (regression)"]
+    hint = ""
+    if len(distinct) <= _MAX_FLOAT_CLASSES:
+        hint = "; --do_regression false makes them classes"
+    return True, [f"labels: {column!r} holds decimal numbers: taken as scores (regression{hint})"]
 
 
 def _classes(read: LabelValues) -> list[Any]:
@@ -232,7 +242,8 @@ def _name_classes(
             f"{primary.name}: column {column!r} holds {_listed([class_name(value) for value in values])}, "
             f"but the task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
         )
-    names = tuple(class_name(value) for value in values)
+    spelled = spelling(primary, column) if read.family == "bool" else {}
+    names = tuple(spelled.get(value, class_name(value)) for value in values)
     return names, _index_by_value(names, values), ""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData
 from sparseml.options.groups import ModelArguments
+from sparseml.session.heads import match_head
 from sparseml.session.models import Loaded, Source, load_config, load_model, load_tokenizer, resolve
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments
@@ -46,7 +47,8 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
     task, asked = arguments.task, arguments.model
     config_source = _settings(asked, asked.config_name) or source
     config = load_config(config_source)
-    known = None if arguments.learns else task.labels_of(config)
+    before = task.labels_of(config)
+    known = None if arguments.learns else before
     data = task.load_data(_data_options(arguments, known), arguments.data)
     for note in data.notes:
         say(note)
@@ -56,6 +58,8 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
     tokenizer_source = _settings(asked, asked.tokenizer_name) or source
     tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
     loaded = load_model(source, task.model_class, config)
+    if arguments.training.do_train and before is not None and labels is not None:
+        match_head(loaded, before, labels)
     for note in loaded.notes:
         say(note)
     task.settle(data, loaded.model, arguments.training)
