@@ -17,6 +17,7 @@ from resparse.arrays import Array
 from resparse.errors import did_you_mean
 
 _MASK = "attention_mask"
+_CALLED = {"input_ids": "token id", "token_type_ids": "token type", "position_ids": "position"}
 _SINGLE = ("sync", "single_stream", "default")
 _MULTI = ("async", "multi_stream", "elastic")
 
@@ -173,6 +174,5 @@ def _check_tokens(feeds: Mapping[str, Array]) -> None:
     attended = tokens[_MASK] != 0 if _MASK in tokens else slice(None)
     for name, array in tokens.items():
         if name != _MASK and (negative := array[attended][array[attended] < 0]).size:
-            raise InputError(
-                f"The input {name!r} holds {negative[0]}, which is out of range: ids begin at 0."
-            )
+            called = _CALLED.get(name, f"number in {name}")
+            raise InputError(f"The {called} {negative[0]} is out of range: they begin at 0.")

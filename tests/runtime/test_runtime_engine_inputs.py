@@ -37,8 +37,8 @@ def put_at(name: str, row: int, column: int, value: int) -> Callable[[Arrays], N
 
 
 WRONG: dict[str, tuple[Callable[[Arrays], None], str]] = {
-    "negative id": (put_at("input_ids", 1, 2, -3), "'input_ids' holds -3, which is out of range"),
-    "negative type": (put_at("token_type_ids", 0, 0, -1), "'token_type_ids' holds -1"),
+    "negative id": (put_at("input_ids", 1, 2, -3), "token id -3 is out of range"),
+    "negative type": (put_at("token_type_ids", 0, 0, -1), "token type -1 is out of range"),
     "another length": (put("attention_mask", np.ones((2, 3), np.int64)), "differ in shape: input_ids 2 × 4"),
     "another number of rows": (put("token_type_ids", np.zeros((1, 4), np.int64)), "differ in shape"),
     "one dimension": (put("input_ids", np.ones(4, np.int64)), "has the shape 4; wanted: any × any"),
