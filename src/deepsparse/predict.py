@@ -17,7 +17,7 @@ from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.pipeline import WINDOW, Pipeline
-from deepsparse.tables import BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
+from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, write_json
 from resparse.progress import share
@@ -190,13 +190,28 @@ class _Run:
             paths.part(paths.rejected).replace(paths.rejected)
         else:
             paths.part(paths.rejected).unlink()
-        paths.part(paths.output).replace(paths.output)
         paths.progress.unlink(missing_ok=True)
+        if progress.refused and not progress.labelled:
+            paths.part(paths.output).unlink()
+            raise self._nothing_labelled(progress.refused)
+        paths.part(paths.output).replace(paths.output)
         say(f"{paths.output}: {progress.labelled:,} rows labelled")
         if progress.refused:
             warn(f"{progress.refused:,} rows could not be labelled; they are in {paths.rejected}:")
             for row in self._first_refused:
                 say(f"  {paths.rows}, line {row.line}: {row.reason}")
+
+    def _nothing_labelled(self, refused: int) -> PredictError:
+        paths, first = self._paths, self._first_refused[0] if self._first_refused else None
+        why = f" Line {first.line}: {first.reason}." if first is not None else ""
+        if first is not None and first.reason == NOT_UTF8:
+            target = paths.rows.with_name(f"{paths.rows.stem}-utf8{paths.rows.suffix}")
+            why += (
+                f" Convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8 '{paths.rows}' > '{target}'"
+            )
+        return PredictError(
+            f"None of the {refused:,} rows of {paths.rows} could be labelled; they are in {paths.rejected}.{why}"
+        )
 
 
 def _opened(path: Path, size: int) -> Any:

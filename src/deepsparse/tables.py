@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from deepsparse.errors import DeepsparseError
+from resparse.column_names import header_names
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
+NOT_UTF8 = "not UTF-8 text"
+"""Why a row could not be read: it is in another encoding, or damaged."""
+
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv")
 
@@ -95,7 +99,7 @@ class _Delimited:
             raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
         self._delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
         names = next(csv.reader([header], delimiter=self._delimiter), [])
-        self.columns = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+        self.columns = header_names(names)
         if not self.columns:
             raise TableError(f"{path} has no header: its first line has to name the columns.")
         if len(set(self.columns)) < len(self.columns):
@@ -124,7 +128,7 @@ class _Delimited:
         except csv.Error as error:
             fields, reason = [], _explain(str(error))
         except UnicodeDecodeError:
-            fields, reason = [], "not UTF-8 text"
+            fields, reason = [], NOT_UTF8
         if reason is not None and self._delimiter == "\t":
             # GLUE's own files and others use tabs without any quoting.
             plain = first.decode(errors="replace").rstrip("\r\n").split("\t")
@@ -168,7 +172,7 @@ def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:
     try:
         values = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return BadRow(line, after, "not UTF-8 text", raw)
+        return BadRow(line, after, NOT_UTF8, raw)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
         return BadRow(line, after, f"not JSON: {reason}", raw)

@@ -27,6 +27,11 @@ SINGLE: Kind = "single_label_classification"
 MULTI: Kind = "multi_label_classification"
 REGRESSION: Kind = "regression"
 
+
+class UnknownLabelError(DataError):
+    """Rows with labels that the model, or the training data, do not have."""
+
+
 Encoded = int | float | list[float]
 
 # Whole numbers written as floats are classes up to this many; a rating scale with more steps is a scale.
@@ -103,7 +108,7 @@ class LabelEncoder:
         unlabelled = {None, -1} if self.labels.kind == SINGLE else {None}
         unknown = {value for value in occurring - unlabelled if self._id(value) is None}
         if unknown:
-            raise DataError(self._unknown_message(split, values, unknown))
+            raise UnknownLabelError(self._unknown_message(split, values, unknown))
 
     def _id(self, value: Any) -> int | None:
         if value in self.index:
