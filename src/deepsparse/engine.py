@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from deepsparse.deployment import onnx_file
 from deepsparse.errors import EngineError, InputError
 from deepsparse.hardware import usable_cores
 from resparse.arrays import Array
+from resparse.console import say_once
 from resparse.errors import did_you_mean
+
+OVERSUBSCRIBE = "DEEPSPARSE_OVERSUBSCRIBE"
+"""The variable that allows more threads than cores, when it is 1."""
 
 _MASK = "attention_mask"
 _CALLED = {"input_ids": "token id", "token_type_ids": "token type", "position_ids": "position"}
@@ -28,7 +33,7 @@ class Engine:
     Args:
         model: an ONNX file, a deployment folder, or a `zoo:` stub. The file is only read.
         batch_size: rows at a time; only stored, since any number of rows can be run.
-        num_cores: threads that compute; by default all cores that this process may use.
+        num_cores: threads that compute; by default all cores that this process may use, and never more.
         num_streams: runs at the same time, from as many threads of the caller.
         scheduler: "sync" (one run has all cores: the least latency), "async" or "elastic" (runs side by
             side: the most throughput).
@@ -127,7 +132,7 @@ def _resources(cores: int | None, streams: int | None, scheduler: str | None) ->
     for name, value in (("num_cores", cores), ("num_streams", streams)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise EngineError(f"{name}={value!r}: a whole number from 1 on is wanted.")
-    cores = cores or usable_cores()
+    cores = _limited(cores) if cores else usable_cores()
     if scheduler is not None and str(scheduler) not in (*_SINGLE, *_MULTI):
         raise EngineError(
             f"There is no scheduler {scheduler!r}. {did_you_mean(str(scheduler), (*_SINGLE, *_MULTI))}"
@@ -135,6 +140,15 @@ def _resources(cores: int | None, streams: int | None, scheduler: str | None) ->
     if streams is None:
         streams = cores if scheduler in _MULTI else 1
     return Resources(cores, streams)
+
+
+def _limited(cores: int) -> int:
+    """As many threads as there are cores: more wait for one another, and a text takes a hundred times as long."""
+    usable = usable_cores()
+    if cores <= usable or os.environ.get(OVERSUBSCRIBE) == "1":
+        return cores
+    say_once(f"num_cores={cores}: this process may use {usable}, which it does ({OVERSUBSCRIBE}=1 insists).")
+    return usable
 
 
 def _check(spec: TensorSpec, array: Array) -> None:

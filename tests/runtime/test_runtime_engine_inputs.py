@@ -77,3 +77,14 @@ def test_what_is_masked_does_not_matter(engine: Engine) -> None:
     np.testing.assert_allclose(engine.run(given)[0], expected, atol=1e-6)
     given = {name: array.astype(np.float32) for name, array in arrays().items()}
     np.testing.assert_array_equal(engine.run(given)[0], engine.run(arrays())[0])
+
+
+def test_never_more_threads_than_cores(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deepsparse.engine.usable_cores", lambda: 2)
+    assert Engine(deployed, num_cores=64, engine_type="onnxruntime").num_cores == 2
+    assert "num_cores=64: this process may use 2" in " ".join(capsys.readouterr().err.split())
+    assert Engine(deployed, num_cores=1, engine_type="onnxruntime").num_cores == 1
+    monkeypatch.setenv("DEEPSPARSE_OVERSUBSCRIBE", "1")
+    assert Engine(deployed, num_cores=3, engine_type="onnxruntime").num_cores == 3

@@ -107,6 +107,16 @@ def test_a_file_without_any_row_that_can_be_read_is_an_error(
     assert not (tmp_path / "out.rejected.jsonl").exists()
 
 
+def test_semicolons_stay_semicolons(deployed: Path, tmp_path: Path):
+    source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    source.write_text("id;text\n1;sad, but a film\n")
+    assert run(deployed, "--input", source, "--output", output) == 0
+    header, row = output.read_text().splitlines()
+    assert header == "id;text;predicted_label;predicted_score" and row.startswith(
+        "1;sad, but a film;sadness;"
+    )
+
+
 def test_a_column_that_pandas_named(deployed: Path, tmp_path: Path):
     """Its index, written twice."""
     source, output = tmp_path / "rows.csv", tmp_path / "out.csv"

@@ -37,7 +37,7 @@ from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import OutputFolder, look_into
 from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 
-_UNREPORTED: Final = ("runtime", "per_second", "total_flos", "epoch", "compilation")
+_UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
 
 def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
