@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from sparseml.distillation.teacher import TeacherError
-from sparseml.session.models import ModelError, load_trained
+from sparseml.session.models import load_trained
+from sparseml.session.sources import ModelError
 from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import train

@@ -13,12 +13,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging
 
 from resparse.console import say
-from resparse.errors import UserError
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
 from sparseml.session.session import state_prefix, without_prefix
+from sparseml.session.sources import ModelError, local_folder
 from sparseml.session.thinned import load_thinned
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 # Modules that a checkpoint of another task may lack: they are newly initialized and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
-
-
-class ModelError(UserError):
-    """A model or tokenizer that cannot be loaded."""
 
 
 @dataclass
@@ -60,16 +56,8 @@ def resolve(
     from sparsezoo import is_stub, local_path
     from sparsezoo.hub_repo import Access
 
-    folder = Path(called).expanduser()
-    if not is_stub(called):
-        if folder.is_dir():
-            return Source(called, folder)
-        if folder.is_file() or called.startswith((".", "/", "~")) or called.count("/") > 1:
-            what = "is a file, not a model's folder" if folder.is_file() else "does not exist"
-            raise ModelError(
-                f"The model {called!r} {what}. Give a folder with config.json and model.safetensors, "
-                "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
-            )
+    if not is_stub(called) and (folder := local_folder(called)) is not None:
+        return Source(called, folder)
     part: Part = "training" if weights else "settings"
     return Source(called, local_path(called, revision, Access(token, cache_dir), part))
 

@@ -11,13 +11,13 @@ from sparseml.options.groups import ModelArguments
 from sparseml.session.heads import match_head
 from sparseml.session.models import (
     Loaded,
-    ModelError,
     Source,
     load_config,
     load_model,
     load_tokenizer,
     resolve,
 )
+from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments
 
