@@ -194,11 +194,21 @@ class QuantizationModifier(QuantizationFields):
                 )
         scheme = self.model_scheme()
         self._refuse_unmatched(model, scheme)
+        if self._rounds_outputs_unasked():
+            run.notes.append(
+                f"{self.name} rounds the outputs of Linear layers, too, as SparseML does by default. That may cost "
+                "accuracy, and costs time when deployed; `quantize_linear_activations: False` leaves them as they are."
+            )
         if quantize_structure(model, roots, scheme).other_attention:
             run.notes.append(
                 f"{type(model).__name__} is not on Transformers' attention interface: its Linear layers and "
                 "embeddings are quantized, its attention products stay in floating point."
             )
+
+    def _rounds_outputs_unasked(self) -> bool:
+        """Whether outputs are quantized because the recipe, in the older form, does not say otherwise."""
+        said = {"quantize_linear_activations", *_NEWER}
+        return self.quantize_linear_activations and not said & self.model_fields_set
 
     def calibration_batches(self, run: Run) -> int:
         """In one shot; a training learns its ranges."""
