@@ -173,6 +173,7 @@ class _Run:
         return {
             "input": [rows.st_size, rows.st_mtime_ns],
             "model": [str(self._pipeline.model_path.resolve()), model.st_size, model.st_mtime_ns],
+            "labels": self._pipeline.handler.deployment.config.get("id2label"),
             "columns": list(self._columns),
             "settings": [
                 self._added,

@@ -219,3 +219,16 @@ def test_a_stopped_replacement_does_not_go_on_from_what_it_replaces(
     assert console.run(lambda: train(pruned_model, data, tmp_path / "run", **again) and None) == 130
     train(pruned_model, data, tmp_path / "run", **SAVING)
     assert "Going on from" not in flat(capsys.readouterr().err)
+
+
+def test_an_older_deployment_is_not_this_model_s(
+    pruned_model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained again in place, a folder still holds what was exported before."""
+    train(pruned_model, data, tmp_path / "run", recipe=None, num_train_epochs=1)
+    (tmp_path / "run" / "deployment").mkdir()
+    (tmp_path / "run" / "deployment" / "model.onnx").touch()
+    assert "exported before" not in capsys.readouterr().err
+    again = {"overwrite_output_dir": True, "learning_rate": 1e-3, "num_train_epochs": 1}
+    train(pruned_model, data, tmp_path / "run", recipe=None, **again)
+    assert "deployment was exported before this training" in flat(capsys.readouterr().err)

@@ -218,6 +218,13 @@ def _checkpoints(folder: Path) -> list[Path]:
     ]
 
 
+def warn_of_older_deployment(folder: Path) -> None:
+    """After a training: what was exported from the model before it would be taken for this one's."""
+    deployed, weights = folder / "deployment" / "model.onnx", folder / _WEIGHTS
+    if deployed.is_file() and weights.is_file() and deployed.stat().st_mtime_ns < weights.stat().st_mtime_ns:
+        warn(f"{deployed.parent} was exported before this training: sparseml export --model_path {folder}")
+
+
 def set_aside(folder: Path, why: str) -> None:
     """Move what a run wrote out of the way, and tell the user.
 

@@ -34,7 +34,7 @@ from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
-from sparseml.training.output_folder import OutputFolder, look_into
+from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
 from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 
 _UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
@@ -338,6 +338,8 @@ def _report(
     if arguments.learns:  # the report of a mere evaluation must not replace the training's
         write_json(Path(folder) / "report.json", result)
         write_card(arguments, prepared, result)
+        if arguments.guided is None:
+            warn_of_older_deployment(Path(folder))
     if arguments.guided is None:
         output.print(reports.table(result))
         say(f"model: {folder}")
