@@ -33,6 +33,7 @@ Prunes an encoder on plain text while a frozen copy of it teaches it, so that th
   --teacher         the dense model to learn from [a copy of MODEL; for a sparse one of the zoo, its dense original]
   --output_dir      the folder for the model [MODEL's name, with the sparsity]
   --recipe          another recipe than the zoo's
+  --recipe_args     values for its variables: JSON, or name=value,...
 
 All arguments of sparseml.transformers.masked_language_modeling may follow. A stopped run goes on where it was when the
 same command is given again."""
@@ -72,6 +73,7 @@ class Request:
     teacher: str | None = None
     output_dir: str | None = None
     recipe: str | None = None
+    recipe_args: str | None = None
     more: tuple[str, ...] = ()
 
 
@@ -163,6 +165,7 @@ def choose(request: Request) -> Choices:
         UserError: the model or the corpus cannot be read, or the sparsity is there already.
     """
     from sparseml.options.environment import accelerator, fast_bfloat16
+    from sparseml.recipe.variables import read_overrides
     from sparseml.session.models import load_tokenizer, resolve
 
     source = resolve(request.model)
@@ -212,7 +215,7 @@ def choose(request: Request) -> Choices:
         teacher=teacher,
         recipe=request.recipe or (ADAPT_RECIPE if adapts else PRUNE_RECIPE),
         output_dir=folder,
-        recipe_args=variables if request.recipe is None else {},
+        recipe_args={**(variables if request.recipe is None else {}), **read_overrides(request.recipe_args)},
         notes=notes,
     )
 
