@@ -6,7 +6,7 @@ one command of ours (`sparseml.transformers.text_classification`) with a recipe 
 the folder and not repeated, so this may be stopped and started again at will:
 
     python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --plan
-    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --jobs 14 --deadline 560 -- --bf16
+    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --jobs 15 --deadline 1500 -- --tf32 true
     python benchmarks/accuracy.py --table --outcomes FIRST.json SECOND.json
 """
 
@@ -34,7 +34,7 @@ from resparse.errors import UserError
 _THREADS = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 STEP_SECONDS = 0.08
-"""Of a step of MiniLM where 14 processes share a GPU, for the plan's estimate."""
+"""Of a step of MiniLM where 15 processes share a GPU by MPS, for the plan's estimate."""
 
 
 class NoSuchStartError(UserError):

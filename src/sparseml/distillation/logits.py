@@ -80,17 +80,22 @@ def add_teacher(
     same = called == SELF or (not own_tokenizer and same_tokens(teacher.tokenizer, tokenizer))
     if not same and not own_tokenizer:
         notes.append("the teacher has another vocabulary: its own tokenizer is used for it.")
-    runs_on_every_batch = on_every_batch or trainer.session.needs_teacher_model
-    if runs_on_every_batch and (not same or teacher.order != sorted(teacher.order)):
+    in_order = teacher.order == sorted(teacher.order)
+    live = trainer.session.needs_teacher_model
+    if live and not same and not on_every_batch and trainer.session.rest_without_teacher_model():
+        notes.append("its hidden states, of other tokens, are left out: its logits alone are distilled.")
+        live = False
+    if (on_every_batch and not (same and in_order)) or (live and not same):
         raise TeacherError(
             f"The teacher {called} would have to read the student's own batches, but its vocabulary or the order "
             "of its classes is another one: use a teacher with the student's."
         )
     for note in notes:
         say(note)
-    if runs_on_every_batch:
+    if on_every_batch or live:
         trainer.set_teacher(teacher.model)
-        return
+        if on_every_batch or in_order:
+            return
     assert labels is not None, "outputs of a row that can be stored are those of its labels"
     own_rows = rows if same else encode(teacher.tokenizer)
     logits = teacher_logits(

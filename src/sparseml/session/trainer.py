@@ -249,16 +249,17 @@ class RecipeTrainer(PushingTrainer):
 
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Mapping[str, Any], stored: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """The teacher's outputs by name: from the batch, or from a forward pass where one is needed."""
+        """The teacher's outputs by name: from the batch, and from a forward pass where one is needed."""
         assert self.session is not None
         at_work = self.session.at_work
         teacher = self.session.run.teacher
-        live = any(modifier.needs_teacher_model for modifier in at_work) or not stored
+        live = not stored or any(modifier.needs_teacher_model and not modifier.rests for modifier in at_work)
         if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
             return stored
         with self.accelerator.autocast():
             answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
-        return answers
+        # What was stored is in the order of the student's classes.
+        return {**answers, **stored}
 
     def _training_batches(self) -> Iterator[Batch]:
         """An epoch of training batches; see `Run.batches`.
