@@ -268,7 +268,7 @@ a start for any task. `sparseml sparsify` chooses all of it."""
                 found = _masked_sums(outputs, batch["labels"]) if "labels" in batch else {}
                 if compare is not None and teacher is not None:
                     teacher(**{name: values for name, values in batch.items() if name != "labels"})
-                    layers = compare(None)
+                    layers = compare(batch.get("attention_mask"))
                     found |= {
                         "distance": float(sum(layers)) / len(layers),
                         "last_layer_distance": float(layers[-1]),
