@@ -244,12 +244,14 @@ def training_flags(request: Request, chosen: Choices) -> list[str]:
 
 
 def encoder_sparsity(source: Source) -> float:
-    """The share of zeros among the weights of a model's Transformer layers, read from its file."""
+    """The share of zeros among the weights that the zoo's recipe prunes, read from a model's file."""
     import re
 
     from safetensors import safe_open
 
-    layer = re.compile(r"(?!.*[nN]orm).*[._]layers?[.]\d+[.].*weight$")
+    from sparseml.recipe import load_plan
+
+    layer = re.compile(load_plan(PRUNE_RECIPE).variables["layers"].removeprefix("re:"))
     zeros = entries = 0
     for path in sorted(source.folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:

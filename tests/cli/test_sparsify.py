@@ -9,9 +9,11 @@ import pytest
 
 from resparse.errors import UserError
 from sparseml import sparsify
+from sparseml.recipe import load_plan
 from sparseml.session.models import Source
+from sparseml.session.session import Session
 from sparseml.sparsify import Request, choose, encoder_sparsity, parse, training_flags
-from support import tiny
+from support import encoders, tiny
 
 ZOO = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers"
 
@@ -52,6 +54,15 @@ def test_what_is_refused(words: list[str], text: str) -> None:
 def test_the_sparsity_of_a_start_is_that_of_its_layers(tmp_path: Path, sparsity: float) -> None:
     folder = tiny.bert(tmp_path / "bert", sparsity=sparsity)
     assert encoder_sparsity(Source("bert", folder)) == pytest.approx(sparsity, abs=0.02)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_the_sparsity_of_a_start_is_that_of_what_the_recipe_prunes(tmp_path: Path, architecture: str) -> None:
+    model = encoders.dense(architecture)
+    arguments = {"sparsity": 0.7, "init_sparsity": 0.0}
+    Session(load_plan(sparsify.PRUNE_RECIPE, arguments), model).apply_once()
+    model.save_pretrained(tmp_path / "pruned")
+    assert encoder_sparsity(Source("it", tmp_path / "pruned")) == pytest.approx(0.7, abs=1e-3)
 
 
 @pytest.fixture
