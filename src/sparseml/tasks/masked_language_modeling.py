@@ -23,9 +23,10 @@ from sparseml.data import DataError, DataOptions, Labels
 from sparseml.data.corpus import ENDINGS
 from sparseml.data.documents import Documents
 from sparseml.data.label_encoding import SINGLE
+from sparseml.data.ranges import STRIPE, Ranges, held_out
 from sparseml.data.text_sources import TextSource, find_texts
 from sparseml.data.token_file import TokenFile, tokenize_corpus
-from sparseml.data.windows import IGNORED, STRIPE, Ranges, Windows, held_out, masking_of
+from sparseml.data.windows import IGNORED, Windows, masking_of
 from sparseml.distillation.loss import distillation_loss
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.modifiers.layer_outputs import comparing
@@ -79,7 +80,7 @@ class CorpusSplit:
 
     Attributes:
         sources: to be read and tokenized.
-        part: "all", or what `windows.held_out` gives: "train" or "validation".
+        part: "all", or what `ranges.held_out` gives: "train" or "validation".
         most: documents to take of the sources; None for all.
         documents: the number of them, when they have been tokenized.
     """
