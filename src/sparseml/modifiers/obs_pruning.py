@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from sparseml.modifiers.base import ModifierError, Run
-from sparseml.modifiers.mask_shapes import Group, choose_masks
+from sparseml.modifiers.mask_shapes import Group, choose_masks, upright
 from sparseml.modifiers.pruning import GradualPruningModifier
 
 if TYPE_CHECKING:
@@ -88,22 +88,25 @@ class OBSPruningModifier(GradualPruningModifier):
         inverses = {
             name: fisher.inverse(self.damp) for name, fisher in self._estimate(run, parameters).items()
         }
+        transposed = self.transposed(run)
         blocks, scores = {}, {}
         for name, parameter in parameters.items():
-            weight = parameter.detach()
+            weight = upright(parameter.detach(), name in transposed)
             rows, columns, size, unit = self._layout(weight.shape)
             blocks[name] = as_blocks(as_tiles(weight, rows, columns), size)
             saliency = obs_saliency(blocks[name], inverses[name], unit) / unit
             flat = saliency.repeat_interleave(unit, 1).reshape(-1)
-            scores[name] = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
-        masks = choose_masks(scores, groups, self.shape, self._masks.pruned)
+            score = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
+            scores[name] = upright(score, name in transposed)
+        masks = choose_masks(scores, groups, self.shape, self._masks.pruned, transposed)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                rows, columns, size, _ = self._layout(parameter.shape)
-                pruned = as_blocks(as_tiles(masks[name].to(torch.uint8), rows, columns), size).bool()
+                mask = upright(masks[name].to(torch.uint8), name in transposed)
+                rows, columns, size, _ = self._layout(mask.shape)
+                pruned = as_blocks(as_tiles(mask, rows, columns), size).bool()
                 change = obs_update(blocks.pop(name), inverses.pop(name), pruned).reshape(-1)
-                change = _cut(change, parameter.shape, rows, columns)
-                parameter.add_(from_tiles(change, parameter.shape, rows, columns))
+                change = _cut(change, mask.shape, rows, columns)
+                parameter.add_(upright(from_tiles(change, mask.shape, rows, columns), name in transposed))
         self.set_masks(run, masks)
 
     def _layout(self, shape: torch.Size) -> tuple[int, int, int, int]:
@@ -132,11 +135,12 @@ class OBSPruningModifier(GradualPruningModifier):
                 "such as with --train_file."
             )
         share = -(-self.num_grads // run.world_size)
-        layouts = {name: self._layout(parameter.shape) for name, parameter in parameters.items()}
-        fishers = {}
+        transposed = self.transposed(run)
+        layouts, fishers = {}, {}
         for name, parameter in parameters.items():
-            rows, columns, size, _ = layouts[name]
-            count = as_tiles(parameter.detach(), rows, columns).numel()
+            weight = upright(parameter.detach(), name in transposed)
+            rows, columns, size, _ = layouts[name] = self._layout(weight.shape)
+            count = as_tiles(weight, rows, columns).numel()
             # The sums of all processes' products are added, which single gradients cannot be.
             most = share if run.world_size == 1 else max(share, size)
             fishers[name] = Fisher(count, size, most, parameter.device)
@@ -147,7 +151,7 @@ class OBSPruningModifier(GradualPruningModifier):
             for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
                 pruned = self._masks.pruned.get(name)
                 free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
-                fisher.add(as_tiles(free, *layouts[name][:2]))
+                fisher.add(as_tiles(upright(free, name in transposed), *layouts[name][:2]))
         if run.world_size > 1:
             import torch
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseml.modifiers.base import Batch, ModifierError
+from sparseml.modifiers.select import is_transposed
 
 
 @contextlib.contextmanager
@@ -170,8 +171,8 @@ def input_products(
 
 def sides(layer: nn.Linear) -> tuple[int, int]:
     """Outputs and inputs of a Linear layer, or of GPT's Conv1D, whose weight is transposed."""
-    outputs, inputs = layer.weight.shape
-    return (outputs, inputs) if isinstance(layer, nn.Linear) else (inputs, outputs)
+    first, second = layer.weight.shape
+    return (second, first) if is_transposed(layer) else (first, second)
 
 
 @contextlib.contextmanager
