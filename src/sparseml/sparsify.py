@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resparse.console import say
 from resparse.errors import UserError
 from resparse.files import write_json
+from sparseml.processes import started_as_several
 
 if TYPE_CHECKING:
     from sparseml.session.models import Source
@@ -114,6 +115,11 @@ def main(words: Sequence[str]) -> int:
         print(HELP)
         return 0
     request = parse(words)
+    if started_as_several():
+        raise SparsifyError(
+            "sparsify was started as several processes, and times the training of one: run it alone, and give the "
+            "command that it prints to torchrun."
+        )
     chosen = choose(request)
     for note in chosen.notes:
         say(note)

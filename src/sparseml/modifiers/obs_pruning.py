@@ -127,7 +127,8 @@ class OBSPruningModifier(GradualPruningModifier):
 
     def _estimate(self, run: Run, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Fisher]:
         from sparseml.modifiers.second_order import Fisher, as_tiles
-        from sparseml.modifiers.statistics import gradients, sum_over_processes
+        from sparseml.modifiers.statistics import gradients
+        from sparseml.processes import sum_over_processes
 
         if run.batches is None:
             raise ModifierError(

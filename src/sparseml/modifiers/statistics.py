@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sparseml.modifiers.base import Batch, ModifierError
 from sparseml.modifiers.select import is_transposed
+from sparseml.processes import sum_over_processes
 
 
 @contextlib.contextmanager
@@ -79,13 +80,6 @@ def _split(batches: Iterable[Batch], rows: int | None) -> Iterator[Batch]:
         length = len(next(iter(batch.values())))
         for begin in range(0, length, rows or length):
             yield {key: value[begin : begin + (rows or length)] for key, value in batch.items()}
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes of a distributed training, in place."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-    return values
 
 
 class _SeenError(Exception):
