@@ -40,6 +40,16 @@ def test_half_precision_fits_the_machine(
         assert values["bf16_full_eval"] and not values["fp16_full_eval"]
 
 
+def test_one_process_uses_one_gpu() -> None:
+    training = parse(["--do_train", "--train_file", "a.csv", "--output_dir", "out"]).training
+    assert machine.one_device(training) == []
+    training._n_gpu = 4
+    assert machine.one_device(training) == [
+        "One of 4 GPUs is used: `torchrun --nproc_per_node=4 -m ...` uses all of them."
+    ]
+    assert training.n_gpu == 1
+
+
 def test_use_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "accelerator", lambda: "cuda")
     training = parse(
