@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from sparseml.modifiers.base import ModifierError, Run
+from resparse.console import warn
+from sparseml.modifiers.base import Batch, ModifierError, Run
 from sparseml.modifiers.mask_shapes import Group, choose_masks, upright
 from sparseml.modifiers.pruning import GradualPruningModifier
 
@@ -53,6 +54,8 @@ class OBSPruningModifier(GradualPruningModifier):
     num_recomputations: int = Field(
         1, ge=1, description="estimates in one update, each for an equal share of it"
     )
+
+    _few_said: bool = PrivateAttr(False)
 
     @property
     def one_threshold(self) -> bool:
@@ -128,7 +131,6 @@ class OBSPruningModifier(GradualPruningModifier):
     def _estimate(self, run: Run, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Fisher]:
         from sparseml.modifiers.second_order import Fisher, as_tiles
         from sparseml.modifiers.statistics import gradients
-        from sparseml.processes import sum_over_processes
 
         if run.batches is None:
             raise ModifierError(
@@ -146,21 +148,61 @@ class OBSPruningModifier(GradualPruningModifier):
             most = share if run.world_size == 1 else max(share, size)
             fishers[name] = Fisher(count, size, most, parameter.device)
         batch_size = self.grad_sampler_kwargs.batch_size if self.grad_sampler_kwargs else None
-        for found in gradients(
-            run.model, list(parameters.values()), run.batches(), share, batch_size, self.name
-        ):
+        seen = _Counted(run.batches())
+        for found in gradients(run.model, list(parameters.values()), seen, share, batch_size, self.name):
             for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
                 pruned = self._masks.pruned.get(name)
                 free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
                 fisher.add(as_tiles(upright(free, name in transposed), *layouts[name][:2]))
-        if run.world_size > 1:
-            import torch
-
-            for fisher in fishers.values():
-                sum_over_processes(fisher.values)
-                added = torch.tensor(fisher.added, device=fisher.values.device)
-                fisher.added = int(sum_over_processes(added))
+        self._say_if_few(*_over_processes(list(fishers.values()), seen.rows))
         return fishers
+
+    def _say_if_few(self, found: int, rows: int) -> None:
+        """Warn, once, where an epoch had fewer gradients than were asked for.
+
+        Raises:
+            ModifierError: there was none.
+        """
+        if not found:
+            raise ModifierError(
+                f"{self.name} needs the gradients of training batches, but an epoch has not one of them: give more "
+                "data, or a smaller batch."
+            )
+        if found >= self.num_grads or self._few_said:
+            return
+        self._few_said = True
+        warn(
+            f"{self.name}: num_grads is {self.num_grads:,}, but an epoch's {rows:,} rows give {found:,} gradients: "
+            f"the cost of weights is estimated from these. grad_sampler_kwargs: {{batch_size: "
+            f"{max(rows // self.num_grads, 1)}}} takes more of the same rows."
+        )
+
+
+class _Counted:
+    """Batches, and the rows of those that were taken."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            self.rows += len(next(iter(batch.values())))
+            yield batch
+
+
+def _over_processes(fishers: Sequence[Fisher], rows: int) -> tuple[int, int]:
+    """Sum what the processes found, in place; returns the number of all their gradients and rows."""
+    import torch
+
+    from sparseml.processes import sum_over_processes
+
+    device = fishers[0].values.device
+    found, all_rows = sum_over_processes(torch.tensor([fishers[0].added, rows], device=device)).tolist()
+    for fisher in fishers:
+        sum_over_processes(fisher.values)
+        fisher.added = int(found)
+    return int(found), int(all_rows)
 
 
 def _cut(values: torch.Tensor, shape: torch.Size, rows: int, columns: int) -> torch.Tensor:

@@ -77,9 +77,9 @@ class EpochCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: Any, train_dataloader: Any = None, **kwargs: Any
     ) -> None:
-        sampler = getattr(train_dataloader, "batch_sampler", None)
-        while hasattr(sampler, "batch_sampler"):
-            sampler = sampler.batch_sampler
-        sampler = getattr(sampler, "sampler", None)
+        batches: Any = getattr(train_dataloader, "batch_sampler", None)
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        sampler = getattr(batches, "sampler", None)
         if isinstance(sampler, LengthGroupedSampler | EpochSampler):
             sampler.set_epoch(int(round(state.epoch or 0.0, 6)))
