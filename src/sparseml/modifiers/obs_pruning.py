@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from resparse.console import warn
+from resparse.progress import track
 from sparseml.modifiers.base import Batch, ModifierError, Run
 from sparseml.modifiers.mask_shapes import Group, choose_masks, upright
 from sparseml.modifiers.pruning import GradualPruningModifier
@@ -88,12 +89,14 @@ class OBSPruningModifier(GradualPruningModifier):
         from sparseml.modifiers.second_order import as_blocks, as_tiles, from_tiles, obs_saliency, obs_update
 
         parameters = self.parameters(run)
+        fishers = self._estimate(run, parameters)
         inverses = {
-            name: fisher.inverse(self.damp) for name, fisher in self._estimate(run, parameters).items()
+            name: fisher.inverse(self.damp) for name, fisher in track(fishers.items(), "inverting curvature")
         }
+        fishers.clear()
         transposed = self.transposed(run)
         blocks, scores = {}, {}
-        for name, parameter in parameters.items():
+        for name, parameter in track(parameters.items(), "weighing"):
             weight = upright(parameter.detach(), name in transposed)
             rows, columns, size, unit = self._layout(weight.shape)
             blocks[name] = as_blocks(as_tiles(weight, rows, columns), size)
@@ -103,7 +106,7 @@ class OBSPruningModifier(GradualPruningModifier):
             scores[name] = upright(score, name in transposed)
         masks = choose_masks(scores, groups, self.shape, self._masks.pruned, transposed)
         with torch.no_grad():
-            for name, parameter in parameters.items():
+            for name, parameter in track(parameters.items(), "adjusting weights"):
                 mask = upright(masks[name].to(torch.uint8), name in transposed)
                 rows, columns, size, _ = self._layout(mask.shape)
                 pruned = as_blocks(as_tiles(mask, rows, columns), size).bool()
@@ -149,7 +152,8 @@ class OBSPruningModifier(GradualPruningModifier):
             fishers[name] = Fisher(count, size, most, parameter.device)
         batch_size = self.grad_sampler_kwargs.batch_size if self.grad_sampler_kwargs else None
         seen = _Counted(run.batches())
-        for found in gradients(run.model, list(parameters.values()), seen, share, batch_size, self.name):
+        sampled = gradients(run.model, list(parameters.values()), seen, share, batch_size, self.name)
+        for found in track(sampled, "sampling gradients", share):
             for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
                 pruned = self._masks.pruned.get(name)
                 free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
