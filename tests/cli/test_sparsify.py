@@ -99,6 +99,13 @@ def test_a_sparse_model_keeps_its_zeros(tmp_path: Path) -> None:
     assert not sparser.adapts and sparser.recipe_args["init_sparsity"] == pytest.approx(0.8, abs=0.02)
 
 
+def test_it_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would time themselves, and choose two lengths."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="give the command that it prints to torchrun"):
+        sparsify.main([str(tmp_path), "--corpus", "a.txt"])
+
+
 def test_the_zoos_sparse_model_learns_from_its_dense_original() -> None:
     assert plain_text.teacher_of(f"{ZOO}/pruned80-none", True) == f"{ZOO}/base-none"
 
