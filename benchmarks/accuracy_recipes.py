@@ -9,6 +9,7 @@ from pathlib import Path
 from process import DENSE_RECIPE
 from resparse.files import write_text
 from sparsezoo import recipe_path
+from sparsezoo.stub import is_stub
 
 TRANSFER_RECIPE = "zoo:nlp/text_classification/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
 
@@ -54,7 +55,7 @@ pruning_modifiers:
 
 _HIDDEN_STATES = """\
   - !PerLayerDistillationModifier
-      gain: 1.0
+      gain: {gain}
 """
 
 
@@ -91,9 +92,12 @@ def _only_quantize(recipe: Sections) -> None:
     }
 
 
-def _add_hidden_states(recipe: Sections) -> None:
-    distill = recipe.lists["distillation_modifiers"].rstrip()
-    recipe.lists["distillation_modifiers"] = f"{distill}\n\n{_HIDDEN_STATES}"
+def _add_hidden_states(gain: float) -> Callable[[Sections], None]:
+    def change(recipe: Sections) -> None:
+        distill = recipe.lists["distillation_modifiers"].rstrip()
+        recipe.lists["distillation_modifiers"] = f"{distill}\n\n{_HIDDEN_STATES.format(gain=gain)}"
+
+    return change
 
 
 CHANGES: dict[str, Callable[[Sections], None]] = {
@@ -102,18 +106,20 @@ CHANGES: dict[str, Callable[[Sections], None]] = {
     "solver": _prune(_SOLVER),
     "float": _leave_float,
     "calibrate": _only_quantize,
-    "hidden_states": _add_hidden_states,
+    "hidden_states": _add_hidden_states(1.0),
+    "hidden_states_weak": _add_hidden_states(0.2),
 }
 """What each variant of the transfer recipe changes in it."""
 
 
-def recipe_of(kind: str, folder: Path) -> str:
+def recipe_of(kind: str, folder: Path, transfer: str = TRANSFER_RECIPE) -> str:
     """A recipe as the training command takes it: `dense`, `transfer`, or a variant, written into `folder`."""
     if kind == "dense":
         return DENSE_RECIPE
     if kind == "transfer":
-        return TRANSFER_RECIPE
-    recipe = Sections(recipe_path(TRANSFER_RECIPE).read_text(encoding="utf-8"))
+        return transfer
+    path = recipe_path(transfer) if is_stub(transfer) else Path(transfer)
+    recipe = Sections(path.read_text(encoding="utf-8"))
     CHANGES[kind](recipe)
     path = folder / f"{kind}.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != str(recipe):

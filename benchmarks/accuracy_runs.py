@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy_recipes import recipe_of, variables_of
+from accuracy_recipes import TRANSFER_RECIPE, recipe_of, variables_of
 from data import DATASETS, DataSet
 from process import RunFailedError, flags
 
@@ -67,6 +67,7 @@ VARIANTS = {
     "solver": Variant("no upstream: layer-wise solver", "solver", dense_start=True),
     "no_teacher": Variant("no task teacher", taught=False),
     "hidden_states": Variant("the teacher's hidden states, too", "hidden_states"),
+    "hidden_states_weak": Variant("the teacher's hidden states, at a fifth", "hidden_states_weak"),
     "float": Variant("float32, no int8", "float"),
     "calibrated": Variant("int8 by calibration after training", "calibrate", taught=False, after="float"),
     "epochs_8": Variant("8 epochs", epochs=8),
@@ -122,6 +123,7 @@ class Settings:
         ablations, ablation_sets: names of variants, and the data sets that they are tried on.
         only_ablated: further starts, tried on `ablation_sets` alone.
         most_steps: bounds the epochs of the grid.
+        recipe: of the transfer.
     """
 
     sets: tuple[str, ...]
@@ -133,6 +135,7 @@ class Settings:
     only_ablated: tuple[str, ...] = ()
     most_steps: int = MOST_STEPS
     batch: int = 32
+    recipe: str = TRANSFER_RECIPE
 
     def pruned(self) -> list[str]:
         """Names of the pruned starts of the main table."""
@@ -262,7 +265,7 @@ def arguments_of(run: Run, settings: Settings, root: Path, extra: Sequence[str])
     one_shot = run.recipe == "calibrate"
     arguments: dict[str, Any] = {
         "model_name_or_path": model,
-        "recipe": recipe_of(run.recipe, root / "recipes"),
+        "recipe": recipe_of(run.recipe, root / "recipes", settings.recipe),
         "distill_teacher": "disable" if run.teacher is None else root / run.teacher.key / "model",
         **{f"{split}_file": root / "data" / dataset.name / f"{split}.jsonl" for split in _SPLITS},
         "input_column_names": ",".join(dataset.columns),

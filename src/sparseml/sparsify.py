@@ -34,6 +34,7 @@ Prunes an encoder on plain text while a frozen copy of it teaches it, so that th
   --teacher         the dense model to learn from [a copy of MODEL; for a sparse one of the zoo, its dense original]
   --output_dir      the folder for the model [MODEL's name, with the sparsity]
   --recipe          another recipe than the zoo's
+  --recipe_args     values for its variables: JSON, or name=value,...
 
 All arguments of sparseml.transformers.masked_language_modeling may follow. A stopped run goes on where it was when the
 same command is given again."""
@@ -68,6 +69,7 @@ class Request:
     teacher: str | None = None
     output_dir: str | None = None
     recipe: str | None = None
+    recipe_args: str | None = None
     more: tuple[str, ...] = ()
 
 
@@ -166,6 +168,7 @@ def choose(request: Request) -> Choices:
     from sparseml.new_recipe import plain_text
     from sparseml.new_recipe.plan import SPARSITY
     from sparseml.options.environment import accelerator, fast_bfloat16
+    from sparseml.recipe.variables import read_overrides
     from sparseml.session.models import load_tokenizer, resolve
 
     source = resolve(request.model)
@@ -212,7 +215,7 @@ def choose(request: Request) -> Choices:
         teacher=teacher,
         recipe=request.recipe or (plain_text.ADAPT if adapts else plain_text.PRUNE),
         output_dir=folder,
-        recipe_args=variables if request.recipe is None else {},
+        recipe_args={**(variables if request.recipe is None else {}), **read_overrides(request.recipe_args)},
         notes=notes,
     )
 

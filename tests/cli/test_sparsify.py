@@ -95,6 +95,8 @@ def test_a_sparse_model_keeps_its_zeros(tmp_path: Path) -> None:
     chosen = choose(Request(str(folder), "a.txt", teacher="dense", tokens=2e6))
     assert chosen.adapts and chosen.teacher == "dense" and chosen.recipe == plain_text.ADAPT
     assert "sparsity" not in chosen.recipe_args and chosen.epochs == 2
+    hotter = choose(Request(str(folder), "a.txt", teacher="dense", tokens=2e6, recipe_args="init_lr=7e-4"))
+    assert hotter.recipe_args == {"num_epochs": 2, "init_lr": 7e-4}
     sparser = choose(Request(str(folder), "a.txt", sparsity=0.9, teacher="dense"))
     assert not sparser.adapts and sparser.recipe_args["init_sparsity"] == pytest.approx(0.8, abs=0.02)
 
