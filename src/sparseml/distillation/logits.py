@@ -25,6 +25,7 @@ from sparseml.distillation.teacher import (
     load_teacher,
     same_tokens,
 )
+from sparseml.processes import sum_over_processes
 from sparseml.session.sampling import by_length
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def add_teacher(
         trainer.args.per_device_eval_batch_size,
         trainer.args.device,
         teacher.order,
+        trainer.args.process_index,
+        trainer.args.world_size,
     )
     share = agreement(logits, rows["labels"], labels.kind)
     if share is not None:
@@ -120,25 +123,32 @@ def teacher_logits(
     batch_size: int,
     device: torch.device,
     order: Sequence[int],
+    process: int = 0,
+    processes: int = 1,
 ) -> NDArray[np.float32]:
     """The teacher's logits, [rows, labels], float32, in the rows' order and the student's order of classes.
+
+    Of several processes each asks it about some of the batches, and all get all answers.
 
     Args:
         teacher: a classifier.
         rows: tokenized by the teacher's tokenizer, with a `length` column: those of like length share a batch.
         collate: makes its batches.
         order: the teacher's output for each of the student's classes (`class_order`).
+        process, processes: which this one is, and how many there are.
     """
     teacher = teacher.to(device).eval()
     sorted_rows, index = by_length(rows)
-    logits = np.empty((len(rows), len(order)), dtype=np.float32)
-    for start in track(range(0, len(rows), batch_size), "asking the teacher"):
+    logits = np.zeros((len(rows), len(order)), dtype=np.float32)
+    starts = range(0, len(rows), batch_size)[process::processes]
+    for start in track(starts, "asking the teacher"):
         chosen = range(start, min(start + batch_size, len(rows)))
         batch = collate([sorted_rows[row] for row in chosen])
         fed = {key: value.to(device) for key, value in batch.items() if key != "labels"}
         answer = teacher(**fed)["logits"].float().cpu().numpy()
         logits[index[chosen.start : chosen.stop]] = answer[:, list(order)]
-    return logits
+    answers: NDArray[np.float32] = sum_over_processes(torch.from_numpy(logits).to(device)).cpu().numpy()
+    return answers
 
 
 def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:
