@@ -189,9 +189,8 @@ class RecipeTrainer(PushingTrainer):
         """Weights, configuration, tokenizer, recipe and modifiers' state, each file whole or not at all."""
         folder = Path(output_dir or self.args.output_dir)
         if not self.args.should_save:
-            super().save_model(
-                str(folder), _internal_call=True
-            )  # a sharded model is gathered from all processes
+            # A sharded model is gathered from all processes.
+            super().save_model(str(folder), _internal_call=True)
             return
         with checkpoint.clear_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -324,9 +324,8 @@ def _report(
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
     )
-    if (
-        arguments.learns and trainer.args.should_save
-    ):  # the report of a mere evaluation must not replace the training's
+    # The report of a mere evaluation must not replace the training's.
+    if arguments.learns and trainer.args.should_save:
         write_json(Path(folder) / "report.json", result)
         write_card(arguments, prepared, result)
     if arguments.guided is None:
