@@ -36,6 +36,8 @@ class WeightFormat(IntEnum):
     SLOTS16 = 3
     MASK64 = 4
     FLOAT = 5
+    DENSE_OCTETS = 8
+    SLOTS32 = 9
 
 
 @dataclass(frozen=True)

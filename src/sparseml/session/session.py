@@ -49,7 +49,16 @@ class Session:
     @property
     def needs_teacher_model(self) -> bool:
         """Whether the teacher must run on every batch: its outputs computed beforehand do not suffice."""
-        return any(modifier.needs_teacher_model for modifier in self.modifiers)
+        return any(modifier.needs_teacher_model and not modifier.rests for modifier in self.modifiers)
+
+    def rest_without_teacher_model(self) -> bool:
+        """Let the modifiers rest that need the teacher to run on every batch; False where one of them must not."""
+        live = [modifier for modifier in self.modifiers if modifier.needs_teacher_model]
+        if not all(modifier.may_rest for modifier in live):
+            return False
+        for modifier in live:
+            modifier.rest()
+        return True
 
     @property
     def compares_outputs(self) -> bool:

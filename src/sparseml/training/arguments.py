@@ -95,14 +95,14 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     notes += environment.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
     data = task.arguments(**_part(task.arguments, typed))
-    capped = environment.cap(data, training)
+    bounds = environment.one_device(training) + environment.cap(data, training)
     return Arguments(
         task=task,
         model=ModelArguments(**_part(ModelArguments, typed)),
         data=data,
         training=training,
         guided=guide,
-        notes=list(dict.fromkeys(notes + warned + capped)),
+        notes=list(dict.fromkeys(notes + warned + bounds)),
         command=[task.command, *_as_flags(words, kwargs)],
         values=typed,
         defaults=defaults,

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers import ProgressCallback as TqdmCallback
 
 from resparse.arrays import Array
-from resparse.console import console, output, say, warn
+from resparse.console import console, output, say, silent, warn
 from resparse.files import whole_file, write_json
 from sparseml import report as reports
 from sparseml.distillation.logits import add_teacher
@@ -23,6 +23,7 @@ from sparseml.fingerprint import Fingerprint, fingerprint
 from sparseml.guided.choices import finished, fit, resumable
 from sparseml.options.groups import TrainingArguments
 from sparseml.options.table import ArgumentError
+from sparseml.processes import summed_by_name, wait_for_all
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.models import Source, starting_point
@@ -59,12 +60,17 @@ def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Carry out parsed arguments; returns the report."""
-    guided = arguments.guided
+    guided, training = arguments.guided, arguments.training
+    if guided is not None and training.world_size > 1:
+        raise ArgumentError(
+            f"Started as {training.world_size} processes, but what a guided run chooses is for one: name the work, "
+            "such as --do_train --do_eval, and --recipe and --output_dir."
+        )
     if guided is not None and (done := finished(guided)) is not None:
         return done
-    for note in arguments.notes:
-        say(note)
-    with resumable(guided):
+    with silent(training.process_index > 0), resumable(guided):
+        for note in arguments.notes:
+            say(note)
         return _run(arguments)
 
 
@@ -72,7 +78,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     training, guided = arguments.training, arguments.guided
     source = start_of(arguments)
     output = look_into(arguments, _made_of(arguments, source))
-    training.distributed_state.wait_for_everyone()  # all look before one changes anything
+    wait_for_all()  # all look before one changes anything
     set_seed(training.seed)
     prepared = prepare(arguments, source)
     if guided is not None:
@@ -95,7 +101,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
         metrics |= _predict(trainer, prepared, rows, evaluations)
-    if arguments.data.num_export_samples:
+    if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations)
@@ -103,7 +109,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
         trainer.push_to_hub()
-        say(f"pushed: {address(trainer.hub_repo)}")
+        if trainer.is_world_process_zero():
+            say(f"pushed: {address(trainer.hub_repo)}")
     return report
 
 
@@ -115,9 +122,9 @@ def _made_of(arguments: Arguments, source: Source) -> Fingerprint:
 
 def _begin(output: OutputFolder, training: TrainingArguments) -> None:
     """Make the output folder this run's; one process does, and the others wait."""
-    with training.main_process_first(local=False, desc="output folder"):
-        if training.process_index == 0:
-            output.begin()
+    if training.should_save:
+        output.begin()
+    wait_for_all()
 
 
 class _BeginsFolder(TrainerCallback):
@@ -225,10 +232,14 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
                 callback.stop()  # an error is not to be printed into a bar
     trainer.save_model(_internal_call=True)  # pushed at the end of the run, with its report
     folder = Path(trainer.args.output_dir)
-    with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
-        trainer.state.save_to_json(str(temporary))
+    if trainer.args.should_save:
+        with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
+            trainer.state.save_to_json(str(temporary))
     metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
-    return _save_metrics(folder, "train", metrics)
+    # The Trainer's is of this process's batches.
+    shared = summed_by_name({"train_loss": metrics["train_loss"]}, trainer.args.device)
+    metrics["train_loss"] = shared["train_loss"] / trainer.args.world_size
+    return _save_metrics(trainer, "train", metrics)
 
 
 def _recording(
@@ -264,7 +275,7 @@ def _evaluate(
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
         }
-    return _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
+    return _save_metrics(trainer, "eval", metrics)
 
 
 def _predict(
@@ -281,12 +292,13 @@ def _predict(
         trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         result = trainer.predict(sorted_rows, metric_key_prefix="predict")
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
-        path = prepared.task.write_predictions(
-            folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
-        )
-        say(f"predictions of {len(rows[split]):,} rows: {path}")
+        if trainer.args.should_save:
+            path = prepared.task.write_predictions(
+                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
+            )
+            say(f"predictions of {len(rows[split]):,} rows: {path}")
         metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
-    return _save_metrics(folder, "predict", metrics)
+    return _save_metrics(trainer, "predict", metrics)
 
 
 def _in_order(predictions: Any, order: Array, count: int) -> tuple[Array, ...]:
@@ -335,7 +347,8 @@ def _report(
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
     )
-    if arguments.learns:  # the report of a mere evaluation must not replace the training's
+    # The report of a mere evaluation must not replace the training's.
+    if arguments.learns and trainer.args.should_save:
         write_json(Path(folder) / "report.json", result)
         write_card(arguments, prepared, result)
         if arguments.guided is None:
@@ -346,7 +359,7 @@ def _report(
     return result
 
 
-def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> dict[str, Any]:
+def _save_metrics(trainer: RecipeTrainer, split: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Write a split's metrics; returns those that the report has."""
     diverged = [
         key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)
@@ -355,5 +368,6 @@ def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> dict[str
         warn(f"{', '.join(diverged)}: not a finite number. Training diverged: try a lower learning rate.")
     # JSON has no word for what is not finite.
     finite = {key: None if key in diverged else value for key, value in metrics.items()}
-    write_json(folder / f"{split}_results.json", finite)
+    if trainer.args.should_save:
+        write_json(Path(trainer.args.output_dir) / f"{split}_results.json", finite)
     return {key: value for key, value in finite.items() if not any(word in key for word in _UNREPORTED)}
