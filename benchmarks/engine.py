@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from deepsparse.native import library
 from export_forms import make_model, write_files
 from held_onnxruntime import hold_to_avx2
 from interleaved import Contestant, add_python, engine_contestant, measure, ratio
@@ -138,7 +139,9 @@ def main() -> None:
         help="cpu: processor time, with one thread; on a machine that others use too, what a quiet one would take",
     )
     parser.add_argument(
-        "--isa", choices=["avx2", "avxvnni", "avx512", "amx"], help="hold the native engine to this one"
+        "--isa",
+        choices=[one.name for one in library.instruction_sets()],
+        help="hold the native engine to this one",
     )
     add_python(parser, "--openvino-python", "openvino")
     add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")

@@ -7,15 +7,11 @@ AVX-VNNI on AVX-512's encoding of the same instruction.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from deepsparse import native
-
-SOURCES = Path(native.__file__).parent / "csrc"
-STRESS = Path(__file__).parent / "stress.cpp"
+from support.stress import built, output_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,23 +33,6 @@ def emulated() -> list[str]:
     except OSError:
         return []
     return [name for name, (_, needed) in EMULATIONS.items() if needed in flags]
-
-
-def built(program: Path, *flags: str, compiler: str = "g++") -> Path:
-    """The stress program with the engine's sources."""
-    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
-    includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
-    subprocess.run(
-        [compiler, "-std=c++17", "-pthread", "-Wno-psabi", *flags, *includes, *sources, "-o", str(program)],
-        check=True,
-    )
-    return program
-
-
-def output_of(program: Path, command: str) -> str:
-    done = subprocess.run([str(program), command], capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(

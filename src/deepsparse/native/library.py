@@ -35,6 +35,8 @@ class WeightFormat(IntEnum):
     SLOTS64 = 2
     MASK64 = 4
     FLOAT = 5
+    DENSE_OCTETS = 8
+    SLOTS32 = 9
     CSR4 = 10
 
 

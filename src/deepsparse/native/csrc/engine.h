@@ -25,7 +25,9 @@ enum WeightFormat : uint32_t {
   kSlots64 = 2,  // int8, non-zeros with their positions in a window of 64 columns
   kMask64 = 4,   // int8, a bit mask for each block of 64 columns, and the non-zeros
   kFloat = 5,    // float, all weights
-  kCsr4 = 10,    // int8, the non-zeros of each row with their columns, in groups of four
+  kDenseOctets = 8,  // int8, all weights, eight columns of a row adjacent
+  kSlots32 = 9,      // int8, non-zeros with their positions in a window of 32 columns
+  kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
 };
 
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };

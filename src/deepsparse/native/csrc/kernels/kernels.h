@@ -39,6 +39,9 @@ struct AttentionTask {
 
 struct Kernels {
   uint32_t max_tiles;  // of `multiply`
+  // 0x80 where products take signed inputs: uint8 inputs are then kept as int8, 128 less, by all kernels that write or
+  // read them; which is the exclusive or of their bytes with this. Else 0.
+  uint8_t input_flip;
   // Writes up to kCsr4Tokens tokens as `multiply` takes them in kCsr4: transposed, csr4_tile_bytes(columns), at a
   // multiple of 64. Null where the kernels do not read kCsr4.
   void (*arrange)(const uint8_t* x, size_t stride, uint32_t tokens, uint32_t columns, uint8_t* out);

@@ -180,7 +180,7 @@ RESPARSE_INLINE Quantizer quantizer_of(Grid grid, bool is_signed) {
   const float least = is_signed ? -128.0f : 0.0f;
   const float zero = static_cast<float>(grid.zero_point);
   return {broadcast(1.0f / grid.scale), broadcast(least - zero), broadcast(least + 255.0f - zero),
-          grid.zero_point - kRounderBits};
+          grid.zero_point - kRounderBits + (is_signed ? 0 : kInputFlip)};
 }
 
 // Integers in the low byte of each lane, for x * factor, where the factor includes the inverse scale. Saturates before
@@ -213,3 +213,12 @@ struct Unrolled<Item, 0, kFirst> {
   template <typename Use>
   inline RESPARSE_INLINED void each(const Use&) {}
 };
+
+// use(i) for every i below kCount, as compile-time constants.
+template <uint32_t kCount, uint32_t kFirst = 0, typename Use>
+RESPARSE_INLINE void each(const Use& use) {
+  if constexpr (kFirst < kCount) {
+    use(std::integral_constant<uint32_t, kFirst>{});
+    each<kCount, kFirst + 1>(use);
+  }
+}

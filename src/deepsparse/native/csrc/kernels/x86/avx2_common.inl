@@ -2,6 +2,7 @@
 // namespace of each.
 
 constexpr uint32_t kVectorLanes = 8;
+constexpr int32_t kInputFlip = 0;
 
 #define RESPARSE_OWN_VECTORS
 #include "kernels/vector_math.inl"
