@@ -136,7 +136,7 @@ def test_teachers_are_asked(walk: Walk) -> None:
 def test_nothing_is_lost_where_two_trainings_share_a_folder(walk: Walk) -> None:
     last = of("training")[-1]
     (first,) = (b for b in of("training")[:-1] if b.option("output_dir") == last.option("output_dir"))
-    assert "held the finished model of another command" in " ".join(ran_well(walk, last).errors.split())
+    assert "held an earlier run, made of something else" in " ".join(ran_well(walk, last).errors.split())
     again = walk.folder / f"{last.option('output_dir')}-1"
     assert read_json(again / "report.json") == read_json(walk.outputs[first.number] / "report.json")
 
