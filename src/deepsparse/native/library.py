@@ -36,6 +36,12 @@ class WeightFormat(IntEnum):
     SLOTS16 = 3
     MASK64 = 4
     FLOAT = 5
+    SPARSE_FLOAT = 6
+
+    @property
+    def is_float(self) -> bool:
+        """Whether weights are floats, on float inputs."""
+        return self in (WeightFormat.FLOAT, WeightFormat.SPARSE_FLOAT)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class InstructionSet:
     Attributes:
         name: in lower case.
         isa: its bit.
-        formats: of integer weights that its kernels read; all read `WeightFormat.FLOAT`.
+        formats: of integer weights that its kernels read; all read those in float.
     """
 
     name: str

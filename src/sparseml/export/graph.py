@@ -73,6 +73,32 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
     return value
 
 
+def restore_initializers(model: ir.Model) -> None:
+    """Register constants that nodes use and the graph has lost, equal ones once, and merge what then is computed twice.
+
+    The exporter's optimizer names the bounds of a Clip after its input, so that of several Clips of one tensor, such as
+    the input of query, key and value, only the last keeps its bounds.
+    """
+    initializers = model.graph.initializers
+    found: dict[tuple[bytes, tuple[int, ...]], ir.Value] = {}
+    for node in model.graph:
+        for index, value in enumerate(node.inputs):
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            name = value.name or "constant"
+            if initializers.get(name) is value:
+                continue
+            array = value.const_value.numpy()
+            key = (array.tobytes(), array.shape)
+            if key not in found:
+                while name in initializers:
+                    name += ".other"
+                found[key] = store(model, name, array)
+            node.replace_input_with(index, found[key])
+    if found:
+        common.CommonSubexpressionEliminationPass()(model)
+
+
 def insert_before(
     anchor: ir.Node,
     kind: str,

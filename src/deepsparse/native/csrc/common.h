@@ -35,6 +35,7 @@ class Buffer {
   }
 
   T* data() { return memory_.get(); }
+  const T* data() const { return memory_.get(); }
   T& operator[](size_t index) { return memory_.get()[index]; }
 
  private:

@@ -24,7 +24,9 @@
 // uint32 starts[panels + 1], where the panels' non-zeros begin; uint64 masks[panels][columns / 64][16]; int8 non-zeros,
 // in the order of the masks' bits.
 //
-// kFloat: float weights[panels][columns][16 rows]; no row sums. Packed by Python, multiplied with float inputs.
+// kFloat, kSparseFloat: multiplied with float inputs, packed by Python, without row sums. kFloat: float
+// weights[panels][columns][16 rows]. kSparseFloat: uint32 starts[padded rows + 1], counted in non-zeros; the non-zeros,
+// row by row, each a uint32 column and a float weight.
 //
 // Each part begins at a multiple of 64 bytes.
 
@@ -56,6 +58,12 @@ constexpr SlotShape slot_shape(uint32_t format) {
 constexpr uint32_t panels_of(uint32_t rows) { return divide_up(rows, kPanelRows); }
 constexpr uint32_t blocks_of(uint32_t columns) { return divide_up(columns, kBlock); }
 
+// A non-zero of kSparseFloat.
+struct SparseFloat {
+  uint32_t column;
+  float weight;
+};
+
 // Pointers into the memory of a packed matrix.
 struct PackedMatrix {
   uint32_t format = 0, rows = 0, columns = 0;
@@ -75,7 +83,9 @@ void pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t column
 // Throws Error where the kernels would read outside of the packed matrix.
 PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
-// The same for kFloat.
-PackedMatrix view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
+constexpr bool is_float(uint32_t format) { return format == kFloat || format == kSparseFloat; }
+
+// The same for the formats in float.
+PackedMatrix view_floats(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
 }  // namespace resparse

@@ -1,0 +1,107 @@
+// The products of linear layers with tokens, in tasks of a team.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "model.h"
+#include "thread_pool.h"
+
+namespace resparse {
+
+// The tokens that are computed together, text by text.
+struct Tokens {
+  const int64_t* starts;  // of the texts, from that of the first on
+  uint32_t texts;
+
+  uint32_t start_of(uint32_t text) const { return static_cast<uint32_t>(starts[text] - starts[0]); }
+  uint32_t length_of(uint32_t text) const { return static_cast<uint32_t>(starts[text + 1] - starts[text]); }
+  uint32_t count() const { return start_of(texts); }
+};
+
+// A product with quantized tokens. Its tasks are blocks of panels by blocks of tokens. Tasks with the same tokens are
+// adjacent, so that a thread's range of a step has about the same tokens in all steps.
+struct Product {
+  const OpenLinear& linear;
+  const uint8_t* x;
+  size_t stride;
+  uint32_t tokens;
+};
+
+// Where the result of a product goes: as float, into `out` or added to it,
+struct FloatResult {
+  bool add;
+  float* out;
+  size_t stride;
+};
+// or quantized, after an activation function.
+struct IntegerResult {
+  uint32_t activation;
+  Grid grid;
+  uint8_t* out;
+  size_t stride;
+};
+
+struct IntegerProduct {
+  Product product;
+  IntegerResult result;
+};
+
+// Rows of floats, readable up to a multiple of 16 numbers: one a token, or one a text.
+struct FloatRows {
+  const float* data;
+  size_t stride;
+  uint32_t count;
+  bool by_text;
+};
+
+struct InputSize {
+  uint32_t rows = 0, columns = 0;
+};
+
+class Products {
+ public:
+  // The largest inputs of `any_to_float`, `most`, and those of linears in kSparseFloat.
+  Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSize& most,
+           const InputSize& most_sparse);
+
+  // Of a linear whose inputs have a grid.
+  void to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
+
+  // Several products with the same tokens, in one step.
+  void to_integers(Team::Member& team, const IntegerProduct* products, uint32_t count) const;
+
+  // Of any linear: its inputs are quantized, or turned, first. Not where they are `prepared`: where the call before was
+  // with the same rows, and a linear that reads the same (`same_inputs`).
+  void any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                    bool prepared = false);
+
+  static bool same_inputs(const OpenLinear& a, const OpenLinear& b);
+
+ private:
+  template <typename Finish>
+  void multiply(const Product& product, uint32_t panel_block, uint32_t token_block, const int32_t* offsets,
+                const Finish& finish) const;
+  void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
+  void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
+  void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
+  void dense_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result) const;
+  void sparse_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                     bool prepared);
+
+  struct Range {
+    float least, greatest;
+  };
+
+  const Kernels& kernels_;
+  const Tokens tokens_;
+  const uint32_t tokens_of_task_;
+  const size_t bytes_stride_, turned_stride_;
+  Buffer<uint8_t> bytes_;  // inputs, quantized
+  Buffer<float> turned_;   // inputs, tiles of tokens by columns
+  Buffer<Range> ranges_;
+  Buffer<Grid> grids_;
+};
+
+}  // namespace resparse

@@ -1,0 +1,188 @@
+"""Linear layers in a graph: on quantized inputs, on inputs quantized by their range, or in float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deepsparse.errors import UnsupportedError
+from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Linear
+from deepsparse.native.matching import Matcher
+from deepsparse.native.onnx_graph import Node
+from deepsparse.native.quantized import check_scales, quantized, rounded
+from resparse.arrays import Array
+
+
+@dataclass
+class _Sum:
+    """A linear layer as a sum: its product, its bias, the other terms, and the grid that it is rounded to."""
+
+    product: str
+    bias: str | None
+    others: list[str]
+    rounding: Grid | None = None
+
+
+def is_sum_with_product(matcher: Matcher, value: str) -> bool:
+    """Whether one of the terms of a sum is a linear layer."""
+    return any(
+        _is_product(matcher, inner)
+        for term in matcher.terms(value)
+        for inner in (term, *_terms_before_rounding(matcher, term))
+    )
+
+
+def linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str]:
+    """A linear layer, and its input.
+
+    Raises:
+        UnsupportedError: the value is computed otherwise.
+    """
+    grid, inner = rounded(matcher, value)
+    parts = _sum(matcher, inner)
+    if parts.others:
+        matcher.refuse(value, "a linear layer")
+    return _layer(matcher, replace(parts, rounding=grid or parts.rounding))
+
+
+def added_linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str, str]:
+    """A linear layer and a residual added to it: the layer, its input, the residual.
+
+    Raises:
+        UnsupportedError: as for `linear`.
+    """
+    parts = _sum(matcher, value)
+    if len(parts.others) != 1:
+        matcher.refuse(value, "the sum of a linear layer and its layer's input")
+    found, source = _layer(matcher, parts)
+    return found, source, parts.others[0]
+
+
+def _sum(matcher: Matcher, value: str) -> _Sum:
+    terms = matcher.terms(value)
+    products = [term for term in terms if _is_product(matcher, term)]
+    if not products:
+        for term in terms:
+            inner = _terms_before_rounding(matcher, term)
+            if any(_is_product(matcher, one) for one in inner):
+                grid, before = rounded(matcher, term)
+                parts = _sum(matcher, before)
+                others = [*parts.others, *(one for one in terms if one != term)]
+                return replace(parts, others=others, rounding=grid)
+    if len(products) != 1:
+        matcher.refuse(value, "a linear layer")
+    node = matcher.producers[products[0]]
+    added = [*(filter(None, node.inputs[2:]) if node.op_type == "Gemm" else ())]
+    added += [term for term in terms if term != products[0]]
+    constants = [term for term in added if matcher.constant(term) is not None]
+    if len(constants) > 1:
+        matcher.refuse(value, "a linear layer with one bias")
+    return _Sum(products[0], next(iter(constants), None), [term for term in added if term not in constants])
+
+
+def _terms_before_rounding(matcher: Matcher, term: str) -> list[str]:
+    grid, before = rounded(matcher, term)
+    return [] if grid is None else matcher.terms(before)
+
+
+def _is_product(matcher: Matcher, value: str) -> bool:
+    return matcher.producer(value, "MatMul", "Gemm") is not None
+
+
+def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
+    node = matcher.needed(parts.product, "MatMul", "Gemm")
+    is_read = matcher.producer(node.inputs[1], "DequantizeLinear") is not None
+    is_quantized = matcher.producer(node.inputs[0], "DequantizeLinear") is not None
+    if not is_quantized:
+        return _in_float(matcher, node, parts, is_read)
+    if not is_read:
+        # Exporters fold the transposition of float weights, which then lose their name; the bias keeps its own.
+        raise UnsupportedError(
+            f"the weights of the linear layer with {parts.bias or parts.product!r} are not quantized, "
+            "and its inputs are"
+        )
+    weights, scales = _weights(matcher, node)
+    x = quantized(matcher, node.inputs[0])
+    if x.permutation or x.read_scale != x.grid.scale:
+        matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
+    biases = _biases(matcher, parts.bias, len(weights))
+    return Linear(weights, biases, scales, x.unsigned(), parts.rounding), x.source
+
+
+def _in_float(matcher: Matcher, node: Node, parts: _Sum, is_read: bool) -> tuple[FloatLinear, str]:
+    """A layer on inputs that are not quantized; its weights may be."""
+    if parts.rounding is not None:
+        raise UnsupportedError(
+            f"the outputs of the linear layer with {parts.bias or parts.product!r} are quantized, "
+            "and its inputs are not"
+        )
+    if is_read:
+        integers, scales = _weights(matcher, node)
+        weights = integers * scales[:, None]
+    else:
+        weights = _float_weights(matcher, node, parts)
+    return FloatLinear(weights, _biases(matcher, parts.bias, len(weights))), node.inputs[0]
+
+
+def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:
+    """float32 [outputs, inputs]."""
+    name, permutation = matcher.transposed(node.inputs[1], ())
+    weights = matcher.constant(name)
+    if weights is None:
+        raise UnsupportedError(
+            f"the weights of the linear layer with {parts.bias or parts.product!r} are no constant"
+        )
+    if weights.dtype != np.float32 or weights.ndim != 2:
+        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers")
+    return weights.T if _is_by_inputs(node) != (permutation == (1, 0)) else weights
+
+
+def _biases(matcher: Matcher, name: str | None, size: int) -> Array:
+    return matcher.vector(name, size) if name is not None else np.zeros(size, np.float32)
+
+
+def _is_by_inputs(node: Node) -> bool:
+    """Whether the weights of a product are [inputs, outputs]; else [outputs, inputs]."""
+    if node.op_type == "MatMul":
+        return True
+    get = node.attributes.get
+    if (get("alpha", 1.0), get("beta", 1.0), get("transA", 0)) != (1.0, 1.0, 0):
+        raise UnsupportedError(f"the product with {node.inputs[1]!r} has factors of its own")
+    return get("transB", 0) == 0
+
+
+def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
+    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
+    name = node.inputs[1]
+    read = matcher.needed(name, "DequantizeLinear")
+    integers = matcher.constant(read.inputs[0])
+    if integers is None:
+        raise UnsupportedError(f"the weights {name!r} are no constant")
+    is_transposed = _is_by_inputs(node)
+    scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
+    if integers.ndim != 2 or scales is None or not isinstance(axis, int):
+        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")
+    weights = integers.T if is_transposed else integers
+    if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
+        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
+    zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), integers.dtype)
+    return around_zero(weights, zero_points, name), _by_output(scales, len(weights), name)
+
+
+def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
+    """Integer weights, 8 bits, as int8 with zero point 0.
+
+    Raises:
+        UnsupportedError: they are other integers, or around another number.
+    """
+    middle = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}.get(weights.dtype)
+    if middle is None or zero_points is None or (zero_points != middle).any():
+        raise UnsupportedError(f"the weights {name!r} are not 8-bit integers around 0")
+    return (weights ^ 0x80).view(np.int8) if middle else weights
+
+
+def _by_output(scales: Array, outputs: int, name: str) -> Array:
+    full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
+    check_scales(full, name)
+    return full
