@@ -75,7 +75,12 @@ def of_recipe(architecture: str, path: Path, fields: Mapping[str, Any], **settin
 
 
 def portable(
-    architecture: str, path: Path, inputs: Sequence[str] = INPUTS, form: str = "portable", **settings: Any
+    architecture: str,
+    path: Path,
+    inputs: Sequence[str] = INPUTS,
+    form: str = "portable",
+    outputs: Sequence[str] = ("logits",),
+    **settings: Any,
 ) -> Path:
     """Export a classifier of `encoders` to an ONNX file, and return it.
 
@@ -84,6 +89,7 @@ def portable(
         path: of the file.
         inputs: what the tokenizer would offer.
         form: of the graph.
+        outputs: of the model.
         settings: for `encoders.classifier`.
     """
     import onnx_ir as ir
@@ -92,7 +98,7 @@ def portable(
     from sparseml.export.trace import input_names, to_onnx
 
     model = encoders.classifier(architecture, **settings)
-    graph = to_onnx(model, input_names(model, inputs))
+    graph = to_onnx(model, input_names(model, inputs), outputs=outputs)
     apply_format(graph, form)
     ir.save(graph, path)
     return path

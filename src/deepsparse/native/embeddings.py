@@ -77,11 +77,15 @@ def _lookup(matcher: Matcher, term: str) -> tuple[Table, str]:
 
 
 def _table(rows: Array, scale: float, zero_point: float) -> Table:
+    """As int8 with zero point 0 where that can say it, else as float32."""
     if rows.dtype == np.int8 and zero_point == 0:
         return Table(rows, scale)
     if rows.dtype not in (np.int8, np.uint8):
         raise UnsupportedError(f"a table holds {rows.dtype}")
-    return Table((rows.astype(np.float32) - np.float32(zero_point)) * np.float32(scale), 0.0)
+    centred = rows.astype(np.int16) - np.int16(zero_point)
+    if centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127:
+        return Table(centred.astype(np.int8), scale)
+    return Table(centred.astype(np.float32) * np.float32(scale), 0.0)
 
 
 def _always_zero(matcher: Matcher, index_name: str) -> bool:

@@ -162,6 +162,7 @@ class Encoder:
         takes_types: whether token types are an input; else all are 0.
         projection: from the width of the embeddings to that of the layers; None where they are equal.
         every_token: the head is applied to every token; else to the first of each text.
+        columns: None: the logits are one output. Else each output is one column of them, this one.
     """
 
     words: Table
@@ -174,6 +175,7 @@ class Encoder:
     layers: tuple[Layer, ...]
     head: tuple[Head, ...]
     every_token: bool = False
+    columns: tuple[int, ...] | None = None
 
     @property
     def labels(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
 from deepsparse.native.quantized import check_scales, quantized, rounded
 from resparse.arrays import Array
+
+_MIDDLE: Final = 128
+"""What int8 and uint8 of one number differ by."""
 
 
 @dataclass
@@ -87,10 +91,26 @@ def _terms_before_rounding(matcher: Matcher, term: str) -> list[str]:
 
 
 def _is_product(matcher: Matcher, value: str) -> bool:
-    return matcher.producer(value, "MatMul", "Gemm") is not None
+    return (
+        matcher.producer(value, "MatMul", "Gemm") is not None or _integer_product(matcher, value) is not None
+    )
+
+
+def _integer_product(matcher: Matcher, value: str) -> tuple[Node, str] | None:
+    """The MatMulInteger in `Cast(MatMulInteger(...)) * scale`, and that scale; None for other values."""
+    scaled = matcher.producer(value, "Mul")
+    for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
+        cast = matcher.producer(number, "Cast")
+        node = matcher.producer(cast.inputs[0], "MatMulInteger") if cast is not None else None
+        if node is not None:
+            return node, scale
+    return None
 
 
 def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
+    integer = _integer_product(matcher, parts.product)
+    if integer is not None:
+        return _by_range(matcher, *integer, parts)
     node = matcher.needed(parts.product, "MatMul", "Gemm")
     is_read = matcher.producer(node.inputs[1], "DequantizeLinear") is not None
     is_quantized = matcher.producer(node.inputs[0], "DequantizeLinear") is not None
@@ -108,6 +128,36 @@ def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
         matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
     biases = _biases(matcher, parts.bias, len(weights))
     return Linear(weights, biases, scales, x.unsigned(), parts.rounding), x.source
+
+
+def _by_range(matcher: Matcher, node: Node, scale: str, parts: _Sum) -> tuple[Linear, str]:
+    """A layer on inputs that are quantized by their range, as ONNX Runtime's `quantize_dynamic` writes it."""
+    x = matcher.needed(node.inputs[0], "DynamicQuantizeLinear")
+    factors = matcher.needed(scale, "Mul").inputs
+    integers, zero_points = matcher.constant(node.inputs[1]), np.zeros((), np.int8)
+    if len(node.inputs) > 3 and node.inputs[3]:
+        zero_points = matcher.constant(node.inputs[3])
+    scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
+    if (
+        x.outputs[1] not in factors
+        or node.inputs[2:3] != x.outputs[2:3]
+        or integers is None
+        or scales is None
+    ):
+        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
+    weights = around_zero(integers, zero_points, node.inputs[1]).T
+    if scales.size not in (1, len(weights)):
+        matcher.refuse(scale, "scales by outputs")
+    return (
+        Linear(
+            weights,
+            _biases(matcher, parts.bias, len(weights)),
+            _by_output(scales, len(weights), node.inputs[1]),
+            None,
+            parts.rounding,
+        ),
+        x.inputs[0],
+    )
 
 
 def _in_float(matcher: Matcher, node: Node, parts: _Sum, is_read: bool) -> tuple[FloatLinear, str]:
@@ -167,19 +217,32 @@ def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
         raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
     zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), integers.dtype)
+    if zero_points is not None and zero_points.size > 1:
+        zero_points = zero_points.reshape(-1, 1)
     return around_zero(weights, zero_points, name), _by_output(scales, len(weights), name)
 
 
 def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
     """Integer weights, 8 bits, as int8 with zero point 0.
 
+    Args:
+        weights: int8 or uint8.
+        zero_points: one, or as many as one axis is long, shaped to go with them.
+        name: of the weights.
+
     Raises:
-        UnsupportedError: they are other integers, or around another number.
+        UnsupportedError: they are other integers, or no int8 with zero point 0 can say them.
     """
-    middle = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}.get(weights.dtype)
-    if middle is None or zero_points is None or (zero_points != middle).any():
-        raise UnsupportedError(f"the weights {name!r} are not 8-bit integers around 0")
-    return (weights ^ 0x80).view(np.int8) if middle else weights
+    if weights.dtype not in (np.int8, np.uint8) or weights.ndim != 2 or zero_points is None:
+        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers")
+    if weights.dtype == np.int8 and not zero_points.any():
+        return weights
+    if weights.dtype == np.uint8 and (zero_points == _MIDDLE).all():
+        return (weights ^ 0x80).view(np.int8)
+    centred = weights.astype(np.int16) - zero_points.astype(np.int16)
+    if centred.min(initial=0) < -_MIDDLE or centred.max(initial=0) >= _MIDDLE:
+        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point")
+    return centred.astype(np.int8)
 
 
 def _by_output(scales: Array, outputs: int, name: str) -> Array:

@@ -28,16 +28,21 @@ def recognize(graph: Graph) -> Encoder:
     Raises:
         UnsupportedError: the native engine cannot run it; with the reason.
     """
-    if any(node.op_type == "MatMulInteger" for node in graph.nodes):
+    matcher = Matcher(graph)
+    if any(
+        node.op_type == "MatMulInteger" and matcher.producer(node.inputs[0], "DynamicQuantizeLinear") is None
+        for node in graph.nodes
+    ):
         raise UnsupportedError("it was exported for DeepSparse 1.8; export it without --runtime deepsparse")
     names = {port.name for port in graph.inputs}
-    if not {WORDS, MASK} <= names <= {WORDS, MASK, TYPES} or len(graph.outputs) != 1:
+    if not {WORDS, MASK} <= names <= {WORDS, MASK, TYPES}:
         raise UnsupportedError(
-            f"it takes {', '.join(sorted(names)) or 'nothing'} and gives {len(graph.outputs)} arrays, where "
-            f"{WORDS}, {MASK}, maybe {TYPES}, and one array are wanted"
+            f"it takes {', '.join(sorted(names)) or 'nothing'}, where {WORDS}, {MASK}, and maybe {TYPES} are wanted"
         )
-    matcher = Matcher(graph)
-    head, hidden, every_token = _head(matcher, graph.outputs[0].name)
+    logits, columns = _logits(matcher, [port.name for port in graph.outputs])
+    head, hidden, every_token = _head(matcher, logits)
+    if columns is not None and (not every_token or head[-1].linear.outputs != len(columns)):
+        matcher.refuse(logits, "as many logits of every token as there are outputs")
     layers: list[Layer] = []
     while _is_layer(matcher, hidden):
         if len(layers) == MOST_LAYERS:
@@ -62,9 +67,29 @@ def recognize(graph: Graph) -> Encoder:
         tuple(layers),
         tuple(head),
         every_token,
+        columns,
     )
     check(encoder)
     return encoder
+
+
+def _logits(matcher: Matcher, outputs: list[str]) -> tuple[str, tuple[int, ...] | None]:
+    """The value whose columns the graph gives, and, where each output is one of them, which."""
+    if len(outputs) == 1:
+        return outputs[0], None
+    columns: list[int] = []
+    sources: set[str] = set()
+    for name in outputs:
+        squeezed = matcher.needed(name, "Squeeze")
+        split = matcher.needed(squeezed.inputs[0], "Split")
+        axis = matcher.scalar(squeezed.inputs[1]) if len(squeezed.inputs) > 1 else None
+        if axis not in (-1, 2) or split.attributes.get("axis", 0) not in (-1, 2):
+            matcher.refuse(name, "a column of the logits of every token")
+        columns.append(split.outputs.index(squeezed.inputs[0]))
+        sources.add(split.inputs[0])
+    if len(sources) != 1 or sorted(columns) != list(range(len(outputs))):
+        raise UnsupportedError(f"its {len(outputs)} outputs are not the columns of one array")
+    return sources.pop(), tuple(columns)
 
 
 def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str, bool]:
