@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import AnyLinear, AttentionGrids
 from deepsparse.native.linear import linear
+from deepsparse.native.masks import is_mask
 from deepsparse.native.matching import Matcher
 from deepsparse.native.quantized import Quantized, quantized
 
-MASK: Final = "attention_mask"
-
-_FORBIDDEN: Final = -1e4
 _QUERIES, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
 
 
@@ -49,9 +46,14 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     moved = matcher.needed(joined.inputs[0], "Transpose")
     if moved.attributes.get("perm") != list(_QUERIES):
         matcher.refuse(joined.inputs[0], "the heads, moved back")
-    probabilities_name, values_name = matcher.needed(moved.inputs[0], "MatMul").inputs[:2]
+    # Some exporters write down the shape that the product has anyway.
+    mixed = matcher.producer(moved.inputs[0], "Reshape")
+    product = matcher.needed(moved.inputs[0] if mixed is None else mixed.inputs[0], "MatMul")
+    probabilities_name, values_name = product.inputs[:2]
     probabilities = _maybe_quantized(matcher, probabilities_name)
-    softmax_name = probabilities_name if probabilities is None else probabilities.source
+    softmax_name = _without_guard(
+        matcher, probabilities_name if probabilities is None else probabilities.source
+    )
     softmax = matcher.needed(softmax_name, "Softmax")
     if softmax.attributes.get("axis", -1) not in (-1, 3) or (probabilities and probabilities.permutation):
         matcher.refuse(softmax_name, "a softmax of the last axis")
@@ -79,6 +81,20 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
 
 
+def _without_guard(matcher: Matcher, value: str) -> str:
+    """Probabilities, before `Where(IsNaN(p), 0, p)`: rows in which every token is masked, which do not occur here."""
+    chosen = matcher.producer(value, "Where")
+    test = matcher.producer(chosen.inputs[0], "IsNaN") if chosen is not None else None
+    if (
+        chosen is None
+        or test is None
+        or test.inputs[0] != chosen.inputs[2]
+        or matcher.scalar(chosen.inputs[1]) != 0
+    ):
+        return value
+    return chosen.inputs[2]
+
+
 def _maybe_quantized(matcher: Matcher, value: str) -> Quantized | None:
     return quantized(matcher, value) if matcher.producer(value, "DequantizeLinear") is not None else None
 
@@ -86,7 +102,7 @@ def _maybe_quantized(matcher: Matcher, value: str) -> Quantized | None:
 def _scores(matcher: Matcher, value: str) -> tuple[list[str], float]:
     """The factors of the product before a masked softmax, and what the scores are multiplied by."""
     masked = matcher.needed(value, "Add")
-    masks = [name for name in masked.inputs if _is_mask(matcher, name)]
+    masks = [name for name in masked.inputs if is_mask(matcher, name)]
     scores = [name for name in masked.inputs if name not in masks]
     if len(masks) != 1 or len(scores) != 1:
         matcher.refuse(value, "attention scores with a mask added")
@@ -105,19 +121,6 @@ def _scaled(matcher: Matcher, value: str) -> tuple[str, float]:
     if not numbers[0] or node.op_type == "Div":
         matcher.refuse(value, "a product with a constant")
     return node.inputs[1], numbers[0]
-
-
-def _is_mask(matcher: Matcher, value: str) -> bool:
-    """Whether a value is the additive attention mask: 0 for tokens, a large negative number for padding."""
-    product = matcher.producer(value, "Mul")
-    if product is None:
-        return False
-    numbers = [number for number in map(matcher.scalar, product.inputs) if number is not None]
-    hidden = [node for node in (matcher.producer(name, "Sub") for name in product.inputs) if node is not None]
-    if len(numbers) != 1 or numbers[0] > _FORBIDDEN or len(hidden) != 1:
-        return False
-    one, seen = hidden[0].inputs[:2]
-    return matcher.scalar(one) == 1 and matcher.through(seen) == MASK
 
 
 def _heads(matcher: Matcher, value: str, permutation: tuple[int, ...], entry: str) -> _Heads:

@@ -1,4 +1,4 @@
-"""Pattern matching on a graph: nodes, constants, sums, transpositions and norms."""
+"""Pattern matching on a graph: nodes, constants, sums and transpositions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NoReturn
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import Norm
 from deepsparse.native.onnx_graph import Graph, Node
 from resparse.arrays import Array
 
@@ -20,6 +19,7 @@ _LEAST_INPUTS = {
         ("Transpose", "Softmax", "Cast", "Unsqueeze", "Expand", "Identity", "Not", "Concat", "Sum"), 1
     ),
     **dict.fromkeys(("Clip", "DynamicQuantizeLinear", "Split", "Squeeze"), 1),
+    **dict.fromkeys(("ReduceMean", "Sqrt", "IsNaN"), 1),
     **dict.fromkeys(("MatMulInteger", "Pow"), 2),
     **dict.fromkeys(("Slice", "Where"), 3),
 }
@@ -116,21 +116,6 @@ class Matcher:
         if pending:
             self.refuse(value, "a sum of a few terms")
         return found
-
-    def norm(self, value: str) -> tuple[Norm, str]:
-        """A layer normalization over the last axis, and its input."""
-        node = self.needed(value, "LayerNormalization")
-        weight = self.constant(node.inputs[1])
-        if (
-            weight is None
-            or weight.dtype != np.float32
-            or weight.ndim != 1
-            or node.attributes.get("axis", -1) not in (-1, 2)
-        ):
-            self.refuse(value, "a LayerNormalization of the last axis")
-        bias = self.vector(node.inputs[2], weight.size) if len(node.inputs) > 2 else np.zeros_like(weight)
-        epsilon = node.attributes.get("epsilon", 1e-5)
-        return Norm(weight, bias, epsilon if isinstance(epsilon, float) else 1e-5), node.inputs[0]
 
     def transposed(self, value: str, permutation: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         """The value before transpositions, and their permutation, followed by `permutation`."""

@@ -10,11 +10,13 @@ from typing import Final
 
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.activations import activation
-from deepsparse.native.attention import MASK, attention
+from deepsparse.native.attention import attention
 from deepsparse.native.embeddings import TYPES, WORDS, embeddings
 from deepsparse.native.encoder import Encoder, Head, Layer, check
 from deepsparse.native.linear import added_linear, is_sum_with_product, linear
+from deepsparse.native.masks import MASK
 from deepsparse.native.matching import Matcher
+from deepsparse.native.norms import find_norm, norm
 from deepsparse.native.onnx_graph import Graph
 
 MOST_LAYERS: Final = 128
@@ -52,9 +54,9 @@ def recognize(graph: Graph) -> Encoder:
     if not layers:
         matcher.refuse(hidden, "an encoder layer's normalization")
     projection = None
-    if matcher.producer(hidden, "LayerNormalization") is None:
+    if find_norm(matcher, hidden) is None:
         projection, hidden = linear(matcher, hidden)
-    norm, total = matcher.norm(hidden)
+    embedding_norm, total = norm(matcher, hidden)
     found = embeddings(matcher, total)
     encoder = Encoder(
         found.words,
@@ -62,7 +64,7 @@ def recognize(graph: Graph) -> Encoder:
         found.types,
         found.numbering,
         found.takes_types,
-        norm,
+        embedding_norm,
         projection,
         tuple(layers),
         tuple(head),
@@ -112,19 +114,19 @@ def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str, bool]:
 
 def _is_layer(matcher: Matcher, hidden: str) -> bool:
     """Whether a value is the output of a layer, and not of the embeddings."""
-    node = matcher.producer(hidden, "LayerNormalization")
-    return node is not None and is_sum_with_product(matcher, node.inputs[0])
+    found = find_norm(matcher, hidden)
+    return found is not None and is_sum_with_product(matcher, found[1])
 
 
 def _layer(matcher: Matcher, hidden: str) -> tuple[Layer, str]:
     """The layer that computes `hidden`, and its input."""
-    output_norm, total = matcher.norm(hidden)
+    output_norm, total = norm(matcher, hidden)
     output, activated, middle = added_linear(matcher, total)
     kind, before = activation(matcher, activated)
     intermediate, source = linear(matcher, before)
     if source != middle:
         matcher.refuse(source, f"what is added after it, {middle!r}")
-    attention_norm, total = matcher.norm(middle)
+    attention_norm, total = norm(matcher, middle)
     attention_output, context, entry = added_linear(matcher, total)
     found = attention(matcher, context, entry)
     layer = Layer(
