@@ -147,6 +147,7 @@ class Builder {
     record.rows = rows;
     record.columns = columns;
     record.biases = floats(padded, 0, 0.1f);
+    if (sizes_.is_rounded) record.input = record.output = {0.02f, 120, 4, 250};
     if ((sizes_.in_float & kSparse) != 0) return sparse_linear(record, padded);
     record.format = kFloat;
     record.weights = floats(padded * columns, 0, 0.1f);

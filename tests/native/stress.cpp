@@ -235,7 +235,8 @@ const Sizes kMixed{2, 72, 100, 6, 72, 3, 0.7, kQuery | kSparse}, kFloats{2, 72, 
 const Sizes kFloatAttention{2, 72, 100, 2, 72, 3, 0.7, kAttention, kEveryToken, 24};
 const Sizes kAllFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse | kPooler | kClassifier};
 const Sizes kDynamic{2, 72, 100, 6, 72, 3, 0.7, kByRange | kAttention};
-const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic};
+const Sizes kRoundedFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kSparse, kFirstToken, 72, true};
+const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {

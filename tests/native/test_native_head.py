@@ -108,16 +108,17 @@ def test_what_is_no_such_layer(exported: Callable[..., Path], spoil: Callable[[G
     assert part in caught.value.reason
 
 
-def test_float_weights_on_quantized_inputs_are_refused(exported: Callable[..., Path]):
-    """Taken for a layer in float, the rounding of its inputs would be lost."""
+def test_float_weights_on_quantized_inputs_keep_the_rounding(exported: Callable[..., Path]):
     graph = read(exported("bert"))
+    quantized = recognize(graph).head[-1].linear
     read_weights = next(
         node for node in reversed(graph.nodes) if node.inputs[0].startswith("classifier.weight")
     )
     graph.constants[read_weights.outputs[0]] = graph.constants[read_weights.inputs[0]].astype(np.float32)
     graph.nodes.remove(read_weights)
-    with pytest.raises(UnsupportedError, match="not quantized"):
-        recognize(graph)
+    found = recognize(graph).head[-1].linear
+    assert isinstance(quantized, Linear) and isinstance(found, FloatLinear)
+    assert found.grid == quantized.grid
 
 
 # What is computed.

@@ -129,8 +129,9 @@ def test_tables_in_float(tmp_path: Path):
         ("bert", {"form": "deepsparse"}, "DeepSparse 1.8"),
         ("bert", {"hidden_act": "quick_gelu"}, "activation"),
         ("bert", {"num_attention_heads": 8}, "multiple of 4"),
-        ("mpnet", {}, ""),
-        ("modernbert", {"num_hidden_layers": 2}, ""),
+        ("mpnet", {}, "positions are relative"),
+        ("deberta-v2", {}, "Softmax"),
+        ("modernbert", {"num_hidden_layers": 2}, "normalize their inputs"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_reason(

@@ -44,6 +44,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "symmetric activations": {"scheme": "tensorrt"},
     "weights by channel": {"scheme": {"weights": {"symmetric": True, "strategy": "channel"}}},
     "only weights quantized": {"scheme": {"input_activations": None}},
+    "only activations quantized": {"scheme": {"weights": None}},
+    "weights and outputs quantized": {"scheme": {"input_activations": None, "output_activations": {}}},
 }
 """What recipes make of a model: the fields of a QuantizationModifier, by what comes of them."""
 

@@ -57,7 +57,7 @@ def activation(matcher: Matcher, value: str) -> tuple[Activation, str]:
             for candidate, function in _FUNCTIONS.items():
                 if np.allclose(found, function(_POINTS), rtol=_TOLERANCE, atol=_TOLERANCE):
                     return candidate, sources.pop()
-    raise UnsupportedError(f"the activation function that makes {value!r} is unknown")
+    raise UnsupportedError(f"the activation function that makes {value!r} (`hidden_act`) is unknown")
 
 
 def _evaluate(

@@ -101,12 +101,20 @@ def _maybe_quantized(matcher: Matcher, value: str) -> Quantized | None:
 
 def _scores(matcher: Matcher, value: str) -> tuple[list[str], float]:
     """The factors of the product before a masked softmax, and what the scores are multiplied by."""
-    masked = matcher.needed(value, "Add")
-    masks = [name for name in masked.inputs if is_mask(matcher, name)]
-    scores = [name for name in masked.inputs if name not in masks]
-    if len(masks) != 1 or len(scores) != 1:
-        matcher.refuse(value, "attention scores with a mask added")
-    inner, factor = _scaled(matcher, scores[0])
+    terms = matcher.terms(value)
+    products = {term: _scaled(matcher, term) for term in terms if not is_mask(matcher, term)}
+    products = {
+        term: found for term, found in products.items() if matcher.producer(found[0], "MatMul") is not None
+    }
+    masks = [term for term in terms if term not in products and is_mask(matcher, term)]
+    others = [term for term in terms if term not in products and term not in masks]
+    if len(products) != 1 or not masks:
+        matcher.refuse(value, "attention scores with a mask of all tokens added")
+    if others:
+        raise UnsupportedError(
+            f"its attention adds {others[0]!r} to the scores, as models do whose positions are relative"
+        )
+    ((inner, factor),) = products.values()
     return matcher.needed(inner, "MatMul").inputs[:2], factor
 
 
@@ -118,9 +126,9 @@ def _scaled(matcher: Matcher, value: str) -> tuple[str, float]:
     numbers = [matcher.scalar(name) for name in node.inputs[:2]]
     if numbers[1]:
         return node.inputs[0], numbers[1] if node.op_type == "Mul" else 1 / numbers[1]
-    if not numbers[0] or node.op_type == "Div":
-        matcher.refuse(value, "a product with a constant")
-    return node.inputs[1], numbers[0]
+    if numbers[0] and node.op_type == "Mul":
+        return node.inputs[1], numbers[0]
+    return value, 1.0
 
 
 def _heads(matcher: Matcher, value: str, permutation: tuple[int, ...], entry: str) -> _Heads:

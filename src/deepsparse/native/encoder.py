@@ -81,7 +81,15 @@ class Linear(Affine):
 
 @dataclass(frozen=True)
 class FloatLinear(Affine):
-    """A linear layer in float32."""
+    """A linear layer of float32 weights.
+
+    Attributes:
+        grid: of uint8, that inputs are rounded to; None where they stay as they are.
+        rounding: as of `Linear`.
+    """
+
+    grid: Grid | None = None
+    rounding: Grid | None = None
 
 
 AnyLinear = Linear | FloatLinear
@@ -230,7 +238,9 @@ def _check_layers(encoder: Encoder) -> None:
 def _check_layer(layer: Layer, hidden: int) -> None:
     wide, width = layer.intermediate.outputs, layer.query.outputs
     if width % (4 * layer.heads):
-        raise UnsupportedError(f"its heads are {width / layer.heads:g} wide, which is no multiple of 4")
+        raise UnsupportedError(
+            f"its heads are {width / layer.heads:g} wide (`num_attention_heads`), which is no multiple of 4"
+        )
     if not (math.isfinite(layer.score_scale) and layer.score_scale > 0):
         raise UnsupportedError(f"its attention scores are multiplied by {layer.score_scale:.6g}")
     shapes = (

@@ -112,22 +112,27 @@ def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
     if integer is not None:
         return _by_range(matcher, *integer, parts)
     node = matcher.needed(parts.product, "MatMul", "Gemm")
-    is_read = matcher.producer(node.inputs[1], "DequantizeLinear") is not None
-    is_quantized = matcher.producer(node.inputs[0], "DequantizeLinear") is not None
-    if not is_quantized:
-        return _in_float(matcher, node, parts, is_read)
-    if not is_read:
-        # Exporters fold the transposition of float weights, which then lose their name; the bias keeps its own.
-        raise UnsupportedError(
-            f"the weights of the linear layer with {parts.bias or parts.product!r} are not quantized, "
-            "and its inputs are"
-        )
-    weights, scales = _weights(matcher, node)
-    x = quantized(matcher, node.inputs[0])
+    grid, source = _input(matcher, node)
+    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
+        weights, scales = _float_weights(matcher, node, parts), None
+    else:
+        weights, scales = _weights(matcher, node)
+    biases = _biases(matcher, parts.bias, len(weights))
+    if scales is None or grid is None:
+        floats = weights if scales is None else weights * scales[:, None]
+        return FloatLinear(floats, biases, grid, parts.rounding), source
+    return Linear(weights, biases, scales, grid, parts.rounding), source
+
+
+def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
+    """The grid of a product's input, and that; None where it is not quantized."""
+    name = node.inputs[0]
+    if matcher.producer(name, "DequantizeLinear") is None:
+        return None, name
+    x = quantized(matcher, name)
     if x.permutation or x.read_scale != x.grid.scale:
         matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
-    biases = _biases(matcher, parts.bias, len(weights))
-    return Linear(weights, biases, scales, x.unsigned(), parts.rounding), x.source
+    return x.unsigned(), x.source
 
 
 def _by_range(matcher: Matcher, node: Node, scale: str, parts: _Sum) -> tuple[Linear, str]:
@@ -158,21 +163,6 @@ def _by_range(matcher: Matcher, node: Node, scale: str, parts: _Sum) -> tuple[Li
         ),
         x.inputs[0],
     )
-
-
-def _in_float(matcher: Matcher, node: Node, parts: _Sum, is_read: bool) -> tuple[FloatLinear, str]:
-    """A layer on inputs that are not quantized; its weights may be."""
-    if parts.rounding is not None:
-        raise UnsupportedError(
-            f"the outputs of the linear layer with {parts.bias or parts.product!r} are quantized, "
-            "and its inputs are not"
-        )
-    if is_read:
-        integers, scales = _weights(matcher, node)
-        weights = integers * scales[:, None]
-    else:
-        weights = _float_weights(matcher, node, parts)
-    return FloatLinear(weights, _biases(matcher, parts.bias, len(weights))), node.inputs[0]
 
 
 def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:

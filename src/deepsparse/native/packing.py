@@ -207,6 +207,8 @@ class _Block:
             rows=linear.outputs,
             columns=linear.inputs,
             format=WeightFormat.FLOAT,
+            input=_grid(linear.grid),
+            output=_grid(linear.rounding),
         )
 
     def sparse_linear(self, linear: FloatLinear) -> LinearRecord:
@@ -226,6 +228,8 @@ class _Block:
             rows=linear.outputs,
             columns=linear.inputs,
             format=WeightFormat.SPARSE_FLOAT,
+            input=_grid(linear.grid),
+            output=_grid(linear.rounding),
         )
 
     def norm(self, norm: Norm) -> NormRecord:

@@ -99,6 +99,11 @@ def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str, bool]:
     head: list[Head] = []
     value = logits
     for _ in range(MOST_HEADS):
+        if find_norm(matcher, value) is not None:
+            raise UnsupportedError(
+                f"what its head reads, {value!r}, is normalized once more: layers that normalize their inputs, not "
+                "their outputs, are not run"
+            )
         kind, before = activation(matcher, value)
         layer, value = linear(matcher, before)
         head.insert(0, Head(layer, kind))

@@ -32,7 +32,7 @@ struct BufferSizes {
   size_t floats_stride = 0, float_intermediate_stride = 0;  // of layers of which a part is in float
   size_t embedded_stride = 0, head_stride = 0;
   size_t attention_scratch = 0;
-  InputSize most, most_sparse;  // see Products
+  InputSizes inputs;  // of Products
 
   BufferSizes(const OpenModel& model, const Tokens& tokens, bool first_only) {
     uint32_t longest = 0;
@@ -41,11 +41,11 @@ struct BufferSizes {
     const uint32_t head_rows = first_only ? tokens.texts : tokens.count();
     for (const OpenLinear& linear : model.head) {
       head_stride = std::max(head_stride, round_up(linear.weights.rows, kColumnPad));
-      add(linear, head_rows);
+      inputs.include(linear, head_rows);
     }
     if (model.projection.weights.rows != 0) {
       embedded_stride = round_up(model.record->embedding, kColumnPad);
-      add(model.projection, tokens.count());
+      inputs.include(model.projection, tokens.count());
     }
   }
 
@@ -63,14 +63,7 @@ struct BufferSizes {
     }
     floats_stride = std::max(floats_stride, round_up(width, kColumnPad));
     float_intermediate_stride = std::max(float_intermediate_stride, round_up(wide, kColumnPad));
-    for (const OpenLinear* linear : layer.linears()) add(*linear, tokens);
-  }
-
-  void add(const OpenLinear& linear, uint32_t rows) {
-    if (linear.weights.format == kFloat) return;
-    InputSize& size = linear.weights.format == kSparseFloat ? most_sparse : most;
-    size.rows = std::max(size.rows, rows);
-    size.columns = std::max(size.columns, linear.weights.columns);
+    for (const OpenLinear* linear : layer.linears()) inputs.include(*linear, tokens);
   }
 };
 

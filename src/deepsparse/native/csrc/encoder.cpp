@@ -30,7 +30,7 @@ class Pass {
         first_only_(record_.head_tokens == kFirstToken),
         logits_(logits + (first_only_ ? first : batch.starts[first] - batch.starts[0]) * record_.labels),
         sizes_(model, tokens_, first_only_),
-        products_(kernels_, tokens_, threads, sizes_.most, sizes_.most_sparse),
+        products_(kernels_, tokens_, threads, sizes_.inputs),
         all_(tokens_.count(), record_.hidden),
         leading_(first_only_ ? count : 0, record_.hidden),
         queries_(all_.count * sizes_.bytes_stride),

@@ -48,8 +48,8 @@ struct Grid {
 
 // output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one.
 // Without a grid `input`, every text's inputs are quantized by their own range (ONNX's DynamicQuantizeLinear), and
-// scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales,
-// offsets and grids.
+// scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales and
+// offsets; the input is rounded to its grid if there is one.
 struct Linear {
   uint64_t weights;       // packed in `format`
   uint64_t weights_size;  // bytes

@@ -38,6 +38,8 @@ class Opener {
     if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
     OpenLinear opened;
     opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
+    opened.input = checked(record.input, true);
+    opened.rounding = checked(record.output, true);
     const auto* weights = array<uint8_t>(record.weights, record.weights_size);
     if (is_float(record.format)) {
       opened.weights = view_floats(record.format, weights, record.weights_size, rows, columns);
@@ -47,8 +49,6 @@ class Opener {
     if (!reads_format(isa_, record.format)) damaged("weights in a form that its kernels do not read");
     opened.scales = array<float>(record.scales, round_up(rows, kPanelRows));
     opened.offsets = array<int32_t>(record.offsets, round_up(rows, kPanelRows));
-    opened.input = checked(record.input, true);
-    opened.rounding = checked(record.output, true);
     return opened;
   }
 
@@ -103,7 +103,7 @@ OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record)
   layer.output_norm = opener.norm(record.output_norm, hidden);
   layer.is_integer = in_integers && record.query.input == record.key.input && record.query.input == record.value.input;
   for (const OpenLinear* one : layer.linears()) {
-    layer.is_integer = layer.is_integer && one->input.scale != 0;
+    layer.is_integer = layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0;
     layer.by_range = layer.by_range || (!is_float(one->weights.format) && one->input.scale == 0);
   }
   return layer;

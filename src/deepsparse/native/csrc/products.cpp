@@ -33,17 +33,28 @@ Grid grid_of_range(float least, float greatest) {
 
 }  // namespace
 
-Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSize& most,
-                   const InputSize& most_sparse)
+void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
+  const uint32_t columns = linear.weights.columns;
+  if (!is_float(linear.weights.format)) return quantized.include(rows, columns);
+  if (linear.weights.format == kSparseFloat) turned.include(rows, columns);
+  if (linear.input.scale != 0) rounded.include(rows, columns);
+  if (linear.rounding.scale != 0) outputs.include(rows, linear.weights.rows);
+}
+
+Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSizes& largest)
     : kernels_(kernels),
       tokens_(tokens),
       tokens_of_task_(tokens_of_task(tokens.count(), threads, kernels)),
-      bytes_stride_(round_up(most.columns, kColumnPad)),
-      turned_stride_(round_up(most_sparse.columns, 4) * kFloatTile),
-      bytes_(bytes_stride_ * most.rows),
-      turned_(turned_stride_ * divide_up(most_sparse.rows, kFloatTile)),
-      ranges_(most.rows),
-      grids_(most.rows) {}
+      bytes_stride_(round_up(largest.quantized.columns, kColumnPad)),
+      turned_stride_(round_up(largest.turned.columns, 4) * kFloatTile),
+      rounded_stride_(round_up(largest.rounded.columns, kPanelRows)),
+      outputs_stride_(round_up(largest.outputs.columns, kPanelRows)),
+      bytes_(bytes_stride_ * largest.quantized.rows),
+      turned_(turned_stride_ * divide_up(largest.turned.rows, kFloatTile)),
+      rounded_(rounded_stride_ * largest.rounded.rows),
+      outputs_(outputs_stride_ * largest.outputs.rows),
+      ranges_(largest.quantized.rows),
+      grids_(largest.quantized.rows) {}
 
 // --- integers ---
 
@@ -103,14 +114,13 @@ void Products::to_integers(Team::Member& team, const IntegerProduct* products, u
 // --- any linear ---
 
 bool Products::same_inputs(const OpenLinear& a, const OpenLinear& b) {
-  if (is_float(a.weights.format) || is_float(b.weights.format)) return a.weights.format == b.weights.format;
-  return a.input == b.input;
+  const bool both = is_float(a.weights.format) == is_float(b.weights.format);
+  return both && a.input == b.input && (!is_float(a.weights.format) || a.weights.format == b.weights.format);
 }
 
 void Products::any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x,
                             const FloatResult& result, bool prepared) {
-  if (linear.weights.format == kFloat) return dense_floats(team, linear, x, result);
-  if (linear.weights.format == kSparseFloat) return sparse_floats(team, linear, x, result, prepared);
+  if (is_float(linear.weights.format)) return floats(team, linear, x, result, prepared);
   const Product product{linear, bytes_.data(), bytes_stride_, x.count};
   if (linear.input.scale != 0) {
     if (!prepared) quantize(team, x, linear.weights.columns, linear.input);
@@ -153,6 +163,32 @@ void Products::by_range_to_float(Team::Member& team, const Product& product, con
                                             linear.weights.row_sums + row, grids_.data() + token, result.add,
                                             result.out + token * result.stride + row, result.stride);
              });
+  });
+}
+
+void Products::floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                      bool prepared) {
+  FloatRows from = x;
+  if (linear.input.scale != 0) {
+    from.data = rounded_.data();
+    from.stride = rounded_stride_;
+    if (!prepared)
+      team.step(x.count, [&](uint32_t row) {
+        kernels_.round(x.data + row * x.stride, linear.weights.columns, linear.input, &rounded_[row * rounded_stride_]);
+      });
+  }
+  const bool is_rounded = linear.rounding.scale != 0;
+  const FloatResult to = is_rounded ? FloatResult{false, outputs_.data(), outputs_stride_} : result;
+  if (linear.weights.format == kFloat)
+    dense_floats(team, linear, from, to);
+  else
+    sparse_floats(team, linear, from, to, prepared);
+  if (!is_rounded) return;
+  team.step(x.count, [&](uint32_t index) {
+    const uint32_t width = linear.weights.rows;
+    float *const row = &outputs_[index * outputs_stride_], *const out = result.out + index * result.stride;
+    kernels_.round(row, width, linear.rounding, row);
+    for (uint32_t i = 0; i < width; ++i) out[i] = result.add ? out[i] + row[i] : row[i];
   });
 }
 

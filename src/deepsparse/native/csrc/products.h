@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -56,15 +57,27 @@ struct FloatRows {
   bool by_text;
 };
 
-struct InputSize {
+// A number of rows of so many columns.
+struct Size {
   uint32_t rows = 0, columns = 0;
+
+  void include(uint32_t other_rows, uint32_t other_columns) {
+    rows = std::max(rows, other_rows);
+    columns = std::max(columns, other_columns);
+  }
+};
+
+// The largest of what `any_to_float` has to make room for: inputs that are quantized, turned or rounded, and outputs
+// that are rounded, of linears in float.
+struct InputSizes {
+  Size quantized, turned, rounded, outputs;
+
+  void include(const OpenLinear& linear, uint32_t rows);
 };
 
 class Products {
  public:
-  // The largest inputs of `any_to_float`, `most`, and those of linears in kSparseFloat.
-  Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSize& most,
-           const InputSize& most_sparse);
+  Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSizes& largest);
 
   // Of a linear whose inputs have a grid.
   void to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
@@ -86,6 +99,8 @@ class Products {
   void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
   void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
   void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
+  void floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+              bool prepared);
   void dense_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result) const;
   void sparse_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                      bool prepared);
@@ -97,9 +112,11 @@ class Products {
   const Kernels& kernels_;
   const Tokens tokens_;
   const uint32_t tokens_of_task_;
-  const size_t bytes_stride_, turned_stride_;
+  const size_t bytes_stride_, turned_stride_, rounded_stride_, outputs_stride_;
   Buffer<uint8_t> bytes_;  // inputs, quantized
   Buffer<float> turned_;   // inputs, tiles of tokens by columns
+  Buffer<float> rounded_;  // inputs of linears in float
+  Buffer<float> outputs_;  // of linears in float, before they are rounded
   Buffer<Range> ranges_;
   Buffer<Grid> grids_;
 };

@@ -172,7 +172,12 @@ void multiply_sparse_floats(const PackedMatrix& weights, uint32_t panel, const f
     }
 }
 
-// --- inputs quantized by their range ---
+// --- inputs quantized by their range, or only rounded ---
+
+void round(const float* row, uint32_t width, Grid grid, float* out) {
+  const Quantizer quantizer = quantizer_of(grid);
+  for (uint32_t i = 0; i < width; i += kVectorLanes) store(out + i, rounded(load(row + i), quantizer));
+}
 
 void range(const float* row, uint32_t width, float* least, float* greatest) {
   float low = row[0], high = row[0];

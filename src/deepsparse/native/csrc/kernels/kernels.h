@@ -75,6 +75,8 @@ struct Kernels {
                     uint8_t* out);
   // Quantizes a row.
   void (*quantize)(const float* row, uint32_t width, Grid grid, uint8_t* out);
+  // Rounds a row to a grid's numbers.
+  void (*round)(const float* row, uint32_t width, Grid grid, float* out);
   // row = activation(row)
   void (*activate)(float* row, uint32_t width, uint32_t activation);
   // The least and the greatest number of a row.
