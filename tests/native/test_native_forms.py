@@ -12,7 +12,7 @@ import pytest
 from deepsparse import Engine
 from deepsparse.native import library
 from deepsparse.native.encoder import LAYER_LINEARS, Encoder, FloatLinear, Linear
-from deepsparse.native.onnx_graph import read
+from deepsparse.native.onnx_graph import Node, read
 from deepsparse.native.recognition import recognize
 from support import exports
 from support.encoders import VOCABULARY
@@ -109,6 +109,43 @@ def float_linears(encoder: Encoder) -> list[str]:
 def test_answers_of_every_form(made: Callable[..., Path], name: str):
     # With 16 steps in place of 256, one is as large as the answers are apart.
     check_answers(made(name), step=1.5 if name == "4-bit weights and activations" else 2 * STEP)
+
+
+@needs_library
+def test_the_form_for_deepsparse_is_the_same_model(made: Callable[..., Path]):
+    name = "only inputs quantized"
+    path, portable = made(name, form="deepsparse"), made(name)
+    check_answers(path)
+    for one, other in zip(recognize(read(path)).layers, recognize(read(portable)).layers, strict=True):
+        assert one.grids == other.grids
+        assert one.score_scale == pytest.approx(other.score_scale)
+        for linear in LAYER_LINEARS:
+            mine, wanted = getattr(one, linear), getattr(other, linear)
+            assert mine.grid == wanted.grid
+            np.testing.assert_array_equal(mine.weights, wanted.weights)
+            np.testing.assert_allclose(mine.scales, wanted.scales, rtol=1e-6)
+
+
+def test_biases_in_integers(made: Callable[..., Path]):
+    """As SparseML writes them: added before the product becomes float."""
+    graph = read(made("only inputs quantized", form="deepsparse"))
+    wanted = recognize(graph).layers[0].intermediate
+    scaled = next(
+        node
+        for node in graph.nodes
+        if node.op_type == "Add" and any("intermediate.dense.bias" in name for name in node.inputs)
+    )
+    product, bias = sorted(scaled.inputs, key=lambda name: "bias" in name)
+    by = {name: node for node in graph.nodes for name in node.outputs}
+    cast = next(by[name] for name in by[product].inputs if name in by)
+    scale = next(graph.constants[name] for name in by[product].inputs if name in graph.constants)
+    graph.constants["whole"] = np.rint(graph.constants[bias] / scale).astype(np.int32)
+    graph.nodes.append(Node("Add", [cast.inputs[0], "whole"], ["sum"]))
+    cast.inputs = ["sum"]
+    graph.constants[bias] = graph.constants[bias] * 0
+    found = recognize(graph).layers[0].intermediate
+    assert found.biases.any()
+    np.testing.assert_allclose(found.biases, wanted.biases, atol=0.51 * float(np.max(scale)))
 
 
 def test_outputs_are_rounded_where_the_recipe_does_not_say_otherwise(made: Callable[..., Path]):

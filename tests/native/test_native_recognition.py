@@ -126,7 +126,6 @@ def test_tables_in_float(tmp_path: Path):
 @pytest.mark.parametrize(
     ("architecture", "settings", "part"),
     [
-        ("bert", {"form": "deepsparse"}, "DeepSparse 1.8"),
         ("bert", {"hidden_act": "quick_gelu"}, "activation"),
         ("bert", {"num_attention_heads": 8}, "multiple of 4"),
         ("mpnet", {}, "positions are relative"),

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx_ir")
 
-from support import native_table  # noqa: E402
+from support import native_table
 
 
 @pytest.mark.slow

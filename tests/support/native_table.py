@@ -1,7 +1,7 @@
 """The table of docs/serving.md: which architecture the native engine runs in which form.
 
-`python tests/support/native_table.py` writes it; a test compares. Every cell is an export that the engine recognizes, or
-does not.
+`python tests/support/native_table.py` writes it; a test compares. Every cell is an export that the engine recognizes,
+or does not.
 """
 
 from __future__ import annotations

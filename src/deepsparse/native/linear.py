@@ -11,7 +11,7 @@ from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Linear
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
-from deepsparse.native.quantized import check_scales, quantized, rounded
+from deepsparse.native.quantized import Quantized, check_scales, integers, quantized, rounded
 from resparse.arrays import Array
 
 _MIDDLE: Final = 128
@@ -92,25 +92,42 @@ def _terms_before_rounding(matcher: Matcher, term: str) -> list[str]:
 
 def _is_product(matcher: Matcher, value: str) -> bool:
     return (
-        matcher.producer(value, "MatMul", "Gemm") is not None or _integer_product(matcher, value) is not None
+        matcher.producer(value, "MatMul", "Gemm") is not None or integer_product(matcher, value) is not None
     )
 
 
-def _integer_product(matcher: Matcher, value: str) -> tuple[Node, str] | None:
-    """The MatMulInteger in `Cast(MatMulInteger(...)) * scale`, and that scale; None for other values."""
+@dataclass
+class IntegerProduct:
+    """`Cast(MatMulInteger(...) + bias) * scale`; without a bias it is None."""
+
+    node: Node
+    scale: str
+    bias: str | None
+
+
+def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
+    """A product of integers, as a float; None for other values."""
     scaled = matcher.producer(value, "Mul")
     for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
         cast = matcher.producer(number, "Cast")
-        node = matcher.producer(cast.inputs[0], "MatMulInteger") if cast is not None else None
+        inner, bias = (cast.inputs[0] if cast is not None else ""), None
+        added = matcher.producer(inner, "Add")
+        if added is not None:
+            inner, bias = (
+                added.inputs if matcher.constant(added.inputs[1]) is not None else added.inputs[::-1]
+            )
+        node = matcher.producer(inner, "MatMulInteger")
         if node is not None:
-            return node, scale
+            return IntegerProduct(node, scale, bias)
     return None
 
 
 def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
-    integer = _integer_product(matcher, parts.product)
+    integer = integer_product(matcher, parts.product)
+    if integer is not None and matcher.producer(integer.node.inputs[0], "DynamicQuantizeLinear") is not None:
+        return _by_range(matcher, integer, parts)
     if integer is not None:
-        return _by_range(matcher, *integer, parts)
+        return _of_integers(matcher, integer, parts)
     node = matcher.needed(parts.product, "MatMul", "Gemm")
     grid, source = _input(matcher, node)
     if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
@@ -135,34 +152,54 @@ def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
     return x.unsigned(), x.source
 
 
-def _by_range(matcher: Matcher, node: Node, scale: str, parts: _Sum) -> tuple[Linear, str]:
+def _by_range(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[Linear, str]:
     """A layer on inputs that are quantized by their range, as ONNX Runtime's `quantize_dynamic` writes it."""
+    node = product.node
     x = matcher.needed(node.inputs[0], "DynamicQuantizeLinear")
-    factors = matcher.needed(scale, "Mul").inputs
-    integers, zero_points = matcher.constant(node.inputs[1]), np.zeros((), np.int8)
+    factors = matcher.needed(product.scale, "Mul").inputs
+    scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
+    if x.outputs[1] not in factors or node.inputs[2:3] != x.outputs[2:3] or scales is None or product.bias:
+        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
+    weights = _integer_weights(matcher, node)
+    by_output = _by_output(scales, len(weights), node.inputs[1])
+    biases = _biases(matcher, parts.bias, len(weights))
+    return Linear(weights, biases, by_output, None, parts.rounding), x.inputs[0]
+
+
+def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[Linear, str]:
+    """A layer on a grid's integers, as DeepSparse's form has it."""
+    node, x = product.node, integers(matcher, product.node.inputs[0])
+    scales = matcher.constant(product.scale)
+    if x.permutation or scales is None or not is_zero_point(matcher, node, 2, x):
+        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights")
+    weights = _integer_weights(matcher, node)
+    by_output = _by_output(scales, len(weights), node.inputs[1])
+    biases = _biases(matcher, parts.bias, len(weights))
+    if product.bias is not None:
+        whole = matcher.constant(product.bias)
+        if whole is None or whole.dtype != np.int32 or whole.shape != biases.shape:
+            matcher.refuse(parts.product, "a product with a bias of int32")
+        biases = biases + whole.astype(np.float32) * by_output
+    return Linear(
+        weights, biases, by_output / np.float32(x.grid.scale), x.unsigned(), parts.rounding
+    ), x.source
+
+
+def is_zero_point(matcher: Matcher, node: Node, place: int, of: Quantized) -> bool:
+    """Whether a MatMulInteger's input at this place is the zero point of a tensor."""
+    found = matcher.scalar(node.inputs[place]) if len(node.inputs) > place and node.inputs[place] else 0.0
+    return found == of.grid.zero_point
+
+
+def _integer_weights(matcher: Matcher, node: Node) -> Array:
+    """The weights of a MatMulInteger, int8 [outputs, inputs] with zero point 0."""
+    name = node.inputs[1]
+    found, zero_points = matcher.constant(name), np.zeros((), np.int8)
     if len(node.inputs) > 3 and node.inputs[3]:
         zero_points = matcher.constant(node.inputs[3])
-    scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
-    if (
-        x.outputs[1] not in factors
-        or node.inputs[2:3] != x.outputs[2:3]
-        or integers is None
-        or scales is None
-    ):
-        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
-    weights = around_zero(integers, zero_points, node.inputs[1]).T
-    if scales.size not in (1, len(weights)):
-        matcher.refuse(scale, "scales by outputs")
-    return (
-        Linear(
-            weights,
-            _biases(matcher, parts.bias, len(weights)),
-            _by_output(scales, len(weights), node.inputs[1]),
-            None,
-            parts.rounding,
-        ),
-        x.inputs[0],
-    )
+    if found is None:
+        matcher.refuse(node.outputs[0], "a product with constant weights")
+    return around_zero(found, zero_points, name).T
 
 
 def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:
@@ -196,17 +233,17 @@ def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
     name = node.inputs[1]
     read = matcher.needed(name, "DequantizeLinear")
-    integers = matcher.constant(read.inputs[0])
-    if integers is None:
+    stored = matcher.constant(read.inputs[0])
+    if stored is None:
         raise UnsupportedError(f"the weights {name!r} are no constant")
     is_transposed = _is_by_inputs(node)
     scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
-    if integers.ndim != 2 or scales is None or not isinstance(axis, int):
+    if stored.ndim != 2 or scales is None or not isinstance(axis, int):
         raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")
-    weights = integers.T if is_transposed else integers
+    weights = stored.T if is_transposed else stored
     if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
         raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
-    zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), integers.dtype)
+    zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), stored.dtype)
     if zero_points is not None and zero_points.size > 1:
         zero_points = zero_points.reshape(-1, 1)
     return around_zero(weights, zero_points, name), _by_output(scales, len(weights), name)
@@ -236,6 +273,8 @@ def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
 
 
 def _by_output(scales: Array, outputs: int, name: str) -> Array:
+    if scales.size not in (1, outputs):
+        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs")
     full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
     check_scales(full, name)
     return full

@@ -60,15 +60,21 @@ def quantized(matcher: Matcher, value: str) -> Quantized:
         UnsupportedError: the tensor is not quantized.
     """
     read = matcher.needed(value, "DequantizeLinear")
-    inner, first = matcher.transposed(read.inputs[0], ())
+    found = integers(matcher, read.inputs[0])
+    grid, is_signed = grid_of(matcher, read)
+    if (grid.zero_point, is_signed) != (found.grid.zero_point, found.is_signed):
+        raise UnsupportedError(f"{value!r} is read with another zero point than it was written with")
+    return replace(found, read_scale=grid.scale)
+
+
+def integers(matcher: Matcher, value: str) -> Quantized:
+    """As `quantized`, of the integers themselves: what QuantizeLinear gives, read by its own scale."""
+    inner, first = matcher.transposed(value, ())
     written = matcher.needed(inner, "QuantizeLinear")
     grid, is_signed = grid_of(matcher, written)
     clipped, grid = _clipped(matcher, written.inputs[0], grid)
     source, permutation = matcher.transposed(clipped, first)
-    read_grid, read_signed = grid_of(matcher, read)
-    if (read_grid.zero_point, read_signed) != (grid.zero_point, is_signed):
-        raise UnsupportedError(f"{value!r} is read with another zero point than it was written with")
-    return Quantized(source, grid, is_signed, read_grid.scale, permutation)
+    return Quantized(source, grid, is_signed, grid.scale, permutation)
 
 
 def rounded(matcher: Matcher, value: str) -> tuple[Grid | None, str]:

@@ -31,11 +31,6 @@ def recognize(graph: Graph) -> Encoder:
         UnsupportedError: the native engine cannot run it; with the reason.
     """
     matcher = Matcher(graph)
-    if any(
-        node.op_type == "MatMulInteger" and matcher.producer(node.inputs[0], "DynamicQuantizeLinear") is None
-        for node in graph.nodes
-    ):
-        raise UnsupportedError("it was exported for DeepSparse 1.8; export it without --runtime deepsparse")
     names = {port.name for port in graph.inputs}
     if not {WORDS, MASK} <= names <= {WORDS, MASK, TYPES}:
         raise UnsupportedError(
