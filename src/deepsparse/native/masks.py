@@ -47,7 +47,7 @@ def is_mask(matcher: Matcher, value: str) -> bool:
     try:
         found = np.broadcast_to(_Evaluation(matcher, mask).value(value), (_ROWS, 1, _TOKENS, _TOKENS))
     # NumPy's errors for operands that do not fit each other, and those of nodes with too few inputs.
-    except (_UnknownError, ValueError, TypeError, IndexError, KeyError, OverflowError):
+    except (_UnknownError, ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError):
         return False
     seen = np.broadcast_to(mask[:, None, None, :] != 0, found.shape)
     return bool((found[seen] == 0).all() and (found[~seen] <= _FORBIDDEN).all())
@@ -91,7 +91,8 @@ class _Evaluation:
             raise _UnknownError
         if node.op_type == "Shape":
             shape = self._shape(node.inputs[0])
-            return np.array(shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
+            end = _integer(node, "end", len(shape))
+            return np.array(shape[_integer(node, "start", 0) : end], np.int64)
         inputs = [self.value(one) for one in node.inputs]
         function = _ELEMENTWISE.get(node.op_type)
         if function is not None:
@@ -104,9 +105,10 @@ class _Evaluation:
     def _shape(self, name: str) -> tuple[int, ...]:
         """Of what is not known it is taken to be that of token ids or of hidden states."""
         try:
-            return self.value(name).shape
+            shape: tuple[int, ...] = self.value(name).shape
         except _UnknownError:
             return (_ROWS, _TOKENS, 1)
+        return shape
 
 
 def _axes(node: Node, axes: Array | None) -> tuple[int, ...]:
