@@ -1,7 +1,8 @@
 # Two commands do everything, set-up included, in an environment of their own (.venv):
 #   make demo   train, on the embedded sparse model and data, a sparse int8 classifier
 #   make test   lint, types and all tests
-# While working: make check (lint, types, unit tests).
+# While working: make check (lint, types, unit tests); make arm (the kernels for ARM, under an emulator: apt install
+# g++-aarch64-linux-gnu qemu-user; part of make test where these are).
 # Versions: make lock renews the tested ones in requirements.lock, which all of the above install; make newest and
 # make oldest run the tests against the newest and the oldest that pyproject.toml admits.
 
@@ -20,7 +21,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 UV     := .venv-uv/bin/uv
 CSRC   := src/deepsparse/native/csrc
 
-.PHONY: demo test all-tests check lint types unit install lock newest oldest clean
+.PHONY: demo test all-tests check lint types unit arm install lock newest oldest clean
 
 install: $(READY)
 
@@ -44,6 +45,9 @@ types: install
 
 unit: install
 	$(PYTEST) -m "not slow"
+
+arm: install
+	$(PYTEST) -rs tests/native/test_native_arm.py
 
 check: lint types unit
 

@@ -6,7 +6,7 @@ one command of ours (`sparseml.transformers.text_classification`) with a recipe 
 the folder and not repeated, so this may be stopped and started again at will:
 
     python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --plan
-    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --jobs 14 --deadline 560 -- --bf16
+    python benchmarks/accuracy.py --starts pruned80=FOLDER pruned90=FOLDER --jobs 15 --deadline 1500 -- --tf32 true
     python benchmarks/accuracy.py --table --outcomes FIRST.json SECOND.json
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy_measure import Measurement, read_outcomes
+from accuracy_recipes import TRANSFER_RECIPE
 from accuracy_runs import ABLATION_SETS, DENSE, GRID, MOST_STEPS, VARIANTS, Cell, Plan, Settings
 from accuracy_table import tables
 from data import DATASETS
@@ -33,7 +34,7 @@ from resparse.errors import UserError
 _THREADS = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 STEP_SECONDS = 0.08
-"""Of a step of MiniLM where 14 processes share a GPU, for the plan's estimate."""
+"""Of a step of MiniLM where 15 processes share a GPU by MPS, for the plan's estimate."""
 
 
 class NoSuchStartError(UserError):
@@ -55,6 +56,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         else (),
         only_ablated=tuple(further),
         most_steps=arguments.most_steps,
+        recipe=arguments.recipe,
     )
 
 
@@ -167,6 +169,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         metavar="NAME=MODEL",
         help="further pruned starts, tried on the ablations' sets alone",
     )
+    add("--recipe", default=TRANSFER_RECIPE, help="of the transfer: a file or a stub (default: the zoo's)")
     add("--folder", type=Path, default=Path("runs/accuracy"), help="of all runs")
     add("--data", type=Path, help="the folder of the data sets (default: RESPARSE_DATA)")
     add("--jobs", type=int, default=1, help="trainings at once")

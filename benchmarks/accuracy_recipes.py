@@ -9,6 +9,7 @@ from pathlib import Path
 from process import DENSE_RECIPE
 from resparse.files import write_text
 from sparsezoo import recipe_path
+from sparsezoo.stub import is_stub
 
 TRANSFER_RECIPE = "zoo:nlp/text_classification/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
 
@@ -52,10 +53,8 @@ pruning_modifiers:
       start_epoch: 0.0
 """
 
-_HIDDEN_STATES = """\
-  - !PerLayerDistillationModifier
-      gain: 1.0
-"""
+_GAINS = {"logits_only": 0.0, "hidden_states_weak": 0.2}
+"""The recipe's gain of hidden states, by variant."""
 
 
 class Sections:
@@ -91,29 +90,24 @@ def _only_quantize(recipe: Sections) -> None:
     }
 
 
-def _add_hidden_states(recipe: Sections) -> None:
-    distill = recipe.lists["distillation_modifiers"].rstrip()
-    recipe.lists["distillation_modifiers"] = f"{distill}\n\n{_HIDDEN_STATES}"
-
-
 CHANGES: dict[str, Callable[[Sections], None]] = {
     "one_shot": _prune(_ONE_SHOT),
     "gradual": _prune(_GRADUAL),
     "solver": _prune(_SOLVER),
     "float": _leave_float,
     "calibrate": _only_quantize,
-    "hidden_states": _add_hidden_states,
 }
 """What each variant of the transfer recipe changes in it."""
 
 
-def recipe_of(kind: str, folder: Path) -> str:
+def recipe_of(kind: str, folder: Path, transfer: str = TRANSFER_RECIPE) -> str:
     """A recipe as the training command takes it: `dense`, `transfer`, or a variant, written into `folder`."""
     if kind == "dense":
         return DENSE_RECIPE
-    if kind == "transfer":
-        return TRANSFER_RECIPE
-    recipe = Sections(recipe_path(TRANSFER_RECIPE).read_text(encoding="utf-8"))
+    if kind == "transfer" or kind in _GAINS:
+        return transfer
+    path = recipe_path(transfer) if is_stub(transfer) else Path(transfer)
+    recipe = Sections(path.read_text(encoding="utf-8"))
     CHANGES[kind](recipe)
     path = folder / f"{kind}.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != str(recipe):
@@ -128,4 +122,6 @@ def variables_of(kind: str, epochs: int, rate: float) -> dict[str, float]:
     variables = {"num_epochs": epochs, "init_lr": rate}
     if kind not in ("dense", "float"):
         variables |= {"qat_start_epoch": round(0.7 * epochs, 2), "observer_epoch": round(0.9 * epochs, 2)}
+    if kind in _GAINS:
+        variables["hidden_states_gain"] = _GAINS[kind]
     return variables

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy_recipes import recipe_of, variables_of
+from accuracy_recipes import TRANSFER_RECIPE, recipe_of, variables_of
 from data import DATASETS, DataSet
 from process import RunFailedError, flags
 
@@ -27,9 +27,9 @@ class Cell:
         return f"{self.epochs}x{self.rate:g}"
 
 
-GRID = (Cell(4, 1e-4), Cell(10, 1e-4), Cell(10, 2e-4))
+GRID = (Cell(4, 1e-4), Cell(10, 2e-4), Cell(20, 2e-4))
 
-MOST_STEPS = 1600
+MOST_STEPS = 2500
 """Of a run of the grid: on more rows there are fewer epochs, as the guided training chooses them, too."""
 
 BASE = Cell(10, 2e-4)
@@ -44,7 +44,7 @@ class Variant:
 
     Attributes:
         title: of its line in the table.
-        recipe: see `accuracy_recipes.CHANGES`.
+        recipe: see `accuracy_recipes`.
         dense_start: it begins at the dense encoder, which its recipe prunes.
         taught: whether the dense run teaches it.
         epochs: in place of the usual ones.
@@ -60,13 +60,16 @@ class Variant:
 
 
 VARIANTS = {
-    "": Variant("int8, taught, 10 epochs"),
-    "base": Variant("int8, taught, 10 epochs"),  # the same, where it is not one of the grid's runs
+    "": Variant("int8, taught logits and hidden states, 10 epochs"),
+    "base": Variant(
+        "int8, taught logits and hidden states, 10 epochs"
+    ),  # the same, where it is not one of the grid's runs
     "one_shot": Variant("no upstream: magnitude, one shot", "one_shot", dense_start=True),
     "gradual": Variant("no upstream: magnitude, gradual in the first half", "gradual", dense_start=True),
     "solver": Variant("no upstream: layer-wise solver", "solver", dense_start=True),
     "no_teacher": Variant("no task teacher", taught=False),
-    "hidden_states": Variant("the teacher's hidden states, too", "hidden_states"),
+    "logits_only": Variant("the teacher's logits alone", "logits_only"),
+    "hidden_states_weak": Variant("a fifth of the pull of its hidden states", "hidden_states_weak"),
     "float": Variant("float32, no int8", "float"),
     "calibrated": Variant("int8 by calibration after training", "calibrate", taught=False, after="float"),
     "epochs_8": Variant("8 epochs", epochs=8),
@@ -122,6 +125,7 @@ class Settings:
         ablations, ablation_sets: names of variants, and the data sets that they are tried on.
         only_ablated: further starts, tried on `ablation_sets` alone.
         most_steps: bounds the epochs of the grid.
+        recipe: of the transfer.
     """
 
     sets: tuple[str, ...]
@@ -133,6 +137,7 @@ class Settings:
     only_ablated: tuple[str, ...] = ()
     most_steps: int = MOST_STEPS
     batch: int = 32
+    recipe: str = TRANSFER_RECIPE
 
     def pruned(self) -> list[str]:
         """Names of the pruned starts of the main table."""
@@ -262,7 +267,7 @@ def arguments_of(run: Run, settings: Settings, root: Path, extra: Sequence[str])
     one_shot = run.recipe == "calibrate"
     arguments: dict[str, Any] = {
         "model_name_or_path": model,
-        "recipe": recipe_of(run.recipe, root / "recipes"),
+        "recipe": recipe_of(run.recipe, root / "recipes", settings.recipe),
         "distill_teacher": "disable" if run.teacher is None else root / run.teacher.key / "model",
         **{f"{split}_file": root / "data" / dataset.name / f"{split}.jsonl" for split in _SPLITS},
         "input_column_names": ",".join(dataset.columns),

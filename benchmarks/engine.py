@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from deepsparse.native import library
 from export_forms import make_model, write_files
 from interleaved import Contestant, add_python, engine_contestant, measure, ratio
 from record import keep, table
@@ -129,7 +130,11 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--rounds", type=int, default=24, help="counted bursts of five runs each")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--isa", choices=["avx2", "avx512", "amx"], help="hold the native engine to this one")
+    parser.add_argument(
+        "--isa",
+        choices=[one.name for one in library.instruction_sets()],
+        help="hold the native engine to this one",
+    )
     add_python(parser, "--openvino-python", "openvino")
     add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")
     parser.add_argument("--folder", type=Path, default=Path("runs/export_forms"), help="for models and logs")

@@ -51,6 +51,31 @@ double avx512() {
 }
 #endif
 
+#ifdef RESPARSE_ARM_DOT
+// The same; the compiler need not know the instruction, so that no function needs to be for another processor.
+#define RESPARSE_ONE(what, sums) #what " v" #sums ".4s, v30.16b, v31.16b\n"
+#define RESPARSE_FOUR(what, a, b, c, d) \
+  RESPARSE_ONE(what, a) RESPARSE_ONE(what, b) RESPARSE_ONE(what, c) RESPARSE_ONE(what, d)
+#define RESPARSE_SIXTEEN(extension, what)                                           \
+  asm volatile(".arch armv8.2-a+" extension "\n"                                    \
+               RESPARSE_FOUR(what, 0, 1, 2, 3) RESPARSE_FOUR(what, 4, 5, 6, 7)      \
+               RESPARSE_FOUR(what, 16, 17, 18, 19) RESPARSE_FOUR(what, 20, 21, 22, 23) :: \
+                   : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", \
+                     "v21", "v22", "v23")
+
+double dotprod() {
+  return best_rate(16.0 * 16 * kLoops, [] {
+    for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("dotprod", sdot);
+  });
+}
+
+double i8mm() {
+  return best_rate(16.0 * 32 * kLoops, [] {
+    for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("i8mm", usmmla);
+  });
+}
+#endif
+
 #ifdef RESPARSE_AMX
 double amx() {
   TileShapes shapes;
@@ -77,6 +102,10 @@ double amx() {
 int main() {
 #ifdef RESPARSE_X86
   if (usable_isas() & kAvx512) std::printf("%u %.6e\n", kAvx512, avx512());
+#endif
+#ifdef RESPARSE_ARM_DOT
+  if (usable_isas() & kDotProd) std::printf("%u %.6e\n", kDotProd, dotprod());
+  if (usable_isas() & kI8mm) std::printf("%u %.6e\n", kI8mm, i8mm());
 #endif
 #ifdef RESPARSE_AMX
   if (usable_isas() & kAmx) std::printf("%u %.6e\n", kAmx, amx());

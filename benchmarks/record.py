@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from deepsparse.hardware import cpu_model
 from resparse.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,7 +22,7 @@ PACKAGES = ("resparse", "torch", "transformers", "datasets", "scikit-learn", "nu
 def machine() -> dict[str, Any]:
     """The processor, the cores that this process may use, and the versions that matter."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -83,16 +84,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _shortened(argument: str) -> str:
     name, equals, value = argument.rpartition("=")
     return f"{name}{equals}{Path(value).name}" if value.startswith("/") else argument
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ from deepsparse.deployment import onnx_file
 from deepsparse.errors import EngineError, InputError
 from deepsparse.hardware import usable_cores
 from resparse.arrays import Array
+from resparse.console import say_once
 from resparse.errors import did_you_mean
 
+OVERSUBSCRIBE = "DEEPSPARSE_OVERSUBSCRIBE"
+"""The variable that allows more threads than cores, when it is 1."""
+
+_MASK = "attention_mask"
+_CALLED = {"input_ids": "token id", "token_type_ids": "token type", "position_ids": "position"}
 _SINGLE = ("sync", "single_stream", "default")
 _MULTI = ("async", "multi_stream", "elastic")
 
@@ -26,7 +33,7 @@ class Engine:
     Args:
         model: an ONNX file, a deployment folder, or a `zoo:` stub. The file is only read.
         batch_size: rows at a time; only stored, since any number of rows can be run.
-        num_cores: threads that compute; by default all cores that this process may use.
+        num_cores: threads that compute; by default all cores that this process may use, and never more.
         num_streams: runs at the same time, from as many threads of the caller.
         scheduler: "sync" (one run has all cores: the least latency), "async" or "elastic" (runs side by
             side: the most throughput).
@@ -78,11 +85,13 @@ class Engine:
             inputs: an array for each input, in the model's order or by name.
 
         Raises:
-            InputError: arrays are missing or too many, or of a shape that the model does not take.
+            InputError: arrays are missing or too many, of a type or shape that the model does not take, or hold tokens
+                that it does not have.
         """
         feeds = self._feeds(inputs)
         for spec in self.inputs:
             _check(spec, feeds[spec.name])
+        _check_tokens(feeds)
         return self._backend.run(feeds)
 
     __call__ = run
@@ -105,7 +114,7 @@ class Engine:
         if unknown := [name for name in given if name not in self.input_names]:
             hint = did_you_mean(unknown[0], self.input_names)
             raise InputError(f"The model has no input {unknown[0]!r}. {hint}")
-        return {spec.name: np.ascontiguousarray(given[spec.name], dtype=spec.dtype) for spec in self.inputs}
+        return {spec.name: _as_array(spec, given[spec.name]) for spec in self.inputs}
 
     def __repr__(self) -> str:
         return (
@@ -123,7 +132,7 @@ def _resources(cores: int | None, streams: int | None, scheduler: str | None) ->
     for name, value in (("num_cores", cores), ("num_streams", streams)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise EngineError(f"{name}={value!r}: a whole number from 1 on is wanted.")
-    cores = cores or usable_cores()
+    cores = _limited(cores) if cores else usable_cores()
     if scheduler is not None and str(scheduler) not in (*_SINGLE, *_MULTI):
         raise EngineError(
             f"There is no scheduler {scheduler!r}. {did_you_mean(str(scheduler), (*_SINGLE, *_MULTI))}"
@@ -131,6 +140,15 @@ def _resources(cores: int | None, streams: int | None, scheduler: str | None) ->
     if streams is None:
         streams = cores if scheduler in _MULTI else 1
     return Resources(cores, streams)
+
+
+def _limited(cores: int) -> int:
+    """As many threads as there are cores: more wait for one another, and a text takes a hundred times as long."""
+    usable = usable_cores()
+    if cores <= usable or os.environ.get(OVERSUBSCRIBE) == "1":
+        return cores
+    say_once(f"num_cores={cores}: this process may use {usable}, which it does ({OVERSUBSCRIBE}=1 insists).")
+    return usable
 
 
 def _check(spec: TensorSpec, array: Array) -> None:
@@ -142,3 +160,33 @@ def _check(spec: TensorSpec, array: Array) -> None:
         raise InputError(
             f"The input {spec.name!r} has the shape {' × '.join(map(str, array.shape))}; wanted: {wanted}."
         )
+
+
+def _as_array(spec: TensorSpec, value: Any) -> Array:
+    """A value as an array of the input's type; an InputError where it is none, or would change."""
+    try:
+        array = np.asarray(value)
+        kept = array.dtype.kind in "biuf" and (array.dtype.kind != "f" or spec.dtype.kind == "f")
+        if not kept and array.dtype.kind == "f":
+            kept = bool((array == np.trunc(array)).all())
+    except ValueError:  # rows of different lengths
+        raise InputError(f"The input {spec.name!r} is no array: its rows differ in length.") from None
+    if not kept:
+        raise InputError(f"The input {spec.name!r} holds {array.dtype} values; wanted is {spec.dtype}.")
+    return np.ascontiguousarray(array, dtype=spec.dtype)
+
+
+def _check_tokens(feeds: Mapping[str, Array]) -> None:
+    """Refuse tokens that no model has, which some engines answer all the same; and arrays that are not of one text."""
+    tokens = {name: array for name, array in feeds.items() if name.endswith("_ids") or name == _MASK}
+    shapes = {array.shape for array in tokens.values()}
+    if len(shapes) > 1:
+        listed = ", ".join(f"{name} {' × '.join(map(str, array.shape))}" for name, array in tokens.items())
+        raise InputError(f"The inputs differ in shape: {listed}.")
+    if any(0 in shape[1:] for shape in shapes):
+        raise InputError("The inputs have no columns: a text has one token at least.")
+    attended = tokens[_MASK] != 0 if _MASK in tokens else slice(None)
+    for name, array in tokens.items():
+        if name != _MASK and (negative := array[attended][array[attended] < 0]).size:
+            called = _CALLED.get(name, f"number in {name}")
+            raise InputError(f"The {called} {negative[0]} is out of range: they begin at 0.")

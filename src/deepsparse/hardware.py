@@ -22,6 +22,16 @@ _ISA = (
     ("avx2", "AVX2"),
 )
 
+# ARM processors, which Linux knows by numbers.
+_PARTS = {
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse N1",
+    "0xd40": "Neoverse V1",
+    "0xd49": "Neoverse N2",
+    "0xd4f": "Neoverse V2",
+}
+
 
 def usable_cores() -> int:
     """The cores that this process may use: its affinity, and a container's quota where that is less."""
@@ -40,8 +50,10 @@ def isa() -> str:
 @cache
 def cpu_model() -> str:
     """The processor's name."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read(_CPUINFO), re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine() or "unknown"
+    found = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", _read(_CPUINFO), re.MULTILINE)
+    if found is None:
+        return platform.processor() or platform.machine() or "unknown"
+    return _PARTS.get(found.group(1).strip(), found.group(1).strip())
 
 
 def _quota() -> int | None:

@@ -17,7 +17,7 @@ from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.pipeline import WINDOW, Pipeline
-from deepsparse.tables import BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
+from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, write_json
 from resparse.progress import share
@@ -72,7 +72,8 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    settings = {"top_k": arguments.top_k} if arguments.top_k > 1 else {}
+    asked_for = {"top_k": arguments.top_k, "threshold": arguments.threshold}
+    settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
         model_path=deployment,
         sequence_length=arguments.sequence_length,
@@ -172,8 +173,13 @@ class _Run:
         return {
             "input": [rows.st_size, rows.st_mtime_ns],
             "model": [str(self._pipeline.model_path.resolve()), model.st_size, model.st_mtime_ns],
+            "labels": self._pipeline.handler.deployment.config.get("id2label"),
             "columns": list(self._columns),
-            "settings": [self._added, self._pipeline.sequence_length],
+            "settings": [
+                self._added,
+                self._pipeline.sequence_length,
+                self._pipeline.describe().get("threshold"),
+            ],
         }
 
     def _finish(self, progress: Progress) -> None:
@@ -185,13 +191,28 @@ class _Run:
             paths.part(paths.rejected).replace(paths.rejected)
         else:
             paths.part(paths.rejected).unlink()
-        paths.part(paths.output).replace(paths.output)
         paths.progress.unlink(missing_ok=True)
+        if progress.refused and not progress.labelled:
+            paths.part(paths.output).unlink()
+            raise self._nothing_labelled(progress.refused)
+        paths.part(paths.output).replace(paths.output)
         say(f"{paths.output}: {progress.labelled:,} rows labelled")
         if progress.refused:
             warn(f"{progress.refused:,} rows could not be labelled; they are in {paths.rejected}:")
             for row in self._first_refused:
                 say(f"  {paths.rows}, line {row.line}: {row.reason}")
+
+    def _nothing_labelled(self, refused: int) -> PredictError:
+        paths, first = self._paths, self._first_refused[0] if self._first_refused else None
+        why = f" Line {first.line}: {first.reason}." if first is not None else ""
+        if first is not None and first.reason == NOT_UTF8:
+            target = paths.rows.with_name(f"{paths.rows.stem}-utf8{paths.rows.suffix}")
+            why += (
+                f" Convert the file, for instance: iconv -f WINDOWS-1252 -t UTF-8 '{paths.rows}' > '{target}'"
+            )
+        return PredictError(
+            f"None of the {refused:,} rows of {paths.rows} could be labelled; they are in {paths.rejected}.{why}"
+        )
 
 
 def _opened(path: Path, size: int) -> Any:
@@ -242,7 +263,10 @@ def _parser() -> Parser:
     add("--input", required=True, help="the rows, with a header line (or JSON Lines)")
     add("--output", required=True, help="the same rows, with predicted_label and predicted_score")
     add("--input-column-names", help="the text column, or two with a comma between [found by their names]")
-    add("--top-k", type=parser.count, default=1, help="labels for each row, best first [%(default)s]")
+    add(
+        "--top-k", type=parser.count, help="labels for each row, best first [1; of several, those that count]"
+    )
+    add("--threshold", type=float, help="of several labels, those with a higher score count [the model's]")
     add(
         "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
     )

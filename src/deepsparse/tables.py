@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from deepsparse.errors import DeepsparseError
+from resparse.column_names import header_names
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
+NOT_UTF8 = "not UTF-8 text"
+"""Why a row could not be read: it is in another encoding, or damaged."""
+
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv")
 
@@ -67,7 +71,7 @@ def open_table(path: Path) -> Table:
 
 
 def writer_for(path: Path, source: Path, file: TextIO, columns: Sequence[str]) -> Writer:
-    """The writer for rows of `source`, with further columns, in the format of `path`.
+    """The writer for rows of `source`, with further columns, in the format of `path`; CSV keeps its delimiter.
 
     Raises:
         TableError: the two are not of one kind.
@@ -79,7 +83,10 @@ def writer_for(path: Path, source: Path, file: TextIO, columns: Sequence[str]) -
         )
     if wanted is _JSON_LINES:
         return _JsonWriter(file)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    if path.suffix.lower() == ".tsv":
+        delimiter = "\t"
+    else:
+        delimiter = _Delimited(source).delimiter if source.suffix.lower() == ".csv" else ","
     return csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n")
 
 
@@ -93,9 +100,9 @@ class _Delimited:
             header = first.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
-        self._delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
-        names = next(csv.reader([header], delimiter=self._delimiter), [])
-        self.columns = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
+        names = next(csv.reader([header], delimiter=self.delimiter), [])
+        self.columns = header_names(names)
         if not self.columns:
             raise TableError(f"{path} has no header: its first line has to name the columns.")
         if len(set(self.columns)) < len(self.columns):
@@ -119,13 +126,13 @@ class _Delimited:
         second = Place(file.tell(), line + 1)
         taken = [first]
         try:
-            fields = next(csv.reader(_lines(file, taken), delimiter=self._delimiter, strict=True), [])
+            fields = next(csv.reader(_lines(file, taken), delimiter=self.delimiter, strict=True), [])
             reason = None if len(fields) == len(self.columns) else self._ragged(fields)
         except csv.Error as error:
             fields, reason = [], _explain(str(error))
         except UnicodeDecodeError:
-            fields, reason = [], "not UTF-8 text"
-        if reason is not None and self._delimiter == "\t":
+            fields, reason = [], NOT_UTF8
+        if reason is not None and self.delimiter == "\t":
             # GLUE's own files and others use tabs without any quoting.
             plain = first.decode(errors="replace").rstrip("\r\n").split("\t")
             if len(plain) == len(self.columns) and "�" not in plain:
@@ -168,7 +175,7 @@ def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:
     try:
         values = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return BadRow(line, after, "not UTF-8 text", raw)
+        return BadRow(line, after, NOT_UTF8, raw)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
         return BadRow(line, after, f"not JSON: {reason}", raw)

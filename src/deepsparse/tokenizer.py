@@ -24,8 +24,8 @@ _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "longformer", "mpnet
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """The inputs of a model that a tokenizer makes."""
 
-USUAL_LENGTH = 128
-"""The default length that texts are truncated to, as in DeepSparse."""
+USUAL_LENGTHS = (128, 384)
+"""Default lengths that texts are truncated to, of pipelines (as in DeepSparse) and of evaluations."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def load_tokenizer(
         raise ModelError(f"{path} is no tokenizer that can be read: {error}. Copy it again.") from error
     settings = _settings(deployment.folder)
     most = _model_length(settings, deployment.config)
-    if sequence_length not in (None, USUAL_LENGTH) and most is not None and sequence_length > most:
+    if sequence_length not in (None, *USUAL_LENGTHS) and most is not None and sequence_length > most:
         say_once(f"sequence_length {sequence_length} is more than the model takes: {most} used instead.")
     lengths = [length for length in (sequence_length, most) if length is not None]
     return Tokenizer(

@@ -40,3 +40,20 @@ def by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
     """The first column with one of the usual names, in their order, ignoring case; None where there is none."""
     by_folded = {name.strip().lower(): name for name in reversed(available)}
     return next((by_folded[name.lower()] for name in usual if name.lower() in by_folded), None)
+
+
+def header_names(fields: Sequence[str]) -> list[str]:
+    """The names of a header's columns; those without one are called "Unnamed: 0", ... by their places.
+
+    pandas writes its index under an empty name, and reads it back under that one: written again, a file has both.
+    """
+    names = [name.strip() for name in fields]
+    taken = set(names)
+    for place, name in enumerate(names):
+        if not name:
+            chosen = f"Unnamed: {place}"
+            while chosen in taken:
+                chosen += ".1"
+            taken.add(chosen)
+            names[place] = chosen
+    return names

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +37,17 @@ def say_once(message: str) -> None:
 def warn(message: str) -> None:
     """Print a warning."""
     console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+
+@contextmanager
+def silent(wanted: bool) -> Iterator[None]:
+    """Print nothing meanwhile, where wanted: of several processes that do the same, one speaks for all."""
+    before = console.quiet, output.quiet
+    console.quiet, output.quiet = (quiet or wanted for quiet in before)
+    try:
+        yield
+    finally:
+        console.quiet, output.quiet = before
 
 
 def aligned(

@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
     """A sentence that names the nearest known names; when none is near, lists all that are known."""
-    names = sorted(known)
+    names = sorted(filter(None, known))
     close = nearest(name, names, most)
     if close:
         return f"Did you mean {' or '.join(repr(match) for match in close)}?"

@@ -33,10 +33,11 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
-def track(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """Iterate with a bar; of unknown length where the items have no length."""
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Iterate with a bar; of unknown length where neither the items have one nor a `total` is given."""
     with _bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
-        task = bar.add_task(what, total=len(items) if isinstance(items, Sized) else None)
+        length = len(items) if isinstance(items, Sized) else total
+        task = bar.add_task(what, total=length)
         for item in items:
             yield item
             bar.advance(task)

@@ -74,8 +74,10 @@ def _version(words: list[str]) -> int:
 
 def _train(words: list[str]) -> int | None:
     from sparseml import tasks
+    from sparseml.options import early
 
     called, words = _task(words)
+    early.check(tasks.own_name(called), words)
     try:
         from sparseml.training import run
 

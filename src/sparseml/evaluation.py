@@ -33,7 +33,7 @@ def evaluation(logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
     if labels.kind == REGRESSION:
         found["calibration"] = {"bins": score_bins(decisions(logits, REGRESSION), truth)}
         return found
-    predicted = decisions(logits, labels.kind)
+    predicted = decisions(logits, labels.kind, labels.threshold)
     found["calibration"] = calibration(*confidences(logits, truth, labels.kind))
     if labels.kind == MULTI:
         found["labels"] = _by_label(np.asarray(truth) > 0.5, predicted.astype(bool), labels)

@@ -14,11 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from resparse import thresholds
 from sparseml.data.known_datasets import BENCHMARK_TASKS, BenchmarkTask
 from sparseml.data.label_encoding import MULTI, REGRESSION, Kind, Labels
-
-# Probability above which a label of a multi-label row counts as predicted; SparseML's value.
-MULTI_LABEL_THRESHOLD = 0.3
 
 
 class Evaluation(Protocol):
@@ -49,7 +47,7 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     if labels.kind == REGRESSION:
         return lambda evaluation: regression_metrics(*_arrays(evaluation))
     if labels.kind == MULTI:
-        return lambda evaluation: multi_label_metrics(*_arrays(evaluation), labels.names)
+        return lambda evaluation: multi_label_metrics(*_arrays(evaluation), labels.names, labels.threshold)
     return lambda evaluation: classification_metrics(*_arrays(evaluation))
 
 
@@ -72,7 +70,7 @@ def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def decisions(logits: np.ndarray, kind: Kind, threshold: float = MULTI_LABEL_THRESHOLD) -> np.ndarray:
+def decisions(logits: np.ndarray, kind: Kind, threshold: float = thresholds.DEFAULT) -> np.ndarray:
     """Logits (rows, num_labels) to class ids (rows,), to 0 and 1 (rows, num_labels), or to scores (rows,)."""
     logits = np.asarray(logits)
     if kind == REGRESSION:
@@ -111,7 +109,7 @@ def regression_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 def multi_label_metrics(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], threshold: float = MULTI_LABEL_THRESHOLD
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], threshold: float = thresholds.DEFAULT
 ) -> Metrics:
     """Precision, recall and F1 of each label, their mean and spread over labels, and F1 over all decisions.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from resparse.console import say
 from resparse.errors import UserError
 from resparse.files import write_json
+from sparseml.processes import started_as_several
 
 if TYPE_CHECKING:
     from sparseml.session.models import Source
@@ -33,18 +34,14 @@ Prunes an encoder on plain text while a frozen copy of it teaches it, so that th
   --teacher         the dense model to learn from [a copy of MODEL; for a sparse one of the zoo, its dense original]
   --output_dir      the folder for the model [MODEL's name, with the sparsity]
   --recipe          another recipe than the zoo's
+  --recipe_args     values for its variables: JSON, or name=value,...
 
 All arguments of sparseml.transformers.masked_language_modeling may follow. A stopped run goes on where it was when the
 same command is given again."""
 
-_ZOO: Final = "zoo:nlp/masked_language_modeling/encoder/pytorch/huggingface/text"
-PRUNE_RECIPE: Final = f"{_ZOO}/pruned-none"
-ADAPT_RECIPE: Final = f"{_ZOO}/adapted-none"
 CHOICES: Final = "sparsify.json"
 """In the output folder: what was chosen, so that a stopped run goes on with the same."""
 
-_SPARSE: Final = 0.3
-"""A model with more zeros than this among its prunable weights is a sparse one."""
 _LENGTH: Final = 128
 _TOKENS_A_STEP: Final = {"cuda": 16_384, "cpu": 4_096}
 _WARM_UP, _TIMED = 2, 4
@@ -72,6 +69,7 @@ class Request:
     teacher: str | None = None
     output_dir: str | None = None
     recipe: str | None = None
+    recipe_args: str | None = None
     more: tuple[str, ...] = ()
 
 
@@ -114,6 +112,11 @@ def main(words: Sequence[str]) -> int:
         print(HELP)
         return 0
     request = parse(words)
+    if started_as_several():
+        raise SparsifyError(
+            "sparsify was started as several processes, and times the training of one: run it alone, and give the "
+            "command that it prints to torchrun."
+        )
     chosen = choose(request)
     for note in chosen.notes:
         say(note)
@@ -162,13 +165,16 @@ def choose(request: Request) -> Choices:
     Raises:
         UserError: the model or the corpus cannot be read, or the sparsity is there already.
     """
+    from sparseml.new_recipe import plain_text
+    from sparseml.new_recipe.plan import SPARSITY
     from sparseml.options.environment import accelerator, fast_bfloat16
+    from sparseml.recipe.variables import read_overrides
     from sparseml.session.models import load_tokenizer, resolve
 
     source = resolve(request.model)
-    zeros = encoder_sparsity(source)
-    adapts = zeros > _SPARSE and (request.sparsity is None or request.sparsity <= zeros + 0.005)
-    sparsity = zeros if adapts else request.sparsity or 0.8
+    zeros = plain_text.encoder_sparsity(source)
+    adapts = plain_text.adapts(zeros, request.sparsity)
+    sparsity = zeros if adapts else request.sparsity or SPARSITY
     folder = request.output_dir or _folder_name(request, sparsity, adapts)
     if (before := _remembered(request, Path(folder))) is not None:
         return before
@@ -181,7 +187,7 @@ def choose(request: Request) -> Choices:
         + ("they stay, and it is adapted to the texts" if adapts else f"to be pruned to {sparsity:.1%}"),
         f"precision: {'bfloat16, which ' + fast + ' computes fast' if fast else 'float32'}",
     ]
-    teacher = request.teacher or _teacher(request.model, adapts or zeros > _SPARSE)
+    teacher = request.teacher or plain_text.teacher_of(request.model, adapts or zeros > plain_text.SPARSE)
     notes.append(f"teacher: {'a frozen copy of the model' if teacher == 'self' else teacher}")
     seconds = seconds_per_step(source, rows, length, fast is not None)
     in_corpus = corpus_tokens(request, source)
@@ -196,10 +202,7 @@ def choose(request: Request) -> Choices:
         f"length: {tokens / 1e6:,.1f} M tokens, {epochs:.2f} x the corpus of {in_corpus / 1e6:,.1f} M: {steps:,} steps "
         f"of {rows * length:,} tokens, {seconds:.2f} s each here, about {seconds * steps / 60:.0f} min"
     )
-    variables: dict[str, Any] = {"num_epochs": epochs}
-    if not adapts:
-        variables |= {"sparsity": sparsity, "init_sparsity": round(max(min(0.5, 0.8 * sparsity), zeros), 4)}
-        variables["mask_type"] = request.mask_type
+    variables = plain_text.variables(zeros, request.sparsity, request.mask_type, epochs)
     return Choices(
         adapts=adapts,
         sparsity=sparsity,
@@ -210,9 +213,9 @@ def choose(request: Request) -> Choices:
         save_steps=max(50, round(60 * _MINUTES_BETWEEN_CHECKPOINTS / seconds)),
         bf16=fast is not None,
         teacher=teacher,
-        recipe=request.recipe or (ADAPT_RECIPE if adapts else PRUNE_RECIPE),
+        recipe=request.recipe or (plain_text.ADAPT if adapts else plain_text.PRUNE),
         output_dir=folder,
-        recipe_args=variables if request.recipe is None else {},
+        recipe_args={**(variables if request.recipe is None else {}), **read_overrides(request.recipe_args)},
         notes=notes,
     )
 
@@ -241,28 +244,6 @@ def training_flags(request: Request, chosen: Choices) -> list[str]:
     flags = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     flags += ["--do_train", "--do_eval", *(["--bf16"] if chosen.bf16 else [])]
     return [*flags, *request.more]
-
-
-def encoder_sparsity(source: Source) -> float:
-    """The share of zeros among the weights of a model's Transformer layers, read from its file."""
-    import re
-
-    from safetensors import safe_open
-
-    layer = re.compile(r"(?!.*[nN]orm).*[._]layers?[.]\d+[.].*weight$")
-    zeros = entries = 0
-    for path in sorted(source.folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  no mapping
-                if layer.match(name):
-                    tensor = file.get_tensor(name)
-                    entries += tensor.numel()
-                    zeros += tensor.numel() - int(tensor.count_nonzero())
-    if not entries:
-        raise SparsifyError(
-            f"{source.called} has no Transformer layers in a model.safetensors: give an encoder such as BERT."
-        )
-    return zeros / entries
 
 
 def seconds_per_step(source: Source, rows: int, length: int, bf16: bool) -> float:
@@ -316,25 +297,6 @@ def _is_dataset(corpus: str) -> bool:
     if Path(corpus).expanduser().is_dir():
         return True
     return not any(Path(part).suffix or "*" in part or Path(part).exists() for part in corpus.split(","))
-
-
-def _teacher(model: str, sparse: bool) -> str:
-    """`self` for a dense model; for a sparse one of the zoo its dense original."""
-    from sparsezoo.resolve import indexed_name
-    from sparsezoo.stub import PREFIX, is_stub
-
-    if not sparse:
-        return "self"
-    if is_stub(model):
-        name = (
-            model.removeprefix(PREFIX).partition("?")[0].partition("@")[0].rpartition("/")[0] + "/base-none"
-        )
-        if indexed_name(name):
-            return f"{PREFIX}{name}"
-    raise SparsifyError(
-        f"{model} is sparse, and must learn from a dense model of the same kind: give --teacher, such as the model "
-        "that it was pruned from."
-    )
 
 
 def _folder_name(request: Request, sparsity: float, adapts: bool) -> str:

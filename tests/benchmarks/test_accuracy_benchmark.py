@@ -36,14 +36,14 @@ def _everything(plan: Any, score: Any) -> list[Any]:
 
 def test_every_start_meets_the_same_grid_and_its_other_seeds_follow_the_best_of_it() -> None:
     plan = _plan()
-    runs = _everything(plan, lambda run: -abs(run.cell.rate - 1e-4) - abs(run.cell.epochs - 10))
+    runs = _everything(plan, lambda run: -abs(run.cell.rate - 2e-4) - abs(run.cell.epochs - 10))
     for start in ("dense", "pruned80", "pruned90"):
         for dataset in ("tweeteval_emotion", "sick"):
             mine = [run for run in runs if (run.start, run.dataset) == (start, dataset)]
             assert {run.cell for run in mine if run.seed == 7} == set(plan.settings.grid)
             assert [(run.seed, run.cell.epochs, run.cell.rate) for run in mine if run.seed != 7] == [
-                (8, 10, 1e-4),
-                (9, 10, 1e-4),
+                (8, 10, 2e-4),
+                (9, 10, 2e-4),
             ]
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from resparse.errors import UserError
 from sparseml.options import environment as machine
+from sparseml.options.groups import TrainingArguments
+from sparseml.training.run import run
 from support.arguments import parse
 
 
@@ -38,6 +43,24 @@ def test_half_precision_fits_the_machine(
     assert values.get("use_cpu", False) is (device is None)
     if asked == "--fp16_full_eval":
         assert values["bf16_full_eval"] and not values["fp16_full_eval"]
+
+
+def test_one_process_uses_one_gpu() -> None:
+    training = parse(["--do_train", "--train_file", "a.csv", "--output_dir", "out"]).training
+    assert machine.one_device(training) == []
+    training._n_gpu = 4
+    assert machine.one_device(training) == [
+        "One of 4 GPUs is used: `torchrun --nproc_per_node=4 -m ...` uses all of them."
+    ]
+    assert training.n_gpu == 1
+
+
+def test_a_guided_run_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(UserError, match=r"Started as 2 processes.*name the work"):
+        run(parse(["--train_file", "a.csv"]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_use_cpu_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,13 @@ import pytest
 
 from resparse.errors import UserError
 from sparseml import sparsify
+from sparseml.new_recipe import plain_text
+from sparseml.new_recipe.plain_text import encoder_sparsity
+from sparseml.recipe import load_plan
 from sparseml.session.models import Source
-from sparseml.sparsify import Request, choose, encoder_sparsity, parse, training_flags
-from support import tiny
+from sparseml.session.session import Session
+from sparseml.sparsify import Request, choose, parse, training_flags
+from support import encoders, tiny
 
 ZOO = "zoo:nlp/sentence_embedding/minilm-l6/pytorch/huggingface/sentence_transformers"
 
@@ -54,6 +58,15 @@ def test_the_sparsity_of_a_start_is_that_of_its_layers(tmp_path: Path, sparsity:
     assert encoder_sparsity(Source("bert", folder)) == pytest.approx(sparsity, abs=0.02)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_the_sparsity_of_a_start_is_that_of_what_the_recipe_prunes(tmp_path: Path, architecture: str) -> None:
+    model = encoders.dense(architecture)
+    arguments = {"sparsity": 0.7, "init_sparsity": 0.0}
+    Session(load_plan(plain_text.PRUNE, arguments), model).apply_once()
+    model.save_pretrained(tmp_path / "pruned")
+    assert encoder_sparsity(Source("it", tmp_path / "pruned")) == pytest.approx(0.7, abs=1e-3)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of one known speed, and a corpus of one known size."""
@@ -80,14 +93,23 @@ def test_a_sparse_model_keeps_its_zeros(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give --teacher"):
         choose(Request(str(folder), "a.txt"))
     chosen = choose(Request(str(folder), "a.txt", teacher="dense", tokens=2e6))
-    assert chosen.adapts and chosen.teacher == "dense" and chosen.recipe == sparsify.ADAPT_RECIPE
+    assert chosen.adapts and chosen.teacher == "dense" and chosen.recipe == plain_text.ADAPT
     assert "sparsity" not in chosen.recipe_args and chosen.epochs == 2
+    hotter = choose(Request(str(folder), "a.txt", teacher="dense", tokens=2e6, recipe_args="init_lr=7e-4"))
+    assert hotter.recipe_args == {"num_epochs": 2, "init_lr": 7e-4}
     sparser = choose(Request(str(folder), "a.txt", sparsity=0.9, teacher="dense"))
     assert not sparser.adapts and sparser.recipe_args["init_sparsity"] == pytest.approx(0.8, abs=0.02)
 
 
+def test_it_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would time themselves, and choose two lengths."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="give the command that it prints to torchrun"):
+        sparsify.main([str(tmp_path), "--corpus", "a.txt"])
+
+
 def test_the_zoos_sparse_model_learns_from_its_dense_original() -> None:
-    assert sparsify._teacher(f"{ZOO}/pruned80-none", True) == f"{ZOO}/base-none"
+    assert plain_text.teacher_of(f"{ZOO}/pruned80-none", True) == f"{ZOO}/base-none"
 
 
 @pytest.mark.usefixtures("quick")

@@ -94,6 +94,17 @@ def dense(place: Path, flags: dict[str, str]) -> None:
     tiny.bert(place / "start", sparsity=0.0)
 
 
+def without_tokenizer(place: Path, flags: dict[str, str]) -> None:
+    for path in (place / "start").glob("tokenizer*"):
+        path.unlink()
+
+
+def larger_tokenizer(place: Path, flags: dict[str, str]) -> None:
+    tiny.tokenizer([*tiny.WORDS, *"uvwxyz"]).save_pretrained(place / "larger")
+    shutil.copy(place / "start" / "config.json", place / "larger")
+    flags["--tokenizer_name"] = str(place / "larger")
+
+
 def onto_its_start(place: Path, flags: dict[str, str]) -> None:
     del flags["--overwrite_output_dir"]
     flags["--model_name_or_path"] = str(place / "out")
@@ -127,6 +138,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "model missing": (say(model_name_or_path="./nowhere"), "nowhere.*does not exist"),
     "model cut short": (cut("start/model.safetensors"), r"model\.safetensors is damaged"),
     "configuration cut short": (cut("start/config.json"), "configuration"),
+    "tokenizer missing": (without_tokenizer, r"has no tokenizer.*--tokenizer_name"),
+    "tokenizer with more entries than the model": (
+        larger_tokenizer,
+        "gives ids up to 37, but the model has 32",
+    ),
     "tokenizer cut short": (cut("start/tokenizer.json"), "tokenizer"),
     "checkpoint missing": (resume_from("checkpoint-7"), "no checkpoint"),
     "checkpoint's weights cut short": (

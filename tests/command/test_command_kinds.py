@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from sparseml.metrics import MULTI_LABEL_THRESHOLD
+from resparse.thresholds import DEFAULT as MULTI_LABEL_THRESHOLD
 from sparseml.session.models import load_trained
 from support import tiny
 from support.tiny import train
@@ -72,6 +72,26 @@ KINDS: dict[str, tuple[Any, str, dict[str, Any], list[str], str]] = {
 }
 
 
+def test_a_label_that_only_the_test_rows_have(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are predicted; metrics of such rows would mean nothing."""
+    test = tiny.write(tmp_path / "test.csv", [*tiny.rows(5), {"text": "the film", "label": "neutral"}])
+    report = train(pruned_model, rows_folder, tmp_path / "run", recipe=None, test_file=test, do_predict=True)
+    assert len((tmp_path / "run" / "predict_results.txt").read_text().splitlines()) == 1 + 6
+    assert not any("accuracy" in name for name in report["metrics"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'neutral': 1 row" in said and "there are no metrics on this split" in said
+
+
+def test_a_tokenizer_of_other_words_is_warned_of(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tiny.bert(tmp_path / "other", words=[*reversed(tiny.WORDS)])
+    train(pruned_model, rows_folder, tmp_path / "run", recipe=None, tokenizer_name=other, num_train_epochs=1)
+    assert "embeddings are of other words" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     make, ending, arguments, classes, kind = KINDS[name]
@@ -84,6 +104,8 @@ def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.problem_type == kind
     assert report["data"]["kind"] == kind
+    threshold = MULTI_LABEL_THRESHOLD if name == "several labels" else None
+    assert getattr(config, "multi_label_threshold", None) == threshold
     names = [config.id2label[index] for index in range(config.num_labels)]
     if kind != "regression":
         assert names == classes == report["data"]["labels"]

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from sparseml.distillation.teacher import TeacherError
-from sparseml.session.models import ModelError, load_trained
+from sparseml.session.models import load_trained
+from sparseml.session.sources import ModelError
 from sparseml.session.trainer import RecipeTrainer
 from support import tiny
 from support.tiny import train
@@ -173,6 +174,16 @@ def test_self_is_the_student_at_its_start(rows_folder: Path, tmp_path: Path, ask
     start = tiny.bert(tmp_path / "start", names=NAMES, seed=2)
     train(start, rows_folder, tmp_path / "run", recipe=RECIPE, distill_teacher="self")
     np.testing.assert_allclose(asked[0]["teacher_logits"], logits_of(start, TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("hardness", [0.5, 1.0])
+def test_self_with_a_new_classifier_teaches_nothing(
+    pruned_model: Path, rows_folder: Path, tmp_path: Path, hardness: float
+) -> None:
+    recipe = RECIPE.replace("hardness: 1.0", f"hardness: {hardness}")
+    with pytest.raises(TeacherError, match="would teach noise: classifier is new"):
+        train(pruned_model, rows_folder, tmp_path / "run", recipe=recipe, distill_teacher="self")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_teacher_the_labels_alone_teach(

@@ -37,6 +37,12 @@ def error_of(path: Path) -> str:
     return str(caught.value)
 
 
+def test_a_header_with_the_index_of_pandas_twice(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    path.write_text(",Unnamed: 0,label,text\n0,0,a,b\n")
+    assert list(read_file(path).columns) == ["Unnamed: 0.1", "Unnamed: 0", "label", "text"]
+
+
 @given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8))
 def test_csv_that_python_writes_reads_back(
     rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from sparseml.data import DataError
 from sparseml.data.documents import Documents
+from sparseml.data.ranges import Pieces, held_out
 from sparseml.data.token_file import TokenFile
-from sparseml.data.windows import IGNORED, Masking, Windows, held_out, masking_of, permuted, template_of
+from sparseml.data.windows import IGNORED, Masking, Windows, masking_of, permuted, template_of
 from support import corpora, tiny
 
 TOKENIZERS = {"BERT": tiny.tokenizer, "RoBERTa": corpora.roberta_tokenizer}
@@ -134,6 +135,20 @@ def test_what_is_held_out_and_the_rest_are_the_whole(
     assert wanted - 32 < held <= wanted
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40)), min_size=1),
+    st.integers(1, 9),
+    st.integers(0, 2),
+)
+def test_pieces_are_numbered_through_all_parts(gaps: list[tuple[int, int]], size: int, spare: int) -> None:
+    edges = list(itertools.accumulate(itertools.chain.from_iterable(gaps)))
+    ranges = list(zip(edges[::2], edges[1::2], strict=True))
+    wanted = [begin for start, end in ranges for begin in range(start, end - (spare + 1) * size + 1, size)]
+    pieces = Pieces(ranges, size, spare)
+    assert len(pieces) == len(wanted)
+    assert pieces.begin(np.arange(len(pieces))).tolist() == wanted
+
+
 def test_held_out_tokens_are_not_trained_on() -> None:
     file = corpora.counted(1, 50_000)
     shown = []
@@ -142,6 +157,30 @@ def test_held_out_tokens_are_not_trained_on() -> None:
         batches = [made[index]["input_ids"] for index in range(2 * len(made))]
         shown.append({token for ids in batches for token in ids.flatten().tolist() if token >= 100})
     assert len(shown[1]) > 3000 and not shown[0] & shown[1]
+
+
+def test_documents_in_a_window_are_told_apart_by_the_separator() -> None:
+    """As in RoBERTa's FULL-SENTENCES; each document is one word over and over."""
+    tokenizer = tiny.tokenizer()
+    documents = [[5 + number % len(tiny.WORDS)] * 10 + [tokenizer.sep_token_id] for number in range(100)]
+    ends = np.cumsum([len(ids) for ids in documents])
+    made = windows(TokenFile(np.concatenate(documents).astype(np.uint16), ends), tokenizer, lengths=[32])
+    for index in range(len(made)):
+        for ids in made[index]["input_ids"][:, 1:-1].tolist():
+            runs = _split(ids, tokenizer.sep_token_id)
+            assert len(runs) >= 3 and all(len(set(run)) <= 1 for run in runs)
+            assert all(len(run) == 10 for run in runs[1:-1])
+
+
+def _split(ids: list[int], separator: int) -> list[list[int]]:
+    """The parts between separators."""
+    runs: list[list[int]] = [[]]
+    for token in ids:
+        if token == separator:
+            runs.append([])
+        else:
+            runs[-1].append(token)
+    return runs
 
 
 def test_too_short_a_corpus() -> None:

@@ -16,10 +16,11 @@ from sparseml.data import Labels
 from sparseml.distillation.logits import add_teacher, agreement, teacher_logits
 from sparseml.distillation.teacher import TeacherError, class_order
 from sparseml.modifiers import MODIFIERS
+from sparseml.modifiers.base import Clock
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.text_classification import Collate
 from support import tiny
-from support.trainers import dataset, trainer
+from support.trainers import classifier, dataset, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -149,6 +150,48 @@ def test_a_teacher_on_every_batch_reads_the_student_s_batches(tmp_path: Path, ot
         teach(made, folder, on_every_batch=True)
     assert len(teach(made, folder)) == ("words" in other)
     assert np.asarray(made.train_dataset["teacher_logits"]).shape == (len(dataset()), 3)
+
+
+HIDDEN_STATES = f"{RECIPE}  - !PerLayerDistillationModifier\n      optional: {{}}\n"
+
+
+def test_hidden_states_of_another_vocabulary_are_left_out_where_the_recipe_allows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = teacher_folder(tmp_path / "teacher", words=[*reversed(tiny.WORDS)])
+    with pytest.raises(TeacherError, match="use a teacher with the student's"):
+        teach(trainer(tmp_path / "refused", HIDDEN_STATES.format(False)), folder)
+    made = trainer(tmp_path / "run", HIDDEN_STATES.format(True))
+    assert len(teach(made, folder)) == 1 and "logits alone" in capsys.readouterr().err
+    assert made.session is not None and made.session.run.teacher is None
+    assert [modifier.rests for modifier in made.session.modifiers] == [False, True]
+    made.train()
+
+
+def test_hidden_states_and_logits_of_a_teacher_whose_classes_have_another_order(tmp_path: Path) -> None:
+    """The teacher runs on every batch for its hidden states; its logits are the stored ones, in our order."""
+    made = trainer(tmp_path / "run", HIDDEN_STATES.format(True))
+    teach(made, teacher_folder(tmp_path / "teacher", names=THREE.names[::-1]))
+    assert made.session is not None and made.session.run.teacher is not None
+    rows = made.train_dataset[:1]
+    batch = {key: torch.tensor(rows[key]) for key in ("input_ids", "attention_mask")}
+    stored = {"logits": torch.tensor(rows["teacher_logits"])}
+    made.session.begin(Clock(4, 2), 0, None)
+    theirs = made._teacher_outputs(batch, stored)["logits"]
+    torch.testing.assert_close(theirs, stored["logits"])
+    live = made.session.run.teacher(**batch).logits
+    torch.testing.assert_close(live[:, [2, 1, 0]], theirs)
+    made.train()
+
+
+def test_a_teacher_with_fewer_layers_teaches_its_logits_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = trainer(tmp_path / "run", HIDDEN_STATES.format(True), model=classifier(layers=2))
+    teach(made, teacher_folder(tmp_path / "teacher", num_hidden_layers=1))
+    made.train()
+    assert "hidden states are not distilled" in capsys.readouterr().err
+    assert made.session is not None and made.session.modifiers[1].shown == ""
 
 
 def test_the_teacher_s_own_tokenizer_may_be_asked_for(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ PAGES = (
     "docs/migration.md",
     "docs/recipes.md",
     "docs/serving.md",
+    "docs/transfer.md",
     "docs/upstream.md",
 )
 # Pages that have a test of their own.

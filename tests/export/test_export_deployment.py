@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +290,16 @@ def add_a_label(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def drop_a_range(folder: Path) -> None:
+    tensors = load_file(folder / "modifiers.safetensors")
+    del tensors[next(key for key in tensors if key.endswith(".minimum"))]
+    save_file(tensors, folder / "modifiers.safetensors")
+
+
 def cut_short(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -302,6 +312,9 @@ def cut_short(folder: Path) -> None:
         (drop_head, "no trained classifier"),
         (add_a_label, "3 labels"),
         (drop_tokenizer, "no tokenizer"),
+        (drop("modifiers.safetensors"), r"lacks \d+ of the quantization ranges"),
+        (drop_a_range, "lacks 1 of the quantization ranges"),
+        (drop("recipe.yaml"), r"no recipe\.yaml"),
         (cut_short, "damaged"),
     ],
 )

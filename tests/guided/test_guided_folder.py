@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sparseml.guided.folder import REPORT, SUMMARY, RunFolder, RunFolderError, choose
+from sparseml.fingerprint import Mark
+from sparseml.guided.folder import REPORT, SUMMARY, RunFolder, choose
 
 
 @pytest.fixture(autouse=True)
@@ -20,12 +21,13 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def chosen(**values: Any) -> RunFolder:
-    return choose({"train_file": "rows.csv", **values})
+    return choose({"train_file": "rows.csv", **values}, {})
 
 
 def begin(**values: Any) -> RunFolder:
     folder = chosen(**values)
-    folder.begin()
+    folder.path.mkdir(parents=True, exist_ok=True)
+    Mark(folder.made_of).write(folder.path)
     return folder
 
 
@@ -47,14 +49,14 @@ def finish(folder: RunFolder) -> None:
 )
 def test_name(values: dict[str, Any], name: str, tmp_path: Path) -> None:
     (tmp_path / "deep" / "tweets").mkdir(parents=True)
-    assert choose(values).path.resolve() == tmp_path / name
+    assert choose(values, {}).path.resolve() == tmp_path / name
     assert not (tmp_path / name).exists()
 
 
 def test_beside_data_that_nobody_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = tmp_path / "closed"
     monkeypatch.setattr(os, "access", lambda path, mode: path != closed)  # root may write anywhere
-    assert choose({"train_file": str(closed / "rows.csv")}).path == tmp_path / "rows-classifier"
+    assert choose({"train_file": str(closed / "rows.csv")}, {}).path == tmp_path / "rows-classifier"
 
 
 def test_the_same_command_knows_its_run_again() -> None:
@@ -91,9 +93,25 @@ def test_what_is_foreign_is_never_written_to(tmp_path: Path) -> None:
     assert chosen().path.name == "rows-classifier-3"
 
 
+def test_the_same_bytes_are_the_same_data(rows: Path) -> None:
+    begin()
+    copied = rows.with_name("copied")
+    rows.rename(copied)
+    rows.write_bytes(copied.read_bytes())
+    os.utime(rows, (0, 0))
+    assert chosen().state == "begun"
+
+
+def test_a_bound_on_the_rows_makes_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run for trying out would pass for the whole one."""
+    monkeypatch.setenv("RESPARSE_MAX_ROWS", "10")
+    finish(begin())
+    monkeypatch.delenv("RESPARSE_MAX_ROWS")
+    assert chosen().state == "new"
+
+
 def test_an_unfinished_run_of_something_else_is_not_gone_on_with() -> None:
     begin(output_dir="out")
     assert chosen(output_dir="out").state == "begun"
-    with pytest.raises(RunFolderError, match="unfinished run on other data or with other arguments"):
-        chosen(output_dir="out", seed=1)
-    assert chosen(output_dir="out", seed=1, overwrite_output_dir=True).state == "new"
+    assert chosen(output_dir="out", seed=1).state == "new"
+    assert chosen(output_dir="out", overwrite_output_dir=True).state == "new"

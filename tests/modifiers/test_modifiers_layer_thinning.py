@@ -16,8 +16,9 @@ from transformers import AutoModelForSequenceClassification
 from sparseml.modifiers import Modifier, ModifierError, Run
 from sparseml.modifiers.units import blocks
 from sparseml.recipe import RecipeError
-from sparseml.session.models import ModelError, Source, load_model
+from sparseml.session.models import Source, load_model
 from sparseml.session.session import Session
+from sparseml.session.sources import ModelError
 from support.encoders import batch, dense, labelled
 
 ALL = ["__ALL_PRUNABLE__"]

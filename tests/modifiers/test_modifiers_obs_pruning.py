@@ -185,6 +185,27 @@ def test_it_asks_for_labels_and_data() -> None:
         modifier_of().on_start(run)
 
 
+def test_too_few_batches_are_said_once_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Six batches of 8 rows; 24 gradients of 2 rows each are there to be had."""
+    run = run_of(dense())
+    modifier = modifier_of(num_grads=24, num_recomputations=2)
+    modifier.on_start(run)
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "num_grads is 24, but an epoch's 48 rows give 6 gradients" in said
+    assert "grad_sampler_kwargs: {batch_size: 2}" in said
+    modifier_of(num_grads=24, grad_sampler_kwargs={"batch_size": 2}).on_start(run_of(dense()))
+    modifier_of(num_grads=6).on_start(run_of(dense()))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_epoch_without_a_batch_is_refused() -> None:
+    run = run_of(dense())
+    run.batches = lambda: iter(())
+    with pytest.raises(ModifierError, match="an epoch has not one"):
+        modifier_of().on_start(run)
+
+
 def test_a_loss_that_is_not_finite_is_refused() -> None:
     model = dense()
     with torch.no_grad():

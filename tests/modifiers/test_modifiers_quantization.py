@@ -62,6 +62,23 @@ def test_outputs_of_linear_layers_as_the_recipe_says(outputs: int) -> None:
     assert layers and all((layer.output_quantizer is not None) == bool(outputs) for layer in layers)
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, True),
+        ({"submodules": TUTORIAL}, True),
+        ({"quantize_linear_activations": True}, False),
+        ({"quantize_linear_activations": 0}, False),
+        ({"scheme": "default"}, False),
+    ],
+)
+def test_a_second_rounding_that_the_recipe_does_not_ask_for_is_told(
+    fields: dict[str, Any], told: bool
+) -> None:
+    _, notes = structured(**fields)
+    assert any("quantize_linear_activations: False" in note for note in notes) == told
+
+
 def test_only_what_submodules_name_is_quantized() -> None:
     model, _ = structured(submodules=["bert.encoder.layer.1"])
     assert {path.split(".layer.1")[0] for path, _ in quantizers_of(model)} == {"bert.encoder"}
@@ -192,8 +209,8 @@ def test_attention_out_of_reach_is_said_once(architecture: str) -> None:
 
 
 def test_nothing_is_said_where_all_is_as_meant() -> None:
-    assert structured(submodules=TUTORIAL)[1] == []
-    assert structured("roberta", submodules=TUTORIAL)[1] == [
+    assert structured(submodules=TUTORIAL, quantize_linear_activations=0)[1] == []
+    assert structured("roberta", submodules=TUTORIAL, quantize_linear_activations=0)[1] == [
         "RobertaForSequenceClassification has no bert.pooler: nothing to quantize there."
     ]
     assert structured("mpnet", scheme={"input_activations": None})[1] == []

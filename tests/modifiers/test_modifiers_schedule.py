@@ -135,6 +135,14 @@ def test_without_an_epoch_range_the_last_epoch_named_is_the_length() -> None:
     assert schedule(("Distillation", {})).epochs is None
 
 
+def test_an_epoch_range_without_an_end_says_nothing() -> None:
+    """Its default, and what -1 means everywhere."""
+    for fields in ({}, {"end_epoch": -1}, {"start_epoch": 0, "end_epoch": -1}):
+        assert schedule(("EpochRange", fields), linear(), qat(start_epoch=4)).epochs == 6
+        assert schedule(("EpochRange", fields)).epochs is None
+        assert schedule(("EpochRange", fields), lasting(3)).epochs == 3
+
+
 def test_a_recipe_in_steps_has_its_length_in_steps() -> None:
     merged = schedule(
         ("EpochRange", {"end_step": 30}),

@@ -55,7 +55,7 @@ RAMP = {
 REQUIRED = ("params", "init_sparsity", "final_sparsity", "end_epoch", "update_frequency")
 
 SETTINGS = {
-    "EpochRangeModifier": Setting({"start_epoch": 0, "end_epoch": 2.0}, ("end_epoch",), ("end_epoch", 0)),
+    "EpochRangeModifier": Setting({"start_epoch": 0, "end_epoch": 2.0}, wrong=("end_epoch", 0)),
     "LearningRateFunctionModifier": Setting(
         {"lr_func": "cosine", "init_lr": 1e-2, "final_lr": 0, "start_epoch": 0, "end_epoch": 2},
         ("lr_func", "init_lr", "final_lr", "end_epoch"),
@@ -378,6 +378,21 @@ def test_it_says_so_when_it_matched_nothing(tag: str) -> None:
 def test_an_unknown_modifier_names_the_near_one() -> None:
     with pytest.raises(RecipeError, match=r"line 7.*'ConstantPruneModifier'.*'ConstantPruningModifier'"):
         build(plan_of("ConstantPruneModifier", {}))
+
+
+@pytest.mark.parametrize(
+    ("tag", "first"),
+    [("GMPPruningModifier", "GMPruningModifier"), ("EpochRange", "EpochRangeModifier")],
+)
+def test_names_are_near_by_what_is_their_own(tag: str, first: str) -> None:
+    """All end alike, so that the longest common part would be that."""
+    with pytest.raises(RecipeError, match=f"Did you mean '{first}'"):
+        build(plan_of(tag, {}))
+
+
+def test_nothing_near_lists_all() -> None:
+    with pytest.raises(RecipeError, match="Known: ConstantPruningModifier, DistillationModifier"):
+        build(plan_of("Q", {}))
 
 
 @pytest.mark.parametrize("tag", [tag for tag in MODIFIERS if tag != "EpochRangeModifier"])

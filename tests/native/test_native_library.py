@@ -69,7 +69,7 @@ def test_the_largest_sums_do_not_saturate(sign: int):
 
 
 def test_zeros_take_no_room():
-    for form in INTEGER_FORMATS - {WeightFormat.DENSE}:
+    for form in INTEGER_FORMATS - {WeightFormat.DENSE, WeightFormat.DENSE_OCTETS}:
         sizes = {zeros: packed(form, sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
         assert sizes[1] < sizes[0.9] < sizes[0.5]
         masks = 64 * 512 // 8 if form == WeightFormat.MASK64 else 0
@@ -87,6 +87,9 @@ def test_row_sums_lie_before_the_weights():
 def test_instruction_sets_are_those_of_the_library():
     known = {one.name: (one.isa, {form.name for form in one.formats}) for one in library.instruction_sets()}
     assert known == {
+        "i8mm": (1 << 18, {"DENSE_OCTETS", "SLOTS32"}),
+        "dotprod": (1 << 17, {"DENSE", "SLOTS32"}),
+        "neon": (1 << 16, {"DENSE", "SLOTS32"}),
         "amx": (8, {"DENSE", "SLOTS64", "MASK64"}),
         "avx512": (4, {"DENSE", "SLOTS64"}),
         "avx2": (2, {"DENSE", "SLOTS16"}),
@@ -108,8 +111,8 @@ def test_weights_in_a_format_that_the_kernels_do_not_read_are_refused():
 
 def test_forms_are_chosen_by_measuring():
     for isa in library.isas():
-        assert fastest(isa, sparse(256, 768, 0.0, 0)) == WeightFormat.DENSE
-        assert fastest(isa, sparse(256, 768, 1.0, 0)) != WeightFormat.DENSE
+        assert fastest(isa, sparse(256, 768, 0.0, 0)).name.startswith("DENSE")
+        assert not fastest(isa, sparse(256, 768, 1.0, 0)).name.startswith("DENSE")
 
 
 def test_damaged_packed_weights_are_refused():

@@ -19,11 +19,12 @@ from sparseml.guided import sizing
 from sparseml.modifiers import MODIFIERS, build
 from sparseml.modifiers.pruning import MaskedModifier
 from sparseml.modifiers.schedule import merge
-from sparseml.new_recipe import writer
+from sparseml.new_recipe import plain_text, writer
 from sparseml.new_recipe.methods import METHODS
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start, describe
 from sparseml.recipe import Plan, load_plan
+from sparseml.recipe.source import read_source
 from support import tiny
 from support.encoders import ARCHITECTURES, dense
 
@@ -174,6 +175,65 @@ def test_it_trains(
     pruned = [layer["sparsity"] for layer in report["layers"] if ".encoder." in layer["name"]]
     assert sum(pruned) / len(pruned) == pytest.approx(0.8, abs=0.02)
     assert report["totals"]["quantized_layers"] == report["totals"]["quantizable_layers"]
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "more", "wanted"),
+    [
+        (0.0, [], {"final_sparsity": 0.8, "init_sparsity": 0.5, "mask_type": "unstructured"}),
+        (0.0, ["--sparsity", "0.6"], {"final_sparsity": 0.6, "init_sparsity": 0.48}),
+        (0.0, ["--mask_shape", "2:4"], {"final_sparsity": 0.5, "init_sparsity": 0.4, "mask_type": "2:4"}),
+        (0.0, ["--mask_shape", "[1,4]"], {"mask_type": [1, 4]}),
+        (0.7, ["--sparsity", "0.9", "--teacher", "dense"], {"final_sparsity": 0.9}),
+    ],
+)
+def test_a_recipe_for_plain_text_is_the_zoos_with_other_values(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    sparsity: float,
+    more: list[str],
+    wanted: dict[str, Any],
+) -> None:
+    model = tiny.bert(tmp_path / "model", sparsity=sparsity)
+    recipe = tmp_path / "recipe.yaml"
+    words = ["--task", "mlm", "--model", str(model), "--epochs", "3", "--output", str(recipe)]
+    assert main(["recipe", "new", *words, *more]) == 0
+    fields = by_tag(load_plan(recipe))
+    pruning = fields["GlobalMagnitudePruningModifier"]
+    assert {name: pruning[name] for name in wanted} == wanted
+    assert pruning["init_sparsity"] >= sparsity - 0.02
+    assert fields["EpochRangeModifier"]["end_epoch"] == 3.0
+    assert recipe.read_text().count("# ") == read_source(plain_text.PRUNE).text.count("# ")
+    assert "--task masked_language_modeling" in capfd.readouterr().err
+
+
+def test_a_recipe_for_plain_text_keeps_the_zeros_of_the_embedded_model(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    assert main(["recipe", "new", "--task", "mlm", "--output", str(recipe)]) == 0
+    assert "ConstantPruningModifier" in by_tag(load_plan(recipe))
+    assert "base-none" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "more", "said"),
+    [
+        (0.0, ["--rows", "9"], "--rows is for labelled rows"),
+        (0.0, ["--no-int8"], "--int8 is for labelled rows"),
+        (0.0, ["--sparsity", "1.5"], "between 0 and 1"),
+        (0.0, ["--epochs", "0"], "above 0"),
+        (0.8, ["--teacher", "dense", "--mask_shape", "2:4"], "kept as they are"),
+        (0.8, [], "give --teacher"),
+    ],
+)
+def test_wishes_that_plain_text_does_not_have(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], sparsity: float, more: list[str], said: str
+) -> None:
+    model = tiny.bert(tmp_path / "model", sparsity=sparsity)
+    words = ["--task", "mlm", "--model", str(model), "--output", str(tmp_path / "recipe.yaml")]
+    assert main(["recipe", "new", *words, *more]) == 2
+    assert said in capfd.readouterr().err and not (tmp_path / "recipe.yaml").exists()
 
 
 def test_an_existing_file_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

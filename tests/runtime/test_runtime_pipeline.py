@@ -174,7 +174,8 @@ def test_unknown_tasks_and_no_model(deployed: Path):
         ("", "empty"),
         (" \n\t ", "empty"),
         ("\x00\x07", "empty"),
-        (["fine", ""], r"sequences\[1\]"),
+        ([""], r"sequences\[0\] is empty"),
+        (["", [" ", "\n"]], "Every text of sequences is empty"),
         (["fine", None], r"sequences\[1\] is null"),
         (["fine", 3], "a number"),
         ([["a", "b", "c"]], "list of 3"),
@@ -188,6 +189,29 @@ def test_unknown_tasks_and_no_model(deployed: Path):
 def test_what_is_no_text(deployed: Path, sequences: object, part: str):
     with pytest.raises(InputError, match=part):
         Pipeline.create(TASK, deployed)(sequences)
+
+
+def test_one_empty_text_among_others_is_answered_as_no_text(deployed: Path):
+    found = Pipeline.create(TASK, deployed).logits(["happy", "", ["sad", ""], " "])
+    expected = [logits(weights(), text) for text in ("happy", "", "sad", "")]
+    np.testing.assert_allclose(found[[0, 1, 3]], np.stack(expected)[[0, 1, 3]], atol=1e-5)
+
+
+def test_arrays_and_columns_are_lists(deployed: Path):
+    pandas = pytest.importorskip("pandas")
+    classify, texts = Pipeline.create(TASK, deployed), ["happy", "sad film"]
+    expected = classify.logits(texts)
+    for given in (
+        np.array(texts),
+        np.array(texts, dtype=object),
+        pandas.Series(texts, index=[7, 3]),
+        tuple(texts),
+    ):
+        np.testing.assert_array_equal(classify.logits(given), expected)
+    pairs = np.array([["happy", "film"], ["sad", "film"]])
+    np.testing.assert_array_equal(classify.logits(pairs), classify.logits(pairs.tolist()))
+    with pytest.raises(InputError, match=r"sequences\[1\] is a number"):
+        classify(pandas.Series(["happy", float("nan")]))
 
 
 def test_a_megabyte_and_control_characters_are_answered(deployed: Path):

@@ -90,6 +90,42 @@ def test_bad_rows_are_set_aside_with_their_line(
     assert "5 rows could not be labelled" in capsys.readouterr().err
 
 
+def test_a_file_without_any_row_that_can_be_read_is_an_error(
+    deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    source.write_bytes("text\nein schöner Tag\ngrüße\n".encode("latin-1"))
+    assert run(deployed, "--input", source, "--output", output) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "None of the 2 rows" in said and "Line 2: not UTF-8 text" in said and "iconv -f WINDOWS-1252" in said
+    )
+    assert not output.exists()
+    assert [row["line"] for row in read_lines(tmp_path / "out.rejected.jsonl")] == [2, 3]
+    source.write_text("text\nsad\n")
+    assert run(deployed, "--input", source, "--output", output) == 0
+    assert not (tmp_path / "out.rejected.jsonl").exists()
+
+
+def test_semicolons_stay_semicolons(deployed: Path, tmp_path: Path):
+    source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    source.write_text("id;text\n1;sad, but a film\n")
+    assert run(deployed, "--input", source, "--output", output) == 0
+    header, row = output.read_text().splitlines()
+    assert header == "id;text;predicted_label;predicted_score" and row.startswith(
+        "1;sad, but a film;sadness;"
+    )
+
+
+def test_a_column_that_pandas_named(deployed: Path, tmp_path: Path):
+    """Its index, written twice."""
+    source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    source.write_text(",Unnamed: 0,text\n0,0,sad\n")
+    assert run(deployed, "--input", source, "--output", output) == 0
+    assert [row["predicted_label"] for row in written(output)] == ["sadness"]
+    assert list(written(output)[0])[:3] == ["Unnamed: 0.1", "Unnamed: 0", "text"]
+
+
 def test_bad_json_lines(deployed: Path, tmp_path: Path):
     source, output = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     lines = [

@@ -51,6 +51,20 @@ def test_it_answers_as_the_pipeline(served: TestClient, deployed: Path, sequence
     assert answer.json()["scores"] == pytest.approx(expected.scores)
 
 
+def test_methods(served: TestClient):
+    """Load balancers ask for HEAD; a GET where texts are posted says so, and blames no name."""
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert served.head(path).status_code == 200
+    answer = served.get(INFER)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "infer takes POST" in answer.json()["detail"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_body(served: TestClient):
+    answer = served.post(INFER, content=b'\xef\xbb\xbf{"sequences": "happy"}')
+    assert answer.json()["labels"] == ["joy"]
+
+
 def test_all_labels(served: TestClient):
     answer = served.post(INFER, json={"sequences": "happy", "top_k": 3}).json()
     assert sorted(answer["labels"][0]) == sorted(NAMES)
@@ -116,7 +130,7 @@ def test_metrics(served: TestClient):
         (b'{"sequences": 7}', 422, "a number"),
         (b'{"sequences": ["a", {"b": 1}]}', 422, "sequences[1]"),
         (b'{"sequences": ""}', 422, "empty"),
-        (b'{"sequences": ["happy", " \\u0000"]}', 422, "sequences[1]"),
+        (b'{"sequences": [" \\u0000"]}', 422, "sequences[0]"),
         (b'{"sequences": "\\ud800"}', 422, "surrogate"),
         (json.dumps({"sequences": "happy " * 1000}).encode(), 413, "4,096 bytes"),
         (json.dumps({"sequences": ["a"] * 101}).encode(), 413, "101 texts"),

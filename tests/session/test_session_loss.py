@@ -150,18 +150,17 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, kind
         torch.testing.assert_close(kept[1][0][name], whole, rtol=1e-4, atol=1e-6)
 
 
-def test_distillation_of_the_whole_command_uses_the_teacher(
-    pruned_model: Path, rows_folder: Path, tmp_path: Path
-) -> None:
+def test_distillation_of_the_whole_command_uses_the_teacher(rows_folder: Path, tmp_path: Path) -> None:
+    start = tiny.bert(tmp_path / "start", names=["negative", "positive"])
     train(
-        pruned_model,
+        start,
         rows_folder,
         tmp_path / "self",
         recipe=tiny.RECIPE + tiny.DISTILLATION,
         distill_teacher="self",
     )
     train(
-        pruned_model,
+        start,
         rows_folder,
         tmp_path / "none",
         recipe=tiny.RECIPE + tiny.DISTILLATION,

@@ -24,8 +24,9 @@ from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeRate
-from sparseml.session.models import ModelError, load_model, load_tokenizer, resolve
+from sparseml.session.models import load_model, load_tokenizer, resolve
 from sparseml.session.sampling import LengthGroupedSampler, by_length
+from sparseml.session.sources import ModelError
 from sparseml.tasks.text_classification import Collate
 from support import tiny
 

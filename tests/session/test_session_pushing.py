@@ -56,7 +56,7 @@ def test_train_push_and_load_by_id(
     assert f"pushed: {writable.url}/{REPO}" in capfd.readouterr().err
     assert writable.repos["models", REPO].private
     kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert kept.pop("training_args.bin")
+    assert kept.pop("training_args.bin") and kept.pop("run.json")
     assert pushed(writable) == kept
     assert TOKEN not in "".join(content.decode(errors="replace") for content in pushed(writable).values())
     card = ModelCard(pushed(writable)["README.md"].decode())

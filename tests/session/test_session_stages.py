@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from sparseml.modifiers import ModifierError
 from sparseml.quantization.structure import quantization_state, quantizers_of
 from sparseml.recipe import load_plan
 from sparseml.session.models import load_model, load_trained, resolve
@@ -217,3 +218,18 @@ def test_optimizer_of_the_start_is_never_read(quantized: Path, rows_folder: Path
     train(quantized, rows_folder, tmp_path / "from clean", recipe=MASKS)
     ours, theirs = weights(tmp_path / "from poisoned"), weights(tmp_path / "from clean")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_start_whose_ranges_are_missing(quantized: Path, rows_folder: Path, tmp_path: Path) -> None:
+    """It is no model in floating point, unless the recipe says so: by being removed, or by quantizing anew."""
+    start = Path(shutil.copytree(quantized, tmp_path / "start"))
+    (start / "modifiers.safetensors").unlink()
+    with pytest.raises(ModifierError, match="ranges that its own recipe asks for"):
+        load_trained(start)
+    with pytest.raises(ModifierError, match="ranges that its own recipe asks for"):
+        train(start, rows_folder, tmp_path / "refused", recipe=MASKS)
+    train(start, rows_folder, tmp_path / "again")
+    again = load_trained(tmp_path / "again")
+    assert list(quantizers_of(again)) and len(load_plan(tmp_path / "again" / "recipe.yaml").stages) == 2
+    (start / "recipe.yaml").unlink()
+    assert not list(quantizers_of(load_trained(start)))

@@ -23,7 +23,10 @@ def test_bar(patience: float, terminal: bool, shown: bool, monkeypatch: pytest.M
         items.append(item)
         time.sleep(0.03)
     assert items == [0, 1, 2]
+    for _ in progress.track(iter(range(2)), "reading", 7):
+        time.sleep(0.15)
     with progress.waiting("fetching"):
         time.sleep(0.06)
     assert ("counting" in screen.getvalue()) is shown
+    assert ("1/7" in screen.getvalue()) is shown
     assert ("fetching" in screen.getvalue()) is shown

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from resparse.errors import UserError
 from sparseml import cli
@@ -135,6 +136,38 @@ def test_an_encoder_without_a_head_learns_from_its_own_copy(
         recipe_args="num_epochs=1,qat_start_epoch=0,observer_epoch=1",
     )
     assert classifier["totals"]["prunable_sparsity"] > 0.5
+
+
+def test_padding_is_no_part_of_the_distance(encoder: Path, corpus: Path, tmp_path: Path) -> None:
+    """Against the hidden states of each document alone, where nothing is padded."""
+    texts = corpora.documents(12, seed=1, words=(2, 28))
+    report = train(
+        encoder,
+        corpus,
+        tmp_path / "out",
+        validation_file=corpora.write(tmp_path / "held.txt", texts),
+        recipe=RECIPE,
+        distill_teacher="self",
+        learning_rate=0.0,
+        line_by_line=True,
+        per_device_train_batch_size=16,
+        max_train_samples=100,
+    )
+    ours, theirs = (states_of(folder, texts) for folder in (tmp_path / "out", encoder))
+    layers = (ours - theirs).square().mean((1, 2)) / theirs.square().mean((1, 2))
+    assert report["metrics"]["eval_distance"] == pytest.approx(float(layers.mean()), rel=1e-4)
+    assert report["metrics"]["eval_last_layer_distance"] == pytest.approx(float(layers[-1]), rel=1e-4)
+
+
+@torch.no_grad()
+def states_of(folder: Path, texts: list[str]) -> torch.Tensor:
+    """The hidden states of all tokens behind each layer, [layers, tokens, width], each text alone."""
+    tokenizer, model = load_tokenizer(resolve(str(folder))), AutoModel.from_pretrained(folder).eval()
+    alone = [
+        model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[1:]
+        for text in texts
+    ]
+    return torch.cat([torch.cat(states) for states in alone], 1)
 
 
 def has_head_of(folder: Path) -> bool:

@@ -71,10 +71,10 @@ def test_transfer_recipes_hold_what_the_tutorial_overrides(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*TRANSFER_RECIPES, EMBEDDED_RECIPE, DENSE_RECIPE])
-def test_every_variable_of_a_recipe_is_a_number_and_is_used(name: str) -> None:
+def test_every_variable_of_a_recipe_is_a_number_or_follows_from_one_and_is_used(name: str) -> None:
     recipe = read_recipe(name)
     variables = {key for key in recipe if not key.endswith("_modifiers") and key != "version"}
-    assert all(isinstance(recipe[key], int | float) for key in variables)
+    assert all(re.fullmatch(r"[\d.e-]+|eval\([\d.]+ \* num_epochs\)", str(recipe[key])) for key in variables)
     used = {
         found
         for fields in modifiers(recipe).values()
@@ -82,6 +82,16 @@ def test_every_variable_of_a_recipe_is_a_number_and_is_used(name: str) -> None:
         for found in re.findall(r"eval\((\w+)\)", str(value))
     }
     assert used == variables
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_recipes_for_few_and_many_rows_differ_in_their_epochs_alone(size: str) -> None:
+    usual, other = read_recipe(EMBEDDED_RECIPE), read_recipe(f"{EMBEDDED_RECIPE}?recipe_type={size}")
+    assert (usual.pop("num_epochs") < other.pop("num_epochs")) == (size == "small")
+    assert usual == other
+    for kind in ("sentence", "pair"):
+        named = read_recipe(EMBEDDED_RECIPE.replace("default", f"{kind}_{size}"))
+        assert named == read_recipe(f"{EMBEDDED_RECIPE}?recipe_type={size}")
 
 
 @pytest.mark.parametrize(

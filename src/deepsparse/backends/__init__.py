@@ -67,7 +67,7 @@ def _best(model: Path, resources: Resources) -> Backend:
         return _named(other, model, resources)
     if library.chosen_isa().name == library.PORTABLE and not library.is_forced():
         say_once(
-            f"The native engine has no kernels for this processor (AVX2 or better): {other} runs the models."
+            f"The native engine has no kernels for this processor (AVX2, or 64-bit ARM): {other} runs the models."
         )
         return _named(other, model, resources)
     try:

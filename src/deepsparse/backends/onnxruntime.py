@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from deepsparse.backends.base import Resources, TensorSpec
-from deepsparse.errors import ModelError
+from deepsparse.errors import InputError, ModelError
 from resparse.arrays import Array
 
 _TYPES = {
@@ -24,6 +25,7 @@ _TYPES = {
     "tensor(bool)": np.bool_,
 }
 _ERRORS_ONLY = 3
+_OUT_OF_RANGE = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+,(\d+)\]")
 
 
 class OnnxRuntimeBackend:
@@ -45,8 +47,15 @@ class OnnxRuntimeBackend:
         self.outputs = _specs(self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute all outputs."""
-        results: list[Array] = self._session.run(None, dict(feeds))
+        """Compute all outputs.
+
+        Raises:
+            InputError: the model cannot compute these arrays.
+        """
+        try:
+            results: list[Array] = self._session.run(None, dict(feeds))
+        except Exception as error:  # its exceptions have no common base but this
+            raise InputError(_unanswered(feeds, str(error))) from error
         return results
 
 
@@ -77,6 +86,15 @@ def _specs(nodes: Iterable[Any]) -> tuple[TensorSpec, ...]:
         )
         for node in nodes
     )
+
+
+def _unanswered(feeds: Mapping[str, Array], reason: str) -> str:
+    shapes = ", ".join(f"{name} {' × '.join(map(str, array.shape))}" for name, array in feeds.items())
+    found = _OUT_OF_RANGE.search(reason)
+    if found is not None:
+        number, last = found.groups()
+        return f"The model has no {number}: ids and positions end at {last} there. The inputs: {shapes}."
+    return f"ONNX Runtime {ort.__version__} cannot compute these inputs ({shapes}): {reason.strip().splitlines()[-1]}"
 
 
 def _explain(model: Path, error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import openvino
 
 from deepsparse.backends.base import Resources, TensorSpec
-from deepsparse.errors import ModelError
+from deepsparse.errors import InputError, ModelError
 from resparse.arrays import Array
 
 
@@ -57,6 +57,12 @@ class OpenVinoBackend:
         try:
             results = request.infer(dict(feeds))
             return [np.array(results[index]) for index in range(len(self.outputs))]
+        except RuntimeError as error:
+            shapes = ", ".join(f"{name} {' × '.join(map(str, array.shape))}" for name, array in feeds.items())
+            reason = str(error).strip().rsplit("\n", maxsplit=1)[-1]
+            raise InputError(
+                f"OpenVINO {self.version} cannot compute these inputs ({shapes}): {reason}"
+            ) from error
         finally:
             self._requests.put(request)
 

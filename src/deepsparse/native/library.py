@@ -37,6 +37,8 @@ class WeightFormat(IntEnum):
     MASK64 = 4
     FLOAT = 5
     SPARSE_FLOAT = 6
+    DENSE_OCTETS = 8
+    SLOTS32 = 9
 
     @property
     def is_float(self) -> bool:

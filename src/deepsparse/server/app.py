@@ -168,6 +168,8 @@ def _add_information(app: FastAPI, server: Server) -> None:
         return {"live": True}
 
     app.add_api_route("/v2/health/ready", server.ready, methods=["GET"])
+    for path, answer in (("/v2/health/live", live), ("/v2/health/ready", server.ready)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)  # load balancers ask so
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:
@@ -189,10 +191,18 @@ def _add_models(app: FastAPI, server: Server) -> None:
 
     @app.get("/v2/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
+        _refuse_to_get(name)
         return server.endpoints[name].describe()
 
     app.add_api_route("/endpoints", server.add_endpoint, methods=["POST"])
     app.add_api_route("/endpoints", server.remove_endpoint, methods=["DELETE"])
+
+
+def _refuse_to_get(name: str) -> None:
+    """What is only posted to is no model's name: a GET says so with 405."""
+    for action in ("infer", "benchmark"):
+        if name.endswith(f"/{action}"):
+            raise HTTPException(405, f"{action} takes POST, with the texts in the body.", {"Allow": "POST"})
 
 
 def _add_sagemaker(app: FastAPI, server: Server) -> None:

@@ -133,7 +133,7 @@ def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, A
         InputError: it is no object.
     """
     try:
-        content = json.loads(body.decode("utf-8"))
+        content = json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise NotJsonError("The body is no UTF-8 text.") from error
     except json.JSONDecodeError as error:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from deepsparse.deployment import Deployment
-from deepsparse.errors import InputError, ModelError
+from deepsparse.errors import EngineError, InputError, ModelError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
+from resparse.thresholds import is_threshold, threshold_of
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -24,7 +25,7 @@ class Prediction:
     """The labels of one row.
 
     Attributes:
-        labels: the best names, best first; `label` is the best.
+        labels: the best names, best first; `label` is the best, None where none counts.
         scores: one for each, 0 to 1 (a regression's is the value itself).
     """
 
@@ -32,12 +33,12 @@ class Prediction:
     scores: list[float]
 
     @property
-    def label(self) -> str:
-        return self.labels[0]
+    def label(self) -> str | None:
+        return self.labels[0] if self.labels else None
 
     @property
-    def score(self) -> float:
-        return self.scores[0]
+    def score(self) -> float | None:
+        return self.scores[0] if self.scores else None
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class TextClassificationOutput(TaskOutput):
     """The labels of all rows, in the order of the input.
 
     Attributes:
-        labels: a name for each row; with `top_k` above 1, a list of names, best first.
+        labels: a name for each row; with `top_k` above 1, or of a model of several labels, a list of names, best
+            first.
         scores: likewise.
     """
 
-    labels: list[str] | list[list[str]]
-    scores: list[float] | list[list[float]]
+    labels: list[str | None] | list[list[str]]
+    scores: list[float | None] | list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ class LabelSet:
         names: in the order of the logits.
         problem: single labels exclude each other (softmax), several do not (a sigmoid each); a regression's
             value is given as it is.
+        threshold: of several labels, those with a higher score count; None where a row always has one.
     """
 
     names: tuple[str, ...]
     problem: ProblemType
+    threshold: float | None = None
 
     def check(self, logits: Array, where: str) -> None:
         """Refuse logits of another number of columns than labels, with a ModelError."""
@@ -88,6 +92,14 @@ class LabelSet:
         if self.problem == "regression":
             return logits
         return softmax(logits) if self.problem == "single_label_classification" else sigmoid(logits)
+
+    def above(self, logits: Array) -> list[Prediction]:
+        """The labels of each row of logits whose scores are above the threshold, best first; there may be none."""
+        found = []
+        for every in self.best(logits, len(self.names)):
+            count = sum(score > (self.threshold or 0.0) for score in every.scores)
+            found.append(Prediction(every.labels[:count], every.scores[:count]))
+        return found
 
     def best(self, logits: Array, top_k: int) -> list[Prediction]:
         """The `top_k` best labels of each row of logits; of equal ones, the first."""
@@ -118,9 +130,14 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return self.handler.label_set.problem
 
     @property
-    def top_k(self) -> int:
-        """Labels given for each text."""
+    def top_k(self) -> int | None:
+        """Labels given for each text; None where those above the threshold are."""
         return self.handler.top_k
+
+    @property
+    def threshold(self) -> float | None:
+        """Of several labels, those with a higher score count; None where a text always has one."""
+        return self.handler.label_set.threshold
 
     def logits(self, sequences: Any, spread: bool = True) -> Array:
         """The model's logits, (rows, labels), in their order; `sequences` as for a call, `spread` as for `run`."""
@@ -131,15 +148,21 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return logits
 
     def describe(self) -> dict[str, Any]:
-        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k}
+        several = {} if self.threshold is None else {"threshold": self.threshold}
+        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k, **several}
 
 
 class TextClassification(TextTask[Prediction, TextClassificationOutput]):
     """The labels of a text, or of a pair of texts.
 
     Args:
-        top_k: labels given for each text, best first.
+        top_k: labels given for each text, best first; by default one, and of a model of several labels all those
+            above the threshold.
+        threshold: in place of the deployment's (`multi_label_threshold` in its config.json).
         return_all_scores: give all labels.
+
+    Raises:
+        EngineError: a threshold that is no probability, or of a model whose labels exclude each other.
     """
 
     name = "text_classification"
@@ -150,17 +173,41 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         **TextTask.request,
         "properties": {
             "sequences": SEQUENCES,
-            "top_k": {"type": "integer", "minimum": 1, "description": "Labels for each text, best first."},
+            "top_k": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Labels for each text, best first; of several, those that count by default.",
+            },
         },
         "example": {"sequences": ["What a day!", "Not again."]},
     }
 
-    def __init__(self, deployment: Deployment, *, top_k: int = 1, return_all_scores: bool = False) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        return_all_scores: bool = False,
+    ) -> None:
         super().__init__(deployment)
         check_positive("top_k", top_k)
         self.label_set = label_set(deployment)
+        if threshold is not None:
+            self.label_set = replace(self.label_set, threshold=self._checked(threshold))
         count = len(self.label_set.names)
-        self.top_k = count if return_all_scores else min(top_k, count)
+        self.top_k = count if return_all_scores else min(top_k, count) if top_k is not None else None
+        if self.top_k is None and self.label_set.threshold is None:
+            self.top_k = 1
+
+    def _checked(self, threshold: object) -> float:
+        if self.label_set.threshold is None:
+            raise EngineError(
+                f"threshold={threshold!r}: {self.deployment.folder} gives every text one label; leave it out."
+            )
+        if not is_threshold(threshold):
+            raise EngineError(f"threshold={threshold!r}: a probability between 0 and 1 is wanted.")
+        return float(threshold)  # type: ignore[arg-type]
 
     @classmethod
     def options(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,8 +223,9 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
     def decode(
         self, rows: Sequence[TextRow], outputs: Outputs, top_k: int | None = None, **options: Any
     ) -> list[Prediction]:
-        """The best labels of each row, with `top_k` other than the pipeline's own where it is given."""
-        return self.label_set.best(outputs.arrays["logits"], top_k or self.top_k)
+        """The labels of each row, with `top_k` other than the pipeline's own where it is given."""
+        wanted, logits = top_k or self.top_k, outputs.arrays["logits"]
+        return self.label_set.above(logits) if wanted is None else self.label_set.best(logits, wanted)
 
     def output(
         self, predictions: Sequence[Prediction], top_k: int | None = None, **options: Any
@@ -194,11 +242,15 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         )
 
     def columns(self) -> list[str]:
-        """predicted_label and predicted_score, then predicted_label_2, ..."""
+        """predicted_label and predicted_score, then predicted_label_2, ...; predicted_labels where several count."""
+        if self.top_k is None:
+            return ["predicted_labels", "predicted_scores"]
         ranks = ["", *(f"_{rank}" for rank in range(2, self.top_k + 1))]
         return [f"{name}{rank}" for rank in ranks for name in ("predicted_label", "predicted_score")]
 
     def values(self, prediction: Prediction) -> list[Any]:
+        if self.top_k is None:
+            return [",".join(prediction.labels), ",".join(f"{score:.6g}" for score in prediction.scores)]
         pairs = zip(prediction.labels, prediction.scores, strict=True)
         return [value for label, score in pairs for value in (label, round(score, 6))]
 
@@ -207,6 +259,11 @@ def label_set(deployment: Deployment) -> LabelSet:
     """The labels that a deployment's `config.json` names; a ModelError where it leaves some out."""
     names = deployment.label_names()
     problem = deployment.config.get("problem_type")
+    if problem == "multi_label_classification":
+        try:
+            return LabelSet(names, "multi_label_classification", threshold_of(deployment.config))
+        except ValueError as error:
+            raise ModelError(f"{deployment.config_file}: {error}.") from error
     for known in get_args(ProblemType):
         if problem == known:
             return LabelSet(names, known)

@@ -54,16 +54,33 @@ class TextTask(Task[PredictionT, OutputT], ABC):
 
     @classmethod
     def parse_rows(cls, inputs: Any) -> list[TextRow]:
-        """The rows of a text, a list of texts, or a list whose items are lists of one or two texts."""
+        """The rows of a text, a list of texts, or a list whose items are lists of one or two texts.
+
+        Arrays of NumPy and columns of pandas are lists, too. Of several, some may be empty: the model answers those as
+        it answers no text at all.
+        """
+        if not isinstance(inputs, str) and hasattr(inputs, "tolist"):
+            inputs = inputs.tolist()
         if isinstance(inputs, str):
             return [cls.parse_values(inputs, "The text")]
         if not isinstance(inputs, Sequence) or isinstance(inputs, bytes | bytearray):
             raise InputError(f"sequences is {_kind(inputs)}; wanted: {_WANTED}.")
-        return [cls.parse_values(item, f"sequences[{index}]") for index, item in enumerate(inputs)]
+        rows = [cls._parse_row(item, f"sequences[{index}]") for index, item in enumerate(inputs)]
+        if rows and not any(map(_is_filled, rows)):
+            where = "sequences[0]" if len(rows) == 1 else "Every text of sequences"
+            raise InputError(f"{where} is empty: there is nothing to classify.")
+        return rows
 
     @classmethod
     def parse_values(cls, values: Any, where: str) -> TextRow:
         """The row of a text, or of a list of one or two."""
+        row = cls._parse_row(values, where)
+        if not _is_filled(row):
+            raise InputError(f"{where} is empty: there is nothing to classify.")
+        return row
+
+    @classmethod
+    def _parse_row(cls, values: Any, where: str) -> TextRow:
         texts = (values,) if isinstance(values, str) else values
         if not isinstance(texts, list | tuple):
             raise InputError(f"{where} is {_kind(values)}; wanted: {_WANTED}.")
@@ -74,8 +91,6 @@ class TextTask(Task[PredictionT, OutputT], ABC):
                 raise InputError(f"{where} holds {_kind(text)}; wanted: {_WANTED}.")
             if not _encodable(text):
                 raise InputError(f"{where} is no Unicode text: it holds half of a surrogate pair.")
-        if not any(map(has_text, texts)):
-            raise InputError(f"{where} is empty: there is nothing to classify.")
         return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
     @classmethod
@@ -104,6 +119,10 @@ class TextTask(Task[PredictionT, OutputT], ABC):
 def has_text(text: str) -> bool:
     """Whether a text holds more than white space and control characters, which tokenizers drop."""
     return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def _is_filled(row: TextRow) -> bool:
+    return has_text(row) if isinstance(row, str) else any(map(has_text, row))
 
 
 def _encodable(text: str) -> bool:

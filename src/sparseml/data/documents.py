@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparseml.data.ranges import Pieces, Ranges
 from sparseml.data.rows import DataError
 from sparseml.data.token_file import TokenFile, separator_of
-from sparseml.data.windows import Masking, Ranges, permuted, template_of
+from sparseml.data.windows import Masking, permuted, template_of
 
 # Batches whose documents are sorted together, documents that the mean length is taken of, and what lengths are
 # rounded up to.
@@ -59,13 +60,12 @@ class Documents(torch.utils.data.Dataset[dict[str, Tensor]]):
         pad = tokenizer.pad_token_id
         self._pad = int(pad) if pad is not None else separator_of(tokenizer)
         self._max_length = max_length
-        self._starts = np.asarray([start for start, _ in ranges])
-        self._bounds = np.concatenate([[0], np.cumsum([end - start for start, end in ranges])])
-        self._count = int(self._bounds[-1])
+        self._documents = Pieces(ranges)
+        self._count = len(self._documents)
         if not self._count:
             raise DataError("The corpus has no documents here: give more text.")
         sample = np.linspace(0, self._count - 1, min(self._count, _SAMPLED)).astype(np.int64)
-        tokens = self._count * float(self._sizes(self._documents(sample)).mean())
+        tokens = self._count * float(self._sizes(self._documents.begin(sample)).mean())
         batches = max(1, int(tokens / (rows * max_length)))
         self._pools = max(1, batches // _POOLED)
         self._per_pool = batches // self._pools
@@ -93,7 +93,7 @@ class Documents(torch.utils.data.Dataset[dict[str, Tensor]]):
         if self._pool is None or self._pool[0] != (epoch, pool):
             first, last = (self._count * number // self._pools for number in (pool, pool + 1))
             order = permuted(np.arange(first, last), self._count, (self._seed, epoch))
-            documents = self._documents(order)
+            documents = self._documents.begin(order)
             sizes = self._sizes(documents)
             by_length = np.argsort(sizes, kind="stable")
             sums = np.cumsum(sizes[by_length])
@@ -106,11 +106,6 @@ class Documents(torch.utils.data.Dataset[dict[str, Tensor]]):
             shuffled = np.random.default_rng((self._seed, epoch, pool, 1)).permutation(len(batches))
             self._pool = ((epoch, pool), [batches[index] for index in shuffled])
         return self._pool[1]
-
-    def _documents(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices into all documents of those that the ranges hold."""
-        part = np.searchsorted(self._bounds, index, side="right") - 1
-        return np.asarray(self._starts[part] + index - self._bounds[part], dtype=np.int64)
 
     def _spans(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where documents begin in the token file, and their tokens without the separator."""

@@ -17,7 +17,6 @@ from resparse.errors import did_you_mean
 from resparse.files import write_text
 from resparse.progress import waiting
 from sparseml.data.known_datasets import RENAMED_DATASETS
-from sparseml.data.readers import concatenate, read_parquet
 from sparseml.data.rows import DataError, RawSplit, from_arrow
 from sparsezoo.common import ZooError
 from sparsezoo.hub import is_offline
@@ -96,7 +95,7 @@ def _from_cache(repo: HubRepo, config: str | None, cache_dir: str | None, error:
         raise DataError(
             f"{why} No copy of an earlier download is here. Local files can be given with --train_file."
         ) from error
-    return _read_converted(repo, folder, config)[0]
+    return _read_converted(repo, folder, config, cache_dir)[0]
 
 
 def _load(
@@ -139,7 +138,7 @@ def _load_converted(repo: HubRepo, config: str | None, cache_dir: str | None) ->
             fetch_file(repo, commit, file)
     # The client's own record of a ref, by which the copy is found offline; written when it is complete.
     write_text(repo.folder / "refs" / CONVERTED, commit)
-    return _read_converted(repo, repo.folder / "snapshots" / commit, config)
+    return _read_converted(repo, repo.folder / "snapshots" / commit, config, cache_dir)
 
 
 def _with_cache(repo: HubRepo, cache_dir: str | None) -> HubRepo:
@@ -153,14 +152,24 @@ def _cached_conversion(repo: HubRepo) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _read_converted(repo: HubRepo, folder: Path, config: str | None) -> tuple[Splits, list[str]]:
-    """The splits, and the names of those of which the Hub converted only a first part."""
+def _read_converted(
+    repo: HubRepo, folder: Path, config: str | None, cache_dir: str | None
+) -> tuple[Splits, list[str]]:
+    """The splits, mapped from the cache of `datasets`, and the names of those only partly converted by the Hub."""
+    from datasets import Dataset
+
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     chosen = _choose_config(repo.name, config, paths)
-    parts: dict[str, list[RawSplit]] = {}
+    parts: dict[str, list[str]] = {}
     for path in sorted((folder / chosen).glob("*/*.parquet")):
-        parts.setdefault(path.parent.name, []).append(read_parquet(path))
-    splits = {split: concatenate(read, f"the {split} split of {repo.name}") for split, read in parts.items()}
+        parts.setdefault(path.parent.name, []).append(str(path))
+    with _errors_explained(repo, config):
+        splits = {
+            split: from_arrow(
+                Dataset.from_parquet(files, cache_dir=cache_dir), f"the {split} split of {repo.name}"
+            )
+            for split, files in parts.items()
+        }
     partial = sorted(name.removeprefix(_PARTIAL) for name in splits if name.startswith(_PARTIAL))
     return {name.removeprefix(_PARTIAL): split for name, split in splits.items()}, partial
 

@@ -9,15 +9,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from resparse import thresholds
 from resparse.errors import did_you_mean
 from sparseml.data.known_datasets import BenchmarkTask
-from sparseml.data.label_values import LabelValues, as_number, class_name, companion_names, read_labels
+from sparseml.data.label_values import (
+    LabelValues,
+    as_number,
+    class_name,
+    companion_names,
+    read_labels,
+    spelling,
+)
 from sparseml.data.rows import DataError, RawSplit, rows_text
 
 Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
 SINGLE: Kind = "single_label_classification"
 MULTI: Kind = "multi_label_classification"
 REGRESSION: Kind = "regression"
+
+
+class UnknownLabelError(DataError):
+    """Rows with labels that the model, or the training data, do not have."""
+
 
 Encoded = int | float | list[float]
 
@@ -31,6 +44,7 @@ class Labels:
 
     kind: Kind  # as `problem_type` in a Transformers configuration
     names: tuple[str, ...]  # class names in the order of the ids; the score's name for regression
+    threshold: float = thresholds.DEFAULT  # of several labels, those with a higher probability count
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -94,7 +108,7 @@ class LabelEncoder:
         unlabelled = {None, -1} if self.labels.kind == SINGLE else {None}
         unknown = {value for value in occurring - unlabelled if self._id(value) is None}
         if unknown:
-            raise DataError(self._unknown_message(split, values, unknown))
+            raise UnknownLabelError(self._unknown_message(split, values, unknown))
 
     def _id(self, value: Any) -> int | None:
         if value in self.index:
@@ -196,7 +210,10 @@ def _are_scores(
             f"labels: {column!r} holds only the whole numbers 0.0 to {distinct[-1]}: taken as classes "
             "(--do_regression makes them scores)"
         ]
-    return True, [f"labels: {column!r} holds decimal numbers: taken as scores (regression)"]
+    hint = ""
+    if len(distinct) <= _MAX_FLOAT_CLASSES:
+        hint = "; --do_regression false makes them classes"
+    return True, [f"labels: {column!r} holds decimal numbers: taken as scores (regression{hint})"]
 
 
 def _classes(read: LabelValues) -> list[Any]:
@@ -230,7 +247,8 @@ def _name_classes(
             f"{primary.name}: column {column!r} holds {_listed([class_name(value) for value in values])}, "
             f"but the task has the classes {_listed([f'{i} ({name})' for i, name in enumerate(task.names)])}."
         )
-    names = tuple(class_name(value) for value in values)
+    spelled = spelling(primary, column) if read.family == "bool" else {}
+    names = tuple(spelled.get(value, class_name(value)) for value in values)
     return names, _index_by_value(names, values), ""
 
 

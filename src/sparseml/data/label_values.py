@@ -66,6 +66,15 @@ def read_labels(split: RawSplit, column: str) -> LabelValues:
     return LabelValues(family, _restore(values, canonical))
 
 
+def spelling(split: RawSplit, column: str) -> dict[bool, str]:
+    """How a column of texts spells true and false, such as "True"; {} where it holds booleans, or spells them twice."""
+    found = {
+        value.strip() for value in split.columns[column] if isinstance(value, str) and not is_missing(value)
+    }
+    spelled = {_BOOLEANS[text.lower()]: text for text in found}
+    return spelled if len(spelled) == len(found) else {}
+
+
 def companion_names(splits: Sequence[RawSplit], column: str) -> tuple[str, dict[int, str]] | None:
     """A column such as `label_name` and its name for each integer label; None unless some column maps one to one."""
     for candidate in _companions(column):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from resparse.column_names import header_names
 from resparse.errors import nearest
 from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
 
@@ -146,8 +147,7 @@ def _parse_delimited(path: Path, text: str, delimiter: str, quoted: bool) -> Raw
 
 
 def _column_names(path: Path, row: list[str]) -> list[str]:
-    # pandas writes its index under an empty name, and reads it back as "Unnamed: 0".
-    names = [name.strip() or f"Unnamed: {position}" for position, name in enumerate(row)]
+    names = header_names(row)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path}, line 1: the header names {', '.join(map(repr, twice))} more than once.")

@@ -25,13 +25,14 @@ class Places:
 
     sources: tuple[tuple[str, str], ...]  # (name, unit) of each file, such as ("train.csv", "line")
     source: np.ndarray  # (rows,) index into `sources`
-    number: np.ndarray  # (rows,) 1-based line, item or row number
+    number: np.ndarray | range  # (rows,) 1-based line, item or row number
 
     @classmethod
     def of(cls, name: str, unit: str, numbers: Iterable[int]) -> Places:
         """The places of rows that all come from one file."""
-        number = np.fromiter(numbers, dtype=np.int64)
-        return cls(((name, unit),), np.zeros(len(number), dtype=np.int64), number)
+        # A range stays one: a table that is read as a stream may have more rows than memory has room to number.
+        number = numbers if isinstance(numbers, range) else np.fromiter(numbers, dtype=np.int64)
+        return cls(((name, unit),), np.broadcast_to(np.int64(0), len(number)), number)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Places]) -> Places:
@@ -46,7 +47,7 @@ class Places:
     def take(self, indices: Sequence[int] | np.ndarray) -> Places:
         """The places of the rows of these indices."""
         chosen = np.asarray(indices, dtype=np.int64)
-        return Places(self.sources, self.source[chosen], self.number[chosen])
+        return Places(self.sources, self.source[chosen], np.asarray(self.number)[chosen])
 
     def describe(self, indices: Sequence[int] | np.ndarray, most: int = 5) -> str:
         """The rows in a message: "train.csv, lines 4, 9 and 30 more"."""

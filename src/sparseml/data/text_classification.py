@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from sparseml.data.columns import Columns, choose_label_column, choose_text_columns, require_columns
 from sparseml.data.known_datasets import BenchmarkTask
-from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, LabelEncoder, Labels, choose_labels
+from sparseml.data.label_encoding import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    LabelEncoder,
+    Labels,
+    UnknownLabelError,
+    choose_labels,
+)
 from sparseml.data.label_values import read_labels
 from sparseml.data.rows import DataError, RawSplit, rows_text
 from sparseml.data.sources import DataOptions
@@ -112,7 +120,14 @@ def _prepare(
     notes += new_notes
     if encoder is None or encoder.column not in rows.columns:
         return PreparedSplit(rows, None)
-    encoded = encoder.encode(rows)
+    try:
+        encoded = encoder.encode(rows)
+    except UnknownLabelError as error:
+        if not predicted:
+            raise
+        which = " ".join(" ".join(str(error).splitlines()[:-1]).split())
+        notes.append(f"{which}. They are predicted, too, and there are no metrics on this split.")
+        return PreparedSplit(rows, None)
     missing = [row for row, label in enumerate(encoded) if label is None]
     # Benchmarks write scores of -1 where labels are not published.
     unpublished = all(isinstance(label, float) and label == -1 for label in encoded)

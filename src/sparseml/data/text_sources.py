@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from sparseml.data.corpus import PACKED, TEXT_ENDINGS, Piece, corpus_files, ending, read_pieces, text_column
+from sparseml.data.digests import file_digest
 from sparseml.data.readers import READERS
 from sparseml.data.rows import DataError, LazyColumns, RawSplit
 from sparseml.data.sources import SAVED, SPLIT_NAMES, DataOptions, read_source, split_of
-from sparsezoo.common import sha256_of
 
 
 class TextSource(Protocol):
@@ -53,7 +53,7 @@ class FileSource:
 
     def key(self) -> str:
         try:
-            content = sha256_of(self.path)
+            content = file_digest(self.path)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error}).") from error
         return f"{content} {ending(self.path)} {self.line_by_line} {self.column}"

@@ -14,17 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparseml.data.ranges import Pieces, Ranges
 from sparseml.data.rows import DataError
 from sparseml.data.token_file import TokenFile
 
 IGNORED = -100
 """The label of tokens that are not to be predicted."""
-
-Ranges = Sequence[tuple[int, int]]
-"""Parts of a token file: from, to (exclusive)."""
-
-# Tokens in one part that is held out, at least, and the most parts.
-STRIPE, _MOST_STRIPES = 2048, 32
 
 
 @dataclass(frozen=True)
@@ -127,24 +122,6 @@ def masking_of(tokenizer: Any, probability: float, whole_words: bool) -> Masking
     return Masking(int(tokenizer.mask_token_id), len(tokenizer), special, continues, probability)
 
 
-def held_out(count: int, share: float, most: int, stripe: int = STRIPE) -> tuple[Ranges, Ranges]:
-    """Parts of a corpus to train on, and parts of all of it, evenly spread, to validate on.
-
-    Args:
-        count: of its tokens, or of its documents.
-        share: of these to hold out, from 0 to 1, but no more than `most`.
-        stripe: the fewest in one part that is held out.
-    """
-    wanted = min(int(count * share), most)
-    stripes = min(max(wanted // stripe, 1), _MOST_STRIPES)
-    length, held = count // stripes, wanted // stripes
-    edges = [index * length for index in range(stripes)]
-    ends = [*edges[1:], count]
-    return [(edge + held, end) for edge, end in zip(edges, ends, strict=True)], [
-        (edge, edge + held) for edge in edges
-    ]
-
-
 class Windows(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Batches of windows; an item is a whole batch, of one length, with about the same number of tokens as others.
 
@@ -188,12 +165,9 @@ class Windows(torch.utils.data.Dataset[dict[str, Tensor]]):
         self._max_length, self._lengths = max_length, np.asarray(lengths)
         self._pair_probability, self._masking, self._seed = pair_probability, masking, seed
         # One slot less: each epoch begins at another place.
-        slots = np.asarray([max((end - start) // max_length - 1, 0) for start, end in ranges])
-        self._starts = np.asarray([start for start, _ in ranges])
-        self._bounds = np.concatenate([[0], np.cumsum(slots)])
-        self._slots = int(self._bounds[-1])
-        self._rows = min(rows, self._slots)
-        if not self._slots:
+        self._slots = Pieces(ranges, max_length, spare=1)
+        self._rows = min(rows, len(self._slots))
+        if not self._rows:
             raise DataError(
                 f"The corpus has {sum(end - start for start, end in ranges):,} tokens here, too few for windows of "
                 f"{max_length}: give more text, or a smaller --max_seq_length."
@@ -201,7 +175,7 @@ class Windows(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self._slots // self._rows
+        return len(self._slots) // self._rows
 
     @property
     def tokens(self) -> int:
@@ -224,10 +198,9 @@ class Windows(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def _window_starts(self, epoch: int, place: int, length: int) -> NDArray[np.int64]:
         order = np.arange(place * self._rows, (place + 1) * self._rows)
-        slots = permuted(order, self._slots, (self._seed, epoch))
-        part = np.searchsorted(self._bounds, slots, side="right") - 1
+        slots = permuted(order, len(self._slots), (self._seed, epoch))
         shift = np.random.default_rng((self._seed, epoch)).integers(self._max_length)
-        begin = self._starts[part] + (slots - self._bounds[part]) * self._max_length + shift
+        begin = self._slots.begin(slots) + shift
         inside = np.arange(self._max_length // length) * length
         return np.asarray((begin[:, None] + inside).reshape(-1), dtype=np.int64)
 

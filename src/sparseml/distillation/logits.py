@@ -25,6 +25,7 @@ from sparseml.distillation.teacher import (
     load_teacher,
     same_tokens,
 )
+from sparseml.processes import sum_over_processes
 from sparseml.session.sampling import by_length
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add_teacher(
     cache_dir: str | None = None,
     own_tokenizer: bool = False,
     on_every_batch: bool = False,
+    new: Sequence[str] = (),
 ) -> None:
     """Give a trainer whose recipe distils its teacher: as a column of its training rows, or as a model.
 
@@ -59,6 +61,7 @@ def add_teacher(
         own_tokenizer: the teacher's own tokenizer, also where both have the same vocabulary.
         on_every_batch: the teacher must run on every batch, such as for outputs of every token; so it does where
             a modifier needs the model itself.
+        new: the student's parameters that were not trained yet: as `self`, it has no outputs to teach.
 
     Raises:
         ZooError, ModelError, TeacherError: there is no such teacher, or it does not suit the student.
@@ -72,6 +75,12 @@ def add_teacher(
         )
         return
     if called == SELF:
+        if new and trainer.session.compares_outputs:
+            raise TeacherError(
+                f"--distill_teacher self would teach noise: {new[0].rpartition('.')[0]} is new, and says nothing yet. "
+                "Train a model on these rows first, with a dense recipe or none, and name its folder as the teacher; "
+                "or say `--distill_teacher disable`."
+            )
         order = list(range(labels.num_labels)) if labels is not None else []
         teacher = Teacher(copy_of(trainer.model), tokenizer, order, [])
     else:
@@ -80,17 +89,22 @@ def add_teacher(
     same = called == SELF or (not own_tokenizer and same_tokens(teacher.tokenizer, tokenizer))
     if not same and not own_tokenizer:
         notes.append("the teacher has another vocabulary: its own tokenizer is used for it.")
-    runs_on_every_batch = on_every_batch or trainer.session.needs_teacher_model
-    if runs_on_every_batch and (not same or teacher.order != sorted(teacher.order)):
+    in_order = teacher.order == sorted(teacher.order)
+    live = trainer.session.needs_teacher_model
+    if live and not same and not on_every_batch and trainer.session.rest_without_teacher_model():
+        notes.append("its hidden states, of other tokens, are left out: its logits alone are distilled.")
+        live = False
+    if (on_every_batch and not (same and in_order)) or (live and not same):
         raise TeacherError(
             f"The teacher {called} would have to read the student's own batches, but its vocabulary or the order "
             "of its classes is another one: use a teacher with the student's."
         )
     for note in notes:
         say(note)
-    if runs_on_every_batch:
+    if on_every_batch or live:
         trainer.set_teacher(teacher.model)
-        return
+        if on_every_batch or in_order:
+            return
     assert labels is not None, "outputs of a row that can be stored are those of its labels"
     own_rows = rows if same else encode(teacher.tokenizer)
     logits = teacher_logits(
@@ -100,6 +114,8 @@ def add_teacher(
         trainer.args.per_device_eval_batch_size,
         trainer.args.device,
         teacher.order,
+        trainer.args.process_index,
+        trainer.args.world_size,
     )
     share = agreement(logits, rows["labels"], labels.kind)
     if share is not None:
@@ -115,25 +131,32 @@ def teacher_logits(
     batch_size: int,
     device: torch.device,
     order: Sequence[int],
+    process: int = 0,
+    processes: int = 1,
 ) -> NDArray[np.float32]:
     """The teacher's logits, [rows, labels], float32, in the rows' order and the student's order of classes.
+
+    Of several processes each asks it about some of the batches, and all get all answers.
 
     Args:
         teacher: a classifier.
         rows: tokenized by the teacher's tokenizer, with a `length` column: those of like length share a batch.
         collate: makes its batches.
         order: the teacher's output for each of the student's classes (`class_order`).
+        process, processes: which this one is, and how many there are.
     """
     teacher = teacher.to(device).eval()
     sorted_rows, index = by_length(rows)
-    logits = np.empty((len(rows), len(order)), dtype=np.float32)
-    for start in track(range(0, len(rows), batch_size), "asking the teacher"):
+    logits = np.zeros((len(rows), len(order)), dtype=np.float32)
+    starts = range(0, len(rows), batch_size)[process::processes]
+    for start in track(starts, "asking the teacher"):
         chosen = range(start, min(start + batch_size, len(rows)))
         batch = collate([sorted_rows[row] for row in chosen])
         fed = {key: value.to(device) for key, value in batch.items() if key != "labels"}
         answer = teacher(**fed)["logits"].float().cpu().numpy()
         logits[index[chosen.start : chosen.stop]] = answer[:, list(order)]
-    return logits
+    answers: NDArray[np.float32] = sum_over_processes(torch.from_numpy(logits).to(device)).cpu().numpy()
+    return answers
 
 
 def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:

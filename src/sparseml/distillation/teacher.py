@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
+from sparseml.data.class_names import are_default_names, listed, order_by_name
 from sparseml.data.label_encoding import Labels
 from sparseml.session.models import load_config, load_model, load_tokenizer, resolve, restore
 
@@ -76,35 +76,20 @@ def class_order(teacher_config: Any, labels: Labels, called: str) -> tuple[list[
     ours = list(labels.names)
     if len(theirs) != len(ours):
         raise TeacherError(
-            f"The teacher {called} tells {len(theirs)} classes apart ({_listed(theirs)}), the data have "
-            f"{len(ours)} ({_listed(ours)}). Use a teacher of the same task, or --distill_teacher disable."
+            f"The teacher {called} tells {len(theirs)} classes apart ({listed(theirs)}), the data have "
+            f"{len(ours)} ({listed(ours)}). Use a teacher of the same task, or --distill_teacher disable."
         )
     identity = list(range(len(ours)))
     if labels.kind == "regression":
         return identity, []
-    by_name = {_normalized(name): index for index, name in enumerate(theirs)}
-    wanted = [_normalized(name) for name in ours]
-    if len(by_name) == len(theirs) and set(wanted) == set(by_name):
-        order = [by_name[name] for name in wanted]
-        note = f"classes of the teacher put in our order, by name: {_listed(theirs)}"
+    order = order_by_name(theirs, ours)
+    if order is not None:
+        note = f"classes of the teacher put in our order, by name: {listed(theirs)}"
         return order, [note] if order != identity else []
-    if _are_default_names(theirs):
-        return identity, [f"the teacher's classes have no names; taken in our order: {_listed(ours)}"]
+    if are_default_names(theirs):
+        return identity, [f"the teacher's classes have no names; taken in our order: {listed(ours)}"]
     raise TeacherError(
-        f"The classes of the teacher {called} ({_listed(theirs)}) cannot be matched by name with those of the data "
-        f"({_listed(ours)}), and a wrong order would teach nonsense. Give the data the same class names (a column "
+        f"The classes of the teacher {called} ({listed(theirs)}) cannot be matched by name with those of the data "
+        f"({listed(ours)}), and a wrong order would teach nonsense. Give the data the same class names (a column "
         "label_name beside the label, or names as labels), or set id2label in the teacher's config.json."
     )
-
-
-def _normalized(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
-
-
-def _are_default_names(names: Sequence[str]) -> bool:
-    return all(_normalized(name) in (f"label{index}", str(index)) for index, name in enumerate(names))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown if len(names) <= 8 else f"{shown}, ... ({len(names)})"

@@ -79,11 +79,6 @@ def load(folder: Path, task: Task | None = None, length: int | None = None) -> T
             "the file is damaged."
         )
     tokenizer = load_tokenizer(source)
-    # Transformers creates an empty tokenizer where there is none.
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise ExportError(
-            f"{source.called} has no tokenizer: copy tokenizer.json there from where its training began."
-        )
     return Trained(task, model, tokenizer, saved.plan if saved else None, _limit(model, tokenizer, length))
 
 

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from resparse.arrays import Array
 from resparse.progress import track
+from resparse.thresholds import as_logit, threshold_of
 from sparseml.export.trace import ExportError
 from sparseml.export.trained import Trained
 from sparseml.tasks.base import Texts
@@ -51,6 +52,7 @@ class Comparison:
     kind: str  # the model's problem type
     exact: Array | None = None  # PyTorch's logits with its sums in float64; None where not needed
     row_of: Array | None = None  # the row [decisions] of each decision; None: one decision a row
+    boundary: float = 0.0  # of several labels, the logit above which one counts
 
     @property
     def differ(self) -> bool:
@@ -77,8 +79,9 @@ class Comparison:
             far = np.abs(self.expected - self.actual)[:, 0] / spread
             return np.where(far > 5 * TIE, far, 0.0)
         if self.kind == "multi_label_classification":
-            differ = (self.expected > 0) != (self.actual > 0)
-            return np.where(differ, np.abs(self.expected), 0.0).max(axis=1)
+            above = self.expected - self.boundary
+            differ = (above > 0) != (self.actual > self.boundary)
+            return np.where(differ, np.abs(above), 0.0).max(axis=1)
         chosen = np.take_along_axis(self.expected, self.actual.argmax(axis=1)[:, None], axis=1)[:, 0]
         flips: Array = self.expected.max(axis=1) - chosen
         return flips
@@ -212,7 +215,8 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     expected, owner = run(pytorch, "comparing with PyTorch")
     actual, _ = run(onnxruntime, "comparing with PyTorch")
     kind = trained.model.config.problem_type or "single_label_classification"
-    comparison = Comparison(expected, actual, rows, kind, row_of=owner)
+    boundary = as_logit(threshold_of(trained.model.config.to_dict()))
+    comparison = Comparison(expected, actual, rows, kind, row_of=owner, boundary=boundary)
     if not comparison.differ:
         return comparison
     with ExactSums():

@@ -52,9 +52,12 @@ def is_guided(values: Mapping[str, Any]) -> bool:
     return not named and any(values.get(name) is not None for name in SOURCES)
 
 
-def choose(values: dict[str, Any]) -> tuple[Guided, list[str]]:
-    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them."""
-    folder = folders.choose(values)
+def choose(values: dict[str, Any], defaults: Mapping[str, Any]) -> tuple[Guided, list[str]]:
+    """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them.
+
+    `defaults` are of all arguments.
+    """
+    folder = folders.choose(values, defaults)
     given = frozenset(values)
     # A dataset's own validation rows are preferred; `Guided.hold_out` applies only where there are none.
     hold_out = all(

@@ -93,9 +93,10 @@ def confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
 def _multi_label(predictions: Predictions) -> dict[str, Any]:
     names = predictions.labels.names
     shares = metrics.probabilities(predictions.logits, MULTI)
-    predicted = metrics.decisions(predictions.logits, MULTI)
+    threshold = predictions.labels.threshold
+    predicted = metrics.decisions(predictions.logits, MULTI, threshold)
     truth = (np.asarray(predictions.truth) > 0.5).astype(np.int64)
-    scores = metrics.multi_label_metrics(predictions.logits, truth, names)
+    scores = metrics.multi_label_metrics(predictions.logits, truth, names, threshold)
     # By row, the distance of wrongly decided probabilities from the truth.
     off = np.where(predicted != truth, np.abs(shares - truth), 0.0).sum(axis=1)
     worst = [row for row in np.argsort(-off, kind="stable")[:EXAMPLES].tolist() if off[row] > 0]
@@ -110,7 +111,7 @@ def _multi_label(predictions: Predictions) -> dict[str, Any]:
         "f1_micro": scores["f1_micro"],
         "f1_macro": scores["f1_macro_average"],
         "exact": float((predicted == truth).all(axis=1).mean()),
-        "threshold": metrics.MULTI_LABEL_THRESHOLD,
+        "threshold": threshold,
         "labels": [
             {
                 "label": name,

@@ -263,6 +263,16 @@ class Modifier(BaseModel):
         """Its label; empty after `rest`."""
         return "" if self._idle else self.label
 
+    @property
+    def may_rest(self) -> bool:
+        """With `needs_teacher_model`: whether it may do nothing where the teacher cannot read the student's batches."""
+        return False
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has nothing to do in this run."""
+        return self._idle
+
     def rest(self) -> None:
         """Mark it as having nothing to do in this run, such as distillation without a teacher."""
         self._idle = True

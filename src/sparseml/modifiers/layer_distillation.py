@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from resparse.console import say
 from sparseml.modifiers.base import Modifier, ModifierError, Outputs, Run, without_effect
 from sparseml.modifiers.layer_outputs import (
     Recorder,
@@ -28,7 +29,8 @@ class PerLayerDistillationModifier(Modifier):
 
     loss, as the modifiers before it in the recipe left it, + gain * sum of the layers' mean squared differences, in
     shares of the teacher's mean square; Jiao et al. 2020, arXiv:1909.10351. The teacher runs on every batch, so it
-    needs the student's vocabulary. Without a teacher the modifier does nothing.
+    needs the student's vocabulary, and as many layers at least (see `optional`). Without a teacher the modifier does
+    nothing.
     """
 
     label = "layer distillation"
@@ -53,6 +55,11 @@ class PerLayerDistillationModifier(Modifier):
     project_features: bool = Field(
         True, description="learn a projection where the teacher's states have another width"
     )
+    optional: bool = Field(
+        False,
+        description="whether a teacher whose hidden states cannot be compared, of another vocabulary or with fewer "
+        "layers, is no error: then its logits alone are distilled",
+    )
     update_frequency: float = without_effect(-1)
 
     _student: Recorder | None = PrivateAttr(None)
@@ -71,6 +78,10 @@ class PerLayerDistillationModifier(Modifier):
             )
         return self
 
+    @property
+    def may_rest(self) -> bool:
+        return self.optional
+
     def conflicts_with(self, other: Modifier) -> str | None:
         if isinstance(other, PerLayerDistillationModifier) and self.overlaps(other):
             return f"{self.name} and the one in line {other.place[1]} both distil at the same time: keep one."
@@ -86,11 +97,19 @@ class PerLayerDistillationModifier(Modifier):
         """Record, from now on, what the chosen modules of both models return.
 
         Raises:
-            ModifierError: a name is no module, or the models' attention cannot be compared.
+            ModifierError: a name is no module, the models' attention cannot be compared, or, unless it is `optional`,
+                their layers.
         """
         if run.teacher is None:
             return
-        ours, theirs = self._pairs(run.model, run.teacher)
+        try:
+            ours, theirs = self._pairs(run.model, run.teacher)
+        except ModifierError as error:
+            if not self.optional:
+                raise
+            say(f"hidden states are not distilled. {error}")
+            self.rest()
+            return
         attends = self.attention_gain > 0
         if attends:
             self._check_heads(run.model, run.teacher)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sparseml.modifiers.base import Batch, Clock, ModifierError, Run
-from sparseml.modifiers.mask_shapes import choose_masks
+from sparseml.modifiers.mask_shapes import choose_masks, upright
 from sparseml.modifiers.pruning import PruningModifier
+from sparseml.modifiers.select import is_transposed
 
 if TYPE_CHECKING:
     import torch
@@ -95,11 +96,10 @@ class LayerwisePruningModifier(PruningModifier):
 
     def _prune_layer(self, layer: nn.Linear, hessian: torch.Tensor, share: float) -> torch.Tensor:
         import torch
-        from torch.nn import Linear
 
         from sparseml.modifiers.second_order import prune_layer
 
-        transposed = not isinstance(layer, Linear)
+        transposed = is_transposed(layer)
         weight = layer.weight.detach()
         fitted, pruned = prune_layer(
             weight.T if transposed else weight,
@@ -139,7 +139,11 @@ class LayerwisePruningModifier(PruningModifier):
         groups = self.final_groups(run)
         if not self.global_sparsity:
             return {name: group.sparsity for group in groups for name in group.names}
-        magnitudes = {name: weight.detach().abs() for name, weight in self.parameters(run).items()}
+        transposed = self.transposed(run)
+        magnitudes = {
+            name: upright(weight.detach().abs(), name in transposed)
+            for name, weight in self.parameters(run).items()
+        }
         masks = choose_masks(magnitudes, groups, self.shape)
         units = {
             name: mask if self.shape.of else self.shape.unit_scores(mask) for name, mask in masks.items()

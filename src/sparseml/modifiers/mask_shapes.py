@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -158,11 +158,17 @@ def parse_mask_type(value: str | Sequence[int]) -> MaskShape:
     )
 
 
+def upright(matrix: torch.Tensor, transposed: bool) -> torch.Tensor:
+    """A matrix that may be [inputs, outputs] as [outputs, inputs]; and back."""
+    return matrix.mT.contiguous() if transposed else matrix
+
+
 def choose_masks(
     scores: Mapping[str, torch.Tensor],
     groups: Sequence[Group],
     shape: MaskShape,
     keep: Mapping[str, torch.Tensor] | None = None,
+    transposed: Collection[str] = (),
 ) -> dict[str, torch.Tensor]:
     """Masks of the units with the smallest scores, exactly counted in each group; of equal ones the first.
 
@@ -171,6 +177,7 @@ def choose_masks(
         groups: which parameters share a threshold, and how much of them to prune.
         shape: of the units; the parameters must fit it (`MaskShape.check`).
         keep: masks of what is pruned already and stays so; it must be made of whole units.
+        transposed: the names of matrices that are [inputs, outputs].
 
     Returns:
         Masks by name, on the scores' devices: True where pruned. Each group has round(sparsity * units) of them,
@@ -180,12 +187,13 @@ def choose_masks(
     for name, score in scores.items():
         kept = keep.get(name) if keep else None
         ranked = score if kept is None else score.masked_fill(kept.to(score.device), -math.inf)
-        units[name] = shape.unit_scores(ranked)
+        units[name] = shape.unit_scores(upright(ranked, name in transposed))
     masks: dict[str, torch.Tensor] = {}
     for group in groups:
         of_units = smallest(
             {name: units[name] for name in group.names}, min(group.sparsity, shape.most), True
         )
         for name, mask in of_units.items():
-            masks[name] = shape.expand(mask, scores[name].shape)
+            sides = scores[name].shape[::-1] if name in transposed else scores[name].shape
+            masks[name] = upright(shape.expand(mask, sides), name in transposed)
     return masks

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from sparseml.modifiers.base import ModifierError, Run
-from sparseml.modifiers.mask_shapes import Group, choose_masks
+from resparse.console import warn
+from resparse.progress import track
+from sparseml.modifiers.base import Batch, ModifierError, Run
+from sparseml.modifiers.mask_shapes import Group, choose_masks, upright
 from sparseml.modifiers.pruning import GradualPruningModifier
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class OBSPruningModifier(GradualPruningModifier):
         1, ge=1, description="estimates in one update, each for an equal share of it"
     )
 
+    _few_said: bool = PrivateAttr(False)
+
     @property
     def one_threshold(self) -> bool:
         """As `global_sparsity` says."""
@@ -85,25 +89,30 @@ class OBSPruningModifier(GradualPruningModifier):
         from sparseml.modifiers.second_order import as_blocks, as_tiles, from_tiles, obs_saliency, obs_update
 
         parameters = self.parameters(run)
+        fishers = self._estimate(run, parameters)
         inverses = {
-            name: fisher.inverse(self.damp) for name, fisher in self._estimate(run, parameters).items()
+            name: fisher.inverse(self.damp) for name, fisher in track(fishers.items(), "inverting curvature")
         }
+        fishers.clear()
+        transposed = self.transposed(run)
         blocks, scores = {}, {}
-        for name, parameter in parameters.items():
-            weight = parameter.detach()
+        for name, parameter in track(parameters.items(), "weighing"):
+            weight = upright(parameter.detach(), name in transposed)
             rows, columns, size, unit = self._layout(weight.shape)
             blocks[name] = as_blocks(as_tiles(weight, rows, columns), size)
             saliency = obs_saliency(blocks[name], inverses[name], unit) / unit
             flat = saliency.repeat_interleave(unit, 1).reshape(-1)
-            scores[name] = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
-        masks = choose_masks(scores, groups, self.shape, self._masks.pruned)
+            score = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
+            scores[name] = upright(score, name in transposed)
+        masks = choose_masks(scores, groups, self.shape, self._masks.pruned, transposed)
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                rows, columns, size, _ = self._layout(parameter.shape)
-                pruned = as_blocks(as_tiles(masks[name].to(torch.uint8), rows, columns), size).bool()
+            for name, parameter in track(parameters.items(), "adjusting weights"):
+                mask = upright(masks[name].to(torch.uint8), name in transposed)
+                rows, columns, size, _ = self._layout(mask.shape)
+                pruned = as_blocks(as_tiles(mask, rows, columns), size).bool()
                 change = obs_update(blocks.pop(name), inverses.pop(name), pruned).reshape(-1)
-                change = _cut(change, parameter.shape, rows, columns)
-                parameter.add_(from_tiles(change, parameter.shape, rows, columns))
+                change = _cut(change, mask.shape, rows, columns)
+                parameter.add_(upright(from_tiles(change, mask.shape, rows, columns), name in transposed))
         self.set_masks(run, masks)
 
     def _layout(self, shape: torch.Size) -> tuple[int, int, int, int]:
@@ -124,7 +133,7 @@ class OBSPruningModifier(GradualPruningModifier):
 
     def _estimate(self, run: Run, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Fisher]:
         from sparseml.modifiers.second_order import Fisher, as_tiles
-        from sparseml.modifiers.statistics import gradients, sum_over_processes
+        from sparseml.modifiers.statistics import gradients
 
         if run.batches is None:
             raise ModifierError(
@@ -132,30 +141,72 @@ class OBSPruningModifier(GradualPruningModifier):
                 "such as with --train_file."
             )
         share = -(-self.num_grads // run.world_size)
-        layouts = {name: self._layout(parameter.shape) for name, parameter in parameters.items()}
-        fishers = {}
+        transposed = self.transposed(run)
+        layouts, fishers = {}, {}
         for name, parameter in parameters.items():
-            rows, columns, size, _ = layouts[name]
-            count = as_tiles(parameter.detach(), rows, columns).numel()
+            weight = upright(parameter.detach(), name in transposed)
+            rows, columns, size, _ = layouts[name] = self._layout(weight.shape)
+            count = as_tiles(weight, rows, columns).numel()
             # The sums of all processes' products are added, which single gradients cannot be.
             most = share if run.world_size == 1 else max(share, size)
             fishers[name] = Fisher(count, size, most, parameter.device)
         batch_size = self.grad_sampler_kwargs.batch_size if self.grad_sampler_kwargs else None
-        for found in gradients(
-            run.model, list(parameters.values()), run.batches(), share, batch_size, self.name
-        ):
+        seen = _Counted(run.batches())
+        sampled = gradients(run.model, list(parameters.values()), seen, share, batch_size, self.name)
+        for found in track(sampled, "sampling gradients", share):
             for (name, fisher), gradient in zip(fishers.items(), found, strict=True):
                 pruned = self._masks.pruned.get(name)
                 free = gradient if pruned is None else gradient.masked_fill(pruned.to(gradient.device), 0.0)
-                fisher.add(as_tiles(free, *layouts[name][:2]))
-        if run.world_size > 1:
-            import torch
-
-            for fisher in fishers.values():
-                sum_over_processes(fisher.values)
-                added = torch.tensor(fisher.added, device=fisher.values.device)
-                fisher.added = int(sum_over_processes(added))
+                fisher.add(as_tiles(upright(free, name in transposed), *layouts[name][:2]))
+        self._say_if_few(*_over_processes(list(fishers.values()), seen.rows))
         return fishers
+
+    def _say_if_few(self, found: int, rows: int) -> None:
+        """Warn, once, where an epoch had fewer gradients than were asked for.
+
+        Raises:
+            ModifierError: there was none.
+        """
+        if not found:
+            raise ModifierError(
+                f"{self.name} needs the gradients of training batches, but an epoch has not one of them: give more "
+                "data, or a smaller batch."
+            )
+        if found >= self.num_grads or self._few_said:
+            return
+        self._few_said = True
+        warn(
+            f"{self.name}: num_grads is {self.num_grads:,}, but an epoch's {rows:,} rows give {found:,} gradients: "
+            f"the cost of weights is estimated from these. grad_sampler_kwargs: {{batch_size: "
+            f"{max(rows // self.num_grads, 1)}}} takes more of the same rows."
+        )
+
+
+class _Counted:
+    """Batches, and the rows of those that were taken."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            self.rows += len(next(iter(batch.values())))
+            yield batch
+
+
+def _over_processes(fishers: Sequence[Fisher], rows: int) -> tuple[int, int]:
+    """Sum what the processes found, in place; returns the number of all their gradients and rows."""
+    import torch
+
+    from sparseml.processes import sum_over_processes
+
+    device = fishers[0].values.device
+    found, all_rows = sum_over_processes(torch.tensor([fishers[0].added, rows], device=device)).tolist()
+    for fisher in fishers:
+        sum_over_processes(fisher.values)
+        fisher.added = int(found)
+    return int(found), int(all_rows)
 
 
 def _cut(values: torch.Tensor, shape: torch.Size, rows: int, columns: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 from sparseml.modifiers.base import Clock, Modifier, Run, interpolate, whole_cycles
 from sparseml.modifiers.mask_shapes import Group, MaskShape, choose_masks, parse_mask_type
 from sparseml.modifiers.masks import Masks
-from sparseml.modifiers.select import Selector, as_list, may_share, select_parameters
+from sparseml.modifiers.select import Selector, as_list, may_share, select_parameters, transposed_weights
 
 if TYPE_CHECKING:
     import torch
@@ -164,8 +164,14 @@ class PruningModifier(MaskedModifier):
 
     def structure(self, run: Run) -> None:
         """Check that the parameters exist and that the mask's shape fits them."""
+        transposed = self.transposed(run)
         for name, parameter in self.parameters(run).items():
-            self.shape.check(name, parameter.shape, self.name)
+            sides = parameter.shape[::-1] if name in transposed else parameter.shape
+            self.shape.check(name, sides, self.name)
+
+    def transposed(self, run: Run) -> frozenset[str]:
+        """The names of the parameters that are [inputs, outputs]."""
+        return transposed_weights(run.model, self.parameters(run))
 
     def ranked(self, run: Run, entries: list[str]) -> list[str]:
         """The names of what is ranked and pruned of the parameters that `entries` name."""
@@ -321,7 +327,7 @@ class GradualPruningModifier(PruningModifier):
         """
         keep = None if self.may_return else self._masks.pruned
         scores = self.scores(run, self.parameters(run))
-        self.set_masks(run, choose_masks(scores, groups, self.shape, keep))
+        self.set_masks(run, choose_masks(scores, groups, self.shape, keep, self.transposed(run)))
 
     def on_start(self, run: Run) -> None:
         """Prune to the sparsity of the start (in one shot, to the final one), or hold the resumed run's masks."""

@@ -200,11 +200,21 @@ class QuantizationModifier(QuantizationFields):
                 )
         scheme = self.model_scheme()
         self._refuse_unmatched(model, scheme)
+        if self._rounds_outputs_unasked():
+            run.notes.append(
+                f"{self.name} rounds the outputs of Linear layers, too, as SparseML does by default. That may cost "
+                "accuracy, and costs time when deployed; `quantize_linear_activations: False` leaves them as they are."
+            )
         if quantize_structure(model, roots, scheme).other_attention:
             run.notes.append(
                 f"{type(model).__name__} is not on Transformers' attention interface: its Linear layers and "
                 "embeddings are quantized, its attention products stay in floating point."
             )
+
+    def _rounds_outputs_unasked(self) -> bool:
+        """Whether outputs are quantized because the recipe, in the older form, does not say otherwise."""
+        said = {"quantize_linear_activations", *_NEWER}
+        return self.quantize_linear_activations and not said & self.model_fields_set
 
     def calibration_batches(self, run: Run) -> int:
         """In one shot; a training learns its ranges."""
@@ -250,15 +260,17 @@ class QuantizationModifier(QuantizationFields):
         if missing := load_quantization_state(run.model, state):
             raise ModifierError(
                 f"{self.name}: the checkpoint lacks {len(missing)} of the quantization ranges that its own recipe asks "
-                f"for ({missing[0]}, ...): it was cut short, or written for another model."
+                f"for ({missing[0]}, ...): its modifiers.safetensors is missing, cut short, or of another model. Use "
+                "another copy; or remove its recipe.yaml to take the weights in floating point."
             )
 
     def restore(self, run: Run, state: Mapping[str, torch.Tensor]) -> None:
         """Quantize with the training's ranges, frozen; leave the model where it ended before quantization began."""
         from sparseml.quantization.structure import enable, set_observing
 
-        # A range that was never observed is NaN.
-        if all(value.isnan().any() for key, value in state.items() if key.endswith(".minimum")):
+        # A range that was never observed is NaN; none at all are a loss, which `load_state` reports.
+        ranges = [value for key, value in state.items() if key.endswith(".minimum")]
+        if ranges and all(value.isnan().any() for value in ranges):
             return
         self.structure(run)
         self.load_state(state, run)

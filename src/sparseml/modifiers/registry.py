@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from resparse.errors import did_you_mean
+from resparse.errors import did_you_mean, nearest
 from sparseml.modifiers.base import Modifier
 from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 from sparseml.modifiers.distillation import DistillationModifier
@@ -31,6 +31,8 @@ from sparseml.modifiers.structured_pruning import StructuredPruningModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
 from sparseml.recipe import RecipeError
 from sparseml.recipe.plan import ModifierSpec, Plan
+
+_SUFFIX = "Modifier"
 
 MODIFIERS: dict[str, type[Modifier]] = {
     modifier.__name__: modifier
@@ -72,7 +74,7 @@ def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     modifier_class = MODIFIERS.get(spec.tag)
     if modifier_class is None:
         raise RecipeError(
-            f"there is no modifier called {spec.tag!r}. {did_you_mean(spec.tag, MODIFIERS)}",
+            f"there is no modifier called {spec.tag!r}. {_near(spec.tag)}",
             source,
             spec.line,
         )
@@ -83,6 +85,15 @@ def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     modifier._source, modifier._line, modifier._tag = source, spec.line, spec.tag
     modifier._stage = spec.stage
     return modifier
+
+
+def _near(tag: str) -> str:
+    """A sentence with the nearest names: by what stands before "Modifier", in which all are alike."""
+    by_stem = {name.removesuffix(_SUFFIX): name for name in MODIFIERS}
+    near = [by_stem[stem] for stem in nearest(tag.removesuffix(_SUFFIX), by_stem)]
+    return (
+        f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(sorted(MODIFIERS))}."
+    )
 
 
 def _as_recipe_error(

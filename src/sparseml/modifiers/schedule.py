@@ -125,7 +125,8 @@ def merge(modifiers: Sequence[Modifier]) -> Schedule:
     Raises:
         RecipeError: two modifiers contradict each other; the message names both and their lines.
     """
-    ranges = [modifier for modifier in modifiers if modifier.sets_length]
+    # An end of -1 leaves the length to the others, and to the arguments.
+    ranges = [each for each in modifiers if each.sets_length and (each.end_epoch > 0 or each.end_step)]
     steps = max((modifier.end_step or 0 for modifier in modifiers), default=0) or None
     schedule = Schedule(tuple(modifiers), _epochs(modifiers, ranges), steps)
     if ranges:

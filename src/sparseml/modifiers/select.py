@@ -8,6 +8,7 @@ module that plays the same part.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
@@ -68,6 +69,22 @@ def select_parameters(
             )
         chosen |= matched
     return {name: parameter for name, parameter in parameters.items() if name in chosen}
+
+
+def is_transposed(layer: nn.Module) -> bool:
+    """Whether a layer's weight is [inputs, outputs], as GPT's Conv1D has it; a Linear layer's is [outputs, inputs]."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, Conv1D)
+
+
+def transposed_weights(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> frozenset[str]:
+    """The names of those parameters of a model that are [inputs, outputs]; see `is_transposed`."""
+    return frozenset(
+        name
+        for name, parameter in parameters.items()
+        if parameter.ndim == 2 and is_transposed(model.get_submodule(name.rpartition(".")[0]))
+    )
 
 
 def select_modules(model: nn.Module, names: list[str], who: str) -> tuple[dict[str, nn.Module], list[str]]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sparseml.modifiers.base import Batch, ModifierError
+from sparseml.modifiers.select import is_transposed
+from sparseml.processes import sum_over_processes
 
 
 @contextlib.contextmanager
@@ -78,13 +80,6 @@ def _split(batches: Iterable[Batch], rows: int | None) -> Iterator[Batch]:
         length = len(next(iter(batch.values())))
         for begin in range(0, length, rows or length):
             yield {key: value[begin : begin + (rows or length)] for key, value in batch.items()}
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes of a distributed training, in place."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-    return values
 
 
 class _SeenError(Exception):
@@ -170,8 +165,8 @@ def input_products(
 
 def sides(layer: nn.Linear) -> tuple[int, int]:
     """Outputs and inputs of a Linear layer, or of GPT's Conv1D, whose weight is transposed."""
-    outputs, inputs = layer.weight.shape
-    return (outputs, inputs) if isinstance(layer, nn.Linear) else (inputs, outputs)
+    first, second = layer.weight.shape
+    return (second, first) if is_transposed(layer) else (first, second)
 
 
 @contextlib.contextmanager

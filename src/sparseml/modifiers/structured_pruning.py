@@ -202,7 +202,8 @@ class StructuredPruningModifier(GradualPruningModifier):
 
         import torch
 
-        from sparseml.modifiers.statistics import gradients, sum_over_processes
+        from sparseml.modifiers.statistics import gradients
+        from sparseml.processes import sum_over_processes
 
         if run.batches is None:
             raise ModifierError(

@@ -12,7 +12,7 @@ from resparse.files import write_text
 from sparseml.modifiers import build
 from sparseml.modifiers.mask_shapes import parse_mask_type
 from sparseml.modifiers.schedule import merge
-from sparseml.new_recipe import writer
+from sparseml.new_recipe import plain_text, writer
 from sparseml.new_recipe.methods import METHODS
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start, inspect
@@ -20,6 +20,7 @@ from sparseml.recipe import load_plan
 from sparseml.recipe_verbs import Parser
 from sparseml.tasks import DEFAULT, load_task, own_name
 
+PLAIN_TEXT = "masked_language_modeling"
 _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH = 0.8, 384
 _ROWS = 3000
 
@@ -30,26 +31,67 @@ def new(words: list[str]) -> int:
     output = Path(given.output)
     if given.output != "-" and output.exists() and not given.overwrite:
         raise NewRecipeError(f"{output} exists. Give another --output, or --overwrite to replace it.")
-    if sys.stdin.isatty() and console.is_terminal and not given.yes:
-        _ask(given)
-    content = decide(_wishes(given))
-    recipe = writer.text(content)
+    if own_name(given.task) == PLAIN_TEXT:
+        recipe, words = _for_plain_text(given)
+    else:
+        recipe, words = _for_rows(given)
     merge(build(load_plan(recipe)))  # what is written can be carried out
     if given.output == "-":
         print(recipe, end="")
         return 0
     write_text(output, recipe)
     print(output)
-    say(
-        f"Train by it: {shlex.join(writer.train_words(content, given.output, given.train_file, given.teacher))}"
-    )
+    say(f"Train by it: {shlex.join(words)}")
     return 0
+
+
+def _for_rows(given: argparse.Namespace) -> tuple[str, list[str]]:
+    """A recipe for labelled rows, and the command that trains by it."""
+    if sys.stdin.isatty() and console.is_terminal and not given.yes:
+        _ask(given)
+    content = decide(_wishes(given))
+    return writer.text(content), writer.train_words(content, given.output, given.train_file, given.teacher)
+
+
+def _for_plain_text(given: argparse.Namespace) -> tuple[str, list[str]]:
+    """A recipe for plain text, and the command that trains by it; nothing is asked.
+
+    Raises:
+        NewRecipeError: a wish that only labelled rows have, or more zeros than the model is to have.
+    """
+    for name in ("rows", "classes", "pairs", "pruning", "int8"):
+        if getattr(given, name) is not None:
+            raise NewRecipeError(
+                f"--{name} is for labelled rows, and {PLAIN_TEXT} has plain text: leave it out."
+            )
+    if given.sparsity is not None and not 0 < given.sparsity < 1:
+        raise NewRecipeError(f"--sparsity {given.sparsity:g}: it is a share of zeros, between 0 and 1.")
+    from sparseml.options.groups import DEFAULT_MODEL
+    from sparseml.session.models import resolve
+
+    model = given.model or DEFAULT_MODEL
+    zeros = plain_text.encoder_sparsity(resolve(model))
+    keeps = plain_text.adapts(zeros, given.sparsity)
+    if keeps and given.mask_shape is not None:
+        raise NewRecipeError(
+            f"--mask_shape {given.mask_shape} is for zeros that are made; those of {model} are kept as they are. Leave "
+            "it out, or ask for a --sparsity above its own."
+        )
+    sparsity, shape = given.sparsity, given.mask_shape or "unstructured"
+    if sparsity is None and (pattern := parse_mask_type(shape)).of:
+        sparsity = pattern.most
+    values = plain_text.variables(zeros, sparsity, shape, _epochs(given))
+    words = ["sparseml", "train", "--task", PLAIN_TEXT, "--model_name_or_path", model]
+    words += ["--distill_teacher", given.teacher or plain_text.teacher_of(model, zeros > plain_text.SPARSE)]
+    words += ["--train_file", given.train_file or "corpus.txt", "--recipe", given.output]
+    words += ["--output_dir", "FOLDER", "--do_train", "--do_eval"]
+    return plain_text.text(plain_text.ADAPT if keeps else plain_text.PRUNE, values), words
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("recipe new")
     add = parser.add_argument
-    add("--task", default=DEFAULT, help=f"what the model learns ({DEFAULT})")
+    add("--task", default=DEFAULT, help=f"what the model learns: {DEFAULT}, or {PLAIN_TEXT} of plain text")
     add(
         "--model",
         metavar="MODEL",
@@ -131,14 +173,7 @@ def _shape(text: str) -> str | list[int]:
 
 def _wishes(given: argparse.Namespace) -> Wishes:
     task = own_name(given.task)
-    if task != DEFAULT:
-        raise NewRecipeError(
-            f"Recipes are written for {DEFAULT}. For {task}: `sparseml sparsify` chooses one of the zoo's, and "
-            "`sparseml recipe show` prints it."
-        )
     rows, classes, pairs = _data(given, task)
-    if given.epochs is not None and given.epochs <= 0:
-        raise NewRecipeError(f"--epochs {given.epochs:g}: it must be above 0.")
     return Wishes(
         start=_start(given.model, task),
         rows=rows,
@@ -147,10 +182,17 @@ def _wishes(given: argparse.Namespace) -> Wishes:
         sparsity=given.sparsity,
         int8=given.int8 is not False,
         teacher=given.teacher is not None,
-        epochs=given.epochs,
+        epochs=_epochs(given),
         method=given.pruning,
         mask_shape=given.mask_shape or "unstructured",
     )
+
+
+def _epochs(given: argparse.Namespace) -> float | None:
+    epochs: float | None = given.epochs
+    if epochs is not None and epochs <= 0:
+        raise NewRecipeError(f"--epochs {epochs:g}: it must be above 0.")
+    return epochs
 
 
 def _start(called: str | None, task: str) -> Start:

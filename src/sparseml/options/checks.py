@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from resparse import thresholds
 from resparse.errors import did_you_mean, nearest
 from sparseml.data.known_datasets import find_benchmark_task
 from sparseml.data.readers import READERS
@@ -51,6 +52,9 @@ def check(
         value = values.get(name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name} {value:g}: it must be at least {least:g}.")
+    threshold = values.get(thresholds.KEY)
+    if threshold is not None and not thresholds.is_threshold(threshold):
+        raise ArgumentError(f"--{thresholds.KEY} {threshold:g}: it is a probability, between 0 and 1.")
     _check_work(values)
     _check_source(values, holds_out, endings)
     _check_columns(values)

@@ -62,6 +62,10 @@ class DataTrainingArguments:
     do_regression: bool | None = argument(
         None, "Take numbers as scores (true) or as classes (false); by default their values decide."
     )
+    multi_label_threshold: float | None = argument(
+        None,
+        "Of several labels, those with a probability above this count, here and when deployed; 0.3 by default.",
+    )
     max_seq_length: int = argument(384, "Longer texts are cut to so many tokens.")
     pad_to_max_length: bool = argument(
         False, "Pad every text to --max_seq_length, rather than each batch to its longest text."

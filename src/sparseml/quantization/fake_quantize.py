@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparseml.processes import are_several, largest_of_processes
 from sparseml.quantization.scheme import TensorScheme
 
 BUFFERS = ("minimum", "maximum", "scale", "zero_point")
@@ -109,7 +110,7 @@ class FakeQuantize(nn.Module):
         if self.of_weight:
             low, high = weight_range(x.float(), self.scheme)
         else:
-            low, high = torch.aminmax(x.float())
+            low, high = _range_of_all(x.float())
         usable = torch.isfinite(low) & torch.isfinite(high)
         if not self.of_weight:
             seen = ~torch.isnan(self.minimum)
@@ -193,6 +194,17 @@ def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorSche
         "DequantizeLinear", (integers, *grid), by_row, dtype=torch.float32, shape=x.shape
     )
     return rounded
+
+
+def _range_of_all(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of a tensor, of which each process of a training has a part."""
+    low, high = torch.aminmax(x)
+    if not are_several():
+        return low, high
+    edges = torch.stack([-low, high])
+    # NaN is not ordered, and must reach every process.
+    low, high = largest_of_processes(torch.where(edges.isfinite().all(), edges, torch.inf))
+    return -low, high
 
 
 def weight_range(weight: Tensor, scheme: TensorScheme) -> tuple[Tensor, Tensor]:

@@ -26,12 +26,17 @@ def parse_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, An
     Values of the last form are read as a recipe's: numbers are numbers, quotes keep text. Shells that strip the quotes
     of a JSON object leave `{num_epochs:12}`, which is read in that form too.
     """
-    if isinstance(recipe_args, str):
-        recipe_args = _from_text(recipe_args.strip())
     try:
-        return {str(name): with_expressions(value) for name, value in (recipe_args or {}).items()}
+        return {str(name): with_expressions(value) for name, value in read_overrides(recipe_args).items()}
     except ValueError as error:
         raise RecipeError(str(error), RECIPE_ARGS) from None
+
+
+def read_overrides(recipe_args: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides by name, with the text of expressions as it is; see `parse_overrides`."""
+    if isinstance(recipe_args, str):
+        return _from_text(recipe_args.strip())
+    return dict(recipe_args or {})
 
 
 def _from_text(text: str) -> dict[str, Any]:

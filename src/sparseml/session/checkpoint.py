@@ -28,6 +28,7 @@ from torch import Tensor
 
 from resparse.errors import UserError
 from resparse.files import WriteError, write_text
+from sparseml.processes import wait_for_all
 from sparseml.recipe import Plan, compose, load_plan
 from sparseml.session.session import Session
 
@@ -35,7 +36,8 @@ RECIPE_FILE = "recipe.yaml"
 STATE_FILE = "modifiers.safetensors"
 OWN_FILES = (RECIPE_FILE, STATE_FILE)
 TRAINER_STATE_FILE = "trainer_state.json"
-_TRAINING_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+# The random state is a file for each process, where there are several: rng_state_0.pth and so on.
+_TRAINING_FILES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 class CheckpointError(UserError):
@@ -56,9 +58,14 @@ def saved(folder: Path) -> Saved | None:
     Raises:
         RecipeError, CheckpointError: it cannot be read.
     """
-    if not (folder / RECIPE_FILE).is_file():
-        return None
     path = folder / STATE_FILE
+    if not (folder / RECIPE_FILE).is_file():
+        if path.is_file():
+            raise CheckpointError(
+                f"{folder} has no {RECIPE_FILE}, which says what its {STATE_FILE} is for, such as quantization: a file "
+                "is missing. Use another copy."
+            )
+        return None
     if problem := damage(path) if path.is_file() else None:
         raise CheckpointError(
             f"{path} is damaged ({problem}): it was cut short or overwritten. Use another copy."
@@ -156,7 +163,7 @@ def refuse_unfinished(folder: Path) -> None:
     for name in ("model*.safetensors", *_TRAINING_FILES):
         if not any(folder.glob(name)):
             raise CheckpointError(f"{folder} has no {name}, which a training needs to go on. {instead}")
-    for path in (*weights, *(folder / name for name in _TRAINING_FILES)):
+    for path in (*weights, *(path for name in _TRAINING_FILES for path in sorted(folder.glob(name)))):
         if problem := damage(path):
             raise CheckpointError(
                 f"{path} is damaged ({problem}): it was cut short or overwritten. {instead}"
@@ -164,20 +171,28 @@ def refuse_unfinished(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[None]:
-    """Move an existing folder aside while a new one is written; restore it when the writing fails."""
+def replacing(folder: Path, leads: bool = True) -> Iterator[None]:
+    """Move an existing folder aside while a new one is written; restore it when the writing fails.
+
+    Of several processes that write into it, the one that `leads` does so, while the others wait.
+    """
     older = folder.with_name(f".{folder.name}.older")
-    shutil.rmtree(older, ignore_errors=True)
-    if folder.exists():
-        folder.rename(older)
+    if leads:
+        shutil.rmtree(older, ignore_errors=True)
+        if folder.exists():
+            folder.rename(older)
+    wait_for_all()
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        if older.exists():
-            older.rename(folder)
+        if leads:
+            shutil.rmtree(folder, ignore_errors=True)
+            if older.exists():
+                older.rename(folder)
         raise
-    shutil.rmtree(older, ignore_errors=True)
+    wait_for_all()
+    if leads:
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def damage(path: Path) -> str | None:

@@ -13,12 +13,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging
 
 from resparse.console import say
-from resparse.errors import UserError
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
 from sparseml.session.session import state_prefix, without_prefix
+from sparseml.session.sources import ModelError, local_folder
 from sparseml.session.thinned import load_thinned
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 # Modules that a checkpoint of another task may lack: they are newly initialized and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
-
-
-class ModelError(UserError):
-    """A model or tokenizer that cannot be loaded."""
 
 
 @dataclass
@@ -60,16 +56,8 @@ def resolve(
     from sparsezoo import is_stub, local_path
     from sparsezoo.hub_repo import Access
 
-    folder = Path(called).expanduser()
-    if not is_stub(called):
-        if folder.is_dir():
-            return Source(called, folder)
-        if folder.is_file() or called.startswith((".", "/", "~")) or called.count("/") > 1:
-            what = "is a file, not a model's folder" if folder.is_file() else "does not exist"
-            raise ModelError(
-                f"The model {called!r} {what}. Give a folder with config.json and model.safetensors, "
-                "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
-            )
+    if not is_stub(called) and (folder := local_folder(called)) is not None:
+        return Source(called, folder)
     part: Part = "training" if weights else "settings"
     return Source(called, local_path(called, revision, Access(token, cache_dir), part))
 
@@ -92,13 +80,25 @@ class Loaded:
 def load_config(source: Source, **overrides: Any) -> Any:
     """A model's configuration; a ModelError where there is none that can be read."""
     with _clear_errors(source, "configuration"):
-        return AutoConfig.from_pretrained(source.folder, **overrides)
+        config = AutoConfig.from_pretrained(source.folder, **overrides)
+    for name, value in overrides.items():
+        # Transformers takes up only what its class knows.
+        if value is not None and not hasattr(config, name):
+            setattr(config, name, value)
+    return config
 
 
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
     """A model's tokenizer; a ModelError where there is none that can be read."""
     with _clear_errors(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
+    # Transformers creates one without a vocabulary where there is none, to which every word is unknown.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ModelError(
+            f"{source.called} has no tokenizer (the folder holds {_listed(source)}): copy tokenizer.json there from "
+            "where the model comes from, or name a model with the same vocabulary by --tokenizer_name."
+        )
+    return tokenizer
 
 
 def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
@@ -148,7 +148,14 @@ def restore(model: Any, folder: Path) -> None:
 
 def restore_saved(model: Any, made: Saved) -> None:
     """As `restore`, of a checkpoint whose recipe and state have been read."""
-    for place, modifier in _restoring(made.plan):
+    _restore(model, made, _restoring(made.plan))
+
+
+def _restore(model: Any, made: Saved, modifiers: list[tuple[int, Modifier]]) -> None:
+    """Restore those of the recipe's modifiers that no later one has superseded."""
+    for position, (place, modifier) in enumerate(modifiers):
+        if any(later.supersedes(modifier) is not None for _, later in modifiers[position + 1 :]):
+            continue
         state = without_prefix(made.state, state_prefix(place, type(modifier)))
         modifier.restore(Run(model, Clock(1, 0)), state)
 
@@ -171,16 +178,19 @@ def starting_point(model: Any, folder: Path, plan: Plan | None) -> Saved | None:
     if made is None:
         return None
     state = dict(made.state)
-    later = [modifier for _, modifier in _restoring(plan)] if plan is not None else []
+    later = _restoring(plan) if plan is not None else []
+    standing = []
     for place, modifier in _restoring(made.plan):
-        reasons = [reason for other in later if (reason := other.supersedes(modifier)) is not None]
+        reasons = [reason for _, other in later if (reason := other.supersedes(modifier)) is not None]
         own = [key for key in state if key.startswith(state_prefix(place, type(modifier)))]
-        if reasons and own:
+        if not reasons:
+            standing.append((place, modifier))
+        elif own:
             say(f"{folder} {reasons[0]}")
             for key in own:
                 del state[key]
     kept = Saved(made.plan, state)
-    restore_saved(model, kept)
+    _restore(model, kept, standing)
     return kept
 
 
@@ -212,10 +222,13 @@ def _clear_errors(source: Source, what: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
-        names = sorted(path.name for path in source.folder.iterdir())
         raise ModelError(
-            f"Could not load the {what} of {source.called!r}: {reason} (the folder holds "
-            f"{', '.join(names[:8]) or 'nothing'})"
+            f"Could not load the {what} of {source.called!r}: {reason} (the folder holds {_listed(source)})"
         ) from error
     finally:
         logging.set_verbosity(before)
+
+
+def _listed(source: Source) -> str:
+    names = sorted(path.name for path in source.folder.iterdir())
+    return f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" or "nothing"

@@ -29,6 +29,7 @@ PRIVATE: Final = (
     ".*",
     "checkpoint-*",
     "checkpoint-*/**",
+    "earlier-*/**",
     "training_args.bin",
     "run.json",
     "report.html",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
@@ -64,3 +65,21 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._epoch * self._count, (self._epoch + 1) * self._count))
+
+
+class EpochCallback(TrainerCallback):
+    """Tells the sampler of a training which epoch begins.
+
+    The data loader does so too, but does not reach the sampler in a run of several processes that was resumed within an
+    epoch: three batch samplers are wrapped around it there, and it looks through two.
+    """
+
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: Any, train_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        batches: Any = getattr(train_dataloader, "batch_sampler", None)
+        while hasattr(batches, "batch_sampler"):
+            batches = batches.batch_sampler
+        sampler = getattr(batches, "sampler", None)
+        if isinstance(sampler, LengthGroupedSampler | EpochSampler):
+            sampler.set_epoch(int(round(state.epoch or 0.0, 6)))

@@ -49,7 +49,21 @@ class Session:
     @property
     def needs_teacher_model(self) -> bool:
         """Whether the teacher must run on every batch: its outputs computed beforehand do not suffice."""
-        return any(modifier.needs_teacher_model for modifier in self.modifiers)
+        return any(modifier.needs_teacher_model and not modifier.rests for modifier in self.modifiers)
+
+    def rest_without_teacher_model(self) -> bool:
+        """Let the modifiers rest that need the teacher to run on every batch; False where one of them must not."""
+        live = [modifier for modifier in self.modifiers if modifier.needs_teacher_model]
+        if not all(modifier.may_rest for modifier in live):
+            return False
+        for modifier in live:
+            modifier.rest()
+        return True
+
+    @property
+    def compares_outputs(self) -> bool:
+        """Whether a teacher's outputs are learned from, and not its hidden states alone."""
+        return any(modifier.needs_teacher and not modifier.needs_teacher_model for modifier in self.modifiers)
 
     def rest_without_teacher(self) -> None:
         """Mark the modifiers that need a teacher as having nothing to do, as there is none."""

@@ -21,7 +21,7 @@ from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.distributed import rebuild
 from sparseml.session.pushing import PushingTrainer
-from sparseml.session.sampling import EpochSampler, LengthGroupedSampler
+from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
@@ -67,13 +67,15 @@ class RecipeTrainer(PushingTrainer):
         folder = Path(asked.output_dir).absolute() if asked is not None else Path.cwd()
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
-        for path in missing:
-            path.rmdir()  # the Trainer creates them at once; here they are created with the first file
+        if self.args.should_save:
+            for path in missing:
+                path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
         self._has_no_loss, self._evaluation = has_no_loss, evaluation
         # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
+        self.add_callback(EpochCallback())
         if recipe is None:
             return
         plan = recipe if isinstance(recipe, Plan) else load_plan(recipe, recipe_args)
@@ -187,7 +189,8 @@ class RecipeTrainer(PushingTrainer):
         """Weights, configuration, tokenizer, recipe and modifiers' state, each file whole or not at all."""
         folder = Path(output_dir or self.args.output_dir)
         if not self.args.should_save:
-            super().save_model(str(folder), _internal_call)
+            # A sharded model is gathered from all processes.
+            super().save_model(str(folder), _internal_call=True)
             return
         with checkpoint.clear_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -213,9 +216,10 @@ class RecipeTrainer(PushingTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        with checkpoint.clear_write_errors(folder), checkpoint.replacing(folder):
+        with checkpoint.clear_write_errors(folder), checkpoint.replacing(folder, self.args.should_save):
             super()._save_checkpoint(model, trial)
-        if getattr(self.args, "overwrite_output_dir", False) and self._initial_global_step == 0:
+        anew = getattr(self.args, "overwrite_output_dir", False) and self._initial_global_step == 0
+        if anew and self.args.should_save:
             checkpoint.remove_later(folder)
 
     def _load_best_model(self) -> None:
@@ -231,7 +235,7 @@ class RecipeTrainer(PushingTrainer):
         column = self.args.length_column_name
         if not grouped or column not in getattr(dataset, "column_names", ()):
             return super()._get_train_sampler(train_dataset)
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         return LengthGroupedSampler(dataset[column], batch, seed)
 
@@ -249,16 +253,17 @@ class RecipeTrainer(PushingTrainer):
 
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Mapping[str, Any], stored: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        """The teacher's outputs by name: from the batch, or from a forward pass where one is needed."""
+        """The teacher's outputs by name: from the batch, and from a forward pass where one is needed."""
         assert self.session is not None
         at_work = self.session.at_work
         teacher = self.session.run.teacher
-        live = any(modifier.needs_teacher_model for modifier in at_work) or not stored
+        live = not stored or any(modifier.needs_teacher_model and not modifier.rests for modifier in at_work)
         if teacher is None or not live or not any(modifier.needs_teacher for modifier in at_work):
             return stored
         with self.accelerator.autocast():
             answers: Mapping[str, Tensor] = teacher(**{key: inputs[key] for key in inputs if key != "labels"})
-        return answers
+        # What was stored is in the order of the student's classes.
+        return {**answers, **stored}
 
     def _training_batches(self) -> Iterator[Batch]:
         """An epoch of training batches; see `Run.batches`.

@@ -23,13 +23,15 @@ from sparseml.data import DataError, DataOptions, Labels
 from sparseml.data.corpus import ENDINGS
 from sparseml.data.documents import Documents
 from sparseml.data.label_encoding import SINGLE
+from sparseml.data.ranges import STRIPE, Ranges, held_out
 from sparseml.data.text_sources import TextSource, find_texts
 from sparseml.data.token_file import TokenFile, tokenize_corpus
-from sparseml.data.windows import IGNORED, STRIPE, Ranges, Windows, held_out, masking_of
+from sparseml.data.windows import IGNORED, Windows, masking_of
 from sparseml.distillation.loss import distillation_loss
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.modifiers.layer_outputs import comparing
 from sparseml.options.groups import DataTrainingArguments, argument
+from sparseml.processes import summed_by_name
 from sparseml.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class CorpusSplit:
 
     Attributes:
         sources: to be read and tokenized.
-        part: "all", or what `windows.held_out` gives: "train" or "validation".
+        part: "all", or what `ranges.held_out` gives: "train" or "validation".
         most: documents to take of the sources; None for all.
         documents: the number of them, when they have been tokenized.
     """
@@ -251,32 +253,35 @@ a start for any task. `sparseml sparsify` chooses all of it."""
     def evaluate(self, trainer: RecipeTrainer, rows: Windows | Documents) -> dict[str, float]:
         """Loss, accuracy and perplexity of the masked tokens, and the distance of hidden states to the teacher's.
 
-        A batch at a time: all logits of a corpus would not fit into memory.
+        A batch at a time: all logits of a corpus would not fit into memory. Of several processes each takes its share.
         """
         model: Any = trainer.model
         teacher = trainer.session.run.teacher if trainer.session is not None else None
         device, was_training = trainer.args.device, model.training
-        sums: dict[str, float] = {}
+        sums = dict.fromkeys(("loss", "right", "masked"), 0.0)
+        if teacher is not None:
+            sums |= dict.fromkeys(("distance", "last_layer_distance"), 0.0)
         model.eval()
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(trainer.accelerator.autocast())
             compare = stack.enter_context(comparing(model, teacher)) if teacher is not None else None
-            for index in track(range(len(rows)), "evaluating"):
+            own = range(trainer.args.process_index, len(rows), trainer.args.world_size)
+            for index in track(own, "evaluating"):
                 batch = {name: values.to(device) for name, values in rows[index].items()}
                 outputs = model(**batch)
                 found = _masked_sums(outputs, batch["labels"]) if "labels" in batch else {}
                 if compare is not None and teacher is not None:
                     teacher(**{name: values for name, values in batch.items() if name != "labels"})
-                    layers = compare(None)
+                    layers = compare(batch.get("attention_mask"))
                     found |= {
                         "distance": float(sum(layers)) / len(layers),
                         "last_layer_distance": float(layers[-1]),
                     }
                 for name, value in found.items():
-                    sums[name] = sums.get(name, 0.0) + value
+                    sums[name] += value
         model.train(was_training)
-        return _averages(sums, len(rows))
+        return _averages(summed_by_name(sums, device), len(rows))
 
     def write_predictions(self, stem: Path, outputs: Any, data: Any, labels: Labels | None) -> Path:
         raise NotImplementedError("refused by load_data")

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resparse import thresholds
 from resparse.arrays import Array
-from resparse.console import say
+from resparse.console import say, warn
 from resparse.files import whole_file
 from resparse.progress import track
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.data.rows import DataError
 from sparseml.distillation.loss import distillation_loss
 from sparseml.metrics import decisions, metrics_for, probabilities
 from sparseml.modifiers.base import Batch, Outputs
@@ -50,14 +52,22 @@ quantized classifier with its report comes out."""
         return AutoModelForSequenceClassification
 
     def load_data(self, options: DataOptions, arguments: Any) -> TextData:
-        return load_text_data(options)
+        data = load_text_data(options)
+        given = getattr(arguments, thresholds.KEY, None)
+        if given is None or data.labels is None:
+            return data
+        if data.labels.kind != MULTI:
+            warn(f"--{thresholds.KEY} has no effect: every row has one label.")
+        return replace(data, labels=replace(data.labels, threshold=given))
 
     def labels_of(self, config: Any) -> Labels | None:
         if not any("SequenceClassification" in name for name in config.architectures or ()):
             return None
-        return Labels(
-            problem_type(config), tuple(str(config.id2label[index]) for index in range(config.num_labels))
-        )
+        names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+        try:
+            return Labels(problem_type(config), names, thresholds.threshold_of(config.to_dict()))
+        except ValueError as error:
+            raise DataError(f"The model's config.json: {error}.") from error
 
     def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         assert labels is not None
@@ -66,6 +76,7 @@ quantized classifier with its report comes out."""
             "id2label": labels.id2label,
             "label2id": labels.label2id,
             "problem_type": labels.kind,
+            **({thresholds.KEY: labels.threshold} if labels.kind == MULTI else {}),
             "finetuning_task": data.task_name,
         }
 
@@ -140,14 +151,16 @@ quantized classifier with its report comes out."""
         return path
 
     def deployment_config(self, config: Any) -> dict[str, Any]:
-        """See `Task`; `problem_type` is there even where Transformers leaves it to be inferred."""
-        return {**super().deployment_config(config), "problem_type": problem_type(config)}
+        """See `Task`; `problem_type` and a threshold are there even where the model's configuration has none."""
+        kind, values = problem_type(config), super().deployment_config(config)
+        several = {thresholds.KEY: thresholds.threshold_of(values)} if kind == MULTI else {}
+        return {**values, "problem_type": kind, **several}
 
     def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:
         """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
         from deepsparse.pipeline import WINDOW
 
-        labels = Labels(pipeline.problem_type, pipeline.labels)
+        labels = Labels(pipeline.problem_type, pipeline.labels, pipeline.threshold or thresholds.DEFAULT)
         data = load_text_data(replace(options, known_labels=labels))
         for note in data.notes:
             say(note)
@@ -259,7 +272,7 @@ def write_predictions(path: Path, logits: Array, labels: Labels) -> None:
     Several labels of one row are joined by commas; a score is written as it is. What counts as predicted is what
     the metrics count.
     """
-    shares, decided = probabilities(logits, labels.kind), decisions(logits, labels.kind)
+    shares, decided = probabilities(logits, labels.kind), decisions(logits, labels.kind, labels.threshold)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         if labels.kind == REGRESSION:

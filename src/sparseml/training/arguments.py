@@ -37,6 +37,8 @@ class Arguments:
         guided: what a guided run has decided; None where the work is named.
         notes: lines to say once to the user: what was renamed, replaced or assumed.
         command: the command that asks for the same, access tokens left out.
+        values: the arguments that were given or chosen, by name.
+        defaults: of all arguments, by name.
     """
 
     task: Task
@@ -46,6 +48,8 @@ class Arguments:
     guided: Guided | None = None
     notes: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
     def learns(self) -> bool:
@@ -82,24 +86,26 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
-    guide = None
+    guide, defaults = None, {name: option.default for name, option in options.items()}
     if task.guided and choices.is_guided(typed):
-        guide, chosen = choices.choose(typed)
+        guide, chosen = choices.choose(typed, defaults)
         notes = chosen + notes
     holds_out = task.holds_out or (guide is not None and guide.hold_out)
     checks.check(typed, options, holds_out, task.file_endings)
     notes += environment.fit(typed)
     training, warned = _training(_part(TrainingArguments, typed))
     data = task.arguments(**_part(task.arguments, typed))
-    capped = environment.cap(data, training)
+    bounds = environment.one_device(training) + environment.cap(data, training)
     return Arguments(
         task=task,
         model=ModelArguments(**_part(ModelArguments, typed)),
         data=data,
         training=training,
         guided=guide,
-        notes=list(dict.fromkeys(notes + warned + capped)),
+        notes=list(dict.fromkeys(notes + warned + bounds)),
         command=[task.command, *_as_flags(words, kwargs)],
+        values=typed,
+        defaults=defaults,
     )
 
 

@@ -8,7 +8,16 @@ from typing import Any
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData
 from sparseml.options.groups import ModelArguments
-from sparseml.session.models import Loaded, Source, load_config, load_model, load_tokenizer, resolve
+from sparseml.session.heads import match_head
+from sparseml.session.models import (
+    Loaded,
+    Source,
+    load_config,
+    load_model,
+    load_tokenizer,
+    resolve,
+)
+from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments
 
@@ -35,13 +44,19 @@ class Prepared:
     tokenizer: Any
 
 
-def prepare(arguments: Arguments) -> Prepared:
+def start_of(arguments: Arguments) -> Source:
+    """Where the model comes from, fetched where it is not on this machine."""
+    asked = arguments.model
+    return resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
+
+
+def prepare(arguments: Arguments, source: Source) -> Prepared:
     """Load data, model and tokenizer, and say what was chosen."""
     task, asked = arguments.task, arguments.model
-    source = resolve(asked.model_name_or_path, asked.model_revision, asked.token, asked.cache_dir)
     config_source = _settings(asked, asked.config_name) or source
     config = load_config(config_source)
-    known = None if arguments.learns else task.labels_of(config)
+    before = task.labels_of(config)
+    known = None if arguments.learns else before
     data = task.load_data(_data_options(arguments, known), arguments.data)
     for note in data.notes:
         say(note)
@@ -51,10 +66,41 @@ def prepare(arguments: Arguments) -> Prepared:
     tokenizer_source = _settings(asked, asked.tokenizer_name) or source
     tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
     loaded = load_model(source, task.model_class, config)
+    if arguments.training.do_train and before is not None and labels is not None:
+        match_head(loaded, before, labels)
     for note in loaded.notes:
         say(note)
+    _check_vocabulary(loaded.model, tokenizer, tokenizer_source)
+    if tokenizer_source is not source:
+        _compare_vocabularies(tokenizer, tokenizer_source, source)
     task.settle(data, loaded.model, arguments.training)
     return Prepared(task, data, labels, source, loaded, tokenizer)
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, source: Source) -> None:
+    """Refuse a tokenizer with more entries than the model has embeddings."""
+    entries, highest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if highest >= entries:
+        raise ModelError(
+            f"The tokenizer of {source.called} gives ids up to {highest:,}, but the model has {entries:,} embeddings: "
+            "they do not belong together. Name the tokenizer that the model was made with by --tokenizer_name, or "
+            "leave that out where the model has its own."
+        )
+
+
+def _compare_vocabularies(tokenizer: Any, named: Source, source: Source) -> None:
+    """Warn where the model's own tokenizer gives its words other ids than the one that was named."""
+    try:
+        own = load_tokenizer(source)
+    except ModelError:
+        return
+    ours, theirs = own.get_vocab(), tokenizer.get_vocab()
+    moved = sum(theirs.get(piece) != place for piece, place in ours.items())
+    if moved:
+        warn(
+            f"The tokenizer of {named.called} gives {moved:,} of the {len(ours):,} pieces of {source.called}'s own "
+            "other ids, or does not have them: the model's embeddings are of other words."
+        )
 
 
 def encoded(arguments: Arguments, prepared: Prepared) -> dict[str, Any]:

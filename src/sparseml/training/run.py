@@ -10,20 +10,23 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers import ProgressCallback as TqdmCallback
 
 from resparse.arrays import Array
-from resparse.console import console, output, say, warn
+from resparse.console import console, output, say, silent, warn
 from resparse.files import whole_file, write_json
 from sparseml import report as reports
 from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
+from sparseml.fingerprint import Fingerprint, fingerprint
 from sparseml.guided.choices import finished, fit, resumable
+from sparseml.options.groups import TrainingArguments
 from sparseml.options.table import ArgumentError
+from sparseml.processes import summed_by_name, wait_for_all
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.models import starting_point
+from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
@@ -32,10 +35,10 @@ from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
-from sparseml.training.output_folder import checkpoint_to_resume, finished_by_another, set_aside
-from sparseml.training.prepare import Prepared, encoded, prepare
+from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
+from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 
-_UNREPORTED: Final = ("runtime", "per_second", "total_flos", "epoch", "compilation")
+_UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
 
 def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -57,22 +60,27 @@ def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Carry out parsed arguments; returns the report."""
-    guided = arguments.guided
+    guided, training = arguments.guided, arguments.training
+    if guided is not None and training.world_size > 1:
+        raise ArgumentError(
+            f"Started as {training.world_size} processes, but what a guided run chooses is for one: name the work, "
+            "such as --do_train --do_eval, and --recipe and --output_dir."
+        )
     if guided is not None and (done := finished(guided)) is not None:
         return done
-    for note in arguments.notes:
-        say(note)
-    with resumable(guided):
+    with silent(training.process_index > 0), resumable(guided):
+        for note in arguments.notes:
+            say(note)
         return _run(arguments)
 
 
 def _run(arguments: Arguments) -> dict[str, Any]:
     training, guided = arguments.training, arguments.guided
-    same = guided is not None and guided.folder.state != "new"
-    other_run = None if same else finished_by_another(arguments)
-    resume = checkpoint_to_resume(training) if other_run is None else None
+    source = start_of(arguments)
+    output = look_into(arguments, _made_of(arguments, source))
+    wait_for_all()  # all look before one changes anything
     set_seed(training.seed)
-    prepared = prepare(arguments)
+    prepared = prepare(arguments, source)
     if guided is not None:
         fit(guided, training, arguments.data, prepared)
     rows = encoded(arguments, prepared)
@@ -80,21 +88,20 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
     if training.do_train:
+        assert output is not None
         _add_teacher(arguments, trainer, prepared, rows)
-        if other_run is not None:
-            set_aside(other_run)
-        if guided is not None:
-            guided.folder.begin()
-        metrics |= _train(trainer, resume)
+        trainer.add_callback(_BeginsFolder(output))
+        metrics |= _train(trainer, output.resume)
     elif arguments.data.one_shot:
-        assert trainer.session is not None
+        assert trainer.session is not None and output is not None
         trainer.session.apply_once()
+        _begin(output, training)
         trainer.save_model(_internal_call=True)
     if training.do_eval:
         metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
         metrics |= _predict(trainer, prepared, rows, evaluations)
-    if arguments.data.num_export_samples:
+    if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations)
@@ -102,8 +109,32 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
         trainer.push_to_hub()
-        say(f"pushed: {address(trainer.hub_repo)}")
+        if trainer.is_world_process_zero():
+            say(f"pushed: {address(trainer.hub_repo)}")
     return report
+
+
+def _made_of(arguments: Arguments, source: Source) -> Fingerprint:
+    if arguments.guided is not None:
+        return arguments.guided.folder.made_of
+    return fingerprint(arguments.values, arguments.defaults, source.folder)
+
+
+def _begin(output: OutputFolder, training: TrainingArguments) -> None:
+    """Make the output folder this run's; one process does, and the others wait."""
+    if training.should_save:
+        output.begin()
+    wait_for_all()
+
+
+class _BeginsFolder(TrainerCallback):
+    """Makes the output folder the run's when nothing that is read from a checkpoint can fail any more."""
+
+    def __init__(self, output: OutputFolder) -> None:
+        self._output = output
+
+    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        _begin(self._output, args)
 
 
 def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> RecipeTrainer:
@@ -166,6 +197,7 @@ def _add_teacher(
         cache_dir=arguments.model.cache_dir,
         own_tokenizer=arguments.model.use_teacher_tokenizer,
         on_every_batch=not task.one_output_a_row,
+        new=prepared.loaded.new,
     )
     session = trainer.session
     if task.has_no_loss(trainer.model.config) and (session is None or session.run.teacher is None):
@@ -200,10 +232,14 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
                 callback.stop()  # an error is not to be printed into a bar
     trainer.save_model(_internal_call=True)  # pushed at the end of the run, with its report
     folder = Path(trainer.args.output_dir)
-    with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
-        trainer.state.save_to_json(str(temporary))
+    if trainer.args.should_save:
+        with whole_file(folder / checkpoint.TRAINER_STATE_FILE) as temporary:
+            trainer.state.save_to_json(str(temporary))
     metrics = {key: value for key, value in result.metrics.items() if key != "total_flos"}
-    return _save_metrics(folder, "train", metrics)
+    # The Trainer's is of this process's batches.
+    shared = summed_by_name({"train_loss": metrics["train_loss"]}, trainer.args.device)
+    metrics["train_loss"] = shared["train_loss"] / trainer.args.world_size
+    return _save_metrics(trainer, "train", metrics)
 
 
 def _recording(
@@ -239,7 +275,7 @@ def _evaluate(
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
         }
-    return _save_metrics(Path(trainer.args.output_dir), "eval", metrics)
+    return _save_metrics(trainer, "eval", metrics)
 
 
 def _predict(
@@ -256,12 +292,13 @@ def _predict(
         trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         result = trainer.predict(sorted_rows, metric_key_prefix="predict")
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
-        path = prepared.task.write_predictions(
-            folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
-        )
-        say(f"predictions of {len(rows[split]):,} rows: {path}")
+        if trainer.args.should_save:
+            path = prepared.task.write_predictions(
+                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
+            )
+            say(f"predictions of {len(rows[split]):,} rows: {path}")
         metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
-    return _save_metrics(folder, "predict", metrics)
+    return _save_metrics(trainer, "predict", metrics)
 
 
 def _in_order(predictions: Any, order: Array, count: int) -> tuple[Array, ...]:
@@ -310,16 +347,19 @@ def _report(
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
     )
-    if arguments.learns:  # the report of a mere evaluation must not replace the training's
+    # The report of a mere evaluation must not replace the training's.
+    if arguments.learns and trainer.args.should_save:
         write_json(Path(folder) / "report.json", result)
         write_card(arguments, prepared, result)
+        if arguments.guided is None:
+            warn_of_older_deployment(Path(folder))
     if arguments.guided is None:
         output.print(reports.table(result))
         say(f"model: {folder}")
     return result
 
 
-def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> dict[str, Any]:
+def _save_metrics(trainer: RecipeTrainer, split: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Write a split's metrics; returns those that the report has."""
     diverged = [
         key for key, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)
@@ -328,5 +368,6 @@ def _save_metrics(folder: Path, split: str, metrics: dict[str, Any]) -> dict[str
         warn(f"{', '.join(diverged)}: not a finite number. Training diverged: try a lower learning rate.")
     # JSON has no word for what is not finite.
     finite = {key: None if key in diverged else value for key, value in metrics.items()}
-    write_json(folder / f"{split}_results.json", finite)
+    if trainer.args.should_save:
+        write_json(Path(trainer.args.output_dir) / f"{split}_results.json", finite)
     return {key: value for key, value in finite.items() if not any(word in key for word in _UNREPORTED)}

@@ -88,9 +88,11 @@ RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t format, const uint8
     const PackedMatrix weights = checked_view(isa, format, packed, size, rows, columns);
     const size_t stride = round_up(columns, kColumnPad), padded = round_up(rows, kPanelRows);
     Buffer<uint8_t> input(stride * tokens);
+    const Kernels& kernels = kernels_of(isa);
     for (uint32_t token = 0; token < tokens; ++token)
-      std::copy_n(x + size_t{token} * columns, columns, &input[token * stride]);
-    Product{kernels_of(isa), weights, input.data(), stride, tokens}.run(
+      std::transform(x + size_t{token} * columns, x + (size_t{token} + 1) * columns, &input[token * stride],
+                     [&](uint8_t byte) { return static_cast<uint8_t>(byte ^ kernels.input_flip); });
+    Product{kernels, weights, input.data(), stride, tokens}.run(
         [&](uint32_t panel, uint32_t token, uint32_t count, const Sums& sums) {
           for (uint32_t i = 0; i < count; ++i)
             std::copy_n(sums.values[i], kPanelRows, out + (token + i) * padded + size_t{panel} * kPanelRows);

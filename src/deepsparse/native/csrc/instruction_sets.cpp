@@ -9,10 +9,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(RESPARSE_ARM_DOT) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(RESPARSE_ARM_DOT) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace resparse {
 
-extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kPortableKernels;
+extern const Kernels kAvx2Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kNeonKernels, kDotProdKernels, kI8mmKernels;
 
 namespace {
 
@@ -52,6 +60,24 @@ bool has_tiles() {
 bool has_amx() { return has_avx512() && __builtin_cpu_supports("avx512vbmi2") && has_tiles(); }
 #endif
 
+#ifdef RESPARSE_ARM_DOT
+#if defined(__linux__)
+bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
+#elif defined(__APPLE__)
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dotprod() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_dotprod() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool has_dotprod() { return false; }
+bool has_i8mm() { return false; }
+#endif
+#endif
+
 // --- the list ---
 
 // What a build for another processor family has in the place of kernels and check.
@@ -65,6 +91,16 @@ bool has_amx() { return has_avx512() && __builtin_cpu_supports("avx512vbmi2") &&
 #else
 #define RESPARSE_ON_AMX(kernels, check) nullptr, nullptr
 #endif
+#ifdef RESPARSE_ARM
+#define RESPARSE_ON_ARM(kernels, check) &kernels, check
+#else
+#define RESPARSE_ON_ARM(kernels, check) nullptr, nullptr
+#endif
+#ifdef RESPARSE_ARM_DOT
+#define RESPARSE_ON_ARM_DOT(kernels, check) &kernels, check
+#else
+#define RESPARSE_ON_ARM_DOT(kernels, check) nullptr, nullptr
+#endif
 
 constexpr uint32_t formats(uint32_t a, uint32_t b) { return 1u << a | 1u << b; }
 constexpr uint32_t formats(uint32_t a, uint32_t b, uint32_t c) { return formats(a, b) | 1u << c; }
@@ -75,11 +111,16 @@ struct Entry {
   bool (*is_usable)();
 };
 
+bool always() { return true; }
+
 const Entry kEntries[] = {
-    {{"portable", kPortable, formats(kDense, kSlots64, kMask64)}, &kPortableKernels, [] { return true; }},
+    {{"portable", kPortable, formats(kDense, kSlots64, kMask64)}, &kPortableKernels, always},
     {{"avx2", kAvx2, formats(kDense, kSlots16)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
     {{"avx512", kAvx512, formats(kDense, kSlots64)}, RESPARSE_ON_X86(kAvx512Kernels, has_avx512)},
     {{"amx", kAmx, formats(kDense, kSlots64, kMask64)}, RESPARSE_ON_AMX(kAmxKernels, has_amx)},
+    {{"neon", kNeon, formats(kDense, kSlots32)}, RESPARSE_ON_ARM(kNeonKernels, always)},
+    {{"dotprod", kDotProd, formats(kDense, kSlots32)}, RESPARSE_ON_ARM_DOT(kDotProdKernels, has_dotprod)},
+    {{"i8mm", kI8mm, formats(kDenseOctets, kSlots32)}, RESPARSE_ON_ARM_DOT(kI8mmKernels, has_i8mm)},
 };
 
 uint32_t detect() {

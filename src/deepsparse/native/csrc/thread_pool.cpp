@@ -17,6 +17,8 @@ void wait_until(const Condition& condition) {
     }
 #ifdef __x86_64__
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");  // longer than `yield`, which most processors do not wait for
 #endif
   }
 }

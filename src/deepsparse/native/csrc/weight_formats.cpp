@@ -18,7 +18,7 @@ void check_sides(uint32_t rows, uint32_t columns) {
 }
 
 void check(uint32_t format, uint32_t rows, uint32_t columns) {
-  if (format != kDense && format != kSlots64 && format != kSlots16 && format != kMask64)
+  if (!is_dense(format) && format != kSlots64 && format != kSlots32 && format != kSlots16 && format != kMask64)
     throw Error("no such form of weights: " + std::to_string(format));
   check_sides(rows, columns);
 }
@@ -35,15 +35,17 @@ void write_row_sums(const int8_t* weights, uint32_t rows, uint32_t columns, uint
 
 // --- dense ---
 
-size_t dense_size(uint32_t rows, uint32_t columns) { return round_up(rows, kPanelRows) * round_up(columns, 4); }
+size_t dense_size(const DenseShape& shape, uint32_t rows, uint32_t columns) {
+  return round_up(rows, kPanelRows) * round_up(columns, shape.multiple);
+}
 
-void pack_dense(const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
-  const size_t quads = divide_up(columns, 4);
-  std::memset(out, 0, dense_size(rows, columns));
+void pack_dense(const DenseShape& shape, const int8_t* weights, uint32_t rows, uint32_t columns, uint8_t* out) {
+  const uint32_t adjacent = shape.adjacent;
+  std::memset(out, 0, dense_size(shape, rows, columns));
   for (uint32_t row = 0; row < rows; ++row) {
-    uint8_t* const panel = out + size_t{row / kPanelRows} * quads * kPanelRows * 4;
+    uint8_t* const panel = out + dense_size(shape, row / kPanelRows * kPanelRows, columns);
     for (uint32_t column = 0; column < columns; ++column)
-      std::memcpy(panel + (size_t{column / 4} * kPanelRows + row % kPanelRows) * 4 + column % 4,
+      std::memcpy(panel + (size_t{column / adjacent} * kPanelRows + row % kPanelRows) * adjacent + column % adjacent,
                   weights + size_t{row} * columns + column, 1);
   }
 }
@@ -235,7 +237,7 @@ void view_masks(const uint8_t* packed, size_t size, PackedMatrix& result) {
 size_t packed_size(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t columns) {
   check(format, rows, columns);
   const size_t sums = row_sums_size(rows);
-  if (format == kDense) return sums + dense_size(rows, columns);
+  if (is_dense(format)) return sums + dense_size(dense_shape(format), rows, columns);
   if (format == kMask64) return sums + masks_size(weights, rows, columns);
   const SlotShape shape = slot_shape(format);
   return sums + SlotLayout(shape, groups_of(shape, rows), count_slots(shape, weights, rows, columns)).size;
@@ -245,8 +247,8 @@ void pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t column
   check(format, rows, columns);
   write_row_sums(weights, rows, columns, out);
   out += row_sums_size(rows);
-  if (format == kDense)
-    pack_dense(weights, rows, columns, out);
+  if (is_dense(format))
+    pack_dense(dense_shape(format), weights, rows, columns, out);
   else if (format == kMask64)
     pack_masks(weights, rows, columns, out);
   else
@@ -262,10 +264,10 @@ PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t 
   size -= sums;
   if (format == kMask64) {
     view_masks(packed, size, result);
-  } else if (format != kDense) {
+  } else if (!is_dense(format)) {
     view_slots(packed, size, result);
   } else {
-    if (size < dense_size(rows, columns)) throw Error("packed weights are cut short");
+    if (size < dense_size(dense_shape(format), rows, columns)) throw Error("packed weights are cut short");
     result.data = packed;
   }
   return result;

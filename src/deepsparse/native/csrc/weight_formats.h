@@ -4,16 +4,18 @@
 // begins with int32 row_sums[padded rows], the sum of each row's weights, from which zero points of inputs are
 // corrected; kernels that multiply signed with signed bytes (ARM without mixed-sign products) need them, too.
 //
-// kDense: int8 weights[panels][columns / 4][16 rows][4 columns].
+// kDense: int8 weights[panels][columns / 4][16 rows][4 columns]. kDenseOctets, for products of small matrices (ARM's
+// i8mm): int8 weights[panels][columns / 8][16 rows][8 columns], columns padded to a multiple of 16.
 //
-// kSlots64, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of columns:
-// their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their values. Rows
-// with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
+// kSlots64, kSlots32, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of
+// columns: their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their
+// values. Rows with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
 // can go on while the others catch up; without overlap every window would take as many slots as its fullest row (at 90
 // % zeros a third more).
 //
 //   format    rows of a group   columns of a window   windows begin every   non-zeros of a row in a slot
 //   kSlots64  16                64                    32 columns            4
+//   kSlots32  8                 32                    8 columns             4
 //   kSlots16  8                 16                    8 columns             2
 //
 // uint32 starts[groups + 1], counted in slots; the slots, each its positions (a byte each) and then its weights;
@@ -52,8 +54,21 @@ struct SlotShape {
 };
 
 constexpr SlotShape slot_shape(uint32_t format) {
-  return format == kSlots16 ? SlotShape{8, 16, 8, 2} : SlotShape{16, 64, 32, 4};
+  if (format == kSlots16) return {8, 16, 8, 2};
+  if (format == kSlots32) return {8, 32, 8, 4};
+  return {16, 64, 32, 4};
 }
+
+// Of a format of all weights: how many columns of a row are adjacent, and of what the columns are padded to a multiple.
+struct DenseShape {
+  uint32_t adjacent, multiple;
+};
+
+constexpr DenseShape dense_shape(uint32_t format) {
+  return format == kDenseOctets ? DenseShape{8, 16} : DenseShape{4, 4};
+}
+
+constexpr bool is_dense(uint32_t format) { return format == kDense || format == kDenseOctets; }
 
 constexpr uint32_t panels_of(uint32_t rows) { return divide_up(rows, kPanelRows); }
 constexpr uint32_t blocks_of(uint32_t columns) { return divide_up(columns, kBlock); }

@@ -5,6 +5,7 @@
 //
 //   constexpr uint32_t kVectorLanes    lanes of float and int32 in a vector: a power of two from 4 to 16. Best the
 //                                      width of a register or a small multiple; independent of the 16 rows of a panel.
+//   constexpr int32_t kInputFlip       Kernels::input_flip
 //   #include "vector_math.inl"
 //   Floats lookup(table, index)        as declared there
 //   constexpr uint32_t kAccumulators   how many Accumulators fit the registers: a power of two
@@ -14,6 +15,7 @@
 //     void begin(offsets)                starts from 16 int32, or from 0 where null
 //     void add(inputs, weights)          adds the products of four uint8 in memory with the four int8 of each row
 //     void store(sums)                   writes 16 int32
+//   multiply_rows(...)                 as below, if the file has its own, and defines RESPARSE_OWN_ROWS
 //   #include "encoder_kernels.inl"
 //   void multiply(...)                 as in Kernels, for all formats of weights that instruction_sets.cpp lists;
 //                                      multiply_dense, defined below, serves kDense
@@ -38,6 +40,7 @@ constexpr uint32_t kQuadBytes = kPanelRows * 4;  // weights of four columns of a
 
 // --- integer products ---
 
+#ifndef RESPARSE_OWN_ROWS
 // kRows rows of uint8 times a panel [quads][16][4]: sums[kRows][16].
 template <uint32_t kRows>
 RESPARSE_INLINE void multiply_rows(const uint8_t* weights, uint32_t quads, const uint8_t* x, size_t stride,
@@ -52,6 +55,7 @@ RESPARSE_INLINE void multiply_rows(const uint8_t* weights, uint32_t quads, const
   }
   rows.each([&](Accumulator& row, uint32_t index) RESPARSE_INLINED { row.store(sums + index * sums_stride); });
 }
+#endif
 
 // Any number of rows: kRows at once, then the remainder with half as many.
 template <uint32_t kRows>
@@ -191,7 +195,7 @@ void activate(float* row, uint32_t width, uint32_t activation) {
 
 // --- attention ---
 
-// -zero_point * (sums of the panel's rows): what corrects sums with inputs of that zero point.
+// -zero_point * (sums of the panel's rows): what corrects sums with inputs of that zero point, and that are flipped.
 RESPARSE_INLINE void zero_point_offsets(const uint8_t* weights, uint32_t quads, int32_t zero_point, int32_t* offsets) {
   constexpr uint8_t kOnes[4] = {1, 1, 1, 1};
   Accumulator row_sums;
@@ -200,7 +204,7 @@ RESPARSE_INLINE void zero_point_offsets(const uint8_t* weights, uint32_t quads, 
     row_sums.add(kOnes, Accumulator::read(weights + size_t{quad} * kQuadBytes));
   row_sums.store(offsets);
   for (uint32_t lane = 0; lane < kPanelRows; lane += kVectorLanes)
-    store(offsets + lane, load(offsets + lane) * -zero_point);
+    store(offsets + lane, load(offsets + lane) * (kInputFlip - zero_point));
 }
 
 // The offset of padding keys, whose scores so become the lowest.
@@ -335,7 +339,7 @@ void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, siz
 
 // A constant expression, so that no code for these instructions runs when the library is loaded.
 constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr) {
-  return {max_tiles,           multiply,   multiply_floats, multiply_sparse_floats, turn,   dequantize,
-          dequantize_by_token, requantize, normalize,       quantize,               round,  activate,
-          range,               attend,     attend_floats,   release};
+  return {max_tiles, kInputFlip,          multiply,   multiply_floats, multiply_sparse_floats, turn, dequantize,
+          dequantize_by_token, requantize, normalize, quantize,        round,                  activate, range,
+          attend,    attend_floats,       release};
 }

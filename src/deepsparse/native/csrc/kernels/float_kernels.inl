@@ -3,27 +3,28 @@
 
 // --- dense products ---
 
-// A panel's 16 float sums in two vectors: in one, compilers spill them to memory where registers are narrower.
+// A panel's 16 float sums, in vectors of at most 8: in wider ones, compilers spill them where registers are narrower.
 struct FloatAccumulator {
-  using Half = VectorOf<float, kPanelRows / 2>::Type;
-  Half low, high;
+  static constexpr uint32_t kLanes = kVectorLanes < 8 ? kVectorLanes : 8, kParts = kPanelRows / kLanes;
+  VectorOf<float, kLanes>::Type parts[kParts];
 
-  inline RESPARSE_INLINED void clear() { low = high = Half{}; }
+  // In memory; `memcpy` of 16 bytes is an integer to GCC, and would move the sums to other registers.
+  typedef float Unaligned __attribute__((vector_size(sizeof(float) * kLanes), aligned(sizeof(float)), may_alias));
+
+  inline RESPARSE_INLINED void clear() {
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] = VectorOf<float, kLanes>::Type{}; });
+  }
   inline RESPARSE_INLINED void read(const float* from) {
-    __builtin_memcpy(&low, from, sizeof low);
-    __builtin_memcpy(&high, from + kPanelRows / 2, sizeof high);
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] = *reinterpret_cast<const Unaligned*>(from + i * kLanes); });
   }
   inline RESPARSE_INLINED void add(const FloatAccumulator& other) {
-    low += other.low;
-    high += other.high;
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] += other.parts[i]; });
   }
   inline RESPARSE_INLINED void add(float x, const FloatAccumulator& weights) {
-    low += weights.low * x;
-    high += weights.high * x;
+    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] += weights.parts[i] * x; });
   }
   inline RESPARSE_INLINED void store(float* to) const {
-    __builtin_memcpy(to, &low, sizeof low);
-    __builtin_memcpy(to + kPanelRows / 2, &high, sizeof high);
+    each<kParts>([&](auto i) RESPARSE_INLINED { *reinterpret_cast<Unaligned*>(to + i * kLanes) = parts[i]; });
   }
 };
 
@@ -84,7 +85,7 @@ void multiply_floats(const PackedMatrix& weights, uint32_t panel, const float* x
 #ifdef __AVX512F__
 constexpr uint32_t kTokenLanes = 16;
 #else
-constexpr uint32_t kTokenLanes = 8;
+constexpr uint32_t kTokenLanes = kVectorLanes < 8 ? kVectorLanes : 8;
 #endif
 
 using TokenFloats = VectorOf<float, kTokenLanes>::Type;

@@ -49,6 +49,9 @@ struct FloatAttentionTask {
 
 struct Kernels {
   uint32_t max_tiles;  // of `multiply`
+  // 0x80 where products take signed inputs: uint8 inputs are then kept as int8, 128 less, by all kernels that write or
+  // read them; which is the exclusive or of their bytes with this. Else 0.
+  uint8_t input_flip;
   // Product of up to max_tiles * 16 tokens with the 16 rows of a panel. Sums start from `offsets`, or from 0 if null.
   void (*multiply)(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);

@@ -50,10 +50,27 @@ RESPARSE_INLINE Bytes load_part(const uint8_t* from, uint32_t count) {
 // table[index % 16] of each lane. Defined by the kernel file, with the instructions that the processor has for it.
 RESPARSE_INLINE Floats lookup(const float (&table)[GeluTable::kSegments], Ints index);
 
-RESPARSE_INLINE Floats broadcast(float value) { return Floats{} + value; }
-RESPARSE_INLINE Ints broadcast(int32_t value) { return Ints{} + value; }
+RESPARSE_INLINE Floats minimum(Floats a, Floats b);
+RESPARSE_INLINE Floats maximum(Floats a, Floats b);
+
+// Four vectors of bytes, interleaved to lanes of four bytes.
+RESPARSE_INLINE Ints interleaved(Bytes a, Bytes b, Bytes c, Bytes d);
+
+RESPARSE_INLINE Bytes low_bytes(Ints x);
+
+// A kernel file defines these itself where compilers find no good instructions for them.
+#ifndef RESPARSE_OWN_VECTORS
 RESPARSE_INLINE Floats minimum(Floats a, Floats b) { return a < b ? a : b; }
 RESPARSE_INLINE Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
+RESPARSE_INLINE Ints interleaved(Bytes a, Bytes b, Bytes c, Bytes d) {
+  return __builtin_convertvector(a, Ints) | __builtin_convertvector(b, Ints) << 8 |
+         __builtin_convertvector(c, Ints) << 16 | __builtin_convertvector(d, Ints) << 24;
+}
+RESPARSE_INLINE Bytes low_bytes(Ints x) { return __builtin_convertvector(x, Bytes); }
+#endif
+
+RESPARSE_INLINE Floats broadcast(float value) { return Floats{} + value; }
+RESPARSE_INLINE Ints broadcast(int32_t value) { return Ints{} + value; }
 RESPARSE_INLINE Ints maximum(Ints a, Ints b) { return a > b ? a : b; }
 RESPARSE_INLINE Floats absolute(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & 0x7fffffff); }
 
@@ -160,10 +177,13 @@ struct Quantizer {
   float scale;
 };
 
+// Of uint8, or of int8 where the grid has negative integers.
 RESPARSE_INLINE Quantizer quantizer_of(Grid grid) {
   const auto low = static_cast<float>(grid.least - grid.zero_point);
   const auto high = static_cast<float>(grid.most - grid.zero_point);
-  return {broadcast(1.0f / grid.scale), broadcast(low), broadcast(high), grid.zero_point - kRounderBits, grid.scale};
+  const int32_t flip = grid.least < 0 ? 0 : kInputFlip;
+  return {broadcast(1.0f / grid.scale), broadcast(low), broadcast(high), grid.zero_point - kRounderBits + flip,
+          grid.scale};
 }
 
 // Integers in the low byte of each lane, for x * factor, where the factor includes the inverse scale. Saturates before
@@ -180,13 +200,6 @@ RESPARSE_INLINE Floats rounded(Floats x, const Quantizer& to) {
   return ((limited + kRounder) - kRounder) * to.scale;
 }
 
-// Four vectors of bytes, interleaved to lanes of four bytes.
-RESPARSE_INLINE Ints interleaved(Bytes a, Bytes b, Bytes c, Bytes d) {
-  return __builtin_convertvector(a, Ints) | __builtin_convertvector(b, Ints) << 8 |
-         __builtin_convertvector(c, Ints) << 16 | __builtin_convertvector(d, Ints) << 24;
-}
-
-RESPARSE_INLINE Bytes low_bytes(Ints x) { return __builtin_convertvector(x, Bytes); }
 RESPARSE_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 
 // --- unrolling ---
@@ -209,3 +222,12 @@ struct Unrolled<Item, 0, kFirst> {
   template <typename Use>
   inline RESPARSE_INLINED void each(const Use&) {}
 };
+
+// use(i) for every i below kCount, as compile-time constants.
+template <uint32_t kCount, uint32_t kFirst = 0, typename Use>
+RESPARSE_INLINE void each(const Use& use) {
+  if constexpr (kFirst < kCount) {
+    use(std::integral_constant<uint32_t, kFirst>{});
+    each<kCount, kFirst + 1>(use);
+  }
+}

@@ -11,6 +11,7 @@ constexpr uint32_t kVectorLanes = RESPARSE_PORTABLE_LANES;
 #else
 constexpr uint32_t kVectorLanes = 16;
 #endif
+constexpr int32_t kInputFlip = 0;
 
 #include "kernels/vector_math.inl"
 

@@ -113,15 +113,6 @@ class ExpandedTiles {
 
 // --- products ---
 
-// use(i) for every i below kCount, as compile-time constants.
-template <uint32_t kCount, uint32_t kFirst = 0, typename Use>
-RESPARSE_INLINE void each(const Use& use) {
-  if constexpr (kFirst < kCount) {
-    use(std::integral_constant<uint32_t, kFirst>{});
-    each<kCount, kFirst + 1>(use);
-  }
-}
-
 // A panel with kTiles tiles of tokens. The last of several tiles is a whole one, too: it overlaps with the tile before,
 // and computes the same sums again. So tiles are only reconfigured for less than one tile of tokens.
 //

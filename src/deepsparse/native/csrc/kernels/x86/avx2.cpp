@@ -16,6 +16,7 @@ namespace resparse {
 namespace avx2 {
 
 constexpr uint32_t kVectorLanes = 16;  // in two registers
+constexpr int32_t kInputFlip = 0;
 
 #include "kernels/vector_math.inl"
 

@@ -2,6 +2,7 @@
 // product with kSlots64. Included in the namespace of each.
 
 constexpr uint32_t kVectorLanes = 16;
+constexpr int32_t kInputFlip = 0;
 
 #include "kernels/vector_math.inl"
 

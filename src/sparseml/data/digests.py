@@ -1,0 +1,69 @@
+"""Digests of what files hold: a copy counts as the same file, and a file that was edited as another one."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from resparse.progress import share
+
+_CHUNK = 1 << 22
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal; read once in a process, for as long as the file stays as it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return _read(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, size: int, _time: int, _inode: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file, share(f"reading {path.name}", size) as done:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done(file.tell())
+    return digest.hexdigest()
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """One digest for the endings and contents of several files, in their order; their names do not count.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    parts = [f"{''.join(path.suffixes[-2:]).lower()} {file_digest(path)}" for path in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def named_files(text: str, outside: Path | None = None) -> list[Path]:
+    """The files that a path, a pattern or a comma-separated list of these stands for; none where there are none.
+
+    A folder stands for all files below it that are not hidden, but for those in the folder `outside`.
+    """
+    whole = Path(text.strip()).expanduser()
+    if whole.is_file():
+        return [whole]
+    if whole.is_dir():
+        found = (path for path in sorted(whole.rglob("*")) if path.is_file() and not _hidden(path, whole))
+        return [path for path in found if outside is None or not _is_inside(path, outside)]
+    if "," in text:
+        return [path for part in text.split(",") if part.strip() for path in named_files(part, outside)]
+    # Path.glob takes no absolute patterns.
+    matches = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
+    return [path for match in matches if (path := Path(match)).is_file()]
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

@@ -1,0 +1,130 @@
+"""Mistakes of a training command that show before PyTorch is imported, which takes seconds.
+
+A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read. All is checked again, and
+more, by `training.arguments` and what it calls; here nothing may be refused that is not refused there.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from sparseml.options import renamed
+from sparseml.options.table import Option, requests_help, scan
+from sparseml.tasks import TASKS
+
+_FILES: Final = ("train_file", "validation_file", "test_file")
+_HERE: Final = Path(__file__).parent
+_BASE: Final = "DataTrainingArguments"
+
+
+def check(task: str, words: Sequence[str]) -> None:
+    """Check the words of a command line, for a task of `TASKS`.
+
+    Raises:
+        UserError: of what is wrong; as the run would say it.
+    """
+    known = options(task)
+    if known is None or requests_help(words) or (len(words) == 1 and not words[0].startswith("-")):
+        return
+    raw, _ = scan(words, {**known, **renamed.old_options(known)})
+    given = {name: value for name, value in raw.items() if isinstance(value, str)}
+    if raw.keys() & {"do_train", "one_shot"} or not raw.keys() & {"do_eval", "do_predict"}:
+        _check_recipe(given)  # else it is not used
+    _check_files(given)
+    _check_folders(given)
+
+
+def options(task: str) -> dict[str, Option] | None:
+    """The arguments of a task's command, with whether they are switches; None where Transformers is not installed.
+
+    Read from the source of their dataclasses: to import these is what takes the time.
+    """
+    transformers = find_spec("transformers")
+    if transformers is None or transformers.origin is None:
+        return None
+    own, theirs = _HERE / "groups.py", Path(transformers.origin).with_name("training_args.py")
+    module = TASKS[task].place.partition(":")[0].rpartition(".")[2]
+    task_file = _HERE.parent / "tasks" / f"{module}.py"
+    fields = {
+        **dict(_fields(own, "ModelArguments")),
+        **dict(_fields(own, _BASE)),
+        **{name: kind for each in _subclasses(task_file) for name, kind in _fields(task_file, each)},
+        **dict(_fields(theirs, "TrainingArguments")),
+        **dict(_fields(own, "TrainingArguments")),
+    }
+    table = {
+        name: Option(name, frozenset({bool if _is_switch(kind) else str})) for name, kind in fields.items()
+    }
+    return {name: option for name, option in table.items() if renamed.RENAMED.get(name) not in table}
+
+
+def _check_recipe(given: Mapping[str, str]) -> None:
+    recipe = given.get("recipe")
+    if recipe is not None and not recipe.startswith("zoo:"):
+        from sparseml.recipe import load_plan
+
+        load_plan(recipe, given.get("recipe_args"))
+
+
+def _check_files(given: Mapping[str, str]) -> None:
+    named = {name: given[name] for name in _FILES if name in given}
+    if named:
+        from sparseml.data.readers import expand_pattern
+
+        for name, pattern in named.items():
+            expand_pattern(pattern, f"--{name}")
+
+
+def _check_folders(given: Mapping[str, str]) -> None:
+    from sparseml.session.sources import local_folder
+    from sparsezoo import is_stub
+
+    for name in ("model_name_or_path", "tokenizer_name", "config_name"):
+        if name in given and not is_stub(given[name]):
+            local_folder(given[name])
+
+
+def _fields(path: Path, called: str) -> Iterator[tuple[str, str]]:
+    """Names and annotations of a dataclass's fields that can be given."""
+    for statement in _class(path, called).body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            kind = ast.unparse(statement.annotation)
+            if not kind.startswith("ClassVar") and not _is_computed(statement.value):
+                yield statement.target.id, kind
+
+
+def _is_switch(kind: str) -> bool:
+    """Whether true and false are values, by an annotation."""
+    members = re.sub(r"^(Optional|Union)\[(.*)\]$", r"\2", kind)
+    while members != (without := re.sub(r"\b(?!Literal\b)\w+\[[^\[\]]*\]", "", members)):
+        members = without
+    return any(
+        re.fullmatch(r"bool|Literal\[.*(True|False).*\]", member.strip()) for member in members.split("|")
+    )
+
+
+def _is_computed(value: ast.expr | None) -> bool:
+    """Whether a field is set by its class alone: `field(init=False)`."""
+    return isinstance(value, ast.Call) and any(
+        word.arg == "init" and isinstance(word.value, ast.Constant) and word.value.value is False
+        for word in value.keywords
+    )
+
+
+def _class(path: Path, called: str) -> ast.ClassDef:
+    return next(each for each in _classes(path) if each.name == called)
+
+
+def _subclasses(path: Path) -> list[str]:
+    """The classes of a file that add to the data arguments."""
+    return [each.name for each in _classes(path) if _BASE in [ast.unparse(base) for base in each.bases]]
+
+
+def _classes(path: Path) -> list[ast.ClassDef]:
+    module: Any = ast.parse(path.read_text(encoding="utf-8"))
+    return [statement for statement in module.body if isinstance(statement, ast.ClassDef)]

@@ -1,0 +1,124 @@
+"""What makes two runs the same one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparseml.data.digests import digest_of, file_digest, named_files
+from sparseml.fingerprint import Fingerprint, Mark, fingerprint, read_mark
+from support import tiny
+
+
+@pytest.fixture
+def place(rows_folder: Path, pruned_model: Path, tmp_path: Path) -> Path:
+    shutil.copytree(rows_folder, tmp_path / "rows")
+    shutil.copytree(pruned_model, tmp_path / "model")
+    return tmp_path
+
+
+def of(place: Path, **more: Any) -> Fingerprint:
+    values = {
+        "train_file": str(place / "rows" / "train.csv"),
+        "validation_file": str(place / "rows" / "validation.csv"),
+        "model_name_or_path": str(place / "model"),
+        "distill_teacher": str(place / "model"),
+        "recipe": tiny.RECIPE,
+        "output_dir": str(place / "out"),
+        **more,
+    }
+    return fingerprint(values, {"seed": 42, "max_seq_length": 384})
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("rows/train.csv", ["train_file"]),
+        ("rows/validation.csv", ["validation_file"]),
+        ("model/model.safetensors", ["distill_teacher", "model_name_or_path"]),
+        ("model/tokenizer.json", ["distill_teacher", "model_name_or_path"]),
+        ("model/notes.txt", []),
+    ],
+)
+def test_a_changed_byte_is_seen(place: Path, path: str, names: list[str]) -> None:
+    before = of(place)
+    data = (place / path).read_bytes() if (place / path).exists() else b""
+    (place / path).write_bytes(data[:-1] + b"#")
+    assert before.differences(of(place)) == [f"what --{name} holds" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("more", "differences"),
+    [
+        ({"seed": 42, "logging_steps": 1, "save_steps": 3, "token": "secret"}, []),
+        ({"seed": 41}, ["--seed"]),
+        ({"max_seq_length": 64, "learning_rate": 1e-3}, ["--learning_rate", "--max_seq_length"]),
+        ({"recipe_args": "num_epochs=3"}, []),
+        ({"recipe_args": "num_epochs=4"}, ["what --recipe holds"]),
+        ({"recipe": None}, ["--recipe"]),
+        ({"recipe": f"# A word.\n{tiny.RECIPE}"}, []),
+        ({"eval_strategy": "epoch"}, []),
+        (
+            {"eval_strategy": "epoch", "load_best_model_at_end": True},
+            ["--eval_strategy", "--load_best_model_at_end"],
+        ),
+        ({"test_file": "rows/test.csv", "do_predict": True}, []),
+        ({"model_name_or_path": "owner/name"}, ["--model_name_or_path"]),
+    ],
+)
+def test_arguments_that_matter(place: Path, more: dict[str, Any], differences: list[str]) -> None:
+    assert of(place).differences(of(place, **more)) == differences
+    assert of(place, **more).differences(of(place)) == differences
+
+
+def test_a_fetched_start_counts_by_its_content(place: Path) -> None:
+    values = {"model_name_or_path": "owner/name"}
+    before = fingerprint(values, {}, place / "model")
+    (place / "model" / "config.json").write_text("{}")
+    assert before.differences(fingerprint(values, {}, place / "model")) == ["what --model_name_or_path holds"]
+
+
+def test_the_output_is_no_part_of_the_data(place: Path) -> None:
+    """A folder of data with the output in it."""
+    more = {"dataset_name": str(place / "rows"), "output_dir": str(place / "rows" / "out")}
+    before = of(place, **more)
+    tiny.write(place / "rows" / "out" / "rows.csv", tiny.rows(2))
+    assert before == of(place, **more)
+
+
+def test_mark_comes_back_as_it_was_written(place: Path) -> None:
+    mark = Mark(of(place, seed=1, optim_args={"a": 1}), ["README.md"])
+    mark.write(place)
+    assert read_mark(place) == mark
+    (place / "run.json").write_text('{"arguments": {}, "files": {}}')
+    assert read_mark(place) is None
+
+
+def test_several_files_count_in_their_order(place: Path) -> None:
+    rows, train, validation = (
+        place / "rows",
+        place / "rows" / "train.csv",
+        place / "rows" / "validation.csv",
+    )
+    assert named_files(f"{train}, {validation}") == named_files(str(rows / "*.csv")) == named_files(str(rows))
+    assert digest_of([train, validation]) != digest_of([validation, train])
+    copied = shutil.copy(train, place / "copied.csv")
+    assert digest_of([train]) == digest_of([Path(copied)])
+    assert named_files(str(place / "nothing.csv")) == []
+
+
+def test_a_file_is_read_once_for_as_long_as_it_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place / "rows" / "train.csv"
+    digest, opened, open_ = file_digest(path), [], Path.open
+
+    def counting(self: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(self)
+        return open_(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", counting)
+    assert file_digest(path) == digest and not opened
+    path.write_text("text,label\nmore,1\n")
+    assert file_digest(path) != digest
