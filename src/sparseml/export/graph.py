@@ -80,7 +80,12 @@ def restore_initializers(model: ir.Model) -> None:
     the input of query, key and value, only the last keeps its bounds.
     """
     initializers = model.graph.initializers
-    found: dict[tuple[bytes, tuple[int, ...]], ir.Value] = {}
+    found = {
+        _key(value): value
+        for value in initializers.values()
+        if value.const_value is not None and value.const_value.size == 1
+    }
+    lost = False
     for node in model.graph:
         for index, value in enumerate(node.inputs):
             if value is None or value.const_value is None or value.producer() is not None:
@@ -88,15 +93,19 @@ def restore_initializers(model: ir.Model) -> None:
             name = value.name or "constant"
             if initializers.get(name) is value:
                 continue
-            array = value.const_value.numpy()
-            key = (array.tobytes(), array.shape)
-            if key not in found:
+            lost = True
+            if _key(value) not in found:
                 while name in initializers:
                     name += ".other"
-                found[key] = store(model, name, array)
-            node.replace_input_with(index, found[key])
-    if found:
+                found[_key(value)] = store(model, name, array_of(value))
+            node.replace_input_with(index, found[_key(value)])
+    if lost:
         common.CommonSubexpressionEliminationPass()(model)
+
+
+def _key(value: ir.Value) -> tuple[bytes, str, tuple[int, ...]]:
+    array = array_of(value)
+    return array.tobytes(), array.dtype.str, array.shape
 
 
 def insert_before(
