@@ -10,10 +10,12 @@ import numpy as np
 from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import InputError
 from deepsparse.native import cache, library
+from deepsparse.native.embeddings import TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
+from deepsparse.native.masks import MASK
 from deepsparse.native.onnx_graph import ValueInfo, read
 from deepsparse.native.packing import build
-from deepsparse.native.recognition import MASK, TYPES, WORDS, recognize
+from deepsparse.native.recognition import recognize
 from deepsparse.native.renumbering import renumber
 from resparse import __version__
 from resparse.arrays import Array

@@ -67,7 +67,8 @@ def _sum(matcher: Matcher, value: str) -> _Sum:
     terms = matcher.terms(value)
     products = [term for term in terms if _is_product(matcher, term)]
     if not products:
-        for term in terms:
+        # A residual may be rounded, too, but is used elsewhere as well.
+        for term in sorted(terms, key=matcher.uses):
             inner = _terms_before_rounding(matcher, term)
             if any(_is_product(matcher, one) for one in inner):
                 grid, before = rounded(matcher, term)
@@ -194,7 +195,8 @@ def is_zero_point(matcher: Matcher, node: Node, place: int, of: Quantized) -> bo
 def _integer_weights(matcher: Matcher, node: Node) -> Array:
     """The weights of a MatMulInteger, int8 [outputs, inputs] with zero point 0."""
     name = node.inputs[1]
-    found, zero_points = matcher.constant(name), np.zeros((), np.int8)
+    found = matcher.constant(name)
+    zero_points: Array | None = np.zeros((), np.int8)
     if len(node.inputs) > 3 and node.inputs[3]:
         zero_points = matcher.constant(node.inputs[3])
     if found is None:

@@ -92,6 +92,10 @@ class Matcher:
             raise UnsupportedError(f"{value!r} is no constant of {size} float32 numbers")
         return array
 
+    def uses(self, value: str) -> int:
+        """How many inputs of nodes a value is."""
+        return self._uses[value]
+
     def through(self, value: str) -> str:
         """The value, before operators that only change its type or shape."""
         for _ in range(_MOST_TERMS):
