@@ -151,6 +151,11 @@ def compiled(instruction_set: str, folder: Path) -> Path:
     return made
 
 
+def compiler_version() -> str:
+    shown = subprocess.run([f"{CROSS}g++", "--version"], check=True, capture_output=True, text=True).stdout
+    return shown.splitlines()[0]
+
+
 def disassembled(made: Path) -> str:
     command = [f"{CROSS}objdump", "-d", "--no-show-raw-insn", "-C", str(made)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -375,7 +380,8 @@ def main() -> None:
         "arm_cost",
         "The kernels for ARM, counted: the least that they can take, not measured",
         [
-            "Innermost loops of products, zeros counted as multiplied; 768 x 768, random zeros.",
+            "Innermost loops of products, zeros counted as multiplied; 768 x 768, random zeros. Compiled by "
+            f"{compiler_version()}.",
             product_table(products),
             f"A BERT base, one text of {TOKENS} tokens: cycles of a token and layer, and the time that they add up to.",
             model_table(models),

@@ -2,7 +2,7 @@
 
 BERT base at 90 % and MiniLM at 80 %, one text and sixteen of 128 tokens; then how much memory the model takes beyond
 Python, the engine and the tokenizer, and how long it takes to load. Forms and random weights are those of
-export_forms.py, whose folder is used.
+export_forms.py, whose folder is used. With `--isa avx2`, ONNX Runtime runs twice: as it is, and held to AVX2 too.
 
     python benchmarks/engine.py --deepsparse-python OPPONENT/bin/python --openvino-python .venv/bin/python
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from deepsparse.native import library
 from export_forms import make_model, write_files
+from held_onnxruntime import hold_to_avx2
 from interleaved import Contestant, add_python, engine_contestant, measure, ratio
 from record import keep, table
 from resparse.console import run, say
@@ -25,33 +26,38 @@ LENGTH = 128
 
 # Our time by theirs, at most, on whatever the processor has; and with the instruction set held to AVX-512.
 BARS = {"deepsparse": 0.8, "onnxruntime": 0.25, "openvino": 0.5}
-BARS_BY_ISA = {"avx512": {"deepsparse": 1.0}, "avx2": {"onnxruntime": 0.6}}
+BARS_BY_ISA = {"avx512": {"deepsparse": 1.0}, "avx2": {"onnxruntime avx2": 0.6}}
 
 
 def contestants_of(arguments: argparse.Namespace, folder: Path, batch: int) -> dict[str, Contestant]:
     """The engines that are here, each with its file."""
-    wanted = [
-        ("native", "portable.onnx", None),
-        ("onnxruntime", "portable.onnx", None),
-        ("openvino", "portable.onnx", arguments.openvino_python),
-        ("deepsparse", "deepsparse.onnx", arguments.deepsparse_python),
+    native = {"DEEPSPARSE_CACHE": str(folder / "packed"), "DEEPSPARSE_ISA": arguments.isa or ""}
+    wanted: list[tuple[str, str, Path | None, dict[str, str] | None]] = [
+        ("native", "portable.onnx", None, native),
+        ("onnxruntime", "portable.onnx", None, None),
     ]
-    contestants = {}
-    for engine, file, python in wanted:
-        if python is None and engine in ("openvino", "deepsparse"):
-            continue
-        environment = {"DEEPSPARSE_CACHE": str(folder / "packed"), "DEEPSPARSE_ISA": arguments.isa or ""}
-        contestants[engine] = engine_contestant(
-            engine,
-            engine,
+    if arguments.isa == "avx2":
+        held = hold_to_avx2(arguments.folder / "held")
+        wanted.append(("onnxruntime avx2", "portable.onnx", None, {"PYTHONPATH": str(held.absolute())}))
+    for engine in ("openvino", "deepsparse"):
+        python = getattr(arguments, f"{engine}_python")
+        if python is not None:
+            file = "deepsparse.onnx" if engine == "deepsparse" else "portable.onnx"
+            wanted.append((engine, file, python, None))
+    return {
+        name: engine_contestant(
+            name,
+            name.split()[0],
             folder / file,
             threads=arguments.threads,
             batch=batch,
             length=LENGTH,
+            more=["--clock", arguments.clock],
             python=python,
-            environment=environment if engine == "native" else None,
+            environment=environment,
         )
-    return contestants
+        for name, file, python, environment in wanted
+    }
 
 
 def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -89,19 +95,15 @@ def bars_table(results: list[dict[str, Any]], bars: dict[str, float]) -> str:
         "wanted",
         *(f"{result['model']}, {result['batch']} x {LENGTH}" for result in results),
     ]
-    rows = []
-    for engine in ("deepsparse", "onnxruntime", "openvino"):
-        found = [result["lanes"].get(engine) for result in results]
-        rows.append(
-            [
-                engine,
-                f"≤ {bars[engine]}" if engine in bars else "",
-                *(
-                    "–" if contestant is None else f"{contestant['ours_by_theirs']:.2f}"
-                    for contestant in found
-                ),
-            ]
-        )
+    engines = [engine for engine in results[0]["lanes"] if engine != "native"]
+    rows = [
+        [
+            engine,
+            f"≤ {bars[engine]}" if engine in bars else "",
+            *(f"{result['lanes'][engine]['ours_by_theirs']:.2f}" for result in results),
+        ]
+        for engine in sorted(engines)
+    ]
     return table(header, rows)
 
 
@@ -131,6 +133,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24, help="counted bursts of five runs each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: processor time, with one thread; on a machine that others use too, what a quiet one would take",
+    )
+    parser.add_argument(
         "--isa",
         choices=[one.name for one in library.instruction_sets()],
         help="hold the native engine to this one",
@@ -144,7 +152,8 @@ def main() -> None:
     title = f"The native engine{f', held to {arguments.isa}' if arguments.isa else ''}"
     keep(
         name,
-        f"{title}: {arguments.threads} threads, beside others on the same weights",
+        f"{title}: {arguments.threads} {'threads' if arguments.threads > 1 else 'thread'}"
+        f"{', processor time' if arguments.clock == 'cpu' else ''}, beside others on the same weights",
         [bars_table(results, BARS_BY_ISA.get(arguments.isa, BARS)), lanes_table(results)],
         {"results": results},
     )

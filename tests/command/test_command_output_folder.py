@@ -10,8 +10,9 @@ import pytest
 
 from resparse import console
 from resparse.errors import UserError
-from sparseml.fingerprint import read_mark
+from sparseml.fingerprint import Fingerprint, Mark, read_mark
 from sparseml.session.session import Session
+from sparseml.training.output_folder import set_aside
 from support import tiny
 from support.tiny import contents, train
 
@@ -232,3 +233,54 @@ def test_an_older_deployment_is_not_this_model_s(
     again = {"overwrite_output_dir": True, "learning_rate": 1e-3, "num_train_epochs": 1}
     train(pruned_model, data, tmp_path / "run", recipe=None, **again)
     assert "deployment was exported before this training" in flat(capsys.readouterr().err)
+
+
+def run_of(folder: Path, *more: str) -> None:
+    """A folder as a run leaves it, with files of others."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", *more):
+        (folder / name).write_text(name)
+    (folder / "checkpoint-6").mkdir()
+    Mark(Fingerprint({}, {})).write(folder)
+
+
+@pytest.mark.parametrize("how", ["link", "working folder", "others' files"])
+def test_where_the_folder_itself_has_to_stay(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path / "out", *(["notes.txt"] if how == "others' files" else []))
+    folder = tmp_path / "out"
+    if how == "link":
+        (tmp_path / "link").symlink_to(folder)
+        set_aside(tmp_path / "link", "another")
+    elif how == "working folder":
+        monkeypatch.chdir(folder)
+        set_aside(Path(), "another")
+    else:
+        set_aside(folder, "another")
+    assert {path.name for path in (folder / "earlier-1").iterdir()} == {
+        *("config.json", "model.safetensors", "checkpoint-6", "run.json")
+    }
+    assert {path.name for path in folder.iterdir()} <= {"earlier-1", "notes.txt"}
+
+
+def test_a_move_that_is_cut_short_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark goes last: until then the folder is known as the earlier run's."""
+    folder = tmp_path / "out"
+    run_of(folder, "notes.txt")
+    rename, done = Path.rename, []
+
+    def once(self: Path, target: Path) -> Path:
+        if done:
+            raise KeyboardInterrupt
+        done.append(self)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", once)
+    with pytest.raises(KeyboardInterrupt):
+        set_aside(folder, "another")
+    monkeypatch.setattr(Path, "rename", rename)
+    assert read_mark(folder) is not None
+    set_aside(folder, "another")
+    moved = {path.name for number in (1, 2) for path in (folder / f"earlier-{number}").iterdir()}
+    assert moved == {"config.json", "model.safetensors", "checkpoint-6", "run.json"}

@@ -6,7 +6,8 @@
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
 //
 // tests/native/test_native_sanitizers.py builds it together with the engine's sources; with RESPARSE_EMULATE_TILES, the
-// kernels for AMX run on any processor with AVX-512 VBMI2.
+// kernels for AMX run on any processor with AVX-512 VBMI2, and with RESPARSE_EMULATE_AVX_VNNI those for AVX-VNNI on any
+// with AVX-512 VNNI.
 
 #include <algorithm>
 #include <chrono>
@@ -116,7 +117,7 @@ void check_products(uint32_t isa, uint32_t format) {
   const Kernels &kernels = kernels_of(isa), &reference = kernels_of(kPortable);
   const KernelScope scope(kernels);
   for (int round = 0; round < 150; ++round) {
-    const uint32_t rows = 1 + random() % 40, columns = 1 + random() % (round % 2 == 0 ? 70 : 700);
+    const uint32_t rows = 1 + random() % 40, columns = 1 + random() % (round % 2 == 0 ? 70 : 1700);
     const uint32_t tokens = 1 + random() % (kernels.max_tiles * kTileTokens), density = 1 + random() % 100;
     std::vector<int8_t> weights(size_t{rows} * columns);
     for (int8_t& weight : weights)
@@ -138,9 +139,12 @@ void check_products(uint32_t isa, uint32_t format) {
     const auto in = [&](const Aligned& block) { return static_cast<const uint8_t*>(block.memory); };
     const PackedMatrix found = view(format, in(packed), packed.size, rows, columns);
     const PackedMatrix wanted = view(kDense, in(dense), dense.size, rows, columns);
+    Buffer<uint8_t> memory(ArrangedInputs::size(tokens, columns));
+    ArrangedInputs inputs(kernels, memory.data());
+    inputs.set(found, in(kept), stride, tokens);
     for (uint32_t panel = 0; panel < panels_of(rows); ++panel) {
       Sums sums, expected;
-      kernels.multiply(found, panel, in(kept), stride, tokens, begin, sums);
+      kernels.multiply(found, panel, inputs.at(0), stride, tokens, begin, sums);
       // The reference takes one tile.
       for (uint32_t token = 0; token < tokens; token += kTileTokens) {
         const uint32_t count = std::min(kTileTokens, tokens - token);
@@ -243,7 +247,7 @@ const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kA
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {
   std::vector<uint32_t> found;
-  for (const uint32_t format : {kDense, kDenseOctets, kSlots16, kSlots32, kSlots64, kMask64})
+  for (const uint32_t format : {kDense, kDenseOctets, kSlots32, kSlots64, kMask64, kCsr4})
     if (reads_format(isa, format)) found.push_back(format);
   return found;
 }

@@ -92,7 +92,8 @@ def test_instruction_sets_are_those_of_the_library():
         "neon": (1 << 16, {"DENSE", "SLOTS32"}),
         "amx": (8, {"DENSE", "SLOTS64", "MASK64"}),
         "avx512": (4, {"DENSE", "SLOTS64"}),
-        "avx2": (2, {"DENSE", "SLOTS16"}),
+        "avxvnni": (16, {"DENSE", "CSR4"}),
+        "avx2": (2, {"DENSE", "CSR4"}),
         "portable": (1, {"DENSE", "SLOTS64", "MASK64"}),
     }
     usable = library.isas()

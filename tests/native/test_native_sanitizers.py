@@ -1,6 +1,7 @@
 """The engine's C++ under the compiler's sanitizers, its loader with damaged models, and other widths of vectors.
 
-The program is stress.cpp. The kernels for AMX run on an emulation of its tile registers (emulated_tiles.h).
+The program is stress.cpp. The kernels for AMX run on an emulation of its tile registers (emulated_tiles.h), those for
+AVX-VNNI on AVX-512's encoding of the same instruction.
 """
 
 from __future__ import annotations
@@ -18,35 +19,51 @@ pytestmark = [
 ]
 
 
-def has_vbmi2() -> bool:
-    """Whether this processor has all that the kernels for AMX use, but for the tiles."""
+# By instruction set: what builds it for another one, and what /proc/cpuinfo calls that.
+EMULATIONS = {
+    "amx": ("-DRESPARSE_EMULATE_TILES", "avx512_vbmi2"),
+    "avxvnni": ("-DRESPARSE_EMULATE_AVX_VNNI", "avx512_vnni"),
+}
+
+
+def emulated() -> list[str]:
+    """The instruction sets that can be emulated on this processor."""
     try:
-        return "avx512_vbmi2" in Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return []
+    return [name for name, (_, needed) in EMULATIONS.items() if needed in flags]
 
 
 @pytest.mark.parametrize(
-    ("sanitizers", "commands", "emulated"),
+    ("sanitizers", "commands", "names"),
     [
-        ("address,undefined", ["products", "answers", "damage"], has_vbmi2()),
+        ("address,undefined", ["products", "answers", "damage"], emulated()),
         # Tiles are a thread's own: emulated, they would show nothing here but take minutes.
-        ("thread", ["answers"], False),
+        ("thread", ["answers"], []),
     ],
     ids=["address", "thread"],
 )
-def test_clean(sanitizers: str, commands: list[str], emulated: bool, tmp_path: Path):
+def test_clean(sanitizers: str, commands: list[str], names: list[str], tmp_path: Path):
     flags = ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    if emulated:
-        flags.append("-DRESPARSE_EMULATE_TILES")
-    program = built(tmp_path / "stress", *flags)
+    program = built(tmp_path / "stress", *flags, *(EMULATIONS[name][0] for name in names))
     for command in commands:
-        assert ("amx: ok" if emulated else "ok") in output_of(program, command)
+        printed = output_of(program, command)
+        for name in ("portable", *names):
+            assert f"{name}: ok" in printed
 
 
 @pytest.mark.parametrize("lanes", [4, 8])
 def test_vectors_of_other_widths_than_a_panel(lanes: int, tmp_path: Path):
     """The code that all kernels share, as instruction sets with narrower registers compile it."""
     program = built(tmp_path / "stress", "-O1", f"-DRESPARSE_PORTABLE_LANES={lanes}")
+    for command in ("products", "answers"):
+        assert "portable: ok" in output_of(program, command)
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ here")
+def test_clang_builds_the_same(tmp_path: Path):
+    flags = ["-O2", "-Wall", "-Werror", *(EMULATIONS[name][0] for name in emulated())]
+    program = built(tmp_path / "stress", *flags, compiler="clang++")
     for command in ("products", "answers"):
         assert "portable: ok" in output_of(program, command)

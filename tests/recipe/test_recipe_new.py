@@ -73,11 +73,6 @@ def test_methods_are_modifiers_that_prune_or_hold() -> None:
     assert all(issubclass(MODIFIERS[method.tag], MaskedModifier) for method in METHODS.values())
 
 
-def test_another_task_is_refused_with_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["recipe", "new", "--task", "mlm", "--output", "-"]) == 2
-    assert "sparseml sparsify" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_variable_says_why(method: str) -> None:
     start = EMBEDDED if method == "keep" else DENSE

@@ -33,12 +33,12 @@ class WeightFormat(IntEnum):
 
     DENSE = 1
     SLOTS64 = 2
-    SLOTS16 = 3
     MASK64 = 4
     FLOAT = 5
     SPARSE_FLOAT = 6
     DENSE_OCTETS = 8
     SLOTS32 = 9
+    CSR4 = 10
 
     @property
     def is_float(self) -> bool:

@@ -42,6 +42,9 @@ _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
 """The sample on which formats are measured: enough to tell them apart, small enough for every matrix."""
 
+_NEAR_TIE: Final = 1.15
+"""Times within this factor are as good as equal."""
+
 
 class GridRecord(Structure):
     """`Grid`."""
@@ -155,13 +158,18 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
 
 
 def fastest(isa: InstructionSet, weights: Array) -> WeightFormat:
-    """The format in which the product with these weights, int8 [outputs, inputs], is measured to be the fastest."""
+    """The format in which the product with these weights, int8 [outputs, inputs], is measured to be the fastest.
+
+    Near ties, which noise would decide, go to the format that takes the least memory.
+    """
     sample = np.ascontiguousarray(weights[:_TIMED_ROWS])
     rows, columns = sample.shape
-    return min(
-        isa.formats,
-        key=lambda one: library.seconds(isa, one, _packed(one, sample), rows, columns, _TIMED_TOKENS),
-    )
+    packed = {one: _packed(one, sample) for one in isa.formats}
+    seconds = {
+        one: library.seconds(isa, one, array, rows, columns, _TIMED_TOKENS) for one, array in packed.items()
+    }
+    nearly = _NEAR_TIE * min(seconds.values())
+    return min((one for one in isa.formats if seconds[one] <= nearly), key=lambda one: packed[one].size)
 
 
 class _Block:

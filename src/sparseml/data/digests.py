@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resparse.progress import share
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18
 
 
 def file_digest(path: Path) -> str:
@@ -25,11 +25,12 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _read(path: Path, size: int, _time: int, _inode: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file, share(f"reading {path.name}", size) as done:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            done(file.tell())
+    digest, part, read = hashlib.sha256(), memoryview(bytearray(_CHUNK)), 0
+    with path.open("rb", buffering=0) as file, share(f"reading {path.name}", size) as done:
+        while count := file.readinto(part):
+            digest.update(part[:count])
+            read += count
+            done(read)
     return digest.hexdigest()
 
 

@@ -173,6 +173,8 @@ def _shape(text: str) -> str | list[int]:
 
 def _wishes(given: argparse.Namespace) -> Wishes:
     task = own_name(given.task)
+    if task != DEFAULT:
+        raise NewRecipeError(f"Recipes are written for {DEFAULT} and {PLAIN_TEXT}, not for {task}.")
     rows, classes, pairs = _data(given, task)
     return Wishes(
         start=_start(given.model, task),

@@ -234,8 +234,9 @@ def set_aside(folder: Path, why: str) -> None:
     Raises:
         WriteError: the folder cannot be written.
     """
+    is_link = folder.is_symlink()  # renamed, its target would be gone
     folder = folder.resolve()
-    moved = _renamed(folder) or _moved_inside(folder)
+    moved = (None if is_link else _renamed(folder)) or _moved_inside(folder)
     warn(f"{folder} held an earlier run, {why}: {moved}.")
 
 

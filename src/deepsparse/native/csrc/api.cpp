@@ -41,11 +41,14 @@ struct Product {
   template <typename Take>
   void run(const Take& take) const {
     const KernelScope scope(kernels);
+    Buffer<uint8_t> memory(ArrangedInputs::size(tokens, weights.columns));
+    ArrangedInputs inputs(kernels, memory.data());
+    inputs.set(weights, x, stride, tokens);
     Sums sums;
     for (uint32_t panel = 0; panel < panels_of(weights.rows); ++panel)
       for (uint32_t token = 0, count; token < tokens; token += count) {
         count = kernels.next_tokens(tokens - token);
-        kernels.multiply(weights, panel, x + token * stride, stride, count, nullptr, sums);
+        kernels.multiply(weights, panel, inputs.at(token), stride, count, nullptr, sums);
         take(panel, token, count, sums);
       }
   }

@@ -53,6 +53,7 @@ struct BufferSizes {
   void add(const OpenLayer& layer, uint32_t tokens, uint32_t longest) {
     const uint32_t width = layer.width(), wide = layer.intermediate_size();
     bytes_stride = std::max(bytes_stride, round_up(width, kColumnPad));
+    for (const OpenLinear* linear : layer.linears()) inputs.columns = std::max(inputs.columns, linear->weights.columns);
     if (layer.record->query_grid.scale != 0)
       attention_scratch = std::max(attention_scratch, AttentionScratch(longest, layer.head_size()).size);
     else

@@ -34,8 +34,7 @@ class Buffer {
     std::memset(memory_.get(), 0, bytes);
   }
 
-  T* data() { return memory_.get(); }
-  const T* data() const { return memory_.get(); }
+  T* data() const { return memory_.get(); }
   T& operator[](size_t index) { return memory_.get()[index]; }
 
  private:

@@ -23,12 +23,12 @@ constexpr uint32_t kMaxHeadLinears = 4;
 enum WeightFormat : uint32_t {
   kDense = 1,        // int8, all weights
   kSlots64 = 2,      // int8, non-zeros with their positions in a window of 64 columns
-  kSlots16 = 3,      // int8, non-zeros with their positions in a window of 16 columns
   kMask64 = 4,       // int8, a bit mask for each block of 64 columns, and the non-zeros
   kFloat = 5,        // float, all weights
   kSparseFloat = 6,  // float, non-zeros with their columns
   kDenseOctets = 8,  // int8, all weights, eight columns of a row adjacent
   kSlots32 = 9,      // int8, non-zeros with their positions in a window of 32 columns
+  kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
 };
 
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };

@@ -4,13 +4,14 @@
 
 #include "common.h"
 
-#if defined(RESPARSE_AMX) && !defined(RESPARSE_EMULATE_TILES)
+#ifdef RESPARSE_X86
 #include <cpuid.h>
+#endif
+#if defined(RESPARSE_AMX) && !defined(RESPARSE_EMULATE_TILES)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 #if defined(RESPARSE_ARM_DOT) && defined(__linux__)
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #elif defined(RESPARSE_ARM_DOT) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -19,7 +20,7 @@
 namespace resparse {
 
 extern const Kernels kPortableKernels;
-extern const Kernels kAvx2Kernels, kAvx512Kernels, kAmxKernels;
+extern const Kernels kAvx2Kernels, kAvxVnniKernels, kAvx512Kernels, kAmxKernels;
 extern const Kernels kNeonKernels, kDotProdKernels, kI8mmKernels;
 
 namespace {
@@ -28,6 +29,19 @@ namespace {
 
 #ifdef RESPARSE_X86
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+#ifdef RESPARSE_AVX_VNNI
+bool has_avx_vnni() {
+#ifdef RESPARSE_EMULATE_AVX_VNNI
+  return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+  // Not every compiler that has the instructions knows their name here.
+  constexpr unsigned kAvxVnniBit = 1u << 4;  // of EAX
+  unsigned a, b, c, d;
+  return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kAvxVnniBit) != 0;
+#endif
+}
+#endif
 
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -62,8 +76,11 @@ bool has_amx() { return has_avx512() && __builtin_cpu_supports("avx512vbmi2") &&
 
 #ifdef RESPARSE_ARM_DOT
 #if defined(__linux__)
-bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
-bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
+// Older systems' headers lack these, HWCAP_ASIMDDP and HWCAP2_I8MM (Documentation/arch/arm64/elf_hwcaps.rst).
+constexpr unsigned long kHasDotProd = 1 << 20, kHasI8mm = 1 << 13;
+
+bool has_dotprod() { return (getauxval(AT_HWCAP) & kHasDotProd) != 0; }
+bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & kHasI8mm) != 0; }
 #elif defined(__APPLE__)
 bool has_feature(const char* name) {
   int value = 0;
@@ -85,6 +102,11 @@ bool has_i8mm() { return false; }
 #define RESPARSE_ON_X86(kernels, check) &kernels, check
 #else
 #define RESPARSE_ON_X86(kernels, check) nullptr, nullptr
+#endif
+#ifdef RESPARSE_AVX_VNNI
+#define RESPARSE_ON_AVX_VNNI(kernels, check) &kernels, check
+#else
+#define RESPARSE_ON_AVX_VNNI(kernels, check) nullptr, nullptr
 #endif
 #ifdef RESPARSE_AMX
 #define RESPARSE_ON_AMX(kernels, check) &kernels, check
@@ -115,7 +137,8 @@ bool always() { return true; }
 
 const Entry kEntries[] = {
     {{"portable", kPortable, formats(kDense, kSlots64, kMask64)}, &kPortableKernels, always},
-    {{"avx2", kAvx2, formats(kDense, kSlots16)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
+    {{"avx2", kAvx2, formats(kDense, kCsr4)}, RESPARSE_ON_X86(kAvx2Kernels, has_avx2)},
+    {{"avxvnni", kAvxVnni, formats(kDense, kCsr4)}, RESPARSE_ON_AVX_VNNI(kAvxVnniKernels, has_avx_vnni)},
     {{"avx512", kAvx512, formats(kDense, kSlots64)}, RESPARSE_ON_X86(kAvx512Kernels, has_avx512)},
     {{"amx", kAmx, formats(kDense, kSlots64, kMask64)}, RESPARSE_ON_AMX(kAmxKernels, has_amx)},
     {{"neon", kNeon, formats(kDense, kSlots32)}, RESPARSE_ON_ARM(kNeonKernels, always)},

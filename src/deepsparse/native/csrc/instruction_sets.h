@@ -12,6 +12,13 @@
 #define RESPARSE_X86 1
 #endif
 
+// AVX-VNNI needs a compiler whose assembler knows it.
+#if defined(__x86_64__)
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define RESPARSE_AVX_VNNI 1
+#endif
+#endif
+
 #if defined(__aarch64__)
 #define RESPARSE_ARM 1
 #endif
@@ -38,6 +45,7 @@ enum Isa : uint32_t {
   kAvx2 = 2,
   kAvx512 = 4,
   kAmx = 8,
+  kAvxVnni = 16,
   kNeon = 1 << 16,
   kDotProd = 1 << 17,
   kI8mm = 1 << 18,

@@ -34,10 +34,11 @@ Grid grid_of_range(float least, float greatest) {
 }  // namespace
 
 void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
-  const uint32_t columns = linear.weights.columns;
-  if (!is_float(linear.weights.format)) return quantized.include(rows, columns);
-  if (linear.weights.format == kSparseFloat) turned.include(rows, columns);
-  if (linear.input.scale != 0) rounded.include(rows, columns);
+  const uint32_t inputs = linear.weights.columns;
+  columns = std::max(columns, inputs);
+  if (!is_float(linear.weights.format)) return quantized.include(rows, inputs);
+  if (linear.weights.format == kSparseFloat) turned.include(rows, inputs);
+  if (linear.input.scale != 0) rounded.include(rows, inputs);
   if (linear.rounding.scale != 0) outputs.include(rows, linear.weights.rows);
 }
 
@@ -54,19 +55,27 @@ Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t thread
       rounded_(rounded_stride_ * largest.rounded.rows),
       outputs_(outputs_stride_ * largest.outputs.rows),
       ranges_(largest.quantized.rows),
-      grids_(largest.quantized.rows) {}
+      grids_(largest.quantized.rows),
+      arranged_size_(kernels.arrange == nullptr ? 0 : ArrangedInputs::size(tokens_of_task_, largest.columns)),
+      arranged_(arranged_size_ * threads) {}
 
 // --- integers ---
 
-// One task; calls finish(first row, first token, tokens, sums).
+// For a step; what an earlier one has arranged may have changed.
+ArrangedInputs Products::arranged_inputs(const Team::Member& team) const {
+  return {kernels_, arranged_.data() + team.thread() * arranged_size_};
+}
+
+// One task; `inputs` are of the thread and the step. Calls finish(first row, first token, tokens, sums).
 template <typename Finish>
 void Products::multiply(const Product& product, uint32_t panel_block, uint32_t token_block, const int32_t* offsets,
-                        const Finish& finish) const {
+                        ArrangedInputs& inputs, const Finish& finish) const {
   const OpenLinear& linear = product.linear;
   const uint32_t first_panel = panel_block * kPanelsOfTask;
   const uint32_t last_panel = std::min(first_panel + kPanelsOfTask, panels_of(linear.weights.rows));
   const uint32_t first = token_block * tokens_of_task_;
   const uint32_t last = std::min(first + tokens_of_task_, product.tokens);
+  inputs.set(linear.weights, product.x + first * product.stride, product.stride, last - first);
   Sums sums;
   // The panel's weights stay in the L1 cache for two products, and their tokens for all panels of the task.
   const uint32_t most = 2 * kernels_.max_tiles * kTileTokens;
@@ -75,7 +84,7 @@ void Products::multiply(const Product& product, uint32_t panel_block, uint32_t t
       for (uint32_t token = pair, count; token < std::min(pair + most, last); token += count) {
         const uint32_t row = panel * kPanelRows;
         count = kernels_.next_tokens(std::min(pair + most, last) - token);
-        kernels_.multiply(linear.weights, panel, product.x + token * product.stride, product.stride, count,
+        kernels_.multiply(linear.weights, panel, inputs.at(token - first), product.stride, count,
                           offsets == nullptr ? nullptr : offsets + row, sums);
         finish(row, token, count, sums);
       }
@@ -84,8 +93,9 @@ void Products::multiply(const Product& product, uint32_t panel_block, uint32_t t
 void Products::to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
   const OpenLinear& linear = product.linear;
   const uint32_t blocks = panel_blocks(product);
+  ArrangedInputs inputs = arranged_inputs(team);
   team.step(blocks * divide_up(product.tokens, tokens_of_task_), [&](uint32_t task) {
-    multiply(product, task % blocks, task / blocks, linear.offsets,
+    multiply(product, task % blocks, task / blocks, linear.offsets, inputs,
              [&](uint32_t row, uint32_t token, uint32_t count, const Sums& sums) {
                kernels_.dequantize(sums, count, linear.scales + row, linear.biases + row, linear.rounding, result.add,
                                    result.out + token * result.stride + row, result.stride);
@@ -96,13 +106,14 @@ void Products::to_float(Team::Member& team, const Product& product, const FloatR
 void Products::to_integers(Team::Member& team, const IntegerProduct* products, uint32_t count) const {
   uint32_t blocks = 0;
   for (uint32_t i = 0; i < count; ++i) blocks += panel_blocks(products[i].product);
+  ArrangedInputs inputs = arranged_inputs(team);
   team.step(blocks * divide_up(products[0].product.tokens, tokens_of_task_), [&](uint32_t task) {
     const IntegerProduct* one = products;
     uint32_t block = task % blocks;
     for (; block >= panel_blocks(one->product); ++one) block -= panel_blocks(one->product);
     const OpenLinear& linear = one->product.linear;
     const IntegerResult& result = one->result;
-    multiply(one->product, block, task / blocks, linear.offsets,
+    multiply(one->product, block, task / blocks, linear.offsets, inputs,
              [&](uint32_t row, uint32_t token, uint32_t tokens, const Sums& sums) {
                kernels_.requantize(sums, tokens, linear.scales + row, linear.biases + row, linear.rounding,
                                    result.activation, result.grid, result.out + token * result.stride + row,
@@ -156,8 +167,9 @@ void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_
 void Products::by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const {
   const OpenLinear& linear = product.linear;
   const uint32_t blocks = panel_blocks(product);
+  ArrangedInputs inputs = arranged_inputs(team);
   team.step(blocks * divide_up(product.tokens, tokens_of_task_), [&](uint32_t task) {
-    multiply(product, task % blocks, task / blocks, nullptr,
+    multiply(product, task % blocks, task / blocks, nullptr, inputs,
              [&](uint32_t row, uint32_t token, uint32_t count, const Sums& sums) {
                kernels_.dequantize_by_token(sums, count, linear.scales + row, linear.biases + row,
                                             linear.weights.row_sums + row, grids_.data() + token, result.add,

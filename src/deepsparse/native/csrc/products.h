@@ -71,6 +71,7 @@ struct Size {
 // that are rounded, of linears in float.
 struct InputSizes {
   Size quantized, turned, rounded, outputs;
+  uint32_t columns = 0;  // of all linears, those in integers throughout included
 
   void include(const OpenLinear& linear, uint32_t rows);
 };
@@ -95,7 +96,8 @@ class Products {
  private:
   template <typename Finish>
   void multiply(const Product& product, uint32_t panel_block, uint32_t token_block, const int32_t* offsets,
-                const Finish& finish) const;
+                ArrangedInputs& inputs, const Finish& finish) const;
+  ArrangedInputs arranged_inputs(const Team::Member& team) const;
   void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
   void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
   void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
@@ -119,6 +121,8 @@ class Products {
   Buffer<float> outputs_;  // of linears in float, before they are rounded
   Buffer<Range> ranges_;
   Buffer<Grid> grids_;
+  const size_t arranged_size_;  // of a thread
+  Buffer<uint8_t> arranged_;
 };
 
 }  // namespace resparse

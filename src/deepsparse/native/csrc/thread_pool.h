@@ -27,6 +27,8 @@ class Team {
     // `thread`: index in the team; thread 0 is a member from the beginning.
     Member(Team& team, uint32_t thread) : team_(team), thread_(thread), joined_(thread == 0) {}
 
+    uint32_t thread() const { return thread_; }
+
     // Executes task(i) for every i below `count`, each on one of the threads; returns when all are done. A thread
     // begins with its own range, the same part of every step, so that its caches hold what it has written before; then
     // it steals from the other ranges. Steps that ended before this thread joined are skipped.

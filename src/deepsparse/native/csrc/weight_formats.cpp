@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "csr4.h"
+
 namespace resparse {
 namespace {
 
@@ -18,7 +20,7 @@ void check_sides(uint32_t rows, uint32_t columns) {
 }
 
 void check(uint32_t format, uint32_t rows, uint32_t columns) {
-  if (!is_dense(format) && format != kSlots64 && format != kSlots32 && format != kSlots16 && format != kMask64)
+  if (!is_dense(format) && format != kSlots64 && format != kSlots32 && format != kMask64 && format != kCsr4)
     throw Error("no such form of weights: " + std::to_string(format));
   check_sides(rows, columns);
 }
@@ -239,6 +241,7 @@ size_t packed_size(uint32_t format, const int8_t* weights, uint32_t rows, uint32
   const size_t sums = row_sums_size(rows);
   if (is_dense(format)) return sums + dense_size(dense_shape(format), rows, columns);
   if (format == kMask64) return sums + masks_size(weights, rows, columns);
+  if (format == kCsr4) return sums + csr4_size(weights, rows, columns);
   const SlotShape shape = slot_shape(format);
   return sums + SlotLayout(shape, groups_of(shape, rows), count_slots(shape, weights, rows, columns)).size;
 }
@@ -251,6 +254,8 @@ void pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t column
     pack_dense(dense_shape(format), weights, rows, columns, out);
   else if (format == kMask64)
     pack_masks(weights, rows, columns, out);
+  else if (format == kCsr4)
+    pack_csr4(weights, rows, columns, out);
   else
     pack_slots(slot_shape(format), weights, rows, columns, out);
 }
@@ -264,6 +269,8 @@ PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t 
   size -= sums;
   if (format == kMask64) {
     view_masks(packed, size, result);
+  } else if (format == kCsr4) {
+    view_csr4(packed, size, result);
   } else if (!is_dense(format)) {
     view_slots(packed, size, result);
   } else {

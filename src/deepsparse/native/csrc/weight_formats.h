@@ -7,16 +7,15 @@
 // kDense: int8 weights[panels][columns / 4][16 rows][4 columns]. kDenseOctets, for products of small matrices (ARM's
 // i8mm): int8 weights[panels][columns / 8][16 rows][8 columns], columns padded to a multiple of 16.
 //
-// kSlots64, kSlots32, kSlots16: a slot holds, for every row of a group, a few non-zeros that lie in the same window of
-// columns: their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their
-// values. Rows with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
+// kSlots64, kSlots32: a slot holds, for every row of a group, a few non-zeros that lie in the same window of columns:
+// their positions in the window, by which the input's bytes are permuted into the rows' lanes, then their values. Rows
+// with fewer non-zeros left are filled with zero weights. Windows overlap, so that a row with few non-zeros in a window
 // can go on while the others catch up; without overlap every window would take as many slots as its fullest row (at 90
 // % zeros a third more).
 //
 //   format    rows of a group   columns of a window   windows begin every   non-zeros of a row in a slot
 //   kSlots64  16                64                    32 columns            4
 //   kSlots32  8                 32                    8 columns             4
-//   kSlots16  8                 16                    8 columns             2
 //
 // uint32 starts[groups + 1], counted in slots; the slots, each its positions (a byte each) and then its weights;
 // uint16 windows[slots].
@@ -25,6 +24,8 @@
 // consecutive weights of kDense (16 rows of 4 columns), lowest bit first; a block of 64 columns has 16 masks.
 // uint32 starts[panels + 1], where the panels' non-zeros begin; uint64 masks[panels][columns / 64][16]; int8 non-zeros,
 // in the order of the masks' bits.
+//
+// kCsr4: see csr4.h.
 //
 // kFloat, kSparseFloat: multiplied with float inputs, packed by Python, without row sums. kFloat: float
 // weights[panels][columns][16 rows]. kSparseFloat: uint32 starts[padded rows + 1], counted in non-zeros; the non-zeros,
@@ -54,9 +55,7 @@ struct SlotShape {
 };
 
 constexpr SlotShape slot_shape(uint32_t format) {
-  if (format == kSlots16) return {8, 16, 8, 2};
-  if (format == kSlots32) return {8, 32, 8, 4};
-  return {16, 64, 32, 4};
+  return format == kSlots32 ? SlotShape{8, 32, 8, 4} : SlotShape{16, 64, 32, 4};
 }
 
 // Of a format of all weights: how many columns of a row are adjacent, and of what the columns are padded to a multiple.
@@ -86,7 +85,8 @@ struct PackedMatrix {
   const uint32_t* starts = nullptr;
   const uint16_t* windows = nullptr;
   const uint64_t* masks = nullptr;
-  const uint8_t* data = nullptr;  // slots, non-zeros, or all weights
+  const uint8_t* pair_rows = nullptr;
+  const uint8_t* data = nullptr;  // slots, non-zeros, steps, or all weights
 };
 
 // Size in bytes of a packed matrix, without packing it.

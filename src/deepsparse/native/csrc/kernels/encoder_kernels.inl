@@ -338,8 +338,9 @@ void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, siz
               const int32_t* offsets, Sums& sums);
 
 // A constant expression, so that no code for these instructions runs when the library is loaded.
-constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr) {
-  return {max_tiles, kInputFlip,          multiply,   multiply_floats, multiply_sparse_floats, turn, dequantize,
-          dequantize_by_token, requantize, normalize, quantize,        round,                  activate, range,
-          attend,    attend_floats,       release};
+constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr,
+                        decltype(Kernels::arrange) arrange = nullptr) {
+  return {max_tiles,     kInputFlip, arrange,             multiply,   multiply_floats, multiply_sparse_floats,
+          turn,          dequantize, dequantize_by_token, requantize, normalize,       quantize,
+          round,         activate,   range,               attend,     attend_floats,   release};
 }

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "csr4.h"
 #include "weight_formats.h"
 #include "kernels/gelu_table.h"
 
@@ -52,7 +53,11 @@ struct Kernels {
   // 0x80 where products take signed inputs: uint8 inputs are then kept as int8, 128 less, by all kernels that write or
   // read them; which is the exclusive or of their bytes with this. Else 0.
   uint8_t input_flip;
+  // Writes up to kCsr4Tokens tokens as `multiply` takes them in kCsr4: transposed, csr4_tile_bytes(columns), at a
+  // multiple of 64. Null where the kernels do not read kCsr4.
+  void (*arrange)(const uint8_t* x, size_t stride, uint32_t tokens, uint32_t columns, uint8_t* out);
   // Product of up to max_tiles * 16 tokens with the 16 rows of a panel. Sums start from `offsets`, or from 0 if null.
+  // With kCsr4, `x` is what `arrange` has written of these tokens.
   void (*multiply)(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);
   // The same for kFloat, any number of tokens; starts from 16 `biases`. out =, or out += where `add`.
@@ -92,12 +97,51 @@ struct Kernels {
   void (*release)();
 
   // Number of tokens for the next call of `multiply` when `tokens` are left: as many as fit, but so that the last call
-  // has a whole tile.
+  // has a whole tile, unless there are as many tokens as `arrange` takes.
   uint32_t next_tokens(uint32_t tokens) const {
     const uint32_t most = max_tiles * kTileTokens;
     if (tokens <= most) return tokens;
-    return max_tiles > 1 && tokens < most + kTileTokens ? most - kTileTokens : most;
+    return max_tiles > 1 && arrange == nullptr && tokens < most + kTileTokens ? most - kTileTokens : most;
   }
+};
+
+// Inputs of products as `multiply` takes them, for one thread. What is arranged is not arranged again, so an object
+// serves only as long as the inputs do not change: a step.
+class ArrangedInputs {
+ public:
+  ArrangedInputs(const Kernels& kernels, uint8_t* memory) : kernels_(kernels), memory_(memory) {}
+
+  // Bytes of memory for so many tokens.
+  static size_t size(uint32_t tokens, uint32_t columns) {
+    return divide_up(tokens, kCsr4Tokens) * csr4_tile_bytes(columns);
+  }
+
+  // The tokens that `at` counts.
+  void set(const PackedMatrix& weights, const uint8_t* x, size_t stride, uint32_t tokens) {
+    is_arranged_ = weights.format == kCsr4;
+    stride_ = stride;
+    if (!is_arranged_) x_ = x;
+    if (!is_arranged_ || (x == from_ && tokens == tokens_ && weights.columns == columns_)) return;
+    from_ = x;
+    tokens_ = tokens;
+    columns_ = weights.columns;
+    for (uint32_t token = 0; token < tokens; token += kCsr4Tokens)
+      kernels_.arrange(x + token * stride, stride, tokens - token < kCsr4Tokens ? tokens - token : kCsr4Tokens,
+                       columns_, memory_ + token / kCsr4Tokens * csr4_tile_bytes(columns_));
+  }
+
+  // What `multiply` takes for tokens from this one on; of arranged tokens a multiple of kCsr4Tokens.
+  const uint8_t* at(uint32_t token) const {
+    return is_arranged_ ? memory_ + token / kCsr4Tokens * csr4_tile_bytes(columns_) : x_ + token * stride_;
+  }
+
+ private:
+  const Kernels& kernels_;
+  uint8_t* const memory_;
+  bool is_arranged_ = false;
+  const uint8_t *x_ = nullptr, *from_ = nullptr;  // of the last call, and of what is arranged
+  size_t stride_ = 0;
+  uint32_t tokens_ = 0, columns_ = 0;
 };
 
 // Calls `release` at the end of a scope in which a thread uses kernels.
