@@ -257,3 +257,48 @@ def test_what_only_the_exporters_authors_would_read_is_dropped() -> None:
     graph.remove_unused(model)
     assert b"somebody" not in ir.to_proto(model).SerializeToString()
     assert "unused" not in model.graph.initializers
+
+
+# Grids of fewer bits: clipped before they are quantized.
+
+CLIPPED = """a (int64[N] i) => (float[N, 3] y) {
+    rows = Gather(table, i)
+    held = Clip(rows, low, high)
+    q = QuantizeLinear(held, scale, zero)
+    y = DequantizeLinear(q, scale, zero)
+}"""
+
+
+def test_a_clipped_table_is_stored_as_integers():
+    constants = {
+        "table": RANDOM.normal(0, 1, (7, 3)).astype(np.float32),
+        "low": np.float32(-0.7),
+        "high": np.float32(0.7),
+        "scale": np.float32(0.1),
+        "zero": np.int8(0),
+    }
+    model = parsed(CLIPPED, {name: np.asarray(array) for name, array in constants.items()})
+    left = same_after(model, passes.store_integers, i=np.arange(7))
+    assert left == {"Gather": 1, "DequantizeLinear": 1}
+    (stored,) = (
+        one for one in model.graph.initializers.values() if one.dtype == ir.DataType.INT8 and one.shape.rank()
+    )
+    assert np.abs(stored.const_value.numpy()).max() == 7
+
+
+TWICE = """a (float[N, 3] x) => (float[N, 3] y) {
+    a = Clip(x, low, high)
+    b = Clip(x, low_too, high_too)
+    y = Add(a, b)
+}"""
+
+
+def test_constants_that_the_graph_has_lost_come_back_once():
+    numbers = {"low": -1, "high": 1, "low_too": -1, "high_too": 1}
+    model = parsed(TWICE, {name: np.asarray(number, np.float32) for name, number in numbers.items()})
+    for name in ("low_too", "high", "high_too"):
+        del model.graph.initializers[name]
+    graph.restore_initializers(model)
+    assert kinds(model) == {"Clip": 1, "Add": 1}
+    x = RANDOM.normal(0, 2, (4, 3)).astype(np.float32)
+    np.testing.assert_allclose(answers(model, x=x)[0], 2 * np.clip(x, -1, 1))

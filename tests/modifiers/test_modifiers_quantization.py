@@ -90,6 +90,14 @@ def test_excluded_classes_that_the_model_has_not_are_no_error() -> None:
     structured(submodules=TUTORIAL, exclude_module_types=["LayerNorm", "Tanh", "NoSuchThing"])
 
 
+@pytest.mark.parametrize("field", ["exclude_module_types", "ignore"])
+def test_the_products_of_attention_are_excluded_by_sparsemls_name(field: str) -> None:
+    model, _ = structured(**{field: ["QATMatMul"]})
+    paths = [path for path, _ in quantizers_of(model)]
+    assert paths and not any("matmul" in path for path in paths)
+    assert not modifier_of(**{field: ["QATMatMul"]}).model_scheme().attention
+
+
 # The newer form.
 
 

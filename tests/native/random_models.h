@@ -14,14 +14,25 @@
 
 namespace resparse {
 
-// Linear layers that are in float, as bits.
-enum InFloat : uint32_t { kPooler = 1, kClassifier = 2, kProjection = 4 };
+// What is in float, as bits; kSparse: with zeros left out; kByRange: what else is quantized, is so by its range.
+enum InFloat : uint32_t {
+  kPooler = 1,
+  kClassifier = 2,
+  kProjection = 4,
+  kQuery = 8,
+  kLayers = 16,
+  kAttention = 32,
+  kSparse = 64,
+  kByRange = 128,
+};
 
 struct Sizes {
   uint32_t layers, hidden, intermediate, heads, embedding, labels;
   double zeros;
   uint32_t in_float;
   uint32_t head_tokens = kFirstToken;
+  uint32_t width = hidden;   // of all heads
+  bool is_rounded = false;  // outputs are
 };
 
 class Builder {
@@ -35,40 +46,37 @@ class Builder {
     model.isa = isa;
     model.layers = sizes.layers;
     model.hidden = sizes.hidden;
-    model.intermediate = sizes.intermediate;
-    model.heads = sizes.heads;
     model.embedding = sizes.embedding;
     model.labels = sizes.labels;
-    model.activation = kGelu;
     model.head_linears = 2;
     model.head_tokens = sizes.head_tokens;
     model.epsilon = 1e-12f;
-    model.score_scale = 1 / std::sqrt(static_cast<float>(sizes.hidden) / static_cast<float>(sizes.heads));
     model.words = table(500);
     model.positions = table(512);
     model.types = table(2);
     model.embedding_norm = norm(sizes.embedding);
     if (sizes.embedding != sizes.hidden) {
       model.projection = any_linear(kProjection, sizes.hidden, sizes.embedding, 0.03f);
-      model.projection_input = {0.03f, 120};
     }
-    model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), {0.03f, 128}, kTanh, 0};
-    model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), {0.008f, 128}, kNone, 0};
+    model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), kTanh, 0};
+    model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), kNone, 0};
     std::vector<Layer> layers(sizes.layers);
     for (Layer& layer : layers) {
-      const uint32_t h = sizes.hidden;
-      layer.query = linear(h, h, 0.03f);
-      layer.key = linear(h, h, 0.03f);
-      layer.value = linear(h, h, 0.03f);
-      layer.attention_output = linear(h, h, 0.02f);
-      layer.intermediate = linear(sizes.intermediate, h, 0.03f);
-      layer.output = linear(h, sizes.intermediate, 0.02f);
-      layer.input = layer.intermediate_input = {0.03f, 128};
-      layer.query_grid = {0.02f, 128};
-      layer.key_grid = layer.value_grid = {0.02f, 0};
-      layer.probabilities_grid = {1 / 255.0f, 0};
-      layer.attention_output_input = {0.02f, 128};
-      layer.output_input = {0.02f, 10};
+      const uint32_t h = sizes.hidden, width = sizes.width, wide = sizes.intermediate;
+      layer.query = any_linear(kQuery, width, h, 0.03f);
+      layer.key = any_linear(kLayers, width, h, 0.03f);
+      layer.value = any_linear(kLayers, width, h, 0.03f);
+      layer.attention_output = any_linear(kLayers, h, width, 0.02f);
+      layer.intermediate = any_linear(kLayers, wide, h, 0.03f);
+      layer.output = any_linear(kLayers, h, wide, 0.02f);
+      if ((sizes.in_float & kAttention) == 0) {
+        layer.query_grid = {0.02f, 128, 0, 255};
+        layer.key_grid = layer.value_grid = {0.02f, 0, -128, 127};
+        layer.probabilities_grid = {1 / 255.0f, 0, 0, 255};
+      }
+      layer.heads = sizes.heads;
+      layer.activation = kGelu;
+      layer.score_scale = 1 / std::sqrt(static_cast<float>(width) / static_cast<float>(sizes.heads));
       layer.attention_norm = norm(h);
       layer.output_norm = norm(h);
     }
@@ -127,6 +135,8 @@ class Builder {
       for (uint32_t column = 0; column < columns; ++column)
         offsets[row] -= 128 * values[size_t{row} * columns + column];
     record.offsets = put(offsets.data(), sizeof(int32_t) * padded);
+    if ((sizes_.in_float & kByRange) == 0) record.input = {input_scale, 128, 0, 255};
+    if (sizes_.is_rounded) record.output = {0.02f, 120, 4, 250};
     return record;
   }
 
@@ -136,10 +146,30 @@ class Builder {
     Linear record{};
     record.rows = rows;
     record.columns = columns;
+    record.biases = floats(padded, 0, 0.1f);
+    if (sizes_.is_rounded) record.input = record.output = {0.02f, 120, 4, 250};
+    if ((sizes_.in_float & kSparse) != 0) return sparse_linear(record, padded);
     record.format = kFloat;
     record.weights = floats(padded * columns, 0, 0.1f);
     record.weights_size = sizeof(float) * padded * columns;
-    record.biases = floats(padded, 0, 0.1f);
+    return record;
+  }
+
+  Linear sparse_linear(Linear record, uint32_t padded) {
+    std::vector<uint32_t> starts(padded + 1);
+    std::vector<SparseFloat> non_zeros;
+    for (uint32_t row = 0; row < padded; starts[++row] = static_cast<uint32_t>(non_zeros.size()))
+      for (uint32_t column = 0; row < record.rows && column < record.columns; ++column)
+        if (random_() % 1000 >= sizes_.zeros * 1000)
+          non_zeros.push_back({column, static_cast<float>(static_cast<int>(random_() % 255) - 127) / 1000});
+    const size_t before = round_up(sizeof(uint32_t) * starts.size(), kAlignment);
+    std::vector<uint8_t> packed(before + sizeof(SparseFloat) * non_zeros.size());
+    std::memcpy(packed.data(), starts.data(), sizeof(uint32_t) * starts.size());
+    if (!non_zeros.empty())
+      std::memcpy(packed.data() + before, non_zeros.data(), sizeof(SparseFloat) * non_zeros.size());
+    record.format = kSparseFloat;
+    record.weights = put(packed.data(), packed.size());
+    record.weights_size = packed.size();
     return record;
   }
 

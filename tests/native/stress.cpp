@@ -234,6 +234,15 @@ const Sizes kEven{3, 64, 128, 4, 64, 3, 0.8, 0}, kRagged{2, 72, 100, 6, 40, 5, 0
 const Sizes kFloatHead{1, 72, 100, 6, 40, 5, 0.3, kPooler | kClassifier | kProjection};
 const Sizes kFloatPooler{1, 64, 128, 4, 64, 3, 0.8, kPooler}, kFloatClassifier{1, 72, 100, 6, 72, 18, 0.3, kClassifier};
 const Sizes kTokens{1, 64, 128, 4, 64, 3, 0.8, kPooler, kEveryToken};
+// Heads are missing in the second; the third and fourth mix integers and floats; the last two have no grids.
+const Sizes kRounded{2, 64, 100, 4, 64, 3, 0.8, 0, kFirstToken, 64, true};
+const Sizes kThinned{2, 64, 100, 2, 64, 3, 0.8, 0, kFirstToken, 32};
+const Sizes kMixed{2, 72, 100, 6, 72, 3, 0.7, kQuery | kSparse}, kFloats{2, 72, 100, 6, 40, 3, 0.7, kLayers | kQuery};
+const Sizes kFloatAttention{2, 72, 100, 2, 72, 3, 0.7, kAttention, kEveryToken, 24};
+const Sizes kAllFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse | kPooler | kClassifier};
+const Sizes kDynamic{2, 72, 100, 6, 72, 3, 0.7, kByRange | kAttention};
+const Sizes kRoundedFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kSparse, kFirstToken, 72, true};
+const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {
@@ -280,6 +289,7 @@ int answers() {
     }
     if (!is_first)
       for (const Sizes& sizes : {kFloatHead, kFloatPooler, kFloatClassifier}) check_runs(sizes, isa, format);
+    for (const Sizes& sizes : kForms) check_runs(sizes, isa, format);
   });
 }
 
@@ -294,6 +304,7 @@ int damage() {
   return for_each_isa([](uint32_t isa, uint32_t format) {
     if (is_dense(format)) return;
     for (const Sizes& sizes : {kRagged, kFloatHead}) check_damage(sizes, isa, format, 400);
+    for (const Sizes& sizes : kForms) check_damage(sizes, isa, format, 100);
   });
 }
 

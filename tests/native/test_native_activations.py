@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native.activations import activation
 from deepsparse.native.encoder import Activation
-from deepsparse.native.matching import Matcher, activation
+from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Graph, Node
 
 Steps = list[tuple[str, tuple[str | float, ...]]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -98,7 +97,7 @@ def test_every_spelling_is_the_same_layer(
         (lambda graph, node: graph.constants.update({node.inputs[1]: np.zeros((3, 16))}), "float32"),
         (lambda graph, node: graph.constants.update({node.inputs[1]: np.zeros(16, np.float32)}), "no matrix"),
         (lambda graph, node: graph.constants.update({node.inputs[2]: np.zeros(4, np.float32)}), "3 float32"),
-        (lambda graph, node: graph.constants.pop(node.inputs[1]), "not quantized"),
+        (lambda graph, node: graph.constants.pop(node.inputs[1]), "no constant"),
     ],
 )
 def test_what_is_no_such_layer(exported: Callable[..., Path], spoil: Callable[[Graph, Node], Any], part: str):
@@ -109,16 +108,17 @@ def test_what_is_no_such_layer(exported: Callable[..., Path], spoil: Callable[[G
     assert part in caught.value.reason
 
 
-def test_float_weights_on_quantized_inputs_are_refused(exported: Callable[..., Path]):
-    """Taken for a layer in float, the rounding of its inputs would be lost."""
+def test_float_weights_on_quantized_inputs_keep_the_rounding(exported: Callable[..., Path]):
     graph = read(exported("bert"))
+    quantized = recognize(graph).head[-1].linear
     read_weights = next(
         node for node in reversed(graph.nodes) if node.inputs[0].startswith("classifier.weight")
     )
     graph.constants[read_weights.outputs[0]] = graph.constants[read_weights.inputs[0]].astype(np.float32)
     graph.nodes.remove(read_weights)
-    with pytest.raises(UnsupportedError, match="not quantized"):
-        recognize(graph)
+    found = recognize(graph).head[-1].linear
+    assert isinstance(quantized, Linear) and isinstance(found, FloatLinear)
+    assert found.grid == quantized.grid
 
 
 # What is computed.
@@ -223,10 +223,6 @@ def _reaching_out(model: ModelRecord) -> None:
     model.head[0].linear.weights = model.size - 64
 
 
-def _without_a_grid(model: ModelRecord) -> None:
-    model.head[0].input.scale = 0
-
-
 def _of_another_form(model: ModelRecord) -> None:
     model.head[0].linear.format = WeightFormat.DENSE
 
@@ -250,7 +246,6 @@ def _other_width(model: ModelRecord) -> None:
         _no_biases,
         _cut_short,
         _reaching_out,
-        _without_a_grid,
         _of_another_form,
         _unknown,
         _for_unknown_tokens,
@@ -264,14 +259,57 @@ def test_damaged_heads_are_refused(bert: Encoder, damage: Callable[[ModelRecord]
         library.Model(block, bert.labels)
 
 
+def _no_heads(layer: LayerRecord) -> None:
+    layer.heads = 0
+
+
+def _heads_of_three(layer: LayerRecord) -> None:
+    layer.heads = 5
+
+
+def _keys_aside(layer: LayerRecord) -> None:
+    layer.key_grid.zero_point = 1
+
+
+def _wide_grid(layer: LayerRecord) -> None:
+    layer.query.input.most = 256
+
+
+def _negative_scale(layer: LayerRecord) -> None:
+    layer.intermediate.output.scale = -1
+
+
+def _no_number(layer: LayerRecord) -> None:
+    layer.score_scale = math.nan
+
+
+def _floats_of_integers(layer: LayerRecord) -> None:
+    layer.query.format = WeightFormat.FLOAT
+
+
+def _sparse_floats_of_integers(layer: LayerRecord) -> None:
+    layer.query.format = WeightFormat.SPARSE_FLOAT
+
+
 @needs_library
-def test_layers_are_never_in_float(bert: Encoder):
-    """Their integers would be read as floats."""
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _no_heads,
+        _heads_of_three,
+        _keys_aside,
+        _wide_grid,
+        _negative_scale,
+        _no_number,
+        _floats_of_integers,
+        _sparse_floats_of_integers,
+    ],
+)
+def test_damaged_layers_are_refused(bert: Encoder, damage: Callable[[LayerRecord], None]):
     block = build(bert, library.isas()[0])
     model = ModelRecord.from_buffer(block.data)
-    layer = LayerRecord.from_buffer(block.data, model.layer_records)
-    ctypes.memmove(ctypes.byref(layer.query), ctypes.byref(model.head[0].linear), ctypes.sizeof(layer.query))
-    with pytest.raises(ModelError, match="no such form"):
+    damage(LayerRecord.from_buffer(block.data, model.layer_records))
+    with pytest.raises(ModelError, match="refuses"):
         library.Model(block, bert.labels)
 
 
@@ -280,7 +318,7 @@ def test_layers_in_a_format_that_the_kernels_do_not_read_are_refused(
     bert: Encoder, monkeypatch: pytest.MonkeyPatch
 ):
     for isa in library.isas():
-        for form in set(WeightFormat) - {WeightFormat.FLOAT, *isa.formats}:
+        for form in {form for form in WeightFormat if not form.is_float} - {*isa.formats}:
             monkeypatch.setattr(packing, "fastest", lambda isa, weights, form=form: form)
             with pytest.raises(ModelError, match="do not read"):
                 library.Model(build(bert, isa), bert.labels)

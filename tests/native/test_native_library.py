@@ -20,6 +20,8 @@ from deepsparse.native.packing import fastest
 
 SOURCES = Path(library.__file__).parent / "csrc"
 
+INTEGER_FORMATS = {form for form in WeightFormat if not form.is_float}
+
 pytestmark = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
 
 
@@ -67,7 +69,7 @@ def test_the_largest_sums_do_not_saturate(sign: int):
 
 
 def test_zeros_take_no_room():
-    for form in set(WeightFormat) - {WeightFormat.DENSE, WeightFormat.DENSE_OCTETS, WeightFormat.FLOAT}:
+    for form in INTEGER_FORMATS - {WeightFormat.DENSE, WeightFormat.DENSE_OCTETS}:
         sizes = {zeros: packed(form, sparse(64, 512, zeros, 0)).size for zeros in (0.5, 0.9, 1)}
         assert sizes[1] < sizes[0.9] < sizes[0.5]
         masks = 64 * 512 // 8 if form == WeightFormat.MASK64 else 0
@@ -76,7 +78,7 @@ def test_zeros_take_no_room():
 
 def test_row_sums_lie_before_the_weights():
     weights = sparse(37, 130, 0.5, 0)
-    for form in set(WeightFormat) - {WeightFormat.FLOAT}:
+    for form in INTEGER_FORMATS:
         sums = library.row_sums(packed(form, weights), 37)
         assert sums.size == 48 and not sums[37:].any()
         np.testing.assert_array_equal(sums[:37], weights.sum(axis=1, dtype=np.int32))
@@ -103,7 +105,7 @@ def test_weights_in_a_format_that_the_kernels_do_not_read_are_refused():
     weights = sparse(32, 128, 0.8, 0)
     x = np.zeros((1, 128), np.uint8)
     for isa in library.isas():
-        for form in set(WeightFormat) - {WeightFormat.FLOAT, *isa.formats}:
+        for form in INTEGER_FORMATS - {*isa.formats}:
             with pytest.raises(ModelError, match="do not read"):
                 library.multiply(isa, form, packed(form, weights), 32, 128, x)
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from deepsparse import Engine
+from deepsparse.errors import UnsupportedError
 from deepsparse.native import library
 from deepsparse.native.encoder import FloatLinear, Linear
 from deepsparse.native.onnx_graph import read
 from deepsparse.native.recognition import recognize
+from support import exports
 from support.encoders import LABELS, VOCABULARY
 
 onnx = pytest.importorskip("onnx")
@@ -135,3 +137,41 @@ def test_no_rows(token_model: Path):
     native = Engine(token_model, num_cores=1)
     empty = {name: np.empty((0, 5), np.int64) for name in native.input_names}
     assert native.run(empty)[0].shape == (0, 5, LABELS)
+
+
+# Heads as Transformers' models have them.
+
+SPANS = {"head": "QuestionAnswering", "outputs": ("start_logits", "end_logits"), "num_labels": 2}
+TAGS = {"head": "TokenClassification", "num_labels": 5}
+
+
+@pytest.fixture(
+    scope="module", params=[SPANS, pytest.param(TAGS, marks=pytest.mark.slow)], ids=["spans", "tags"]
+)
+def whole_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("heads") / "model.onnx"
+    return exports.portable(
+        "bert", path, spread=True, max_position_embeddings=exports.POSITIONS, **request.param
+    )
+
+
+@needs_library
+def test_whole_models_of_tokens(whole_model: Path):
+    native = Engine(whole_model, num_cores=2, engine_type="native")
+    reference = Engine(whole_model, num_cores=1, engine_type="onnxruntime")
+    assert native.outputs == reference.outputs
+    for seed, (rows, columns) in enumerate([(1, 1), (3, 20), (40, 30)]):
+        given = feeds(rows, columns, seed)
+        mask = given["attention_mask"].astype(bool)
+        for found, wanted in zip(native.run(given), reference.run(given), strict=True):
+            assert found.shape == wanted.shape and found.dtype == wanted.dtype
+            np.testing.assert_allclose(found[mask], wanted[mask], atol=STEP)
+            assert not found[~mask].any()
+
+
+@pytest.mark.slow
+def test_outputs_that_are_no_columns_are_refused(whole_model: Path):
+    graph = read(whole_model)
+    graph.outputs.append(graph.outputs[0])
+    with pytest.raises(UnsupportedError):
+        recognize(graph)

@@ -51,20 +51,24 @@ OFF_INTERFACE: dict[str, dict[str, Any]] = {
 ARCHITECTURES = {**ON_INTERFACE, **OFF_INTERFACE}
 
 
-def dense(architecture: str = "bert", seed: int = 0, **settings: Any) -> Any:
-    """A classifier of float weights without zeros, in evaluation mode; seeds PyTorch.
+def dense(
+    architecture: str = "bert", seed: int = 0, head: str = "SequenceClassification", **settings: Any
+) -> Any:
+    """A model of float weights without zeros, in evaluation mode; seeds PyTorch.
 
     Args:
         architecture: a key of ARCHITECTURES.
         seed: of the weights.
+        head: what Transformers' class is for.
         settings: more for the configuration.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    import transformers
 
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(architecture, **{**_COMMON, **ARCHITECTURES[architecture], **settings})
-    return AutoModelForSequenceClassification.from_config(config).eval()
+    settings = {**_COMMON, **ARCHITECTURES[architecture], **settings}
+    config = transformers.AutoConfig.for_model(architecture, **settings)
+    return getattr(transformers, f"AutoModelFor{head}").from_config(config).eval()
 
 
 def classifier(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
 EVERY = ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS if name != "bert")]
 """For tests of every architecture: an export takes seconds, so all but one are slow."""
 
+FORMS: dict[str, dict[str, Any]] = {
+    "linear outputs quantized": {},
+    "only inputs quantized": {"quantize_linear_activations": False},
+    "reduce_range": {"reduce_range": True},
+    "4-bit weights": {"weight_bits": 4, "quantize_linear_activations": False},
+    "4-bit weights and activations": {"weight_bits": 4, "activation_bits": 4},
+    "attention in float": {"exclude_module_types": ["QATMatMul"], "quantize_linear_activations": False},
+    "embeddings in float": {"quantize_embeddings": False, "quantize_linear_activations": False},
+    "a layer in float": {
+        "submodules": ["bert.embeddings", "bert.encoder.layer.0", "bert.pooler", "classifier"]
+    },
+    "single linears in float": {
+        "ignore": ["bert.encoder.layer.0.output.dense", "bert.encoder.layer.1.attention.self.query"]
+    },
+    "intermediate linears in float": {
+        "ignore": ["bert.encoder.layer.0.intermediate.dense", "bert.encoder.layer.1.attention.output.dense"]
+    },
+    "symmetric activations": {"scheme": "tensorrt"},
+    "weights by channel": {"scheme": {"weights": {"symmetric": True, "strategy": "channel"}}},
+    "only weights quantized": {"scheme": {"input_activations": None}},
+    "only activations quantized": {"scheme": {"weights": None}},
+    "weights and outputs quantized": {"scheme": {"input_activations": None, "output_activations": {}}},
+}
+"""What recipes make of a model: the fields of a QuantizationModifier, by what comes of them."""
+
 FLOAT_HEADS = [
     ("bert", ("bert.encoder",)),
     *(
@@ -42,8 +67,22 @@ POSITIONS = 520
 """Tokens that these models have positions for."""
 
 
+def of_recipe(architecture: str, path: Path, fields: Mapping[str, Any], **settings: Any) -> Path:
+    """As `portable`, quantized as a QuantizationModifier of these fields does it."""
+    from sparseml.modifiers.quantization import QuantizationModifier
+
+    modifier = QuantizationModifier.model_validate({"start_epoch": 0, **fields})
+    submodules = modifier.submodules or ()
+    return portable(architecture, path, scheme=modifier.model_scheme(), submodules=submodules, **settings)
+
+
 def portable(
-    architecture: str, path: Path, inputs: Sequence[str] = INPUTS, form: str = "portable", **settings: Any
+    architecture: str,
+    path: Path,
+    inputs: Sequence[str] = INPUTS,
+    form: str = "portable",
+    outputs: Sequence[str] = ("logits",),
+    **settings: Any,
 ) -> Path:
     """Export a classifier of `encoders` to an ONNX file, and return it.
 
@@ -52,6 +91,7 @@ def portable(
         path: of the file.
         inputs: what the tokenizer would offer.
         form: of the graph.
+        outputs: of the model.
         settings: for `encoders.classifier`.
     """
     import onnx_ir as ir
@@ -60,7 +100,7 @@ def portable(
     from sparseml.export.trace import input_names, to_onnx
 
     model = encoders.classifier(architecture, **settings)
-    graph = to_onnx(model, input_names(model, inputs))
+    graph = to_onnx(model, input_names(model, inputs), outputs=outputs)
     apply_format(graph, form)
     ir.save(graph, path)
     return path

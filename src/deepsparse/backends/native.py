@@ -1,4 +1,4 @@
-"""The native engine as a backend: sparse int8 encoders, without computing zeros or padding."""
+"""The native engine as a backend: sparse encoders, int8, float32 or mixed, without computing zeros or padding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import InputError
 from deepsparse.native import cache, library
+from deepsparse.native.embeddings import TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
+from deepsparse.native.masks import MASK
 from deepsparse.native.onnx_graph import ValueInfo, read
 from deepsparse.native.packing import build
-from deepsparse.native.recognition import MASK, TYPES, WORDS, recognize
+from deepsparse.native.recognition import recognize
 from deepsparse.native.renumbering import renumber
 from resparse import __version__
 from resparse.arrays import Array
@@ -48,13 +50,15 @@ class NativeBackend:
         self.inputs = tuple(map(_spec, graph.inputs))
         self.outputs = tuple(map(_spec, graph.outputs))
         self._tokens = _Tokens(encoder)
-        self._every_token = encoder.every_token
+        self._every_token, self._columns = encoder.every_token, encoder.columns
         key = cache.key_of(graph.files, self.isa.name)
         block = cache.cached(key, lambda: build(renumber(encoder), self.isa))
         return library.Model(block, encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the logits, float32 [rows, labels], or [rows, columns, labels] with a head on every token.
+
+        Where the model gives these labels as outputs of their own, one [rows, columns] each.
 
         The logits of a text do not depend on its padding: with padding on the left, it is computed as without any. (The
         ONNX graph gives such tokens other positions, and classifies a padding token.) Those of padding are 0.
@@ -68,7 +72,9 @@ class NativeBackend:
             return [logits]
         padded = np.zeros((*mask.shape, logits.shape[1]), np.float32)
         padded[mask] = logits
-        return [padded]
+        if self._columns is None:
+            return [padded]
+        return [np.ascontiguousarray(padded[:, :, column]) for column in self._columns]
 
 
 class _Tokens:

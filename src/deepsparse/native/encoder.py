@@ -1,4 +1,4 @@
-"""The model that the native engine runs: a quantized transformer encoder with a classification head, quantized or not.
+"""The model that the native engine runs: a transformer encoder with a head, quantized, in float, or mixed.
 
 A `Grid` quantizes: number = scale * (integer - zero point).
 """
@@ -33,10 +33,12 @@ class Activation(IntEnum):
 
 @dataclass(frozen=True)
 class Grid:
-    """Scale and zero point: integer = saturate(round(number / scale) + zero_point)."""
+    """Scale and zero point: integer = clamp(round(number / scale) + zero_point, least, most)."""
 
     scale: float
     zero_point: int
+    least: int = 0
+    most: int = 255
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,29 @@ class Linear(Affine):
 
     Attributes:
         scales: of the weights, float32 [outputs].
-        grid: of the inputs, uint8.
+        grid: of the inputs, uint8; None: every text's inputs are quantized by their own range.
+        rounding: the grid, of uint8, that outputs are rounded to; None where they stay as they are.
     """
 
     scales: Array
-    grid: Grid
+    grid: Grid | None
+    rounding: Grid | None = None
 
 
 @dataclass(frozen=True)
 class FloatLinear(Affine):
-    """A linear layer in float32."""
+    """A linear layer of float32 weights.
+
+    Attributes:
+        grid: of uint8, that inputs are rounded to; None where they stay as they are.
+        rounding: as of `Linear`.
+    """
+
+    grid: Grid | None = None
+    rounding: Grid | None = None
+
+
+AnyLinear = Linear | FloatLinear
 
 
 @dataclass(frozen=True)
@@ -111,19 +126,26 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An encoder layer; queries and probabilities are uint8, keys and values int8 with zero point 0."""
+class AttentionGrids:
+    """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0."""
 
-    query: Linear
-    key: Linear
-    value: Linear
-    attention_output: Linear
-    intermediate: Linear
-    output: Linear
-    query_grid: Grid
-    key_grid: Grid
-    value_grid: Grid
-    probabilities_grid: Grid
+    query: Grid
+    key: Grid
+    probabilities: Grid
+    value: Grid
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An encoder layer. `grids` is None where attention is in float; `score_scale` is what scores are multiplied by."""
+
+    query: AnyLinear
+    key: AnyLinear
+    value: AnyLinear
+    attention_output: AnyLinear
+    intermediate: AnyLinear
+    output: AnyLinear
+    grids: AttentionGrids | None
     attention_norm: Norm
     output_norm: Norm
     activation: Activation
@@ -135,7 +157,7 @@ class Layer:
 class Head:
     """A linear layer of the head, and the activation after it."""
 
-    linear: Linear | FloatLinear
+    linear: AnyLinear
     activation: Activation
 
 
@@ -148,6 +170,7 @@ class Encoder:
         takes_types: whether token types are an input; else all are 0.
         projection: from the width of the embeddings to that of the layers; None where they are equal.
         every_token: the head is applied to every token; else to the first of each text.
+        columns: None: the logits are one output. Else each output is one column of them, this one.
     """
 
     words: Table
@@ -156,10 +179,11 @@ class Encoder:
     numbering: Positions
     takes_types: bool
     embedding_norm: Norm
-    projection: Linear | FloatLinear | None
+    projection: AnyLinear | None
     layers: tuple[Layer, ...]
     head: tuple[Head, ...]
     every_token: bool = False
+    columns: tuple[int, ...] | None = None
 
     @property
     def labels(self) -> int:
@@ -173,7 +197,7 @@ class Encoder:
 
 
 def check(encoder: Encoder) -> None:
-    """Check that all sizes fit each other and the engine, whose kernels trust them, and that the layers are alike.
+    """Check that all sizes fit each other and the engine, whose kernels trust them.
 
     Raises:
         UnsupportedError: they do not.
@@ -194,47 +218,38 @@ def check(encoder: Encoder) -> None:
         raise UnsupportedError("the sizes of its embeddings, layers and head do not fit each other")
 
 
-def linears(encoder: Encoder) -> list[Linear | FloatLinear]:
+def linears(encoder: Encoder) -> list[AnyLinear]:
     """All linear layers, in the order of the computation."""
-    found: list[Linear | FloatLinear] = [] if encoder.projection is None else [encoder.projection]
+    found: list[AnyLinear] = [] if encoder.projection is None else [encoder.projection]
     for layer in encoder.layers:
         found += [getattr(layer, name) for name in LAYER_LINEARS]
     return found + [head.linear for head in encoder.head]
 
 
 def _check_layers(encoder: Encoder) -> None:
-    hidden, first = encoder.hidden, encoder.layers[0]
-    for layer in encoder.layers:
-        if layer.query.outputs != hidden:
-            raise UnsupportedError(
-                f"a layer's heads are {layer.query.outputs} wide together and the layer {hidden}: heads were removed"
-            )
-    if hidden % (4 * first.heads):
-        raise UnsupportedError(f"its heads are {hidden / first.heads:g} wide, which is no multiple of 4")
     epsilons = {encoder.embedding_norm.epsilon}
     for layer in encoder.layers:
-        _check_layer(layer, hidden)
+        _check_layer(layer, encoder.hidden)
         epsilons |= {layer.attention_norm.epsilon, layer.output_norm.epsilon}
-        if (layer.heads, layer.intermediate.outputs, layer.activation) != (
-            first.heads,
-            first.intermediate.outputs,
-            first.activation,
-        ):
-            raise UnsupportedError("its layers differ in size or activation function")
-        if not math.isclose(layer.score_scale, (first.heads / hidden) ** 0.5, rel_tol=1e-5):
-            raise UnsupportedError(f"its attention scores are multiplied by {layer.score_scale:.6g}")
     if len(epsilons) > 1:
         raise UnsupportedError("its normalizations have several epsilons")
 
 
 def _check_layer(layer: Layer, hidden: int) -> None:
-    wide = layer.intermediate.outputs
-    shapes = {
-        (hidden, hidden): (layer.query, layer.key, layer.value, layer.attention_output),
-        (wide, hidden): (layer.intermediate,),
-        (hidden, wide): (layer.output,),
-    }
-    fits = all(one.weights.shape == shape for shape, members in shapes.items() for one in members)
+    wide, width = layer.intermediate.outputs, layer.query.outputs
+    if width % (4 * layer.heads):
+        raise UnsupportedError(
+            f"its heads are {width / layer.heads:g} wide (`num_attention_heads`), which is no multiple of 4"
+        )
+    if not (math.isfinite(layer.score_scale) and layer.score_scale > 0):
+        raise UnsupportedError(f"its attention scores are multiplied by {layer.score_scale:.6g}")
+    shapes = (
+        *((one, (width, hidden)) for one in (layer.query, layer.key, layer.value)),
+        (layer.attention_output, (hidden, width)),
+        (layer.intermediate, (wide, hidden)),
+        (layer.output, (hidden, wide)),
+    )
+    fits = all(one.weights.shape == shape for one, shape in shapes)
     fits = fits and layer.attention_norm.weight.size == layer.output_norm.weight.size == hidden
-    if not fits or not layer.query.grid == layer.key.grid == layer.value.grid:
+    if not fits:
         raise UnsupportedError("the parts of its layers do not fit each other")

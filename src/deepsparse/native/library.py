@@ -35,9 +35,15 @@ class WeightFormat(IntEnum):
     SLOTS64 = 2
     MASK64 = 4
     FLOAT = 5
+    SPARSE_FLOAT = 6
     DENSE_OCTETS = 8
     SLOTS32 = 9
     CSR4 = 10
+
+    @property
+    def is_float(self) -> bool:
+        """Whether weights are floats, on float inputs."""
+        return self in (WeightFormat.FLOAT, WeightFormat.SPARSE_FLOAT)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class InstructionSet:
     Attributes:
         name: in lower case.
         isa: its bit.
-        formats: of integer weights that its kernels read; all read `WeightFormat.FLOAT`.
+        formats: of integer weights that its kernels read; all read those in float.
     """
 
     name: str

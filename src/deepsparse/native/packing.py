@@ -33,9 +33,10 @@ MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
 
-_LAYER_GRIDS: Final = ("query_grid", "key_grid", "probabilities_grid", "value_grid")
-_LAYER_INPUTS: Final = ("attention_output", "intermediate", "output")
-"""Linear layers whose inputs have a grid of their own in a layer's record."""
+_LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
+
+_MOST_FLOATS: Final = 0.2
+"""Share of non-zeros up to which a float matrix is packed sparse: above, the dense product is measured to be faster."""
 
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
@@ -48,7 +49,7 @@ _NEAR_TIE: Final = 1.15
 class GridRecord(Structure):
     """`Grid`."""
 
-    _fields_ = (("scale", c_float), ("zero_point", c_int32))
+    _fields_ = (("scale", c_float), ("zero_point", c_int32), ("least", c_int32), ("most", c_int32))
 
 
 class LinearRecord(Structure):
@@ -64,6 +65,8 @@ class LinearRecord(Structure):
         ("columns", c_uint32),
         ("format", c_uint32),
         ("reserved", c_uint32),
+        ("input", GridRecord),
+        ("output", GridRecord),
     )
 
 
@@ -84,11 +87,13 @@ class LayerRecord(Structure):
 
     _fields_ = (
         *((name, LinearRecord) for name in LAYER_LINEARS),
-        ("input", GridRecord),
-        *((name, GridRecord) for name in _LAYER_GRIDS),
-        *((f"{name}_input", GridRecord) for name in _LAYER_INPUTS),
+        *((f"{name}_grid", GridRecord) for name in _LAYER_GRIDS),
         ("attention_norm", NormRecord),
         ("output_norm", NormRecord),
+        ("heads", c_uint32),
+        ("activation", c_uint32),
+        ("score_scale", c_float),
+        ("reserved", c_uint32),
     )
 
 
@@ -97,7 +102,6 @@ class HeadRecord(Structure):
 
     _fields_ = (
         ("linear", LinearRecord),
-        ("input", GridRecord),
         ("activation", c_uint32),
         ("reserved", c_uint32),
     )
@@ -111,17 +115,15 @@ class ModelRecord(Structure):
         ("version", c_uint32),
         ("isa", c_uint32),
         ("size", c_uint64),
-        *((name, c_uint32) for name in ("layers", "hidden", "intermediate", "heads", "embedding")),
-        *((name, c_uint32) for name in ("labels", "activation", "head_linears", "head_tokens")),
+        *((name, c_uint32) for name in ("layers", "hidden", "embedding")),
+        *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
         ("epsilon", c_float),
-        ("score_scale", c_float),
         ("reserved", c_uint32),
         ("words", TableRecord),
         ("positions", TableRecord),
         ("types", TableRecord),
         ("embedding_norm", NormRecord),
         ("projection", LinearRecord),
-        ("projection_input", GridRecord),
         ("head", HeadRecord * MOST_HEAD_LINEARS),
         ("layer_records", c_uint64),
     )
@@ -145,9 +147,11 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
         id(linear): block.linear(linear, weight_format, array)
         for linear, weight_format, array in zip(quantized, formats, packed, strict=True)
     }
+    in_layers = {id(getattr(layer, name)) for layer in encoder.layers for name in LAYER_LINEARS}
     for linear in everything:
         if isinstance(linear, FloatLinear):
-            records[id(linear)] = block.float_linear(linear)
+            is_sparse = id(linear) in in_layers and _share(linear) <= _MOST_FLOATS
+            records[id(linear)] = block.sparse_linear(linear) if is_sparse else block.float_linear(linear)
     model = _model(encoder, isa, block, records)
     model.size = block.size
     return block.written(model)
@@ -184,8 +188,9 @@ class _Block:
 
     def linear(self, linear: Linear, weight_format: WeightFormat, packed: Array) -> LinearRecord:
         """A packed matrix, with scales, biases, and offsets that correct the zero point of its inputs."""
-        scales = np.float32(linear.grid.scale) * linear.scales
-        offsets = -linear.grid.zero_point * library.row_sums(packed, linear.outputs)
+        scales = linear.scales if linear.grid is None else np.float32(linear.grid.scale) * linear.scales
+        zero_point = 0 if linear.grid is None else linear.grid.zero_point
+        offsets = -zero_point * library.row_sums(packed, linear.outputs)
         return LinearRecord(
             weights=self.put(packed),
             weights_size=packed.size,
@@ -195,6 +200,8 @@ class _Block:
             rows=linear.outputs,
             columns=linear.inputs,
             format=weight_format,
+            input=_grid(linear.grid),
+            output=_grid(linear.rounding),
         )
 
     def float_linear(self, linear: FloatLinear) -> LinearRecord:
@@ -208,6 +215,29 @@ class _Block:
             rows=linear.outputs,
             columns=linear.inputs,
             format=WeightFormat.FLOAT,
+            input=_grid(linear.grid),
+            output=_grid(linear.rounding),
+        )
+
+    def sparse_linear(self, linear: FloatLinear) -> LinearRecord:
+        """A matrix in `WeightFormat.SPARSE_FLOAT`: where each row's non-zeros begin; their columns and values."""
+        rows, columns = np.nonzero(linear.weights)
+        starts = np.zeros(library.padded(linear.outputs) + 1, np.uint32)
+        np.cumsum(np.bincount(rows, minlength=len(starts) - 1), out=starts[1:])
+        non_zeros = np.empty(len(rows), [("column", np.uint32), ("weight", np.float32)])
+        non_zeros["column"], non_zeros["weight"] = columns, linear.weights[rows, columns]
+        whole = np.zeros(_round_up(starts.nbytes) + non_zeros.nbytes, np.uint8)
+        whole[: starts.nbytes] = starts.view(np.uint8)
+        whole[_round_up(starts.nbytes) :] = non_zeros.view(np.uint8)
+        return LinearRecord(
+            weights=self.put(whole),
+            weights_size=whole.nbytes,
+            biases=self.put(_padded(linear.biases, np.float32)),
+            rows=linear.outputs,
+            columns=linear.inputs,
+            format=WeightFormat.SPARSE_FLOAT,
+            input=_grid(linear.grid),
+            output=_grid(linear.rounding),
         )
 
     def norm(self, norm: Norm) -> NormRecord:
@@ -232,22 +262,17 @@ class _Block:
 def _model(
     encoder: Encoder, isa: InstructionSet, block: _Block, records: dict[int, LinearRecord]
 ) -> ModelRecord:
-    first = encoder.layers[0]
     model = ModelRecord(
         magic=MAGIC,
         version=VERSION,
         isa=isa.isa,
         layers=len(encoder.layers),
         hidden=encoder.hidden,
-        intermediate=first.intermediate.outputs,
-        heads=first.heads,
         embedding=encoder.words.rows.shape[1],
         labels=encoder.labels,
-        activation=first.activation,
         head_linears=len(encoder.head),
         head_tokens=encoder.every_token,
         epsilon=encoder.embedding_norm.epsilon,
-        score_scale=first.score_scale,
         words=block.table(encoder.words),
         positions=block.table(encoder.positions),
         types=block.table(encoder.types),
@@ -255,10 +280,8 @@ def _model(
     )
     if encoder.projection is not None:
         model.projection = records[id(encoder.projection)]
-        model.projection_input = _input(encoder.projection)
     for index, head in enumerate(encoder.head):
-        linear = records[id(head.linear)]
-        model.head[index] = HeadRecord(linear=linear, input=_input(head.linear), activation=head.activation)
+        model.head[index] = HeadRecord(linear=records[id(head.linear)], activation=head.activation)
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
     model.layer_records = block.put(np.frombuffer(bytes(layers), np.uint8))
     return model
@@ -267,11 +290,12 @@ def _model(
 def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> LayerRecord:
     return LayerRecord(
         **{name: records[id(getattr(layer, name))] for name in LAYER_LINEARS},
-        input=_grid(layer.query.grid),
-        **{name: _grid(getattr(layer, name)) for name in _LAYER_GRIDS},
-        **{f"{name}_input": _grid(getattr(layer, name).grid) for name in _LAYER_INPUTS},
+        **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
+        heads=layer.heads,
+        activation=layer.activation,
+        score_scale=layer.score_scale,
     )
 
 
@@ -285,13 +309,13 @@ def _packed(weight_format: WeightFormat, weights: Array) -> Array:
     return packed
 
 
-def _input(linear: Linear | FloatLinear) -> GridRecord:
-    """The grid of a linear's input; any valid one where it is not used."""
-    return _grid(linear.grid) if isinstance(linear, Linear) else GridRecord(1, 0)
+def _share(linear: FloatLinear) -> float:
+    """The share of non-zeros."""
+    return float(np.count_nonzero(linear.weights) / linear.weights.size)
 
 
-def _grid(grid: Grid) -> GridRecord:
-    return GridRecord(grid.scale, grid.zero_point)
+def _grid(grid: Grid | None) -> GridRecord:
+    return GridRecord() if grid is None else GridRecord(grid.scale, grid.zero_point, grid.least, grid.most)
 
 
 def _padded(values: Array, dtype: type) -> Array:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepsparse.native.encoder import Affine, Encoder, Layer, Linear, Norm, Table
+from deepsparse.native.encoder import Affine, AnyLinear, Encoder, Layer, Linear, Norm, Table
 from deepsparse.native.library import PANEL_ROWS
 from resparse.arrays import Array
 
@@ -65,13 +65,13 @@ def _layer(layer: Layer, hidden: Array) -> Layer:
     )
 
 
-def _per_row(linear: Linear) -> Array:
+def _per_row(linear: AnyLinear) -> Array:
     """Non-zeros of each row."""
     count: Array = np.count_nonzero(linear.weights, axis=1)
     return count
 
 
-def _per_column(linear: Linear) -> Array:
+def _per_column(linear: AnyLinear) -> Array:
     """Non-zeros of each column."""
     count: Array = np.count_nonzero(linear.weights, axis=0)
     return count

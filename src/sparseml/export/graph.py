@@ -73,6 +73,41 @@ def store(model: ir.Model, name: str, array: Array) -> ir.Value:
     return value
 
 
+def restore_initializers(model: ir.Model) -> None:
+    """Register constants that nodes use and the graph has lost, equal ones once, and merge what then is computed twice.
+
+    The exporter's optimizer names the bounds of a Clip after its input, so that of several Clips of one tensor, such as
+    the input of query, key and value, only the last keeps its bounds.
+    """
+    initializers = model.graph.initializers
+    found = {
+        _key(value): value
+        for value in initializers.values()
+        if value.const_value is not None and value.const_value.size == 1
+    }
+    lost = False
+    for node in model.graph:
+        for index, value in enumerate(node.inputs):
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            name = value.name or "constant"
+            if initializers.get(name) is value:
+                continue
+            lost = True
+            if _key(value) not in found:
+                while name in initializers:
+                    name += ".other"
+                found[_key(value)] = store(model, name, array_of(value))
+            node.replace_input_with(index, found[_key(value)])
+    if lost:
+        common.CommonSubexpressionEliminationPass()(model)
+
+
+def _key(value: ir.Value) -> tuple[bytes, str, tuple[int, ...]]:
+    array = array_of(value)
+    return array.tobytes(), array.dtype.str, array.shape
+
+
 def insert_before(
     anchor: ir.Node,
     kind: str,

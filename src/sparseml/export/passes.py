@@ -65,15 +65,26 @@ def store_integers(model: ir.Model) -> None:
         if weight is not None:
             replace(node, store(model, f"{source.name}{SUFFIX}", params.integers(weight)))
             continue
+        source, bounds = _unclipped(source)
         lookup = producer(source, "Gather")
         table = constant(lookup.inputs[0]) if lookup is not None else None
         if lookup is None or table is None or len(source.uses()) != 1:
             continue
-        # Quantization is elementwise, so it commutes with Gather.
+        table = np.clip(table, *bounds)
+        # Clipping and quantization are elementwise, so they commute with Gather.
         assert lookup.inputs[0] is not None
         lookup.replace_input_with(0, store(model, f"{lookup.inputs[0].name}{SUFFIX}", params.integers(table)))
         source.dtype = integer_type(node)
         replace(node, source)
+
+
+def _unclipped(value: ir.Value) -> tuple[ir.Value, tuple[Array | float, Array | float]]:
+    """A value before a Clip that only it uses, and its bounds; infinite where there is no Clip."""
+    clip = producer(value, "Clip")
+    low, high = (constant(bound) for bound in clip.inputs[1:3]) if clip is not None else (None, None)
+    if clip is None or clip.inputs[0] is None or low is None or high is None or len(value.uses()) != 1:
+        return value, (-np.inf, np.inf)
+    return clip.inputs[0], (low, high)
 
 
 def transpose_stored(model: ir.Model) -> None:

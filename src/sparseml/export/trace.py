@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from resparse.errors import UserError
+from sparseml.export.graph import restore_initializers
 from sparseml.quantization import modules
 from sparseml.quantization.fake_quantize import exporting
 
@@ -88,6 +89,7 @@ def to_onnx(
         modules.set_attention(model, before)
     assert program is not None
     graph: ir.Model = program.model
+    restore_initializers(graph)
     return graph
 
 

@@ -28,6 +28,9 @@ CALIBRATION_BATCHES = 32
 """Batches for the ranges of a one-shot run, where the recipe does not say."""
 
 
+ATTENTION_PRODUCTS = "QATMatMul"
+"""SparseML's class name of attention's products, under which recipes exclude them."""
+
 _OLDER = (
     "submodules",
     "model_fuse_fn_kwargs",
@@ -75,7 +78,8 @@ class QuantizationFields(Modifier):
     reduce_range: bool = Field(False, description="one bit less for activations, for hardware that saturates")
     exclude_batchnorm: bool = without_effect(True, "encoders have no batch norm")
     exclude_module_types: list[str] | None = Field(
-        None, description="class names of modules that stay in floating point"
+        None,
+        description="class names of modules that stay in floating point; QATMatMul: the products of attention",
     )
     custom_quantizable_module_types: list[str] | None = without_effect(None)
     activation_qconfig_kwargs: dict[str, Any] | None = Field(None, description="{averaging_constant: number}")
@@ -145,6 +149,7 @@ class QuantizationFields(Modifier):
         return ModelScheme(
             linear=LayerScheme(weights, left, left if self.quantize_linear_activations else None),
             embedding=LayerScheme(weights, None) if self.quantize_embeddings else None,
+            attention=ATTENTION_PRODUCTS not in (self.exclude_module_types or ()),
             attention_left=left,
             attention_right=TensorScheme(num_bits=bits, symmetric=True, **observer),
             ignored=frozenset(self.exclude_module_types or ()),
@@ -152,15 +157,16 @@ class QuantizationFields(Modifier):
 
     def _newer_scheme(self) -> ModelScheme:
         linear = (self.scheme or NAMED["default"]).resolve()
+        ignored = frozenset(self.ignore or ())
         inputs = linear.inputs or UINT8_ACTIVATIONS
         return ModelScheme(
             linear=linear,
             embedding=LayerScheme(linear.weights, None) if linear.weights else None,
-            attention=linear.inputs is not None,
+            attention=linear.inputs is not None and ATTENTION_PRODUCTS not in ignored,
             attention_left=inputs,
             attention_right=inputs.model_copy(update={"symmetric": True}),
             overrides=tuple((key, value.resolve()) for key, value in (self.scheme_overrides or {}).items()),
-            ignored=frozenset(self.ignore or ()),
+            ignored=ignored,
         )
 
 
@@ -299,7 +305,7 @@ class QuantizationModifier(QuantizationFields):
     def _refuse_unmatched(self, model: torch.nn.Module, scheme: ModelScheme) -> None:
         if not self.strict or not (self.ignore or self.scheme_overrides):
             return
-        classes = {type(module).__name__ for module in model.modules()}
+        classes = {ATTENTION_PRODUCTS, *(type(module).__name__ for module in model.modules())}
         paths = {path for path, _ in model.named_modules()}
         for entry in (*scheme.ignored, *(key for key, _ in scheme.overrides)):
             if entry not in classes | paths:

@@ -21,10 +21,11 @@ constexpr uint32_t kMaxHeadLinears = 4;
 
 // How the weights of a matrix are stored; see weight_formats.h.
 enum WeightFormat : uint32_t {
-  kDense = 1,    // int8, all weights
-  kSlots64 = 2,  // int8, non-zeros with their positions in a window of 64 columns
-  kMask64 = 4,   // int8, a bit mask for each block of 64 columns, and the non-zeros
-  kFloat = 5,    // float, all weights
+  kDense = 1,        // int8, all weights
+  kSlots64 = 2,      // int8, non-zeros with their positions in a window of 64 columns
+  kMask64 = 4,       // int8, a bit mask for each block of 64 columns, and the non-zeros
+  kFloat = 5,        // float, all weights
+  kSparseFloat = 6,  // float, non-zeros with their columns
   kDenseOctets = 8,  // int8, all weights, eight columns of a row adjacent
   kSlots32 = 9,      // int8, non-zeros with their positions in a window of 32 columns
   kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
@@ -35,14 +36,22 @@ enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTa
 // Which tokens the head is applied to: the first of each text (sequence classification), or all (token classification).
 enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1 };
 
-// A quantization grid: integer = saturate(round(value / scale) + zero_point).
+// A quantization grid: integer = clamp(round(value / scale) + zero_point, least, most). Within 0 to 255, or, where the
+// grid is said to be int8, within -128 to 127; narrower with fewer bits.
 struct Grid {
   float scale;
   int32_t zero_point;
+  int32_t least, most;
+
+  bool operator==(const Grid& other) const {
+    return scale == other.scale && zero_point == other.zero_point && least == other.least && most == other.most;
+  }
 };
 
-// output = (weights) x (quantized input) * scales + biases, by rows. In kFloat, which only the projection and the head
-// may have: (weights) x (input) + biases, without scales and offsets.
+// output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one.
+// Without a grid `input`, every text's inputs are quantized by their own range (ONNX's DynamicQuantizeLinear), and
+// scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales and
+// offsets; the input is rounded to its grid if there is one.
 struct Linear {
   uint64_t weights;       // packed in `format`
   uint64_t weights_size;  // bytes
@@ -53,6 +62,8 @@ struct Linear {
   uint32_t columns;       // inputs
   uint32_t format;
   uint32_t reserved;
+  Grid input;   // uint8; scale 0: none
+  Grid output;  // uint8; scale 0: none
 };
 
 struct Norm {
@@ -67,21 +78,23 @@ struct Table {
   float scale;
 };
 
+// Sizes may differ from layer to layer.
 struct Layer {
   Linear query, key, value, attention_output, intermediate, output;
-  Grid input;               // of query, key and value (uint8)
-  Grid query_grid;          // uint8
+  Grid query_grid;          // uint8; scale 0: attention is computed in float, and the next three are not used
   Grid key_grid;            // int8, zero point 0
   Grid probabilities_grid;  // uint8
   Grid value_grid;          // int8, zero point 0
-  Grid attention_output_input, intermediate_input, output_input;  // uint8
   Norm attention_norm, output_norm;
+  uint32_t heads;
+  uint32_t activation;  // between intermediate and output
+  float score_scale;    // of attention scores, usually 1 / sqrt(head size)
+  uint32_t reserved;
 };
 
 // A linear layer of the head.
 struct HeadLinear {
   Linear linear;
-  Grid input;           // uint8; must be valid also where the linear is kFloat, which does not use it
   uint32_t activation;  // after it
   uint32_t reserved;
 };
@@ -91,19 +104,16 @@ struct Model {
   uint32_t version;
   uint32_t isa;   // the instruction set that the weights are packed for
   uint64_t size;  // of the whole block
-  uint32_t layers, hidden, intermediate, heads;
+  uint32_t layers, hidden;
   uint32_t embedding;  // width of the embedding tables; differs from hidden where there is a projection
   uint32_t labels;
-  uint32_t activation;  // between intermediate and output
   uint32_t head_linears;
   uint32_t head_tokens;  // a HeadTokens
   float epsilon;         // of the norms
-  float score_scale;     // of attention scores, 1 / sqrt(head size)
   uint32_t reserved;
   Table words, positions, types;
   Norm embedding_norm;
   Linear projection;  // rows 0: none
-  Grid projection_input;
   HeadLinear head[kMaxHeadLinears];
   uint64_t layer_records;  // Layer[layers]
 };
@@ -112,7 +122,7 @@ struct Model {
 struct InstructionSet {
   const char* name;
   uint32_t isa;      // a bit
-  uint32_t formats;  // of integer weights that its kernels read: bit 1 << WeightFormat for each; all read kFloat
+  uint32_t formats;  // of integer weights that its kernels read: bit 1 << WeightFormat for each
 };
 
 }  // namespace resparse

@@ -10,6 +10,19 @@ namespace {
 
 [[noreturn]] void damaged(const char* what) { throw Error(std::string("the packed model is damaged: ") + what); }
 
+void check(const Grid& grid, int32_t least) {
+  if (!(grid.scale > 0) || !std::isfinite(grid.scale)) damaged("a scale that is not above 0");
+  const bool fits = least <= grid.least && grid.least <= grid.zero_point && grid.zero_point <= grid.most &&
+                    grid.most <= least + 255;
+  if (!fits) damaged("a zero point");
+}
+
+// A grid of uint8, which may be none.
+Grid checked(const Grid& grid, bool may_lack) {
+  if (!may_lack || grid.scale != 0) check(grid, 0);
+  return grid;
+}
+
 class Opener {
  public:
   Opener(const uint8_t* block, uint64_t size, uint32_t isa) : block_(block), size_(size), isa_(isa) {}
@@ -22,19 +35,20 @@ class Opener {
   }
 
   OpenLinear linear(const Linear& record, uint32_t rows, uint32_t columns) const {
-    OpenLinear opened = with_biases(record, rows, columns);
-    opened.weights = view(record.format, weights(record), record.weights_size, rows, columns);
+    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
+    OpenLinear opened;
+    opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
+    opened.input = checked(record.input, true);
+    opened.rounding = checked(record.output, true);
+    const auto* weights = array<uint8_t>(record.weights, record.weights_size);
+    if (is_float(record.format)) {
+      opened.weights = view_floats(record.format, weights, record.weights_size, rows, columns);
+      return opened;
+    }
+    opened.weights = view(record.format, weights, record.weights_size, rows, columns);
     if (!reads_format(isa_, record.format)) damaged("weights in a form that its kernels do not read");
     opened.scales = array<float>(record.scales, round_up(rows, kPanelRows));
     opened.offsets = array<int32_t>(record.offsets, round_up(rows, kPanelRows));
-    return opened;
-  }
-
-  // A linear that may be in kFloat.
-  OpenLinear any_linear(const Linear& record, uint32_t rows, uint32_t columns) const {
-    if (record.format != kFloat) return linear(record, rows, columns);
-    OpenLinear opened = with_biases(record, rows, columns);
-    opened.weights = view_floats(weights(record), record.weights_size, rows, columns);
     return opened;
   }
 
@@ -49,55 +63,49 @@ class Opener {
   }
 
  private:
-  OpenLinear with_biases(const Linear& record, uint32_t rows, uint32_t columns) const {
-    if (record.rows != rows || record.columns != columns) damaged("a matrix has another shape than the model");
-    OpenLinear opened;
-    opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
-    return opened;
-  }
-
-  const uint8_t* weights(const Linear& record) const { return array<uint8_t>(record.weights, record.weights_size); }
-
   const uint8_t* block_;
   uint64_t size_;
   uint32_t isa_;
 };
 
-void check(const Grid& grid, bool is_signed) {
-  if (!(grid.scale > 0) || !std::isfinite(grid.scale)) damaged("a scale that is not above 0");
-  const bool fits = is_signed ? grid.zero_point == 0 : grid.zero_point >= 0 && grid.zero_point <= 255;
-  if (!fits) damaged("a zero point");
-}
-
 void check_sizes(const Model& model) {
   const auto within = [](uint32_t value, uint32_t most) { return value >= 1 && value <= most; };
-  if (!within(model.layers, kMaxLayers) || !within(model.hidden, 1 << 16) || !within(model.intermediate, 1 << 18) ||
+  if (!within(model.layers, kMaxLayers) || !within(model.hidden, 1 << 16) ||
       !within(model.embedding, 1 << 16) || !within(model.labels, 1 << 20) ||
-      !within(model.head_linears, kMaxHeadLinears) || !within(model.heads, model.hidden))
+      !within(model.head_linears, kMaxHeadLinears))
     damaged("its sizes");
-  if (model.hidden % model.heads != 0 || model.hidden / model.heads % 4 != 0) damaged("the size of its heads");
   if (model.head_tokens != kFirstToken && model.head_tokens != kEveryToken) damaged("the tokens of its head");
   if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
-  if (!std::isfinite(model.epsilon) || !std::isfinite(model.score_scale)) damaged("its numbers");
+  if (!std::isfinite(model.epsilon)) damaged("its numbers");
 }
 
-OpenLayer open_layer(const Opener& opener, const Model& model, const Layer& record) {
-  const uint32_t hidden = model.hidden, intermediate = model.intermediate;
-  for (const Grid* grid : {&record.input, &record.query_grid, &record.probabilities_grid,
-                           &record.attention_output_input, &record.intermediate_input, &record.output_input})
-    check(*grid, false);
-  check(record.key_grid, true);
-  check(record.value_grid, true);
+OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record) {
+  const uint32_t width = record.query.rows, intermediate = record.intermediate.rows;
+  const bool in_integers = record.query_grid.scale != 0;
+  if (in_integers) {
+    check(record.query_grid, 0);
+    check(record.probabilities_grid, 0);
+    check(record.key_grid, -128);
+    check(record.value_grid, -128);
+    if (record.key_grid.zero_point != 0 || record.value_grid.zero_point != 0) damaged("a zero point");
+  }
+  if (record.heads == 0 || width % record.heads != 0 || width / record.heads % 4 != 0) damaged("the size of its heads");
+  if (!(record.score_scale > 0) || !std::isfinite(record.score_scale)) damaged("its numbers");
   OpenLayer layer;
-  layer.query = opener.linear(record.query, hidden, hidden);
-  layer.key = opener.linear(record.key, hidden, hidden);
-  layer.value = opener.linear(record.value, hidden, hidden);
-  layer.attention_output = opener.linear(record.attention_output, hidden, hidden);
+  layer.record = &record;
+  layer.query = opener.linear(record.query, width, hidden);
+  layer.key = opener.linear(record.key, width, hidden);
+  layer.value = opener.linear(record.value, width, hidden);
+  layer.attention_output = opener.linear(record.attention_output, hidden, width);
   layer.intermediate = opener.linear(record.intermediate, intermediate, hidden);
   layer.output = opener.linear(record.output, hidden, intermediate);
   layer.attention_norm = opener.norm(record.attention_norm, hidden);
   layer.output_norm = opener.norm(record.output_norm, hidden);
-  layer.record = &record;
+  layer.is_integer = in_integers && record.query.input == record.key.input && record.query.input == record.value.input;
+  for (const OpenLinear* one : layer.linears()) {
+    layer.is_integer = layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0;
+    layer.by_range = layer.by_range || (!is_float(one->weights.format) && one->input.scale == 0);
+  }
   return layer;
 }
 
@@ -121,17 +129,14 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   model.types = opener.table(record->types, record->embedding);
   if (model.words.count == 0 || model.positions.count == 0) damaged("its embeddings");
   model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
-  if (record->projection.rows != 0) {
-    check(record->projection_input, false);
-    model.projection = opener.any_linear(record->projection, record->hidden, record->embedding);
-  }
+  if (record->projection.rows != 0)
+    model.projection = opener.linear(record->projection, record->hidden, record->embedding);
   const Layer* layers = opener.array<Layer>(record->layer_records, record->layers);
-  for (uint32_t i = 0; i < record->layers; ++i) model.layers.push_back(open_layer(opener, *record, layers[i]));
+  for (uint32_t i = 0; i < record->layers; ++i) model.layers.push_back(open_layer(opener, record->hidden, layers[i]));
   uint32_t width = record->hidden;
   for (uint32_t i = 0; i < record->head_linears; ++i) {
     const HeadLinear& head = record->head[i];
-    check(head.input, false);
-    model.head.push_back(opener.any_linear(head.linear, head.linear.rows, width));
+    model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
     width = head.linear.rows;
   }
   if (width != record->labels) damaged("its labels");

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -10,9 +11,10 @@
 
 namespace resparse {
 
-// In kFloat there are no scales and no offsets.
+// In float there are no scales and no offsets.
 struct OpenLinear {
   PackedMatrix weights;
+  Grid input{}, rounding{};  // as in Linear
   const float* scales = nullptr;
   const float* biases = nullptr;
   const int32_t* offsets = nullptr;
@@ -32,7 +34,17 @@ struct OpenTable {
 struct OpenLayer {
   OpenLinear query, key, value, attention_output, intermediate, output;
   OpenNorm attention_norm, output_norm;
-  const Layer* record = nullptr;  // for its grids
+  const Layer* record = nullptr;
+  // All linears and the attention are in integers, and no input is quantized by its range.
+  bool is_integer = false;
+  bool by_range = false;  // inputs of some linears are
+
+  std::array<const OpenLinear*, 6> linears() const {
+    return {&query, &key, &value, &attention_output, &intermediate, &output};
+  }
+  uint32_t width() const { return query.weights.rows; }  // of all heads
+  uint32_t head_size() const { return width() / record->heads; }
+  uint32_t intermediate_size() const { return intermediate.weights.rows; }
 };
 
 struct OpenModel {

@@ -280,11 +280,26 @@ PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t 
   return result;
 }
 
-PackedMatrix view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
+PackedMatrix view_floats(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns) {
   check_sides(rows, columns);
-  if (size < sizeof(float) * round_up(rows, kPanelRows) * columns) throw Error("packed weights are cut short");
-  PackedMatrix result{kFloat, rows, columns};
-  result.data = packed;
+  PackedMatrix result{format, rows, columns};
+  const size_t padded = round_up(rows, kPanelRows);
+  if (format == kFloat) {
+    if (size < sizeof(float) * padded * columns) throw Error("packed weights are cut short");
+    result.data = packed;
+    return result;
+  }
+  const size_t starts = round_up(sizeof(uint32_t) * (padded + 1), kAlignment);
+  if (size < starts) throw Error("packed weights are cut short");
+  result.starts = reinterpret_cast<const uint32_t*>(packed);
+  result.data = packed + starts;
+  const size_t count = result.starts[padded];
+  if (result.starts[0] != 0 || !std::is_sorted(result.starts, result.starts + padded + 1))
+    throw Error("packed weights are damaged");
+  if ((size - starts) / sizeof(SparseFloat) < count) throw Error("packed weights are cut short");
+  const auto* non_zeros = reinterpret_cast<const SparseFloat*>(result.data);
+  if (std::any_of(non_zeros, non_zeros + count, [&](const SparseFloat& one) { return one.column >= columns; }))
+    throw Error("packed weights are damaged");
   return result;
 }
 

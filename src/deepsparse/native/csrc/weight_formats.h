@@ -27,7 +27,9 @@
 //
 // kCsr4: see csr4.h.
 //
-// kFloat: float weights[panels][columns][16 rows]; no row sums. Packed by Python, multiplied with float inputs.
+// kFloat, kSparseFloat: multiplied with float inputs, packed by Python, without row sums. kFloat: float
+// weights[panels][columns][16 rows]. kSparseFloat: uint32 starts[padded rows + 1], counted in non-zeros; the non-zeros,
+// row by row, each a uint32 column and a float weight.
 //
 // Each part begins at a multiple of 64 bytes.
 
@@ -70,6 +72,12 @@ constexpr bool is_dense(uint32_t format) { return format == kDense || format == 
 constexpr uint32_t panels_of(uint32_t rows) { return divide_up(rows, kPanelRows); }
 constexpr uint32_t blocks_of(uint32_t columns) { return divide_up(columns, kBlock); }
 
+// A non-zero of kSparseFloat.
+struct SparseFloat {
+  uint32_t column;
+  float weight;
+};
+
 // Pointers into the memory of a packed matrix.
 struct PackedMatrix {
   uint32_t format = 0, rows = 0, columns = 0;
@@ -90,7 +98,9 @@ void pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t column
 // Throws Error where the kernels would read outside of the packed matrix.
 PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
-// The same for kFloat.
-PackedMatrix view_floats(const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
+constexpr bool is_float(uint32_t format) { return format == kFloat || format == kSparseFloat; }
+
+// The same for the formats in float.
+PackedMatrix view_floats(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
 }  // namespace resparse

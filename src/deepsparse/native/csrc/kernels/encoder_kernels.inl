@@ -76,98 +76,69 @@ void multiply_dense(const PackedMatrix& weights, uint32_t panel, const uint8_t* 
                                    sums.values[0], kPanelRows);
 }
 
-// --- float products ---
-
-// A panel's 16 float sums, in vectors of at most 8: in wider ones, compilers spill them where registers are narrower.
-struct FloatAccumulator {
-  static constexpr uint32_t kLanes = kVectorLanes < 8 ? kVectorLanes : 8, kParts = kPanelRows / kLanes;
-  VectorOf<float, kLanes>::Type parts[kParts];
-
-  // In memory; `memcpy` of 16 bytes is an integer to GCC, and would move the sums to other registers.
-  typedef float Unaligned __attribute__((vector_size(sizeof(float) * kLanes), aligned(sizeof(float)), may_alias));
-
-  inline RESPARSE_INLINED void read(const float* from) {
-    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] = *reinterpret_cast<const Unaligned*>(from + i * kLanes); });
-  }
-  inline RESPARSE_INLINED void add(float x, const FloatAccumulator& weights) {
-    each<kParts>([&](auto i) RESPARSE_INLINED { parts[i] += weights.parts[i] * x; });
-  }
-  inline RESPARSE_INLINED void store(float* to) const {
-    each<kParts>([&](auto i) RESPARSE_INLINED { *reinterpret_cast<Unaligned*>(to + i * kLanes) = parts[i]; });
-  }
-};
-
-template <uint32_t kRows>
-RESPARSE_INLINE void multiply_float_rows(const float* weights, uint32_t columns, const float* x, size_t stride,
-                                         const float* biases, float* out, size_t out_stride) {
-  Unrolled<FloatAccumulator, kRows> rows;
-  rows.each([&](FloatAccumulator& row, uint32_t) RESPARSE_INLINED { row.read(biases); });
-  for (uint32_t column = 0; column < columns; ++column) {
-    FloatAccumulator loaded;
-    loaded.read(weights + size_t{column} * kPanelRows);
-    rows.each([&](FloatAccumulator& row, uint32_t index) RESPARSE_INLINED {
-      row.add(x[index * stride + column], loaded);
-    });
-  }
-  rows.each([&](FloatAccumulator& row, uint32_t index) RESPARSE_INLINED { row.store(out + index * out_stride); });
-}
-
-void multiply_floats(const PackedMatrix& weights, uint32_t panel, const float* x, size_t stride, uint32_t rows,
-                     const float* biases, float* out, size_t out_stride) {
-  constexpr uint32_t kAtOnce = 4;
-  const auto* from = reinterpret_cast<const float*>(weights.data) + size_t{panel} * weights.columns * kPanelRows;
-  uint32_t row = 0;
-  for (; row + kAtOnce <= rows; row += kAtOnce)
-    multiply_float_rows<kAtOnce>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride,
-                                 out_stride);
-  for (; row < rows; ++row)
-    multiply_float_rows<1>(from, weights.columns, x + row * stride, stride, biases, out + row * out_stride, out_stride);
-}
-
 // --- what follows an integer product ---
 
-void dequantize(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
-                size_t stride) {
+template <bool kRounded>
+RESPARSE_INLINE void dequantize_with(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
+                                     const Quantizer& rounding, bool add, float* out, size_t stride) {
   for (uint32_t lane = 0; lane < kPanelRows; lane += kVectorLanes) {
     const Floats scale = load(scales + lane), bias = load(biases + lane);
     for (uint32_t token = 0; token < tokens; ++token) {
       float* const to = out + token * stride + lane;
       Floats value = to_floats(load(sums.values[token] + lane)) * scale + bias;
+      if (kRounded) value = rounded(value, rounding);
       if (add) value += load(to);
       store(to, value);
     }
   }
 }
 
-template <uint32_t kActivation>
+void dequantize(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, Grid rounding, bool add,
+                float* out, size_t stride) {
+  if (rounding.scale == 0) return dequantize_with<false>(sums, tokens, scales, biases, Quantizer{}, add, out, stride);
+  dequantize_with<true>(sums, tokens, scales, biases, quantizer_of(rounding), add, out, stride);
+}
+
+template <bool kRounded, uint32_t kActivation>
 RESPARSE_INLINE void requantize_with(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
-                                     const Quantizer& quantizer, uint8_t* out, size_t stride) {
+                                     const Quantizer& rounding, const Quantizer& quantizer, uint8_t* out,
+                                     size_t stride) {
   for (uint32_t lane = 0; lane < kPanelRows; lane += kVectorLanes) {
     const Floats scale = load(scales + lane), bias = load(biases + lane);
     for (uint32_t token = 0; token < tokens; ++token) {
-      const Floats value = to_floats(load(sums.values[token] + lane)) * scale + bias;
+      Floats value = to_floats(load(sums.values[token] + lane)) * scale + bias;
+      if (kRounded) value = rounded(value, rounding);
       store(out + token * stride + lane, low_bytes(quantized(activation_of(value, kActivation), quantizer)));
     }
   }
 }
 
-void requantize(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, uint32_t activation,
-                Grid grid, bool is_signed, uint8_t* out, size_t stride) {
-  const Quantizer quantizer = quantizer_of(grid, is_signed);
+template <bool kRounded>
+RESPARSE_INLINE void requantize_after(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
+                                      const Quantizer& rounding, uint32_t activation, const Quantizer& to,
+                                      uint8_t* out, size_t stride) {
   switch (activation) {
     case kNone:
-      return requantize_with<kNone>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kNone>(sums, tokens, scales, biases, rounding, to, out, stride);
     case kGelu:
-      return requantize_with<kGelu>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kGelu>(sums, tokens, scales, biases, rounding, to, out, stride);
     case kGeluTanh:
-      return requantize_with<kGeluTanh>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kGeluTanh>(sums, tokens, scales, biases, rounding, to, out, stride);
     case kRelu:
-      return requantize_with<kRelu>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kRelu>(sums, tokens, scales, biases, rounding, to, out, stride);
     case kTanh:
-      return requantize_with<kTanh>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kTanh>(sums, tokens, scales, biases, rounding, to, out, stride);
     default:
-      return requantize_with<kSilu>(sums, tokens, scales, biases, quantizer, out, stride);
+      return requantize_with<kRounded, kSilu>(sums, tokens, scales, biases, rounding, to, out, stride);
   }
+}
+
+void requantize(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, Grid rounding,
+                uint32_t activation, Grid grid, uint8_t* out, size_t stride) {
+  const Quantizer to = quantizer_of(grid);
+  if (rounding.scale == 0)
+    return requantize_after<false>(sums, tokens, scales, biases, Quantizer{}, activation, to, out, stride);
+  requantize_after<true>(sums, tokens, scales, biases, quantizer_of(rounding), activation, to, out, stride);
 }
 
 // --- rows of floats ---
@@ -201,7 +172,7 @@ void normalize(float* row, uint32_t width, const float* weight, const float* bia
   const float mean = sum_of_deviations<1>(row, width, 0.0f) / count;
   const float variance = sum_of_deviations<2>(row, width, mean) / count;
   const float inverse = 1.0f / std::sqrt(variance + epsilon);
-  const Quantizer quantizer = quantizer_of(grid, false);
+  const Quantizer quantizer = quantizer_of(grid);
   uint32_t i = 0;
   for (; i + kVectorLanes <= width; i += kVectorLanes) {
     const Floats value = (load(row + i) - mean) * inverse * load(weight + i) + load(bias + i);
@@ -214,7 +185,7 @@ void normalize(float* row, uint32_t width, const float* weight, const float* bia
 }
 
 void quantize(const float* row, uint32_t width, Grid grid, uint8_t* out) {
-  const Quantizer quantizer = quantizer_of(grid, false);
+  const Quantizer quantizer = quantizer_of(grid);
   for (uint32_t i = 0; i < width; i += kVectorLanes) store(out + i, low_bytes(quantized(load(row + i), quantizer)));
 }
 
@@ -286,7 +257,7 @@ __attribute__((noinline)) void softmax(int32_t* scores, uint32_t rows, uint32_t 
                                        uint8_t* out) {
   const size_t padded = round_up(tokens, kPanelRows);
   const float scale_of_two = scale * 1.44269504088896341f;  // exp(x) = 2^(x / log(2))
-  const Quantizer quantizer = quantizer_of(grid, false);
+  const Quantizer quantizer = quantizer_of(grid);
   float* values = reinterpret_cast<float*>(scores);
   int32_t maxima[kQueryBlock];
   float totals[kQueryBlock];
@@ -327,7 +298,7 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
   pack_keys(task, keys, key_offsets);
   pack_values(task, values, value_offsets);
 
-  const Quantizer quantizer = quantizer_of(task.context_grid, false);
+  const Quantizer quantizer = quantizer_of(task.context_grid);
   for (uint32_t first = 0; first < task.query_count; first += kQueryBlock) {
     const uint32_t rows = task.query_count - first < kQueryBlock ? task.query_count - first : kQueryBlock;
     const uint8_t* queries = task.queries + first * task.query_stride;
@@ -343,6 +314,11 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
       for (uint32_t row = 0; row < rows; ++row)
         for (size_t lane = 0; lane < width; lane += kVectorLanes) {
           const Floats value = to_floats(load(sums + row * kPanelRows + lane)) * task.context_scale;
+          if (task.floats != nullptr) {
+            float* const to = task.floats + (first + row) * task.float_stride + column + lane;
+            std::memcpy(to, &value, sizeof(float) * (width - lane < kVectorLanes ? width - lane : kVectorLanes));
+            continue;
+          }
           const Bytes bytes = low_bytes(quantized(value, quantizer));
           uint8_t* const to = task.context + (first + row) * task.context_stride + column + lane;
           if (lane + kVectorLanes <= width)
@@ -354,6 +330,8 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
   }
 }
 
+#include "kernels/float_kernels.inl"
+
 // --- the table ---
 
 void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
@@ -362,6 +340,7 @@ void multiply(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, siz
 // A constant expression, so that no code for these instructions runs when the library is loaded.
 constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr,
                         decltype(Kernels::arrange) arrange = nullptr) {
-  return {max_tiles,  kInputFlip, arrange,  multiply, multiply_floats, dequantize,
-          requantize, normalize,  quantize, activate, attend,          release};
+  return {max_tiles,     kInputFlip, arrange,             multiply,   multiply_floats, multiply_sparse_floats,
+          turn,          dequantize, dequantize_by_token, requantize, normalize,       quantize,
+          round,         activate,   range,               attend,     attend_floats,   release};
 }

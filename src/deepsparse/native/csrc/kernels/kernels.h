@@ -18,6 +18,7 @@ namespace resparse {
 constexpr uint32_t kTileTokens = 16;
 constexpr uint32_t kMaxTiles = 4;    // in one call of `multiply`
 constexpr uint32_t kQueryBlock = 8;  // queries whose attention scores are held at a time
+constexpr uint32_t kFloatTile = 64;  // tokens of a tile of kSparseFloat's inputs
 
 // int32 sums of a panel's 16 rows, for up to four tiles of tokens.
 struct alignas(64) Sums {
@@ -30,11 +31,21 @@ struct AttentionTask {
   const uint8_t* keys;    // int8
   const uint8_t* values;  // int8
   uint8_t* context;       // quantized by `context_grid`
-  size_t query_stride, stride, context_stride;
+  float* floats;          // the context in float, `float_stride` apart; where not null, `context` is not written
+  size_t query_stride, stride, context_stride, float_stride;
   uint32_t query_count, tokens, head_size;
   Grid query_grid, probabilities_grid, context_grid;
   float score_scale;    // of an integer score
   float context_scale;  // of an integer sum of values
+};
+
+// The same in float; rows are readable up to a multiple of 16 numbers.
+struct FloatAttentionTask {
+  const float *queries, *keys, *values;
+  float* context;
+  size_t query_stride, stride, context_stride;
+  uint32_t query_count, tokens, head_size;
+  float score_scale;
 };
 
 struct Kernels {
@@ -49,25 +60,39 @@ struct Kernels {
   // With kCsr4, `x` is what `arrange` has written of these tokens.
   void (*multiply)(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, size_t stride, uint32_t tokens,
                    const int32_t* offsets, Sums& sums);
-  // The same for kFloat, any number of tokens; starts from 16 `biases`.
+  // The same for kFloat, any number of tokens; starts from 16 `biases`. out =, or out += where `add`.
   void (*multiply_floats)(const PackedMatrix& weights, uint32_t panel, const float* x, size_t stride, uint32_t tokens,
-                          const float* biases, float* out, size_t out_stride);
-  // out = sums * scales + biases, or out += where `add`.
-  void (*dequantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, bool add, float* out,
-                     size_t stride);
-  // activation(sums * scales + biases), quantized to uint8, or to int8 where `is_signed`.
-  void (*requantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, uint32_t activation,
-                     Grid grid, bool is_signed, uint8_t* out, size_t stride);
+                          const float* biases, bool add, float* out, size_t out_stride);
+  // The same for kSparseFloat, up to kFloatTile tokens; x[columns][kFloatTile] is what `turn` has written.
+  void (*multiply_sparse_floats)(const PackedMatrix& weights, uint32_t panel, const float* x, uint32_t tokens,
+                                 const float* biases, bool add, float* out, size_t out_stride);
+  // Writes up to kFloatTile rows of floats as columns: out[round_up(columns, 4)][kFloatTile].
+  void (*turn)(const float* x, size_t stride, uint32_t tokens, uint32_t columns, float* out);
+  // out = sums * scales + biases, or out += where `add`; rounded to a grid, unless its scale is 0.
+  void (*dequantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, Grid rounding,
+                     bool add, float* out, size_t stride);
+  // The same, of sums that started from 0, for tokens with a grid each.
+  void (*dequantize_by_token)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases,
+                              const int32_t* row_sums, const Grid* grids, bool add, float* out, size_t stride);
+  // activation(sums * scales + biases), quantized; rounded before to a grid, unless its scale is 0.
+  void (*requantize)(const Sums& sums, uint32_t tokens, const float* scales, const float* biases, Grid rounding,
+                     uint32_t activation, Grid grid, uint8_t* out, size_t stride);
   // Layer normalization (Ba et al. 2016, arXiv:1607.06450) of a row: in place, and quantized to uint8. Row and `out`
   // are readable and writable up to a multiple of 16 numbers; so are those of the next two.
   void (*normalize)(float* row, uint32_t width, const float* weight, const float* bias, float epsilon, Grid grid,
                     uint8_t* out);
-  // Quantizes a row to uint8.
+  // Quantizes a row.
   void (*quantize)(const float* row, uint32_t width, Grid grid, uint8_t* out);
+  // Rounds a row to a grid's numbers.
+  void (*round)(const float* row, uint32_t width, Grid grid, float* out);
   // row = activation(row)
   void (*activate)(float* row, uint32_t width, uint32_t activation);
+  // The least and the greatest number of a row.
+  void (*range)(const float* row, uint32_t width, float* least, float* greatest);
   // Attention of one head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.
   void (*attend)(const AttentionTask& task, uint8_t* scratch);
+  // The same in float, with a FloatAttentionScratch.
+  void (*attend_floats)(const FloatAttentionTask& task, uint8_t* scratch);
   // Resets the processor state that `multiply` has configured for the calling thread; null where there is none.
   void (*release)();
 
@@ -145,6 +170,17 @@ struct AttentionScratch {
     key_offsets = scores + sizeof(int32_t) * padded * kQueryBlock;
     value_offsets = key_offsets + sizeof(int32_t) * padded;
     size = round_up(value_offsets + sizeof(int32_t) * head, kAlignment);
+  }
+};
+
+// The same in float: the keys, packed, then rows of scores.
+struct FloatAttentionScratch {
+  size_t scores, size;
+
+  FloatAttentionScratch(uint32_t tokens, uint32_t head_size) {
+    const size_t padded = round_up(tokens, kPanelRows);
+    scores = sizeof(float) * padded * head_size;
+    size = round_up(scores + sizeof(float) * padded * kQueryBlock, kAlignment);
   }
 };
 

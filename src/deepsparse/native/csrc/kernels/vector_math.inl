@@ -174,13 +174,16 @@ RESPARSE_INLINE Floats activation_of(Floats x, uint32_t activation) {
 struct Quantizer {
   Floats inverse, low, high;
   int32_t shift;
+  float scale;
 };
 
-RESPARSE_INLINE Quantizer quantizer_of(Grid grid, bool is_signed) {
-  const float least = is_signed ? -128.0f : 0.0f;
-  const float zero = static_cast<float>(grid.zero_point);
-  return {broadcast(1.0f / grid.scale), broadcast(least - zero), broadcast(least + 255.0f - zero),
-          grid.zero_point - kRounderBits + (is_signed ? 0 : kInputFlip)};
+// Of uint8, or of int8 where the grid has negative integers.
+RESPARSE_INLINE Quantizer quantizer_of(Grid grid) {
+  const auto low = static_cast<float>(grid.least - grid.zero_point);
+  const auto high = static_cast<float>(grid.most - grid.zero_point);
+  const int32_t flip = grid.least < 0 ? 0 : kInputFlip;
+  return {broadcast(1.0f / grid.scale), broadcast(low), broadcast(high), grid.zero_point - kRounderBits + flip,
+          grid.scale};
 }
 
 // Integers in the low byte of each lane, for x * factor, where the factor includes the inverse scale. Saturates before
@@ -190,6 +193,12 @@ RESPARSE_INLINE Ints quantized(Floats x, Floats factor, const Quantizer& to) {
   return reinterpret_cast<Ints>(limited + kRounder) + to.shift;
 }
 RESPARSE_INLINE Ints quantized(Floats x, const Quantizer& to) { return quantized(x, to.inverse, to); }
+
+// The same, dequantized.
+RESPARSE_INLINE Floats rounded(Floats x, const Quantizer& to) {
+  const Floats limited = minimum(maximum(x * to.inverse, to.low), to.high);
+  return ((limited + kRounder) - kRounder) * to.scale;
+}
 
 RESPARSE_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 

@@ -1,0 +1,71 @@
+// The buffers of a forward pass: hidden states, and the sizes of all others.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "model.h"
+#include "products.h"
+
+namespace resparse {
+
+// Hidden states between layers.
+struct Rows {
+  uint32_t count;
+  size_t hidden_stride, bytes_stride;
+  Buffer<float> hidden;   // [count][hidden]: the input of a layer; residuals are added in place
+  Buffer<uint8_t> input;  // [count][hidden]: the same, quantized for the next linear
+
+  Rows(uint32_t count, uint32_t width)
+      : count(count),
+        hidden_stride(round_up(width, kPanelRows)),
+        bytes_stride(round_up(width, kColumnPad)),
+        hidden(count * hidden_stride),
+        input(count * bytes_stride) {}
+};
+
+// Strides between rows, and sizes; those of parts that the model does not have are 0.
+struct BufferSizes {
+  size_t bytes_stride = 0, intermediate_stride = 0;         // of layers
+  size_t floats_stride = 0, float_intermediate_stride = 0;  // of layers of which a part is in float
+  size_t embedded_stride = 0, head_stride = 0;
+  size_t attention_scratch = 0;
+  InputSizes inputs;  // of Products
+
+  BufferSizes(const OpenModel& model, const Tokens& tokens, bool first_only) {
+    uint32_t longest = 0;
+    for (uint32_t text = 0; text < tokens.texts; ++text) longest = std::max(longest, tokens.length_of(text));
+    for (const OpenLayer& layer : model.layers) add(layer, tokens.count(), longest);
+    const uint32_t head_rows = first_only ? tokens.texts : tokens.count();
+    for (const OpenLinear& linear : model.head) {
+      head_stride = std::max(head_stride, round_up(linear.weights.rows, kColumnPad));
+      inputs.include(linear, head_rows);
+    }
+    if (model.projection.weights.rows != 0) {
+      embedded_stride = round_up(model.record->embedding, kColumnPad);
+      inputs.include(model.projection, tokens.count());
+    }
+  }
+
+ private:
+  void add(const OpenLayer& layer, uint32_t tokens, uint32_t longest) {
+    const uint32_t width = layer.width(), wide = layer.intermediate_size();
+    bytes_stride = std::max(bytes_stride, round_up(width, kColumnPad));
+    for (const OpenLinear* linear : layer.linears()) inputs.columns = std::max(inputs.columns, linear->weights.columns);
+    if (layer.record->query_grid.scale != 0)
+      attention_scratch = std::max(attention_scratch, AttentionScratch(longest, layer.head_size()).size);
+    else
+      attention_scratch = std::max(attention_scratch, FloatAttentionScratch(longest, layer.head_size()).size);
+    if (layer.is_integer) {
+      intermediate_stride = std::max(intermediate_stride, round_up(wide, kColumnPad));
+      return;
+    }
+    floats_stride = std::max(floats_stride, round_up(width, kColumnPad));
+    float_intermediate_stride = std::max(float_intermediate_stride, round_up(wide, kColumnPad));
+    for (const OpenLinear* linear : layer.linears()) inputs.include(*linear, tokens);
+  }
+};
+
+}  // namespace resparse

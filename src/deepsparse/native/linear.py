@@ -1,0 +1,282 @@
+"""Linear layers in a graph: on quantized inputs, on inputs quantized by their range, or in float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from deepsparse.errors import UnsupportedError
+from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Linear
+from deepsparse.native.matching import Matcher
+from deepsparse.native.onnx_graph import Node
+from deepsparse.native.quantized import Quantized, check_scales, integers, quantized, rounded
+from resparse.arrays import Array
+
+_MIDDLE: Final = 128
+"""What int8 and uint8 of one number differ by."""
+
+
+@dataclass
+class _Sum:
+    """A linear layer as a sum: its product, its bias, the other terms, and the grid that it is rounded to."""
+
+    product: str
+    bias: str | None
+    others: list[str]
+    rounding: Grid | None = None
+
+
+def is_sum_with_product(matcher: Matcher, value: str) -> bool:
+    """Whether one of the terms of a sum is a linear layer."""
+    return any(
+        _is_product(matcher, inner)
+        for term in matcher.terms(value)
+        for inner in (term, *_terms_before_rounding(matcher, term))
+    )
+
+
+def linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str]:
+    """A linear layer, and its input.
+
+    Raises:
+        UnsupportedError: the value is computed otherwise.
+    """
+    grid, inner = rounded(matcher, value)
+    parts = _sum(matcher, inner)
+    if parts.others:
+        matcher.refuse(value, "a linear layer")
+    return _layer(matcher, replace(parts, rounding=grid or parts.rounding))
+
+
+def added_linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str, str]:
+    """A linear layer and a residual added to it: the layer, its input, the residual.
+
+    Raises:
+        UnsupportedError: as for `linear`.
+    """
+    parts = _sum(matcher, value)
+    if len(parts.others) != 1:
+        matcher.refuse(value, "the sum of a linear layer and its layer's input")
+    found, source = _layer(matcher, parts)
+    return found, source, parts.others[0]
+
+
+def _sum(matcher: Matcher, value: str) -> _Sum:
+    terms = matcher.terms(value)
+    products = [term for term in terms if _is_product(matcher, term)]
+    if not products:
+        # A residual may be rounded, too, but is used elsewhere as well.
+        for term in sorted(terms, key=matcher.uses):
+            inner = _terms_before_rounding(matcher, term)
+            if any(_is_product(matcher, one) for one in inner):
+                grid, before = rounded(matcher, term)
+                parts = _sum(matcher, before)
+                others = [*parts.others, *(one for one in terms if one != term)]
+                return replace(parts, others=others, rounding=grid)
+    if len(products) != 1:
+        matcher.refuse(value, "a linear layer")
+    node = matcher.producers[products[0]]
+    added = [*(filter(None, node.inputs[2:]) if node.op_type == "Gemm" else ())]
+    added += [term for term in terms if term != products[0]]
+    constants = [term for term in added if matcher.constant(term) is not None]
+    if len(constants) > 1:
+        matcher.refuse(value, "a linear layer with one bias")
+    return _Sum(products[0], next(iter(constants), None), [term for term in added if term not in constants])
+
+
+def _terms_before_rounding(matcher: Matcher, term: str) -> list[str]:
+    grid, before = rounded(matcher, term)
+    return [] if grid is None else matcher.terms(before)
+
+
+def _is_product(matcher: Matcher, value: str) -> bool:
+    return (
+        matcher.producer(value, "MatMul", "Gemm") is not None or integer_product(matcher, value) is not None
+    )
+
+
+@dataclass
+class IntegerProduct:
+    """`Cast(MatMulInteger(...) + bias) * scale`; without a bias it is None."""
+
+    node: Node
+    scale: str
+    bias: str | None
+
+
+def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
+    """A product of integers, as a float; None for other values."""
+    scaled = matcher.producer(value, "Mul")
+    for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
+        cast = matcher.producer(number, "Cast")
+        inner, bias = (cast.inputs[0] if cast is not None else ""), None
+        added = matcher.producer(inner, "Add")
+        if added is not None:
+            inner, bias = (
+                added.inputs if matcher.constant(added.inputs[1]) is not None else added.inputs[::-1]
+            )
+        node = matcher.producer(inner, "MatMulInteger")
+        if node is not None:
+            return IntegerProduct(node, scale, bias)
+    return None
+
+
+def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
+    integer = integer_product(matcher, parts.product)
+    if integer is not None and matcher.producer(integer.node.inputs[0], "DynamicQuantizeLinear") is not None:
+        return _by_range(matcher, integer, parts)
+    if integer is not None:
+        return _of_integers(matcher, integer, parts)
+    node = matcher.needed(parts.product, "MatMul", "Gemm")
+    grid, source = _input(matcher, node)
+    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
+        weights, scales = _float_weights(matcher, node, parts), None
+    else:
+        weights, scales = _weights(matcher, node)
+    biases = _biases(matcher, parts.bias, len(weights))
+    if scales is None or grid is None:
+        floats = weights if scales is None else weights * scales[:, None]
+        return FloatLinear(floats, biases, grid, parts.rounding), source
+    return Linear(weights, biases, scales, grid, parts.rounding), source
+
+
+def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
+    """The grid of a product's input, and that; None where it is not quantized."""
+    name = node.inputs[0]
+    if matcher.producer(name, "DequantizeLinear") is None:
+        return None, name
+    x = quantized(matcher, name)
+    if x.permutation or x.read_scale != x.grid.scale:
+        matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
+    return x.unsigned(), x.source
+
+
+def _by_range(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[Linear, str]:
+    """A layer on inputs that are quantized by their range, as ONNX Runtime's `quantize_dynamic` writes it."""
+    node = product.node
+    x = matcher.needed(node.inputs[0], "DynamicQuantizeLinear")
+    factors = matcher.needed(product.scale, "Mul").inputs
+    scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
+    if x.outputs[1] not in factors or node.inputs[2:3] != x.outputs[2:3] or scales is None or product.bias:
+        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
+    weights = _integer_weights(matcher, node)
+    by_output = _by_output(scales, len(weights), node.inputs[1])
+    biases = _biases(matcher, parts.bias, len(weights))
+    return Linear(weights, biases, by_output, None, parts.rounding), x.inputs[0]
+
+
+def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[Linear, str]:
+    """A layer on a grid's integers, as DeepSparse's form has it."""
+    node, x = product.node, integers(matcher, product.node.inputs[0])
+    scales = matcher.constant(product.scale)
+    if x.permutation or scales is None or not is_zero_point(matcher, node, 2, x):
+        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights")
+    weights = _integer_weights(matcher, node)
+    by_output = _by_output(scales, len(weights), node.inputs[1])
+    biases = _biases(matcher, parts.bias, len(weights))
+    if product.bias is not None:
+        whole = matcher.constant(product.bias)
+        if whole is None or whole.dtype != np.int32 or whole.shape != biases.shape:
+            matcher.refuse(parts.product, "a product with a bias of int32")
+        biases = biases + whole.astype(np.float32) * by_output
+    return Linear(
+        weights, biases, by_output / np.float32(x.grid.scale), x.unsigned(), parts.rounding
+    ), x.source
+
+
+def is_zero_point(matcher: Matcher, node: Node, place: int, of: Quantized) -> bool:
+    """Whether a MatMulInteger's input at this place is the zero point of a tensor."""
+    found = matcher.scalar(node.inputs[place]) if len(node.inputs) > place and node.inputs[place] else 0.0
+    return found == of.grid.zero_point
+
+
+def _integer_weights(matcher: Matcher, node: Node) -> Array:
+    """The weights of a MatMulInteger, int8 [outputs, inputs] with zero point 0."""
+    name = node.inputs[1]
+    found = matcher.constant(name)
+    zero_points: Array | None = np.zeros((), np.int8)
+    if len(node.inputs) > 3 and node.inputs[3]:
+        zero_points = matcher.constant(node.inputs[3])
+    if found is None:
+        matcher.refuse(node.outputs[0], "a product with constant weights")
+    return around_zero(found, zero_points, name).T
+
+
+def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:
+    """float32 [outputs, inputs]."""
+    name, permutation = matcher.transposed(node.inputs[1], ())
+    weights = matcher.constant(name)
+    if weights is None:
+        raise UnsupportedError(
+            f"the weights of the linear layer with {parts.bias or parts.product!r} are no constant"
+        )
+    if weights.dtype != np.float32 or weights.ndim != 2:
+        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers")
+    return weights.T if _is_by_inputs(node) != (permutation == (1, 0)) else weights
+
+
+def _biases(matcher: Matcher, name: str | None, size: int) -> Array:
+    return matcher.vector(name, size) if name is not None else np.zeros(size, np.float32)
+
+
+def _is_by_inputs(node: Node) -> bool:
+    """Whether the weights of a product are [inputs, outputs]; else [outputs, inputs]."""
+    if node.op_type == "MatMul":
+        return True
+    get = node.attributes.get
+    if (get("alpha", 1.0), get("beta", 1.0), get("transA", 0)) != (1.0, 1.0, 0):
+        raise UnsupportedError(f"the product with {node.inputs[1]!r} has factors of its own")
+    return get("transB", 0) == 0
+
+
+def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
+    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
+    name = node.inputs[1]
+    read = matcher.needed(name, "DequantizeLinear")
+    stored = matcher.constant(read.inputs[0])
+    if stored is None:
+        raise UnsupportedError(f"the weights {name!r} are no constant")
+    is_transposed = _is_by_inputs(node)
+    scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
+    if stored.ndim != 2 or scales is None or not isinstance(axis, int):
+        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")
+    weights = stored.T if is_transposed else stored
+    if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
+        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
+    zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), stored.dtype)
+    if zero_points is not None and zero_points.size > 1:
+        zero_points = zero_points.reshape(-1, 1)
+    return around_zero(weights, zero_points, name), _by_output(scales, len(weights), name)
+
+
+def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
+    """Integer weights, 8 bits, as int8 with zero point 0.
+
+    Args:
+        weights: int8 or uint8.
+        zero_points: one, or as many as one axis is long, shaped to go with them.
+        name: of the weights.
+
+    Raises:
+        UnsupportedError: they are other integers, or no int8 with zero point 0 can say them.
+    """
+    if weights.dtype not in (np.int8, np.uint8) or weights.ndim != 2 or zero_points is None:
+        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers")
+    if weights.dtype == np.int8 and not zero_points.any():
+        return weights
+    if weights.dtype == np.uint8 and (zero_points == _MIDDLE).all():
+        return (weights ^ 0x80).view(np.int8)
+    centred = weights.astype(np.int16) - zero_points.astype(np.int16)
+    if centred.min(initial=0) < -_MIDDLE or centred.max(initial=0) >= _MIDDLE:
+        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point")
+    return centred.astype(np.int8)
+
+
+def _by_output(scales: Array, outputs: int, name: str) -> Array:
+    if scales.size not in (1, outputs):
+        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs")
+    full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
+    check_scales(full, name)
+    return full
