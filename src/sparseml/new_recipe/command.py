@@ -82,7 +82,8 @@ def _for_plain_text(given: argparse.Namespace) -> tuple[str, list[str]]:
         sparsity = pattern.most
     values = plain_text.variables(zeros, sparsity, shape, _epochs(given))
     words = ["sparseml", "train", "--task", PLAIN_TEXT, "--model_name_or_path", model]
-    words += ["--distill_teacher", given.teacher or plain_text.teacher_of(model, zeros > plain_text.SPARSE)]
+    named = given.teacher if given.teacher != writer.SOME_TEACHER else None
+    words += ["--distill_teacher", named or plain_text.teacher_of(model, zeros > plain_text.SPARSE)]
     words += ["--train_file", given.train_file or "corpus.txt", "--recipe", given.output]
     words += ["--output_dir", "FOLDER", "--do_train", "--do_eval"]
     return plain_text.text(plain_text.ADAPT if keeps else plain_text.PRUNE, values), words
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--teacher",
         nargs="?",
-        const="self",
+        const=writer.SOME_TEACHER,
         metavar="MODEL",
         help="learn from a teacher: a dense trained model",
     )

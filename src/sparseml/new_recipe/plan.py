@@ -261,6 +261,11 @@ def _distillation() -> list[Variable]:
             known["distill_temperature"],
             "softens both distributions, so that the smaller probabilities count",
         ),
+        Variable(
+            "hidden_states_gain",
+            known["hidden_states_gain"],
+            "the layers' outputs follow the teacher's, too: 1.3 points more on average than from its logits alone",
+        ),
     ]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, Final
 
 from sparseml.new_recipe.methods import Method
 from sparseml.new_recipe.plan import Content, Variable, bundled
+
+SOME_TEACHER: Final = "TEACHER"
+"""In the command that trains: where the user has yet to name one."""
 
 _WIDTH = 110
 
@@ -31,7 +34,7 @@ def train_words(content: Content, recipe: str, train_file: str | None, teacher: 
     if content.wishes.start.called:
         words += ["--model_name_or_path", content.wishes.start.called]
     if content.wishes.teacher:
-        words += ["--distill_teacher", teacher or "self"]
+        words += ["--distill_teacher", teacher or SOME_TEACHER]
     return words
 
 
@@ -108,11 +111,19 @@ def _quantization(content: Content) -> str:
     return f"quantization_modifiers:\n{_modifier(known.tag, fields, whys=whys)}"
 
 
+_DISTILLATION: Final = {
+    "DistillationModifier": {
+        "hardness": "eval(distill_hardness)",
+        "temperature": "eval(distill_temperature)",
+    },
+    "PerLayerDistillationModifier": {"gain": "eval(hidden_states_gain)"},
+}
+
+
 def _distillation() -> str:
-    (known,) = [spec for spec in bundled().modifiers if spec.tag == "DistillationModifier"]
-    own = {"hardness": "eval(distill_hardness)", "temperature": "eval(distill_temperature)"}
-    fields = {name: own.get(name, value) for name, value in known.fields.items()}
-    return f"distillation_modifiers:\n{_modifier(known.tag, fields)}"
+    known = [spec for spec in bundled().modifiers if spec.tag in _DISTILLATION]
+    items = [_modifier(spec.tag, spec.fields | _DISTILLATION[spec.tag]) for spec in known]
+    return "distillation_modifiers:\n" + "\n\n".join(items)
 
 
 def _modifier(
