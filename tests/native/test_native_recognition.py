@@ -128,7 +128,7 @@ def test_tables_in_float(tmp_path: Path):
     [
         ("bert", {"hidden_act": "quick_gelu"}, "activation"),
         ("bert", {"num_attention_heads": 8}, "multiple of 4"),
-        ("mpnet", {}, "positions are relative"),
+        ("mpnet", {}, "a mask of all tokens"),
         ("deberta-v2", {}, "Softmax"),
         ("modernbert", {"num_hidden_layers": 2}, "normalize their inputs"),
     ],

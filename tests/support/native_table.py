@@ -66,7 +66,7 @@ def refusal(architecture: str, fields: Mapping[str, Any] | None) -> str:
         try:
             recognize(read(path))
         except UnsupportedError as error:
-            return re.sub(r"'[^']*'", "...", error.reason)
+            return re.sub(r"(?<= )'[^']*'", "...", error.reason)
     return ""
 
 
