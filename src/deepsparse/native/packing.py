@@ -208,16 +208,7 @@ class _Block:
         """A matrix in `WeightFormat.FLOAT`: [panels][columns][rows of a panel]."""
         panels = _padded(linear.weights, np.float32).reshape(-1, library.PANEL_ROWS, linear.inputs)
         weights = panels.transpose(0, 2, 1)
-        return LinearRecord(
-            weights=self.put(weights),
-            weights_size=weights.nbytes,
-            biases=self.put(_padded(linear.biases, np.float32)),
-            rows=linear.outputs,
-            columns=linear.inputs,
-            format=WeightFormat.FLOAT,
-            input=_grid(linear.grid),
-            output=_grid(linear.rounding),
-        )
+        return self._float_record(linear, weights, WeightFormat.FLOAT)
 
     def sparse_linear(self, linear: FloatLinear) -> LinearRecord:
         """A matrix in `WeightFormat.SPARSE_FLOAT`: where each row's non-zeros begin; their columns and values."""
@@ -229,13 +220,16 @@ class _Block:
         whole = np.zeros(_round_up(starts.nbytes) + non_zeros.nbytes, np.uint8)
         whole[: starts.nbytes] = starts.view(np.uint8)
         whole[_round_up(starts.nbytes) :] = non_zeros.view(np.uint8)
+        return self._float_record(linear, whole, WeightFormat.SPARSE_FLOAT)
+
+    def _float_record(self, linear: FloatLinear, weights: Array, format: WeightFormat) -> LinearRecord:
         return LinearRecord(
-            weights=self.put(whole),
-            weights_size=whole.nbytes,
+            weights=self.put(weights),
+            weights_size=weights.nbytes,
             biases=self.put(_padded(linear.biases, np.float32)),
             rows=linear.outputs,
             columns=linear.inputs,
-            format=WeightFormat.SPARSE_FLOAT,
+            format=format,
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
         )
