@@ -30,6 +30,7 @@ OURS = [
     r"The teacher .* agrees with [\d.]+% of the training labels\.",
     r"epoch [\d.]+/3 · (loss [\d.]+ · )?lr [\d.e-]+ · sparsity [\d.]+% · masks(, | · )?.*",
     r"epoch [\d.]+: loss [\d.]+, accuracy [\d.]+, f1_macro [\d.]+",
+    r"QuantizationModifier rounds the outputs of Linear layers, too, .*",
     r"predictions of 16 rows: .*",
     r"model: .*",
 ]

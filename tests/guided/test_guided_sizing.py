@@ -47,4 +47,4 @@ def test_what_the_user_says_is_kept() -> None:
 
 
 def test_a_wider_model_learns_slower() -> None:
-    assert fit(3257, 4, width=768).variables["init_lr"] == pytest.approx(1.5e-4)
+    assert fit(3257, 4, width=768).variables["init_lr"] == pytest.approx(1e-4)

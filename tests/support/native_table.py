@@ -22,7 +22,7 @@ from deepsparse.native.recognition import recognize
 from support import encoders, exports
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "serving.md"
-_PART: Final = re.compile(r"(<!-- tested: native forms -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART: Final = re.compile(r"(<!-- tested: native forms -->\n).*?(<!-- end of native forms -->)", re.DOTALL)
 
 FORMS: Final[dict[str, Mapping[str, Any] | None]] = {
     "int8": {"quantize_linear_activations": False},

@@ -5,7 +5,8 @@ First a recipe's modifiers are checked against each other and put into the model
     for modifier, other in all pairs: modifier.conflicts_with(other)      # a text refuses the recipe
     the run lasts as long as the longest modifier with sets_length
     for each modifier: modifier.structure(run)                            # puts modules in place
-    needs_teacher, needs_teacher_model: a teacher is loaded; where there is none, modifier.rest()
+    needs_teacher, needs_teacher_model: a teacher is loaded; where there is none, modifier.rest(), after which it
+    `rests`; where the teacher cannot read the model's batches, those rest that need it to, if each `may_rest`
     on resume: modifier.load_state(state, run), in the order of `loads`, then the checkpoint's weights
 
 The training loop, with the method called at each point. Of the modifiers that begin at one step, those with
