@@ -1,7 +1,7 @@
 """The table of docs/serving.md: which architecture the native engine runs in which form.
 
-`python tests/support/native_table.py` writes it; a test compares. Every cell is an export that the engine recognizes,
-or does not.
+`python tests/support/native_table.py` writes it, which takes minutes; a test compares a part of it. Every cell is an
+export that the engine recognizes, or does not.
 """
 
 from __future__ import annotations
@@ -68,6 +68,23 @@ def refusal(architecture: str, fields: Mapping[str, Any] | None) -> str:
         except UnsupportedError as error:
             return re.sub(r"(?<= )'[^']*'", "...", error.reason)
     return ""
+
+
+def stated(page: str) -> dict[tuple[str, str], str]:
+    """What the page says of each architecture and form, as `refusal` does."""
+    part = _PART.search(page)
+    assert part is not None, f"{PAGE} has lost its table"
+    lines = part[0].splitlines()
+    notes = dict(re.findall(r"^(\d+)\. (.*)$", part[0], re.MULTILINE))
+    found = {}
+    for line in lines:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if name in encoders.ARCHITECTURES:
+            for form, cell in zip(FORMS, cells, strict=True):
+                found[name, form] = (
+                    "" if cell == "yes" else notes[cell.removeprefix("no (").removesuffix(")")]
+                )
+    return found
 
 
 def rendered(page: str) -> str:
