@@ -116,12 +116,10 @@ def recipe_of(kind: str, folder: Path, transfer: str = TRANSFER_RECIPE) -> str:
 
 
 def variables_of(kind: str, epochs: int, rate: float) -> dict[str, float]:
-    """The recipe's variables: int8 from seven tenths of the training, its ranges held for the last tenth."""
+    """The recipe's variables; when int8 begins follows from the epochs in the recipe."""
     if kind == "calibrate":
         return {}
     variables = {"num_epochs": epochs, "init_lr": rate}
-    if kind not in ("dense", "float"):
-        variables |= {"qat_start_epoch": round(0.7 * epochs, 2), "observer_epoch": round(0.9 * epochs, 2)}
     if kind in _GAINS:
         variables["hidden_states_gain"] = _GAINS[kind]
     return variables

@@ -17,22 +17,6 @@ from support.ranks import Result
 
 pytestmark = pytest.mark.slow
 
-UPSTREAM = """
-training_modifiers:
-  - !EpochRangeModifier
-      end_epoch: 2.0
-pruning_modifiers:
-  - !GlobalMagnitudePruningModifier
-      params: ["re:.*layer[.]\\\\d+[.].*weight$"]
-      init_sparsity: 0.3
-      final_sparsity: 0.6
-      start_epoch: 0.0
-      end_epoch: 1.0
-      update_frequency: 0.1
-distillation_modifiers:
-  - !PerLayerDistillationModifier
-      gain: 1.0
-"""
 OWN_FILE = "rng_state_1.pth"
 
 
@@ -61,7 +45,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     arguments = {
         "model_name_or_path": tiny.bert(folder / "encoder", sparsity=0.0),
         "train_file": corpora.write(folder / "corpus.txt", corpora.documents(520)),
-        "recipe": UPSTREAM,
+        "recipe": corpora.RECIPE,
         "distill_teacher": "self",
         "do_train": True,
         "do_eval": True,

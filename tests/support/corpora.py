@@ -11,6 +11,25 @@ import numpy as np
 from sparseml.data.token_file import TokenFile
 from support import tiny
 
+RECIPE = """
+epochs: 2.0
+training_modifiers:
+  - !EpochRangeModifier
+      end_epoch: eval(epochs)
+pruning_modifiers:
+  - !GlobalMagnitudePruningModifier
+      params: ["re:.*layer[.]\\\\d+[.].*weight$"]
+      init_sparsity: 0.3
+      final_sparsity: 0.6
+      start_epoch: 0.0
+      end_epoch: eval(epochs / 2)
+      update_frequency: 0.1
+distillation_modifiers:
+  - !PerLayerDistillationModifier
+      gain: 1.0
+"""
+"""Prunes layers over the first half, taught their hidden states."""
+
 
 def documents(count: int, seed: int = 0, words: tuple[int, int] = (4, 40)) -> list[str]:
     """Texts of one word each, over and over but for every fifth: a masked one can be told from the others."""

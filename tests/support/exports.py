@@ -104,3 +104,19 @@ def portable(
     apply_format(graph, form)
     ir.save(graph, path)
     return path
+
+
+def check_refused_where_changed(path: Path, kind: str, other: str) -> None:
+    """The engine refuses an export in which any one operator of a kind is another one, and takes it unchanged."""
+    from deepsparse.errors import UnsupportedError
+    from deepsparse.native.onnx_graph import read
+    from deepsparse.native.recognition import recognize
+
+    graph = read(path)
+    for node in graph.nodes:
+        if node.op_type == kind:
+            node.op_type = other
+            with pytest.raises(UnsupportedError):
+                recognize(graph)
+            node.op_type = kind
+    recognize(graph)

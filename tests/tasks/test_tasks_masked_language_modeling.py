@@ -17,26 +17,10 @@ from sparseml.session.models import load_tokenizer, resolve
 from sparseml.tasks.masked_language_modeling import CorpusArguments, encoded_corpus, has_head, window_lengths
 from sparseml.transformers import export, masked_language_modeling
 from support import corpora, tiny
+from support.corpora import RECIPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPE = """
-epochs: 2.0
-training_modifiers:
-  - !EpochRangeModifier
-      end_epoch: eval(epochs)
-pruning_modifiers:
-  - !GlobalMagnitudePruningModifier
-      params: ["re:.*layer[.]\\\\d+[.].*weight$"]
-      init_sparsity: 0.3
-      final_sparsity: 0.6
-      start_epoch: 0.0
-      end_epoch: eval(epochs / 2)
-      update_frequency: 0.1
-distillation_modifiers:
-  - !PerLayerDistillationModifier
-      gain: 1.0
-"""
 LOGITS = """
   - !DistillationModifier
       hardness: 0.5

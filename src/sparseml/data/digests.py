@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from resparse.progress import share
+from sparseml.data.patterns import matching_files, split_names
 
 _CHUNK = 1 << 18
 
@@ -49,17 +49,15 @@ def named_files(text: str, outside: Path | None = None) -> list[Path]:
 
     A folder stands for all files below it that are not hidden, but for those in the folder `outside`.
     """
-    whole = Path(text.strip()).expanduser()
-    if whole.is_file():
-        return [whole]
-    if whole.is_dir():
-        found = (path for path in sorted(whole.rglob("*")) if path.is_file() and not _hidden(path, whole))
-        return [path for path in found if outside is None or not _is_inside(path, outside)]
-    if "," in text:
-        return [path for part in text.split(",") if part.strip() for path in named_files(part, outside)]
-    # Path.glob takes no absolute patterns.
-    matches = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
-    return [path for match in matches if (path := Path(match)).is_file()]
+    return [path for name in split_names(text.strip()) for path in _files_of(name, outside)]
+
+
+def _files_of(name: str, outside: Path | None) -> list[Path]:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return matching_files(name)
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path, folder))
+    return [path for path in found if outside is None or not _is_inside(path, outside)]
 
 
 def _hidden(path: Path, folder: Path) -> bool:

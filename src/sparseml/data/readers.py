@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from resparse.column_names import header_names
 from resparse.errors import nearest
+from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
 
 # The csv module's limit on the length of a field is global.
@@ -43,21 +43,16 @@ def read_file(path: Path) -> RawSplit:
 
 def expand_pattern(pattern: str, option: str) -> list[Path]:
     """The files that a path, a glob pattern, or a comma-separated list of these stands for."""
-    whole = Path(pattern).expanduser()
-    if whole.is_file():
-        return [whole]
-    if whole.is_dir():
-        raise DataError(
-            f"{option} {pattern}: this is a folder. Give a file, or the folder as --dataset_name."
-        )
-    if "," in pattern:
-        parts = [part.strip() for part in pattern.split(",") if part.strip()]
-        return [path for part in parts for path in expand_pattern(part, option)]
-    # Path.glob takes no absolute patterns.
-    found = sorted(glob.glob(str(whole), recursive=True))  # noqa: PTH207
-    matches = [Path(match) for match in found if Path(match).is_file()]
+    return [path for name in split_names(pattern) for path in _named_files(name, option)]
+
+
+def _named_files(name: str, option: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise DataError(f"{option} {name}: this is a folder. Give a file, or the folder as --dataset_name.")
+    matches = matching_files(name)
     if not matches:
-        raise DataError(f"{option} {pattern}: {_not_found_message(whole)}")
+        raise DataError(f"{option} {name}: {_not_found_message(path)}")
     return matches
 
 

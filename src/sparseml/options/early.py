@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -125,6 +126,7 @@ def _subclasses(path: Path) -> list[str]:
     return [each.name for each in _classes(path) if _BASE in [ast.unparse(base) for base in each.bases]]
 
 
+@cache
 def _classes(path: Path) -> list[ast.ClassDef]:
     module: Any = ast.parse(path.read_text(encoding="utf-8"))
     return [statement for statement in module.body if isinstance(statement, ast.ClassDef)]
