@@ -180,15 +180,15 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
         compute: Callable[[dict[str, Tensor]], Sequence[Array]], why: str, order: Array
     ) -> tuple[Array, Array]:
         """Logits [decisions, choices] in the order of the rows, and each decision's row."""
-        logits, owners = [], []
+        logits, whose = [], []
         for start in track(range(0, len(order), _BATCH), why):
             batch_rows = order[start : start + _BATCH]
             encoded = trained.encode([rows[index] for index in batch_rows])
             outputs = dict(zip(names, compute({name: encoded[name] for name in trained.inputs}), strict=True))
             decided, owner = trained.task.decisions(outputs, encoded["attention_mask"].numpy())
             logits.append(decided)
-            owners.append(batch_rows[owner])
-        owner = np.concatenate(owners)
+            whose.append(batch_rows[owner])
+        owner = np.concatenate(whose)
         by_row = np.argsort(owner, kind="stable")
         return _concatenate(logits)[by_row], owner[by_row]
 
@@ -201,11 +201,11 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
         outputs: list[Array] = session.run(names, {name: tensor.numpy() for name, tensor in batch.items()})
         return outputs
 
-    expected, owner = run(pytorch, "comparing with PyTorch", by_length)
+    expected, owners = run(pytorch, "comparing with PyTorch", by_length)
     actual, _ = run(onnxruntime, "comparing with PyTorch", by_length)
     kind = trained.model.config.problem_type or "single_label_classification"
     boundary = as_logit(threshold_of(trained.model.config.to_dict()))
-    comparison = Comparison(expected, actual, rows, kind, row_of=owner, boundary=boundary)
+    comparison = Comparison(expected, actual, rows, kind, row_of=owners, boundary=boundary)
     if not comparison.differ:
         return comparison
     with OtherRounding(0):
@@ -217,7 +217,7 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
         with OtherRounding(draw):
             again, owner = run(pytorch, "comparing PyTorch with itself", unclear)
         # The same decisions in the same order, of these rows alone.
-        before = expected[np.isin(comparison.row_of, unclear)][:, : again.shape[1]]
+        before = expected[np.isin(owners, unclear)][:, : again.shape[1]]
         np.maximum.at(moved, owner, np.abs(before - again).max(axis=1))
     return replace(comparison, moved=moved)
 
