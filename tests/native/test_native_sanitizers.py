@@ -51,6 +51,7 @@ def test_clean(sanitizers: str, commands: list[str], names: list[str], tmp_path:
         printed = output_of(program, command)
         for name in ("portable", *names):
             assert f"{name}: ok" in printed
+    assert "teams: ok" in output_of(program, "teams")
 
 
 @pytest.mark.parametrize("lanes", [4, 8])
