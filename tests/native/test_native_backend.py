@@ -12,7 +12,7 @@ import pytest
 
 from deepsparse import DeepsparseError, Engine, InputError
 from deepsparse.backends import Resources
-from deepsparse.native import library
+from deepsparse.native import cache, library, packing
 from support.encoders import VOCABULARY
 from support.exports import EVERY, FLOAT_HEADS, POSITIONS
 
@@ -233,3 +233,37 @@ def test_damaged_exports_never_crash(exported: Callable[[str], Path], tmp_path: 
         except DeepsparseError as error:
             assert "\n" not in str(error)
     assert 0 < ran < 150
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"magic": 1},
+        {"version": packing.VERSION + 1},
+        {"isa": 1 << 31},
+        {"size": 64},
+        {"layer_records": 1 << 40},
+        {"labels": 70000},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_a_whole_packed_model_that_the_library_refuses_is_made_again(
+    exported: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: dict[str, int]
+):
+    """As another build, or an attacker, would have written it: its digest is right."""
+    monkeypatch.setenv("DEEPSPARSE_CACHE", str(tmp_path))
+    engine = Engine(exported("bert"), num_cores=1, engine_type="native")
+    given = feeds(engine, 3, 20, 0)
+    (wanted,) = engine.run(given)
+    (path,) = tmp_path.iterdir()
+    key = path.read_bytes()[-32:]
+    block = np.frombuffer(path.read_bytes(), np.uint8)[:-64].copy()
+    record = packing.ModelRecord.from_buffer(block.data)
+    for name, value in damage.items():
+        setattr(record, name, value)
+    cache.renewed(key, lambda: block)
+    for _ in range(2):
+        (found,) = Engine(exported("bert"), num_cores=1, engine_type="native").run(given)
+        np.testing.assert_array_equal(found, wanted)
+        made = packing.ModelRecord.from_buffer_copy(path.read_bytes())
+        assert (made.magic, made.size) == (packing.MAGIC, path.stat().st_size - 64)

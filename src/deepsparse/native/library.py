@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
@@ -117,6 +118,13 @@ def load() -> ctypes.CDLL:
             f"The native engine's library {path} cannot be used here: {error}. Install resparse again."
         ) from error
     return library
+
+
+@cache
+def digest() -> bytes:
+    """SHA-256 of the library's file: builds of one version may differ. Empty where it was not built."""
+    path = file()
+    return b"" if path is None else hashlib.sha256(path.read_bytes()).digest()
 
 
 def error() -> str:
