@@ -27,7 +27,8 @@ from deepsparse.engine import OVERSUBSCRIBE
 from deepsparse.hardware import usable_cores
 from export_forms import make_model, write_files
 from interleaved import WARM_UP
-from record import keep, table
+from processors import keep_here
+from record import table
 from resparse.console import run, say
 
 BAR = 1.2  # the time of more threads than cores by that of as many
@@ -159,7 +160,7 @@ def main() -> None:
     os.environ[OVERSUBSCRIBE] = "1"
     os.environ["DEEPSPARSE_CACHE"] = str((arguments.folder / "packed").absolute())
     found = [one for model, length in WORKLOADS for one in measured(model, length, arguments)]
-    keep(
+    keep_here(
         "crowded",
         f"More threads than cores, and busy cores (wanted: ≤ {BAR} of as many threads as cores)",
         [lines_of(found)],

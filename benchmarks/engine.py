@@ -1,8 +1,9 @@
 """The native engine beside what else can be had: the same weights, each engine at its best form, taking turns.
 
 BERT base at 90 % and MiniLM at 80 %, one text and sixteen of 128 tokens; then how much memory the model takes beyond
-Python, the engine and the tokenizer, and how long it takes to load. Forms and random weights are those of
-export_forms.py, whose folder is used. With `--isa avx2`, ONNX Runtime runs twice: as it is, and held to AVX2 too.
+Python, the engine and the tokenizer, and how long it takes to load. Beside the sparse model our engine runs a dense
+one, the same with its zeros filled. Forms and random weights are those of export_forms.py, whose folder is used. With
+`--isa avx2`, ONNX Runtime runs twice: as it is, and held to AVX2 too.
 
     python benchmarks/engine.py --deepsparse-python OPPONENT/bin/python --openvino-python .venv/bin/python
 """
@@ -16,9 +17,11 @@ from typing import Any
 
 from deepsparse.native import library
 from export_forms import make_model, write_files
+from exported_zeros import filled
 from held_onnxruntime import hold_to_avx2
 from interleaved import Contestant, add_python, engine_contestant, measure, ratio
-from record import keep, table
+from processors import keep_here
+from record import table
 from resparse.console import run, say
 
 MODELS = ("bert-base", "minilm")
@@ -34,6 +37,7 @@ def contestants_of(arguments: argparse.Namespace, folder: Path, batch: int) -> d
     native = {"DEEPSPARSE_CACHE": str(folder / "packed"), "DEEPSPARSE_ISA": arguments.isa or ""}
     wanted: list[tuple[str, str, Path | None, dict[str, str] | None]] = [
         ("native", "portable.onnx", None, native),
+        ("native dense", "dense.onnx", None, native),
         ("onnxruntime", "portable.onnx", None, None),
     ]
     if arguments.isa == "avx2":
@@ -67,6 +71,8 @@ def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, 
         folder.mkdir(parents=True, exist_ok=True)
         say(f"{name}: writing")
         write_files(make_model(name, folder), folder, LENGTH)
+    if not (folder / "dense.onnx").is_file():
+        filled(folder / "portable.onnx", folder / "dense.onnx")
     say(f"{name}: {batch} x {LENGTH} tokens")
     contestants = contestants_of(arguments, folder, batch)
     measure(list(contestants.values()), arguments.rounds if batch == 1 else max(3, arguments.rounds // 4))
@@ -79,13 +85,18 @@ def measured(name: str, batch: int, arguments: argparse.Namespace) -> dict[str, 
                 "median_ms": 1e3 * statistics.median(contestant.seconds),
                 "least_ms": 1e3 * min(contestant.seconds),
                 "ours_by_theirs": ratio(contestants["native"], contestant),
-                "same_labels": sum(map(int.__eq__, contestant.facts["labels"], labels)) / len(labels),
+                "same_labels": None if engine == "native dense" else share_of_same(contestant, labels),
                 "resident_mib": contestant.facts.get("resident_mib"),
                 "load_seconds": contestant.facts["load_seconds"],
             }
             for engine, contestant in contestants.items()
         },
     }
+
+
+def share_of_same(contestant: Contestant, labels: list[int]) -> float:
+    """The share of its labels that are these."""
+    return sum(map(int.__eq__, contestant.facts["labels"], labels)) / len(labels)
 
 
 def bars_table(results: list[dict[str, Any]], bars: dict[str, float]) -> str:
@@ -115,7 +126,7 @@ def lanes_table(results: list[dict[str, Any]]) -> str:
             f"{contestant['median_ms']:.2f}",
             f"{contestant['least_ms']:.2f}",
             f"{1e3 * result['batch'] / contestant['median_ms']:.1f}",
-            f"{contestant['same_labels']:.0%}",
+            "–" if contestant["same_labels"] is None else f"{contestant['same_labels']:.0%}",
             "–" if contestant["resident_mib"] is None else f"{contestant['resident_mib']:.0f} MiB",
             f"{contestant['load_seconds']:.2f} s",
         ]
@@ -150,7 +161,7 @@ def main() -> None:
     results = [measured(name, batch, arguments) for name in arguments.models for batch in arguments.batches]
     name = f"engine_{arguments.isa}" if arguments.isa else "engine"
     title = f"The native engine{f', held to {arguments.isa}' if arguments.isa else ''}"
-    keep(
+    keep_here(
         name,
         f"{title}: {arguments.threads} {'threads' if arguments.threads > 1 else 'thread'}"
         f"{', processor time' if arguments.clock == 'cpu' else ''}, beside others on the same weights",

@@ -153,8 +153,8 @@ RESPARSE_EXPORT int64_t resparse_pack(uint32_t format, const int8_t* weights, ui
                                       uint8_t* out, int64_t capacity);
 
 // Seconds of the products of integer matrices with `tokens` tokens, one after the other and as a model runs them, on at
-// most `threads` threads: the mean of `runs`, after one that is not counted; below 0 on an error. With `sums_only` the
-// sums are not requantized.
+// most `threads` threads: the mean of `runs`, after one that is not counted; below 0 on an error. On one thread, that is
+// the time for which it ran. With `sums_only` the sums are not requantized.
 RESPARSE_EXPORT double resparse_time(uint32_t isa, const resparse::TimedMatrix* matrices, uint32_t count,
                                      uint32_t tokens, uint32_t threads, uint32_t runs, int sums_only);
 
