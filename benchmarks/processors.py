@@ -22,8 +22,8 @@ PAGE = "by_processor.md"
 _TITLE = "# The engine by processor"
 _INTRODUCTION = (
     "Of the tables in the folders beside this page, made by `benchmarks/processors.py`. Times are of one text, or of "
-    "sixteen, of 128 tokens, medians in ms; `/` is the native engine's time on the sparse model by the other's (in sweeps by "
-    "its own on the dense model), the median over rounds in which they took turns: below 1 it is faster."
+    "sixteen, of 128 tokens, medians in ms; `/` is the native engine's time on the sparse model by the other's (in "
+    "sweeps by its own on the dense model), the median over rounds in which they took turns: below 1 it is faster."
 )
 
 # By CPUID's family and the models from, to and with.
@@ -92,18 +92,13 @@ def keep_here(name: str, title: str, tables: Iterable[str], data: dict[str, Any]
 def page(results: Path = RESULTS) -> str:
     """The engine's tables of all processors, side by side."""
     blocks = [_TITLE, _INTRODUCTION]
-    for name, make in (
-        ("engine", _engine),
-        ("engine_sweep", _sweep),
-        ("engine_peak", _peak),
-        ("engine_texts", _texts),
-    ):
+    for name, make in _SECTIONS.items():
         found = {
             path.parent.name: json.loads(path.read_text(encoding="utf-8"))
             for path in sorted(results.glob(f"*/{name}.json"))
         }
         if found:
-            blocks += make(found)
+            blocks += make(name, found)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -118,7 +113,7 @@ def _linked(processor: str, name: str, data: dict[str, Any]) -> str:
     )
 
 
-def _engine(found: dict[str, Any]) -> list[str]:
+def _engine(name: str, found: dict[str, Any]) -> list[str]:
     others = ("native dense", "onnxruntime", "openvino", "deepsparse")
     rows = []
     for processor, data in found.items():
@@ -132,16 +127,17 @@ def _engine(found: dict[str, Any]) -> list[str]:
             ]
             rows.append(
                 [
-                    _linked(processor, "engine", data),
+                    _linked(processor, name, data),
                     f"{result['model']}, {result['batch']} x 128",
                     f"{lanes['native']['median_ms']:.1f}",
                     *cells,
                 ]
             )
-    return ["## Beside other engines", table(["processor", "model", "native", *others], rows)]
+    clock = "one thread, its processor time" if name == "engine_cpu" else "all cores"
+    return [f"## Beside other engines, {clock}", table(["processor", "model", "native", *others], rows)]
 
 
-def _sweep(found: dict[str, Any]) -> list[str]:
+def _sweep(name: str, found: dict[str, Any]) -> list[str]:
     blocks = []
     for key, sweep, title in (
         ("zeros", "by_zeros", "By the share of zeros (BERT base, one text of 128 tokens)"),
@@ -152,7 +148,7 @@ def _sweep(found: dict[str, Any]) -> list[str]:
         for processor, data in found.items():
             points = {point[key]: point for point in data[sweep]}
             cells = [_beside_dense(points[place]) if place in points else "–" for place in places]
-            rows.append([_linked(processor, "engine_sweep", data), *cells])
+            rows.append([_linked(processor, name, data), *cells])
         header = ["processor", *(f"{place:.0%}" if key == "zeros" else str(place) for place in places)]
         blocks += [f"## {title}", table(header, rows)]
     return blocks
@@ -163,14 +159,14 @@ def _beside_dense(point: dict[str, Any]) -> str:
     return f"{point['ms']['native']:.1f}" + ("" if by_dense is None else f" (/ {by_dense:.2f})")
 
 
-def _peak(found: dict[str, Any]) -> list[str]:
+def _peak(name: str, found: dict[str, Any]) -> list[str]:
     rows = []
     for processor, data in found.items():
         for one in data["products"]:
             if not one.get("sums_only", True):
                 rows.append(
                     [
-                        _linked(processor, "engine_peak", data),
+                        _linked(processor, name, data),
                         f"{one['isa']} {one['form']}, {one['zeros']:.0%} zeros",
                         str(one["threads"]),
                         str(one["tokens"]),
@@ -184,21 +180,30 @@ def _peak(found: dict[str, Any]) -> list[str]:
     return ["## Products by the processor's peak (zeros counted)", table(header, rows)]
 
 
-def _texts(found: dict[str, Any]) -> list[str]:
+def _texts(name: str, found: dict[str, Any]) -> list[str]:
     rows = [
         [
-            _linked(processor, "engine_texts", data),
+            _linked(processor, name, data),
             outcome["task"],
-            name,
+            contestant,
             f"{one['items_per_second']:.0f}",
             f"{one['ours_by_theirs']:.2f}",
         ]
         for processor, data in found.items()
         for outcome in data["outcomes"]
-        for name, one in outcome["contestants"].items()
+        for contestant, one in outcome["contestants"].items()
     ]
     header = ["processor", "test split", "contestant", "texts/s", "native by it"]
     return ["## From text to label", table(header, rows)]
+
+
+_SECTIONS = {
+    "engine": _engine,
+    "engine_cpu": _engine,
+    "engine_sweep": _sweep,
+    "engine_peak": _peak,
+    "engine_texts": _texts,
+}
 
 
 def main() -> None:

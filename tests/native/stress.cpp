@@ -6,6 +6,8 @@
 //   stress teams        steps of teams whose threads are held up at random
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
 //
+// The first three take the name of an instruction set, to keep to it.
+//
 // tests/native/test_native_sanitizers.py builds it together with the engine's sources; with RESPARSE_EMULATE_TILES, the
 // kernels for AMX run on any processor with AVX-512 VBMI2, and with RESPARSE_EMULATE_AVX_VNNI those for AVX-VNNI on any
 // with AVX-512 VNNI.
@@ -256,11 +258,14 @@ std::vector<uint32_t> formats_of(uint32_t isa) {
   return found;
 }
 
+// Of the command line: the only instruction set, by name; null for all.
+const char* only = nullptr;
+
 // Calls body(instruction set, format of weights).
 template <typename Body>
 int for_each_isa(const Body& body) {
   for (uint32_t i = 0; const InstructionSet* one = resparse_instruction_set(i); ++i) {
-    if ((resparse_isas() & one->isa) == 0) continue;
+    if ((resparse_isas() & one->isa) == 0 || (only != nullptr && std::strcmp(one->name, only) != 0)) continue;
     for (const uint32_t format : formats_of(one->isa)) body(one->isa, format);
     std::printf("%s: ok\n", one->name);
   }
@@ -395,11 +400,17 @@ int time(int count, char** lengths) {
 
 int main(int argc, char** argv) {
   Pool::instance().assume_cores(4);
-  if (argc == 2 && std::strcmp(argv[1], "products") == 0) return products();
-  if (argc == 2 && std::strcmp(argv[1], "answers") == 0) return answers();
-  if (argc == 2 && std::strcmp(argv[1], "damage") == 0) return damage();
-  if (argc == 2 && std::strcmp(argv[1], "teams") == 0) return teams();
-  if (argc > 2 && std::strcmp(argv[1], "time") == 0) return time(argc - 2, argv + 2);
-  std::fprintf(stderr, "usage: stress products | stress answers | stress damage | stress teams | stress time LENGTH ...\n");
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (argc == 3 && command != "time") only = argv[2];
+  if (argc == 2 || only != nullptr) {
+    if (command == "products") return products();
+    if (command == "answers") return answers();
+    if (command == "damage") return damage();
+    if (command == "teams") return teams();
+  }
+  if (argc > 2 && command == "time") return time(argc - 2, argv + 2);
+  std::fprintf(stderr,
+               "usage: stress products [ISA] | stress answers [ISA] | stress damage [ISA] | stress teams | "
+               "stress time LENGTH ...\n");
   return 2;
 }
