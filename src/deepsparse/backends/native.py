@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deepsparse.backends.base import Resources, TensorSpec
-from deepsparse.errors import InputError
+from deepsparse.errors import InputError, ModelError
 from deepsparse.native import cache, library
 from deepsparse.native.embeddings import TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
@@ -52,8 +52,15 @@ class NativeBackend:
         self._tokens = _Tokens(encoder)
         self._every_token, self._columns = encoder.every_token, encoder.columns
         key = cache.key_of(graph.files, self.isa.name)
-        block = cache.cached(key, lambda: build(renumber(encoder), self.isa))
-        return library.Model(block, encoder.labels, encoder.every_token)
+
+        def packed() -> Array:
+            return build(renumber(encoder), self.isa)
+
+        try:
+            return library.Model(cache.cached(key, packed), encoder.labels, encoder.every_token)
+        except ModelError:
+            # A whole file that this library does not read: another build of this version has packed it.
+            return library.Model(cache.renewed(key, packed), encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the logits, float32 [rows, labels], or [rows, columns, labels] with a head on every token.

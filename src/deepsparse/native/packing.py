@@ -5,7 +5,9 @@ Each matrix is packed in the format whose product is measured to be the fastest 
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import Structure, c_float, c_int32, c_uint32, c_uint64, sizeof
 from typing import Final
@@ -41,6 +43,8 @@ _MOST_FLOATS: Final = 0.2
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
 """The sample on which formats are measured: enough to tell them apart, small enough for every matrix."""
+
+_ROUNDS: Final = 5
 
 _NEAR_TIE: Final = 1.15
 """Times within this factor are as good as equal."""
@@ -140,7 +144,7 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1), "packing") as threads:
         weights = list(threads.map(_plain, quantized))
         # Not in parallel, which would disturb the measurements.
-        formats = [fastest(isa, matrix) for matrix in weights]
+        formats = fastest(isa, weights)
         packed = list(threads.map(_packed, formats, weights))
     block = _Block(sizeof(ModelRecord))
     records = {
@@ -157,19 +161,31 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
     return block.written(model)
 
 
-def fastest(isa: InstructionSet, weights: Array) -> WeightFormat:
-    """The format in which the product with these weights, int8 [outputs, inputs], is measured to be the fastest.
+def fastest(isa: InstructionSet, matrices: Sequence[Array]) -> list[WeightFormat]:
+    """The format in which the product with each matrix, int8 [outputs, inputs], is measured to be the fastest.
 
-    Near ties, which noise would decide, go to the format that takes the least memory.
+    Formats take turns, in several rounds over all matrices, and each counts by its least time: what disturbs the
+    machine for a moment disturbs some rounds only, and all formats alike. Near ties, which noise would decide, go to
+    the format that takes the least memory.
     """
-    sample = np.ascontiguousarray(weights[:_TIMED_ROWS])
-    rows, columns = sample.shape
-    packed = {one: _packed(one, sample) for one in isa.formats}
-    seconds = {
-        one: library.seconds(isa, one, array, rows, columns, _TIMED_TOKENS) for one, array in packed.items()
-    }
-    nearly = _NEAR_TIE * min(seconds.values())
-    return min((one for one in isa.formats if seconds[one] <= nearly), key=lambda one: packed[one].size)
+    candidates = [
+        [library.PackedMatrix(one, _packed(one, sample), *sample.shape) for one in isa.formats]
+        for sample in (np.ascontiguousarray(matrix[:_TIMED_ROWS]) for matrix in matrices)
+    ]
+    least = [[math.inf] * len(isa.formats) for _ in matrices]
+    for _ in range(_ROUNDS):
+        for times, ones in zip(least, candidates, strict=True):
+            for place, one in enumerate(ones):
+                times[place] = min(times[place], library.seconds(isa, [one], _TIMED_TOKENS))
+    return [_smallest_of_nearly_fastest(*one) for one in zip(candidates, least, strict=True)]
+
+
+def _smallest_of_nearly_fastest(
+    candidates: Sequence[library.PackedMatrix], seconds: Sequence[float]
+) -> WeightFormat:
+    nearly = _NEAR_TIE * min(seconds)
+    fast = [one for one, taken in zip(candidates, seconds, strict=True) if taken <= nearly]
+    return min(fast, key=lambda one: one.data.size).format
 
 
 class _Block:

@@ -320,6 +320,7 @@ void check(const OpenModel& model, const Batch& batch) {
 
 void run(const OpenModel& model, const Batch& batch, uint32_t threads, float* logits) {
   check(model, batch);
+  threads = std::min(threads, Pool::instance().cores());
   for (uint32_t first = 0; first < batch.texts;) {
     uint32_t last = first + 1;
     while (last < batch.texts && batch.starts[last + 1] - batch.starts[first] <= kTokensAtOnce) ++last;

@@ -118,6 +118,15 @@ struct Model {
   uint64_t layer_records;  // Layer[layers]
 };
 
+// A packed matrix, for resparse_time, and what follows its product.
+struct TimedMatrix {
+  const uint8_t* packed;  // at a multiple of 64
+  uint64_t size;
+  uint32_t rows, columns;
+  uint32_t format;      // a WeightFormat
+  uint32_t activation;  // an Activation
+};
+
 // An instruction set that the library knows, whether or not it has kernels for it in this build.
 struct InstructionSet {
   const char* name;
@@ -143,9 +152,11 @@ RESPARSE_EXPORT uint32_t resparse_isas();
 RESPARSE_EXPORT int64_t resparse_pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t columns,
                                       uint8_t* out, int64_t capacity);
 
-// Seconds that the integer product takes for `tokens` rows of zeros, best of several runs; below 0 on an error.
-RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
-                                     uint32_t columns, uint32_t tokens);
+// Seconds of the products of integer matrices with `tokens` tokens, one after the other and as a model runs them, on at
+// most `threads` threads: the mean of `runs`, after one that is not counted; below 0 on an error. On one thread, that is
+// the time for which it ran. With `sums_only` the sums are not requantized.
+RESPARSE_EXPORT double resparse_time(uint32_t isa, const resparse::TimedMatrix* matrices, uint32_t count,
+                                     uint32_t tokens, uint32_t threads, uint32_t runs, int sums_only);
 
 // The integer product alone: out[tokens][padded rows] = x[tokens][columns] times the packed weights.
 RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
