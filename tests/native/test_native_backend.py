@@ -14,7 +14,7 @@ from deepsparse import DeepsparseError, Engine, InputError
 from deepsparse.backends import Resources
 from deepsparse.native import library
 from support.encoders import VOCABULARY
-from support.exports import EVERY, FLOAT_HEADS, POSITIONS
+from support.exports import EVERY, FLOAT_HEADS, POSITIONS, SETTINGS
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -64,7 +64,7 @@ def feeds(engine: Engine, rows: int, columns: int, padding: int, seed: int = 0, 
 
 
 def padding_of(architecture: str) -> int:
-    return 1 if architecture == "roberta" else 0
+    return int(SETTINGS[architecture].get("pad_token_id", 0))
 
 
 def engines(path: Path) -> tuple[Engine, Engine]:
