@@ -140,6 +140,8 @@ def test_an_answer_does_not_depend_on_its_padding(exported: Callable[[str], Path
 @pytest.mark.parametrize("architecture", EVERY)
 def test_a_row_without_tokens(exported: Callable[[str], Path], architecture: str):
     """Its scores all are lowered alike, and by so much that they are rounded: about what every token gives."""
+    if architecture == "modernbert":
+        pytest.skip("its mean of no tokens is 0 / 0")
     native, reference = engines(exported(architecture))
     given = feeds(native, 3, 9, padding_of(architecture))
     given["attention_mask"][1] = 0
