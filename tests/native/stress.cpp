@@ -248,7 +248,16 @@ const Sizes kFloatAttention{2, 72, 100, 2, 72, 3, 0.7, kAttention, kEveryToken, 
 const Sizes kAllFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse | kPooler | kClassifier};
 const Sizes kDynamic{2, 72, 100, 6, 72, 3, 0.7, kByRange | kAttention};
 const Sizes kRoundedFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kSparse, kFirstToken, 72, true};
-const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
+// As MPNet's layers and ModernBERT's, in integers and in float.
+const Sizes kRelative{2, 64, 100, 4, 64, 3, 0.8, 0, kFirstToken, 64, false, kBiases | kWindows};
+const Sizes kRelativeFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention, kEveryToken, 72, false, kBiases};
+const Sizes kGated{3, 64, 100, 2, 64, 3, 0.8, 0, kMeanOfTokens, 64, true,
+                   kGates | kRotary | kWindows | kSums | kHeadNorm | kNoPositions};
+const Sizes kGatedFloats{3, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse, kFirstToken, 72, false,
+                         kGates | kRotary | kWindows | kSums | kHeadNorm | kNoPositions};
+const Sizes kSummed{2, 64, 128, 4, 64, 3, 0.8, 0, kFirstToken, 64, false, kSums};
+const Sizes kForms[] = {kRelative, kRelativeFloats, kGated, kGatedFloats, kSummed,
+                        kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {

@@ -18,7 +18,7 @@ from deepsparse.backends import Resources
 from deepsparse.backends.native import NativeBackend
 from deepsparse.native import cache, library, packing
 from support.encoders import VOCABULARY
-from support.exports import EVERY, FLOAT_HEADS, POSITIONS
+from support.exports import EVERY, FLOAT_HEADS, POSITIONS, SETTINGS
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -68,7 +68,7 @@ def feeds(engine: Engine, rows: int, columns: int, padding: int, seed: int = 0, 
 
 
 def padding_of(architecture: str) -> int:
-    return 1 if architecture == "roberta" else 0
+    return int(SETTINGS[architecture].get("pad_token_id", 0))
 
 
 def engines(path: Path) -> tuple[Engine, Engine]:
@@ -144,6 +144,8 @@ def test_an_answer_does_not_depend_on_its_padding(exported: Callable[[str], Path
 @pytest.mark.parametrize("architecture", EVERY)
 def test_a_row_without_tokens(exported: Callable[[str], Path], architecture: str):
     """Its scores all are lowered alike, and by so much that they are rounded: about what every token gives."""
+    if architecture == "modernbert":
+        pytest.skip("its mean of no tokens is 0 / 0")
     native, reference = engines(exported(architecture))
     given = feeds(native, 3, 9, padding_of(architecture))
     given["attention_mask"][1] = 0

@@ -232,7 +232,7 @@ def _unknown(model: ModelRecord) -> None:
 
 
 def _for_unknown_tokens(model: ModelRecord) -> None:
-    model.head_tokens = 2
+    model.head_tokens = 3
 
 
 def _other_width(model: ModelRecord) -> None:

@@ -89,7 +89,9 @@ class _Tokens:
 
     def __init__(self, encoder: Encoder) -> None:
         self._words = len(encoder.words.rows)
-        self._positions = len(encoder.positions.rows)
+        self._positions = None if encoder.positions is None else len(encoder.positions.rows)
+        self._reach = encoder.reach
+        self._knows_distances = any(layer.knows_distances for layer in encoder.layers)
         self._types = len(encoder.types.rows) if encoder.takes_types and encoder.types is not None else 0
         self._numbering = encoder.numbering
 
@@ -101,7 +103,8 @@ class _Tokens:
             each row begins, int64 [rows + 1].
 
         Raises:
-            InputError: an id, a type or a position that the model does not have.
+            InputError: an id, a type or a position that the model does not have; or padding between tokens, where
+                the model knows distances.
         """
         ids, mask = feeds[WORDS], feeds[MASK] != 0
         if ids.shape != mask.shape or not ids.shape[1]:
@@ -110,15 +113,33 @@ class _Tokens:
         mask = mask | ~mask.any(axis=1, keepdims=True)
         starts = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(mask.sum(axis=1), out=starts[1:])
+        self._check_distances(mask)
         positions = _positions(ids, mask, self._numbering)[mask]
         types = feeds[TYPES][mask] if self._types and TYPES in feeds else None
         ids = ids[mask]
         _check("The token id", ids, self._words)
-        _check("The position", positions, self._positions)
+        if self._positions is not None:
+            _check("The position", positions, self._positions)
         if types is not None:
             _check("The token type", types, self._types)
             types = types.astype(np.int32)
         return mask, ids.astype(np.int32), types, positions.astype(np.int32), starts
+
+    def _check_distances(self, mask: Array) -> None:
+        if not self._knows_distances:
+            return
+        # A row of tokens without padding between them rises once, from padding to a token, or begins with one.
+        rises = (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1) + mask[:, 0]
+        if (rises > 1).any():
+            raise InputError(
+                f"{MASK} has padding between the tokens of row {int(rises.argmax())}: the native engine leaves padding "
+                "out, and the distances of this model's tokens would change. Move it to the end."
+            )
+        longest = int(mask.sum(axis=1).max(initial=0))
+        if self._reach is not None and longest > self._reach:
+            raise InputError(
+                f"A text has {longest:,} tokens; the model's relative positions reach {self._reach:,}."
+            )
 
 
 def _positions(ids: Array, mask: Array, numbering: Positions) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,9 @@ from resparse.arrays import Array
 
 _POINTS: Final = np.linspace(-9, 9, 181)
 """Where functions are compared."""
+
+_GATES: Final = np.cos(_POINTS)
+"""Of a gated function; in no order with the points."""
 
 _TOLERANCE: Final = 1e-5
 _MOST_NODES: Final = 12
@@ -58,6 +62,19 @@ def activation(matcher: Matcher, value: str) -> tuple[Activation, str]:
                 if np.allclose(found, function(_POINTS), rtol=_TOLERANCE, atol=_TOLERANCE):
                     return candidate, sources.pop()
     raise UnsupportedError(f"the activation function that makes {value!r} (`hidden_act`) is unknown")
+
+
+def gated_activation(matcher: Matcher, value: str) -> tuple[Activation, str, str] | None:
+    """The activation function in `activation(x) * gate` (GLU), x and the gate; None where a value is something else."""
+    sources: set[str] = set()
+    with np.errstate(all="ignore"):
+        _evaluate(matcher, value, {}, sources)
+        for x, gate in itertools.permutations(sorted(sources)) if len(sources) == 2 else ():
+            found = _evaluate(matcher, value, {x: _POINTS, gate: _GATES}, set())
+            for candidate, function in _FUNCTIONS.items():
+                if np.allclose(found, function(_POINTS) * _GATES, rtol=_TOLERANCE, atol=_TOLERANCE):
+                    return candidate, x, gate
+    return None
 
 
 def _evaluate(

@@ -6,17 +6,23 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from deepsparse.errors import UnsupportedError
+from deepsparse.native.columns import Heads, heads
 from deepsparse.native.encoder import AnyLinear, AttentionGrids
-from deepsparse.native.linear import IntegerProduct, integer_product, is_zero_point, linear
-from deepsparse.native.masks import is_mask
+from deepsparse.native.linear import IntegerProduct, integer_product, is_zero_point
+from deepsparse.native.masks import added
 from deepsparse.native.matching import Matcher
 from deepsparse.native.quantized import Quantized, integers, quantized
+from resparse.arrays import Array
 
 _MOST_FACTORS: Final = 4
 """Constants that a product is multiplied by, one after the other."""
 
-_QUERIES, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
+_HEADS_BACK: Final = [0, 2, 1, 3]
+_AS_THEY_ARE, _TURNED = (0, 1, 2, 3), (0, 1, 3, 2)
+"""From the factors of a product to [texts, heads, tokens, size of a head]; keys are turned."""
 
 
 @dataclass
@@ -38,36 +44,36 @@ class _Factor:
 
 
 @dataclass
-class _Heads:
-    """Queries, keys or values: their linear layer, their quantization if any, and the size of a head."""
-
-    linear: AnyLinear
-    quantized: Quantized | None
-    size: int
-    factor: float
-
-
-@dataclass
 class Attention:
-    """Queries, keys and values, and what is made of them; `grids` and `score_scale` as in `Layer`."""
+    """Queries, keys and values, and what is made of them.
 
+    Attributes:
+        entry: the input of the three linear layers.
+        grids, score_scale, frequencies, window: as in `Layer`.
+        added: what is added to the scores, where there is a bias in it.
+    """
+
+    entry: str
     query: AnyLinear
     key: AnyLinear
     value: AnyLinear
     grids: AttentionGrids | None
     heads: int
     score_scale: float
+    frequencies: Array | None
+    window: int | None
+    added: tuple[str, ...]
 
 
-def attention(matcher: Matcher, context: str, entry: str) -> Attention:
-    """Softmax attention, from the layer's input `entry` to `context`.
+def attention(matcher: Matcher, context: str) -> Attention:
+    """Softmax attention that computes `context`.
 
     Raises:
         UnsupportedError: it is computed otherwise.
     """
     joined = matcher.needed(context, "Reshape")
     moved = matcher.needed(joined.inputs[0], "Transpose")
-    if moved.attributes.get("perm") != list(_QUERIES):
+    if moved.attributes.get("perm") != _HEADS_BACK:
         matcher.refuse(joined.inputs[0], "the heads, moved back")
     # Some exporters write down the shape that the product has anyway.
     shaped = matcher.producer(moved.inputs[0], "Reshape")
@@ -77,32 +83,66 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     softmax = matcher.needed(softmax_name, "Softmax")
     if softmax.attributes.get("axis", -1) not in (-1, 3) or probabilities.permutation:
         matcher.refuse(softmax_name, "a softmax of the last axis")
-    scores = _scores(matcher, softmax.inputs[0])
-    query, key = (
-        _heads(matcher, one, permutation, entry)
-        for one, permutation in zip(scores.factors, (_QUERIES, _KEYS), strict=True)
+    scores, window, terms = _scores(matcher, softmax.inputs[0])
+    query, key, value = (
+        _heads(matcher, one, axes)
+        for one, axes in zip((*scores.factors, values), (_AS_THEY_ARE, _TURNED, _AS_THEY_ARE), strict=True)
     )
-    value = _heads(matcher, values, _QUERIES, entry)
-    if not query.size == key.size == value.size or not math.isclose(
-        mixed.scale * probabilities.scale * value.factor, 1, rel_tol=1e-6
-    ):
+    _check_fit(matcher, query, key, value)
+    if not math.isclose(mixed.scale * probabilities.scale * values.scale, 1, rel_tol=1e-6):
         raise UnsupportedError("its queries, keys and values do not fit each other")
-    factor = scores.scale * query.factor * key.factor
-    heads = query.linear.outputs // query.size
-    found = (query.quantized, key.quantized, probabilities.quantized, value.quantized)
+    of_query, of_key = scores.factors
+    factor = scores.scale * of_query.scale * of_key.scale
+    grids, read = _grids(of_query.quantized, of_key.quantized, probabilities.quantized, values.quantized)
+    return Attention(
+        query.source,
+        query.linear,
+        key.linear,
+        value.linear,
+        grids,
+        query.linear.outputs // query.size,
+        factor * read,
+        query.frequencies,
+        window,
+        terms,
+    )
+
+
+def _heads(matcher: Matcher, factor: _Factor, axes: tuple[int, ...]) -> Heads:
+    """Queries, keys or values; takes constants that they are multiplied by into the factor's scale."""
+    source, inner = _scaled(matcher, factor.source)
+    factor.scale *= inner
+    order = factor.permutation or _AS_THEY_ARE
+    if len(order) != len(axes):
+        matcher.refuse(source, "queries, keys or values by heads")
+    return heads(matcher, source, tuple(order[axis] for axis in axes))
+
+
+def _check_fit(matcher: Matcher, query: Heads, key: Heads, value: Heads) -> None:
+    if not query.source == key.source == value.source:
+        matcher.refuse(query.source, f"what keys and values read, {key.source!r}")
+    rotations = [one.frequencies is not None for one in (query, key, value)]
+    same = rotations == [False] * 3 or (
+        rotations == [True, True, False] and np.array_equal(query.frequencies, key.frequencies)  # type: ignore[arg-type]
+    )
+    if not (query.size == key.size == value.size and same):
+        raise UnsupportedError("its queries, keys and values do not fit each other")
+
+
+def _grids(*found: Quantized | None) -> tuple[AttentionGrids | None, float]:
+    """Of queries, keys, probabilities and values, and a factor of the scores that is in the scale of queries."""
     if not any(found):
-        return Attention(query.linear, key.linear, value.linear, None, heads, factor)
+        return None, 1.0
     if not all(found):
         raise UnsupportedError("only some factors of its attention's products are quantized")
     of_query, *others = [one for one in found if one is not None]
     if any(one.read_scale != one.grid.scale for one in others):
         raise UnsupportedError("its queries, keys and values do not fit each other")
-    factor *= of_query.read_scale / of_query.grid.scale
     of_key, of_probabilities, of_value = others
     grids = AttentionGrids(
         of_query.unsigned(), of_key.centred(), of_probabilities.unsigned(), of_value.centred()
     )
-    return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
+    return grids, of_query.read_scale / of_query.grid.scale
 
 
 def _without_guard(matcher: Matcher, value: str) -> str:
@@ -163,25 +203,20 @@ def _factor(matcher: Matcher, value: str) -> _Factor:
     return _Factor(*matcher.transposed(name, ()), None, scale)
 
 
-def _scores(matcher: Matcher, value: str) -> _Product:
-    """The product before a masked softmax."""
+def _scores(matcher: Matcher, value: str) -> tuple[_Product, int | None, tuple[str, ...]]:
+    """The product before a masked softmax, how far tokens see, and what is added, if there is a bias in it."""
     products: list[_Product] = []
-    masks, others = 0, []
+    terms: list[str] = []
     for term in matcher.terms(value):
         found = _product(matcher, term)
         if found is not None:
             products.append(found)
-        elif is_mask(matcher, term):
-            masks += 1
         else:
-            others.append(term)
-    if len(products) != 1 or not masks:
-        matcher.refuse(value, "attention scores with a mask of all tokens added")
-    if others:
-        raise UnsupportedError(
-            f"its attention adds {others[0]!r} to the scores, as models do whose positions are relative"
-        )
-    return products[0]
+            terms.append(term)
+    total = added(matcher, terms) if len(products) == 1 else None
+    if total is None:
+        matcher.refuse(value, "attention scores, with a mask added, and maybe a bias for each distance")
+    return products[0], total.window, tuple(terms) if total.bias is not None else ()
 
 
 def _scaled(matcher: Matcher, value: str) -> tuple[str, float]:
@@ -195,23 +230,3 @@ def _scaled(matcher: Matcher, value: str) -> tuple[str, float]:
     if numbers[0] and node.op_type == "Mul":
         return node.inputs[1], numbers[0]
     return value, 1.0
-
-
-def _heads(matcher: Matcher, factor: _Factor, permutation: tuple[int, ...], entry: str) -> _Heads:
-    """Queries, keys or values, computed from the layer's input and split into heads."""
-    source, inner = _scaled(matcher, factor.source)
-    parted = matcher.needed(source, "Reshape")
-    layer, x = linear(matcher, parted.inputs[0])
-    if x != entry or factor.permutation != permutation:
-        matcher.refuse(source, "queries, keys or values of the layer's input, by heads")
-    size = _last_size(matcher, parted.inputs[1])
-    if size < 1 or layer.outputs % size:
-        matcher.refuse(source, "vectors parted into heads")
-    return _Heads(layer, factor.quantized, size, factor.scale * inner)
-
-
-def _last_size(matcher: Matcher, shape: str) -> int:
-    """The last dimension of a shape that may be partly computed; 0 where it is unknown."""
-    joined = matcher.producer(shape, "Concat")
-    known = matcher.constant(joined.inputs[-1] if joined is not None else shape)
-    return int(known.reshape(-1)[-1]) if known is not None and known.size and known.dtype.kind == "i" else 0

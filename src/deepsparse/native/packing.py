@@ -30,10 +30,12 @@ from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 5
+VERSION: Final = 6
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
+
+_NO_WINDOW: Final = 0xFFFFFFFF
 
 _LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
 
@@ -94,6 +96,11 @@ class LayerRecord(Structure):
         *((f"{name}_grid", GridRecord) for name in _LAYER_GRIDS),
         ("attention_norm", NormRecord),
         ("output_norm", NormRecord),
+        ("gate", LinearRecord),
+        ("frequencies", c_uint64),
+        ("bias", c_uint64),
+        ("reach", c_uint32),
+        ("window", c_uint32),
         ("heads", c_uint32),
         ("activation", c_uint32),
         ("score_scale", c_float),
@@ -108,6 +115,7 @@ class HeadRecord(Structure):
         ("linear", LinearRecord),
         ("activation", c_uint32),
         ("reserved", c_uint32),
+        ("norm", NormRecord),
     )
 
 
@@ -122,7 +130,7 @@ class ModelRecord(Structure):
         *((name, c_uint32) for name in ("layers", "hidden", "embedding")),
         *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
         ("epsilon", c_float),
-        ("reserved", c_uint32),
+        ("keeps_sums", c_uint32),
         ("words", TableRecord),
         ("positions", TableRecord),
         ("types", TableRecord),
@@ -151,7 +159,7 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
         id(linear): block.linear(linear, weight_format, array)
         for linear, weight_format, array in zip(quantized, formats, packed, strict=True)
     }
-    in_layers = {id(getattr(layer, name)) for layer in encoder.layers for name in LAYER_LINEARS}
+    in_layers = {id(linear) for layer in encoder.layers for linear in layer.linears}
     for linear in everything:
         if isinstance(linear, FloatLinear):
             is_sparse = id(linear) in in_layers and _share(linear) <= _MOST_FLOATS
@@ -194,6 +202,7 @@ class _Block:
     def __init__(self, start: int) -> None:
         self.size = _round_up(start)
         self._arrays: list[tuple[int, Array]] = []
+        self._shared: dict[bytes, int] = {}
 
     def put(self, array: Array) -> int:
         """Append an array; returns its offset."""
@@ -254,6 +263,22 @@ class _Block:
         """A layer normalization."""
         return NormRecord(weight=self.put(norm.weight), bias=self.put(norm.bias))
 
+    def shared(self, array: Array) -> int:
+        """As `put`, once for all layers that have the same numbers."""
+        key = array.tobytes()
+        if key not in self._shared:
+            self._shared[key] = self.put(array)
+        return self._shared[key]
+
+    def bias(self, layer: Layer) -> int:
+        """Biases of distances, by heads, with room to read a vector from any place, as `bias_stride` lays them out."""
+        if layer.bias is None:
+            return 0
+        count = layer.bias.shape[1]
+        padded = np.zeros((layer.heads, _round_up(4 * (count + library.PANEL_ROWS)) // 4), np.float32)
+        padded[:, :count] = layer.bias
+        return self.shared(padded)
+
     def table(self, table: Table | None) -> TableRecord:
         """An embedding table, or none."""
         if table is None:
@@ -281,8 +306,9 @@ def _model(
         embedding=encoder.words.rows.shape[1],
         labels=encoder.labels,
         head_linears=len(encoder.head),
-        head_tokens=encoder.every_token,
+        head_tokens=encoder.head_tokens,
         epsilon=encoder.embedding_norm.epsilon,
+        keeps_sums=encoder.keeps_sums,
         words=block.table(encoder.words),
         positions=block.table(encoder.positions),
         types=block.table(encoder.types),
@@ -292,6 +318,8 @@ def _model(
         model.projection = records[id(encoder.projection)]
     for index, head in enumerate(encoder.head):
         model.head[index] = HeadRecord(linear=records[id(head.linear)], activation=head.activation)
+        if head.norm is not None:
+            model.head[index].norm = block.norm(head.norm)
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
     model.layer_records = block.put(np.frombuffer(bytes(layers), np.uint8))
     return model
@@ -303,6 +331,11 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
         **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
+        gate=LinearRecord() if layer.gate is None else records[id(layer.gate)],
+        frequencies=0 if layer.frequencies is None else block.shared(layer.frequencies),
+        bias=block.bias(layer),
+        reach=0 if layer.bias is None else (layer.bias.shape[1] + 1) // 2,
+        window=_NO_WINDOW if layer.window is None else layer.window,
         heads=layer.heads,
         activation=layer.activation,
         score_scale=layer.score_scale,

@@ -15,9 +15,10 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 5;
+constexpr uint32_t kVersion = 6;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
+constexpr uint32_t kNoWindow = 0xffffffff;
 
 // How the weights of a matrix are stored; see weight_formats.h.
 enum WeightFormat : uint32_t {
@@ -33,8 +34,9 @@ enum WeightFormat : uint32_t {
 
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };
 
-// Which tokens the head is applied to: the first of each text (sequence classification), or all (token classification).
-enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1 };
+// What the head is applied to: the first token of each text or the mean of all (sequence classification), or every token
+// (token classification).
+enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1, kMeanOfTokens = 2 };
 
 // A quantization grid: integer = clamp(round(value / scale) + zero_point, least, most). Within 0 to 255, or, where the
 // grid is said to be int8, within -128 to 127; narrower with fewer bits.
@@ -86,17 +88,27 @@ struct Layer {
   Grid probabilities_grid;  // uint8
   Grid value_grid;          // int8, zero point 0
   Norm attention_norm, output_norm;
+  Linear gate;              // of intermediate's input, multiplied with what is activated (GLU); rows 0: none
+  uint64_t frequencies;     // float[head size / 2], of rotary positions; 0: none
+  uint64_t bias;            // float[heads][bias_stride(reach)], added to scores; 0: none
+  uint32_t reach;           // a text has so many tokens at most, where there is a bias
+  uint32_t window;          // a token attends to so many on each side of it, and itself; kNoWindow: to all
   uint32_t heads;
   uint32_t activation;  // between intermediate and output
   float score_scale;    // of attention scores, usually 1 / sqrt(head size)
   uint32_t reserved;
 };
 
+// Between the biases of two heads. That of a key and a query lies at reach - 1 + (place of the key - that of the query);
+// there are so many more that a vector may be read from any place.
+constexpr uint64_t bias_stride(uint32_t reach) { return (2 * uint64_t{reach} + 15 + 15) / 16 * 16; }
+
 // A linear layer of the head.
 struct HeadLinear {
   Linear linear;
   uint32_t activation;  // after it
   uint32_t reserved;
+  Norm norm;            // after the activation; offsets 0: none
 };
 
 struct Model {
@@ -110,7 +122,7 @@ struct Model {
   uint32_t head_linears;
   uint32_t head_tokens;  // a HeadTokens
   float epsilon;         // of the norms
-  uint32_t reserved;
+  uint32_t keeps_sums;   // 1: residuals are added to sums before their norms (pre-norm); 0: to what is normalized
   Table words, positions, types;
   Norm embedding_norm;
   Linear projection;  // rows 0: none
