@@ -91,7 +91,7 @@ def test_server(several: Path) -> None:
         {"task": "text_classification", "model": str(several), "name": "b", "kwargs": {"threshold": 0.2}},
     ]
     config = parse_config({"endpoints": endpoints}, "test")
-    with TestClient(create_app(Server(Endpoints(config), config.model_dump(mode="json"), None))) as client:
+    with TestClient(create_app(Server(Endpoints(config), config))) as client:
         for name, threshold in (("a", 0.4), ("b", 0.2)):
             answer = client.post(f"/v2/models/{name}/infer", json={"sequences": TEXTS})
             assert answer.json()["labels"] == expected(threshold)

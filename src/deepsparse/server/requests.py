@@ -1,4 +1,4 @@
-"""Requests before they reach a model: size limit, a fast route for inference, and the body's schema and parsing."""
+"""Requests before they reach a model: size limit, a fast route for inference, and the body's parsing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +22,8 @@ Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
 _BEFORE: Final = "/v2/models/"
 _AFTER: Final = "/infer"
-_SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
+SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
+"""JSON schema of how long a request to measure may take."""
 
 
 class NotJsonError(InputError):
@@ -88,17 +89,9 @@ class FastInferRoute:
             response = await self._refuse(request, error)
         except HTTPException as error:
             response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        except ClientDisconnect:
+            return  # there is nobody to answer
         await response(scope, receive, send)
-
-
-def infer_schema() -> dict[str, Any]:
-    """The body of a request for inference, of any task."""
-    return _any_of([dict(tasks.find(name).request) for name in tasks.names()])
-
-
-def benchmark_schema() -> dict[str, Any]:
-    """The body of a request to measure, of any task: the inputs, without options."""
-    return _any_of([_benchmark(tasks.find(name)) for name in tasks.names()])
 
 
 def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
@@ -117,7 +110,7 @@ def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float
     inputs = task.request["required"]
     fields = _fields(body, task, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
-    if type(seconds) not in (int, float) or not _SECONDS["minimum"] <= seconds <= _SECONDS["maximum"]:
+    if type(seconds) not in (int, float) or not SECONDS["minimum"] <= seconds <= SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
     rows = task.parse(fields)
     if not rows:
@@ -156,19 +149,6 @@ def _fields(body: bytes, task: Task[Any, Any], known: Collection[str]) -> dict[s
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
     return fields
-
-
-def _benchmark(task: type[Task[Any, Any]]) -> dict[str, Any]:
-    inputs = {name: task.request["properties"][name] for name in task.request["required"]}
-    return {
-        **task.request,
-        "properties": {**inputs, "seconds": _SECONDS},
-        "example": {**task.example, "seconds": 1},
-    }
-
-
-def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _endpoint(scope: Scope) -> str | None:
