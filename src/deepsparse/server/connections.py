@@ -161,7 +161,8 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc]
     def on_message_complete(self) -> None:
         if not self._deaf:
             super().on_message_complete()
-            self._all.served(self)
+            if self._is_answering():
+                self._all.served(self)
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline

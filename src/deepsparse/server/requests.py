@@ -60,8 +60,8 @@ class BodyLimit:
 
     def _refusal(self) -> HTTPException:
         words = f"The request is larger than {self._most:,} bytes, which is the most this server takes."
-        # Closed, since the rest of the body has not been read.
-        return HTTPException(413, words, {"Connection": "close"})
+        # The rest is read and discarded: a client that is still sending would not read the answer.
+        return HTTPException(413, words)
 
 
 class FastInferRoute:
