@@ -20,6 +20,7 @@ from resparse.errors import UserError, did_you_mean
 Infer = Callable[[str, Request], Awaitable[Response]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
+_MOST_DISCARDED: Final = 16 * 1024 * 1024
 _BEFORE: Final = "/v2/models/"
 _AFTER: Final = "/infer"
 SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
@@ -31,7 +32,11 @@ class NotJsonError(InputError):
 
 
 class BodyLimit:
-    """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory."""
+    """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory.
+
+    The rest of a body is read and discarded, up to `_MOST_DISCARDED`: clients read their answer once they have sent all,
+    and closing before that would reset their connection.
+    """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
@@ -42,26 +47,30 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         stated = Headers(scope=scope).get("content-length", "")
-        is_stated = stated.isdigit()
-        read = int(stated) if is_stated else 0
+        known = int(stated) if stated.isdigit() else 0
+        read = 0
 
         async def counted() -> Message:
             nonlocal read
-            if read > self._most:
-                raise self._refusal()
-            message = await receive()
-            if not is_stated:
+            if known <= self._most:
+                message = await receive()
                 read += len(message.get("body", b""))
-                if read > self._most:
-                    raise self._refusal()
-            return message
+                if read <= self._most:
+                    return message
+            else:
+                message = {"more_body": True}
+            while message.get("more_body") and max(read, known) <= _MOST_DISCARDED:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return message
+                read += len(message.get("body", b""))
+            raise self._refusal(is_read=not message.get("more_body"))
 
         await self._app(scope, counted, send)
 
-    def _refusal(self) -> HTTPException:
+    def _refusal(self, is_read: bool) -> HTTPException:
         words = f"The request is larger than {self._most:,} bytes, which is the most this server takes."
-        # The rest is read and discarded: a client that is still sending would not read the answer.
-        return HTTPException(413, words)
+        return HTTPException(413, words, None if is_read else {"Connection": "close"})
 
 
 class FastInferRoute:
