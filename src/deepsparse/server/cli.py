@@ -141,7 +141,7 @@ def _parser() -> Parser:
     add("--integration", choices=("local", "sagemaker"), help="add sagemaker's routes")
     add("--max-request-bytes", type=parser.count, help="answer 413 to larger requests [524,288]")
     add("--max-queued-texts", type=parser.count, help="answer 429 when more would wait [1,024]")
-    add("--max-queued-seconds", type=parser.seconds, help="answer 429 where longer would be waited [2]")
+    add("--max-queued-seconds", type=parser.seconds, help="answer 429 where longer would be waited [1]")
     return parser
 
 

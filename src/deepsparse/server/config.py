@@ -108,7 +108,7 @@ class ServerConfig(_Strict):
     integration: Literal["local", "sagemaker"] = "local"
     max_request_bytes: int = Field(default=512 * 1024, ge=64)
     max_queued_texts: int = Field(default=1024, ge=1)
-    max_queued_seconds: float = Field(default=2.0, gt=0)
+    max_queued_seconds: float = Field(default=1.0, gt=0)
     max_connections: int = Field(default=16_384, ge=1)
     request_timeout: float = Field(default=30.0, gt=0)
     allow_endpoint_changes: bool = False

@@ -34,8 +34,8 @@ class NotJsonError(InputError):
 class BodyLimit:
     """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory.
 
-    The rest of a body is read and discarded, up to `_MOST_DISCARDED`: clients read their answer once they have sent all,
-    and closing before that would reset their connection.
+    The rest of a body is read and discarded, up to `_MOST_DISCARDED`: clients read their answer once they have sent
+    all, and closing before that would reset their connection.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
