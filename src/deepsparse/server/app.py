@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from deepsparse.errors import ModelError
+from deepsparse.errors import InputError, ModelError
 from deepsparse.server.added import ForbiddenError, added_endpoint
 from deepsparse.server.api_key import ApiKey
 from deepsparse.server.config import ServerConfig
@@ -175,7 +175,9 @@ class Server:
     async def remove_endpoint(self, request: Request) -> Response:
         """Serve a model no more."""
         self._changeable(request)
-        name = str(parse_object(await request.body()).get("name"))
+        name = parse_object(await request.body()).get("name")
+        if not isinstance(name, str):
+            raise InputError('The field "name" is missing, or no text: that of the endpoint to remove.')
         await self.endpoints.remove(name)
         return _json({"removed": name})
 
@@ -316,7 +318,7 @@ def _add_sagemaker(app: FastAPI, server: Server) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else None
-    return JSONResponse({"detail": str(error)}, _status(error), headers)
+    return JSONResponse({"detail": " ".join(str(error).splitlines())}, _status(error), headers)
 
 
 async def _let_go(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ protocol on httptools with these limits.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class Connections:
         # Those that wait for their client, and since when: the longest first.
         self._waiting: OrderedDict[Connection, float] = OrderedDict()
         self._sweep: asyncio.TimerHandle | None = None
+        # A line for each piece of garbage would let anybody fill the disk; it is counted.
+        logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
 
     def protocol(self, *arguments: Any, **settings: Any) -> Connection:
         """A new connection, with uvicorn's arguments."""
@@ -252,6 +255,10 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc]
         """Answer the requests up to now, and close."""
         self._deaf, self._in_head = True, False
         self.cycle.keep_alive = False
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return record.msg != "Invalid HTTP request received."
 
 
 def most_connections(wanted: int) -> int:

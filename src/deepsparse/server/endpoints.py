@@ -16,7 +16,7 @@ from deepsparse.server.metrics import Metrics
 from deepsparse.server.queue import MicroBatcher
 from deepsparse.tasks.base import Outputs, Row
 from resparse.console import say, warn
-from resparse.errors import UserError, did_you_mean
+from resparse.errors import did_you_mean
 
 _CHANGES_EVERY_S = 1.0
 # An answer within these seconds shows that the model is ready.
@@ -182,7 +182,7 @@ class ConfigWatch:
             self._seen = stamp
             try:
                 await self._apply(load_config(self._path), endpoints)
-            except UserError as error:
+            except Exception as error:  # whatever a file may hold, later changes are to be followed
                 warn(f"{self._path} has changed, but not all of it can be followed: {error}")
 
     async def _apply(self, config: ServerConfig, endpoints: Endpoints) -> None:

@@ -213,6 +213,8 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
     def options(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
         """`top_k`; None where the pipeline's own is meant."""
         top_k = fields.get("top_k")
+        if type(top_k) is float and top_k.is_integer():
+            top_k = int(top_k)  # JSON's 2.0 is 2
         if top_k is not None and (type(top_k) is not int or top_k < 1):
             raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
         return {"top_k": top_k}
