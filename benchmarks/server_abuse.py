@@ -38,7 +38,6 @@ _PAUSE_S = 0.2
 
 def main() -> None:
     arguments = _arguments()
-    most_connections(arguments.idle + 1000)
     dataset = DATASETS[arguments.dataset]
     rows = [[row[column] for column in dataset.columns] for row in dataset.rows("test")]
     bodies = [json.dumps({"sequences": [row]}).encode() for row in rows]
@@ -47,8 +46,8 @@ def main() -> None:
         folder = Path(scratch)
         config = {"endpoints": [{"task": "text_classification", "model": arguments.model, "name": NAME}]}
         with serving({**config, "max_connections": arguments.most}, folder) as served:
-            for name, abuse in ABUSES.items():
-                clients = arguments.idle if abuse is idle else arguments.clients
+            for name, (abuse, share) in ABUSES.items():
+                clients = round(share * arguments.clients)
                 say(f"{name}: {clients:,} clients")
                 found[name] = asyncio.run(
                     measured(served, abuse, bodies, clients, arguments.seconds, arguments.rate)
@@ -132,7 +131,7 @@ async def endless_heads(port: int, clients: int, seconds: float) -> int:
             await writer.drain()
             await asyncio.sleep(0)
 
-    return await _all(port, clients // 10, seconds, b"POST / HTTP/1.1\r\n", client)
+    return await _all(port, clients, seconds, b"POST / HTTP/1.1\r\n", client)
 
 
 async def garbage_ahead(port: int, clients: int, seconds: float) -> int:
@@ -143,7 +142,7 @@ async def garbage_ahead(port: int, clients: int, seconds: float) -> int:
         await writer.drain()
         await asyncio.sleep(_PAUSE_S)
 
-    return await _all(port, clients // 50, seconds, ahead, client)
+    return await _all(port, clients, seconds, ahead, client)
 
 
 async def leaving(port: int, clients: int, seconds: float) -> int:
@@ -154,7 +153,7 @@ async def leaving(port: int, clients: int, seconds: float) -> int:
         await writer.drain()
         await asyncio.sleep(_PAUSE_S)
 
-    return await _all(port, clients // 10, seconds, begun, client)
+    return await _all(port, clients, seconds, begun, client)
 
 
 async def idle(port: int, clients: int, seconds: float) -> int:
@@ -166,15 +165,16 @@ async def idle(port: int, clients: int, seconds: float) -> int:
     return await _all(port, clients, seconds, b"", client)
 
 
-ABUSES: dict[str, Abuse] = {
-    "none": nothing,
-    "heads byte by byte": slow_heads,
-    "heads without end": endless_heads,
-    "garbage behind 100 requests ahead": garbage_ahead,
-    "gone in the middle of a body": leaving,
-    "idle connections": idle,
-    "idle connections, again": idle,
+ABUSES: dict[str, tuple[Abuse, float]] = {
+    "none": (nothing, 0),
+    "heads byte by byte": (slow_heads, 0.1),
+    "heads without end": (endless_heads, 0.01),
+    "garbage behind 100 requests ahead": (garbage_ahead, 0.002),
+    "gone in the middle of a body": (leaving, 0.01),
+    "idle connections": (idle, 1),
+    "idle connections, again": (idle, 1),
 }
+"""By name, with the share of `--clients` that do it: some cost the server's processor, others its memory."""
 
 
 def abuse_table(found: dict[str, dict[str, Any]]) -> str:
@@ -271,8 +271,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Misbehave, and measure what others notice.")
     parser.add_argument("model", help="a deployment folder")
     parser.add_argument("--dataset", choices=DATASETS, default="tweeteval_emotion")
-    parser.add_argument("--clients", type=int, default=1000, help="that misbehave [%(default)s]")
-    parser.add_argument("--idle", type=int, default=10_000, help="connections that say nothing [%(default)s]")
+    parser.add_argument("--clients", type=int, default=10_000, help="that misbehave, at most [%(default)s]")
     parser.add_argument(
         "--most", type=int, default=16_384, help="max_connections of the server [%(default)s]"
     )
