@@ -52,7 +52,7 @@ class Comparison:
     kind: str  # the model's problem type
     exact: Array | None = None  # PyTorch's logits with its sums in float64; None where not needed
     row_of: Array | None = None  # the row [decisions] of each decision; None: one decision a row
-    boundary: float = 0.0  # of several labels, the logit above which one counts
+    boundary: float | Array = 0.0  # of several labels, the logit above which one counts, or one for each
 
     @property
     def differ(self) -> bool:
@@ -215,7 +215,10 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     expected, owner = run(pytorch, "comparing with PyTorch")
     actual, _ = run(onnxruntime, "comparing with PyTorch")
     kind = trained.model.config.problem_type or "single_label_classification"
-    boundary = as_logit(threshold_of(trained.model.config.to_dict()))
+    config = trained.model.config
+    boundary = as_logit(
+        threshold_of(config.to_dict(), [str(name) for _, name in sorted(config.id2label.items())])
+    )
     comparison = Comparison(expected, actual, rows, kind, row_of=owner, boundary=boundary)
     if not comparison.differ:
         return comparison
