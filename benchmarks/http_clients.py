@@ -26,6 +26,9 @@ from resparse.errors import UserError
 LOST = 0
 """The status of a request that was sent whole and got no answer."""
 
+# Below the server's time, as clients that keep connections have to.
+_KEPT_S = 3.0
+
 REFUSED = -1
 """The status of a request for which there was no connection."""
 
@@ -119,19 +122,16 @@ class Clients:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
 
     async def ask(self, path: str, body: bytes, method: str = "POST") -> Answer:
         """Send a request, and wait for its answer."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         begun = time.perf_counter()
         try:
-            connection = (
-                self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-            )
+            reader, writer = self._kept() or await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             return Answer(begun, time.perf_counter() - begun, REFUSED)
-        reader, writer = connection
         try:
             writer.write(head + body)
             received = await reader.readuntil(b"\r\n\r\n")
@@ -143,8 +143,18 @@ class Clients:
         if b"connection: close" in received.lower():
             writer.close()
         else:
-            self._free.append(connection)
+            self._free.append((reader, writer, time.perf_counter()))
         return Answer(begun, time.perf_counter() - begun, int(received[9:12]), answered)
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection that has not been idle for so long that the server may be closing it."""
+        latest = time.perf_counter() - _KEPT_S
+        while self._free:
+            reader, writer, since = self._free.pop()
+            if since > latest and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     async def at_rate(self, path: str, bodies: Sequence[bytes], rate: float, seconds: float) -> list[Answer]:
         """Requests sent at even distances, without regard to what becomes of those before."""
@@ -187,7 +197,7 @@ class Clients:
 
     def close(self) -> None:
         """Close all connections."""
-        for _, writer in self._free:
+        for _, writer, _ in self._free:
             writer.close()
         self._free.clear()
 

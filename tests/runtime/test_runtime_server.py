@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -284,6 +286,28 @@ def test_a_changed_configuration_is_followed(deployed: Path, tmp_path: Path):
         await endpoints.close()
 
     asyncio.run(work())
+
+
+def test_a_replaced_model_leaves_the_memory_at_once(deployed: Path):
+    """Not only when cycles are collected: models that replace each other would pile up."""
+    config = parse_config({"endpoints": [{"task": "glue", "model": str(deployed), "name": "a"}]}, "test")
+
+    async def work() -> None:
+        endpoints = Endpoints(config)
+        (old,) = endpoints
+        await old.answer(["happy"])
+        reference = weakref.ref(old.pipeline)
+        del old
+        await endpoints.add(endpoints.load(config.endpoints[0]))
+        assert reference() is None
+        await endpoints.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(work())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -152,8 +153,14 @@ class Endpoints:
 
     def _enter(self, endpoint: Endpoint) -> None:
         self._by_name[endpoint.name] = endpoint
-        engine = endpoint.pipeline.engine.engine_type
-        self.metrics.add_endpoint(endpoint.name, engine, lambda: endpoint.waiting)
+        # A gauge is part of a cycle, which would keep a replaced model in memory until a collection.
+        reference = weakref.ref(endpoint)
+
+        def waiting() -> float:
+            served = reference()
+            return served.waiting if served is not None else 0
+
+        self.metrics.add_endpoint(endpoint.name, endpoint.pipeline.engine.engine_type, waiting)
 
     def _leave(self, endpoint: Endpoint) -> None:
         del self._by_name[endpoint.name]
