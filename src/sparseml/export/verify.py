@@ -54,7 +54,7 @@ class Comparison:
     rounded: Array | None = None  # PyTorch's logits with other rounding; None where not needed
     moved: Array | None = None  # by row, how far rounding moved it in DRAWS draws; 0 where labels agree
     row_of: Array | None = None  # the row [decisions] of each decision; None: one decision a row
-    boundary: float = 0.0  # of several labels, the logit above which one counts
+    boundary: float | Array = 0.0  # of several labels, the logit above which one counts, or one for each
 
     @property
     def differ(self) -> bool:
@@ -204,7 +204,10 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     expected, owners = run(pytorch, "comparing with PyTorch", by_length)
     actual, _ = run(onnxruntime, "comparing with PyTorch", by_length)
     kind = trained.model.config.problem_type or "single_label_classification"
-    boundary = as_logit(threshold_of(trained.model.config.to_dict()))
+    config = trained.model.config
+    boundary = as_logit(
+        threshold_of(config.to_dict(), [str(name) for _, name in sorted(config.id2label.items())])
+    )
     comparison = Comparison(expected, actual, rows, kind, row_of=owners, boundary=boundary)
     if not comparison.differ:
         return comparison
