@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepsparse.errors import DeepsparseError
 from resparse.errors import did_you_mean
+from resparse.yaml_text import YamlError, parse_yaml
 
 
 class ConfigError(DeepsparseError):
@@ -126,10 +126,10 @@ def load_config(path: str | Path) -> ServerConfig:
     """Read a YAML file; a ConfigError names each field that is unknown or wrong."""
     file = Path(path).expanduser()
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YamlError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     return parse_config(content, str(path))
 

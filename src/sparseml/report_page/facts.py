@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resparse.errors import UserError
+from resparse.json_text import parse_json
 from sparseml.session import checkpoint
 from sparseml.session.callback import SPARSITY
 
@@ -217,6 +217,6 @@ def export_size(facts: Facts) -> dict[str, int] | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -49,7 +49,14 @@ def layers(path: Path) -> tuple[list[Layer], dict[str, int]]:
         ZooError: `onnx` is not installed, or the file is no model.
     """
     graph = _load(path).graph
-    constants = _constants(graph, path.parent)
+    try:
+        return _layers(graph, _constants(graph, path.parent))
+    # What a damaged graph refers to is not there, or is of another type.
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError) as error:
+        raise ZooError(f"{path} is no ONNX model that can be read: {error}.") from error
+
+
+def _layers(graph: Any, constants: Mapping[str, Array]) -> tuple[list[Layer], dict[str, int]]:
     makers = {output: node for node in graph.node for output in node.output}
     found: dict[str, Layer] = {}
     for node in graph.node:
@@ -90,10 +97,15 @@ def _load(path: Path) -> Any:
         ) from error
     try:
         model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
+    except (DecodeError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise ZooError(f"{path} is no ONNX model that can be read: {error}.") from error
     if not model.graph.node:
         raise ZooError(f"{path} is no ONNX model: it has no nodes.")
+    names = (name for node in model.graph.node for name in (node.op_type, *node.input, *node.output))
+    if not all(
+        isinstance(name, str) for name in (*names, *(tensor.name for tensor in model.graph.initializer))
+    ):
+        raise ZooError(f"{path} is no ONNX model that can be read: a name in it is no UTF-8 text.")
     return model
 
 
