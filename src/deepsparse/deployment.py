@@ -68,7 +68,7 @@ class Deployment:
             raise ModelError(f"{self.config_file}: an id in id2label is no number: {error}.") from error
         if sorted(by_id) != list(range(len(entries))) or not entries:
             raise ModelError(
-                f"{self.config_file}: id2label has the ids {sorted(by_id)!s:.60}; wanted are 0, 1, 2, ... without a gap."
+                f"{self.config_file}: id2label has the ids {sorted(by_id)!s:.60}; wanted are 0, 1, 2, ..."
             )
         return tuple(by_id[index] for index in range(len(by_id)))
 

@@ -96,7 +96,9 @@ class Tokenizer:
         encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
         try:
             return encode(list(rows), is_pretokenized)
-        except Exception as error:  # the library raises nothing more precise
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
             raise ModelError(
                 f"The model's {TOKENIZER} cannot tokenize this: {error}. Copy it again."
             ) from error
@@ -143,7 +145,9 @@ def load_tokenizer(
         )
     try:
         rust = RustTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more precise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
         raise ModelError(f"{path} is no tokenizer that can be read: {error}. Copy it again.") from error
     settings = _settings(deployment.folder)
     most = _model_length(settings, deployment.config)

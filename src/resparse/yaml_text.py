@@ -1,7 +1,7 @@
 """YAML from elsewhere: plain values only, with one kind of error, and within bounds.
 
-Aliases of aliases let a kilobyte stand for billions of values, which whatever walks over them would unfold. Recipes have
-a reader of their own (`sparseml.recipe.yaml_reader`), which knows lines and tags.
+Aliases of aliases let a kilobyte stand for billions of values, which whatever walks over them would unfold. Recipes
+have a reader of their own (`sparseml.recipe.yaml_reader`), which knows lines and tags.
 """
 
 from __future__ import annotations

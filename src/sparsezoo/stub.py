@@ -21,7 +21,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.]+")
 _VALUE = re.compile(r"[A-Za-z0-9_.-]+")
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _QUERY_KEYS = ("recipe_type", "recipe", "checkpoint", "deployment")
-_LONGEST = 300
+_LONGEST = 200
 _CHOICES = {
     "checkpoint": ("default", "prepruning", "postpruning", "preqat", "postqat"),
     "deployment": ("default",),

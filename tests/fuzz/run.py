@@ -82,6 +82,7 @@ def _blind(target: Target, seconds: float, seed: int, found: Path) -> int:
     count = answered = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        target.warm(folder)
         for data in corpus:
             _try(target, data, folder, None, seen, found)
         memory = Memory()
@@ -133,6 +134,7 @@ def _guided(target: Target, seconds: float, seed: int, found: Path) -> int:
     corpus = target.corpus()
     folder = Path(tempfile.mkdtemp())
     with atheris.instrument_imports(include=list(target.packages)):
+        target.warm(folder)
         for data in corpus:
             check(target, data, folder)
     memory = Memory()

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ class Target:
     def folder(self) -> Path:
         """Its corpus: inputs that are in order, and those that once found a fault."""
         return CORPUS / self.name
+
+    def warm(self, folder: Path) -> None:
+        """Feed the first input, so that imports and models that are made once count as no input's."""
+        with _emptied(folder), suppress(UserError):
+            self.feed(self.corpus()[0], folder)
 
     def corpus(self) -> list[bytes]:
         """The inputs in `folder`, in the order of their names."""

@@ -12,6 +12,8 @@ from deepsparse.errors import DeepsparseError
 from resparse.errors import did_you_mean
 from resparse.yaml_text import YamlError, parse_yaml
 
+_MOST_LINES = 10
+
 
 class ConfigError(DeepsparseError):
     """A configuration that cannot be read or followed."""
@@ -141,16 +143,18 @@ def parse_config(content: Any, where: str) -> ServerConfig:
     try:
         return ServerConfig.model_validate(content).named()
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, where))) from error
+        lines = list(describe(error, where))
+        more = [f"{where}: and {len(lines) - _MOST_LINES} more."] if len(lines) > _MOST_LINES else []
+        raise ConfigError("\n".join(lines[:_MOST_LINES] + more)) from error
 
 
 def describe(error: ValidationError, where: str) -> Iterable[str]:
     """A line for each thing that is wrong."""
     for problem in error.errors(include_url=False, include_context=False):
         path = problem["loc"]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part:.60}" for part in path).lstrip(".")
         if problem["type"] == "extra_forbidden":
-            yield f"{where}: there is no field {place!r}. {did_you_mean(str(path[-1]), _fields(path))}"
+            yield f"{where}: there is no field {place!r}. {did_you_mean(str(path[-1])[:60], _fields(path))}"
         elif problem["type"] == "missing":
             yield f"{where}: {place!r} is missing."
         else:
