@@ -41,7 +41,8 @@ def test_the_corpus_and_damage_to_it(name: str, tmp_path: Path):
     target = TARGETS[name]
     target.warm(tmp_path)
     corpus, source = target.corpus(), random.Random(name)
-    assert any([check(target, data, tmp_path) for data in corpus]), "nothing of the corpus is in order"
+    answered = [check(target, data, tmp_path) for data in corpus]
+    assert any(answered), "nothing of the corpus is in order"
     memory = Memory()
     end = time.monotonic() + _SECONDS
     while time.monotonic() < end:

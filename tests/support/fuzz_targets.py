@@ -198,15 +198,15 @@ def body(data: bytes, folder: Path) -> None:
     from deepsparse.server.requests import parse_benchmark, parse_infer
     from resparse.errors import UserError
 
-    refused: UserError | None = None
+    refused: list[UserError] = []
     for name in tasks.names():
         for parse in (parse_infer, parse_benchmark):
             try:
                 parse(data, tasks.find(name))  # type: ignore[operator]
             except UserError as error:
-                refused = error
-    if refused is not None:
-        raise refused
+                refused.append(error)
+    if len(refused) == 2 * len(tasks.names()):
+        raise refused[-1]
 
 
 def endpoint(data: bytes, folder: Path) -> None:
