@@ -39,6 +39,8 @@ def parse_yaml(text: str) -> Any:
 class _BoundedLoader(SafeLoader):
     """Counts the values that a document unfolds to while its nodes are composed, before any value is made."""
 
+    peek_event: Any  # PyYAML publishes no type of it
+
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._values = self._nesting = 0

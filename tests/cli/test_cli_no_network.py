@@ -69,7 +69,8 @@ def test_train_export_predict_and_serve(log: Path, pruned_model: Path, rows_fold
     run("-m", "sparseml.transformers.export", "--model_path", trained, "--target_path", tmp_path)
     deployed = tmp_path / "deployment"
     out = tmp_path / "labelled.csv"
-    run("-m", "sparseml.cli", "predict", deployed, rows_folder / "validation.csv", "--output", out)
+    predict = "import sys; from sparseml.cli import main; sys.exit(main(sys.argv[1:]))"
+    run("-c", predict, "predict", deployed, "--input", rows_folder / "validation.csv", "--output", out)
     assert out.stat().st_size
     with serving("--task", "text_classification", "--model_path", deployed, log=tmp_path / "log") as server:
         (name,) = [model["name"] for model in json.loads(server.get("/v2")[1])["models"]]

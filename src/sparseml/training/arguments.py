@@ -138,7 +138,8 @@ def _file(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ArgumentError(f"{path} is not UTF-8 text: byte {error.start + 1} cannot be read.") from error
     except JsonError as error:
-        raise ArgumentError(f"{path} is not JSON: {error}.") from error
+        place = f", line {error.line}" if error.line else ""
+        raise ArgumentError(f"{path}{place}: not JSON: {error.reason}.") from error
     except YamlError as error:
         raise ArgumentError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
