@@ -75,7 +75,7 @@ def is_stub(text: object) -> bool:
 def parse_stub(text: str) -> Stub:
     """Parse a stub; a ZooError says which part does not follow the grammar."""
     if not is_stub(text):
-        raise ZooError(f"{text!r:.80} is not a stub: a stub begins with {PREFIX!r}.")
+        raise ZooError(f"{text[:_LONGEST]!r} is not a stub: a stub begins with {PREFIX!r}.")
     if len(text) > _LONGEST:
         raise ZooError(f"{text[:60]!r}... is not a stub: it has {len(text)} characters.")
     named, _, query = text.removeprefix(PREFIX).partition("?")
