@@ -23,7 +23,10 @@ UV     := .venv-uv/bin/uv
 BROWSER := tests/runtime/test_runtime_browser.py
 CSRC   := src/deepsparse/native/csrc
 
-.PHONY: demo test all-tests check lint types unit arm install lock newest oldest clean
+# Seconds for each target of `make stress`.
+SECONDS_EACH ?= 60
+
+.PHONY: demo test all-tests check lint types unit arm stress audit install lock newest oldest clean
 
 install: $(READY)
 
@@ -50,6 +53,15 @@ unit: install
 
 arm: install
 	$(PYTEST) -rs tests/native/test_native_arm.py
+
+# Half an hour: every reader of foreign input is fuzzed, by coverage where atheris is installed in the environment.
+stress: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS_EACH)
+
+# Known weaknesses of the locked packages. Without the advisories' service this says so, and fails nothing.
+audit: $(UV)
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-uv/bin/python benchmarks/audit.py $(LOCK)
 
 check: lint types unit
 

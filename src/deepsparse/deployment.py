@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepsparse.errors import ModelError
 from resparse.errors import nearest
+from resparse.json_text import JsonError, parse_json
 
 MODEL = "model.onnx"
 CONFIG = "config.json"
@@ -19,6 +18,7 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 _HUB = ("hf:", "huggingface:")
 REMOTE = ("zoo:", *_HUB)
 """How names begin that are no paths."""
+_MOST_LABELS = 1 << 20  # as the native engine
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,25 @@ class Deployment:
         if given is None:
             # Transformers leaves the names out where they are its own: LABEL_0, LABEL_1, ...
             count = self.config.get("num_labels", self.config.get("_num_labels", 2))
-            return tuple(f"LABEL_{index}" for index in range(int(count)))
-        entries = list(enumerate(given)) if isinstance(given, Sequence) else list(dict(given).items())
+            if not isinstance(count, int) or not 1 <= count <= _MOST_LABELS:
+                raise ModelError(
+                    f"{self.config_file}: num_labels is {count!r:.60}, which no model has. Export again."
+                )
+            return tuple(f"LABEL_{index}" for index in range(count))
+        if not isinstance(given, dict | list):
+            raise ModelError(
+                f"{self.config_file}: id2label is {given!r:.60}, not the labels' names by their ids."
+            )
+        entries: list[tuple[Any, Any]] = (
+            list(enumerate(given)) if isinstance(given, list) else list(given.items())
+        )
         try:
             by_id = {int(key): str(name) for key, name in entries}
         except ValueError as error:
             raise ModelError(f"{self.config_file}: an id in id2label is no number: {error}.") from error
         if sorted(by_id) != list(range(len(entries))) or not entries:
             raise ModelError(
-                f"{self.config_file}: id2label has the ids {sorted(by_id)}; wanted are 0, 1, 2, ... without a gap."
+                f"{self.config_file}: id2label has the ids {sorted(by_id)!s:.60}; wanted are 0, 1, 2, ..."
             )
         return tuple(by_id[index] for index in range(len(by_id)))
 
@@ -109,12 +119,12 @@ def read_json(path: Path, purpose: str) -> dict[str, Any]:
         ModelError: missing, damaged, or no object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} is missing. {purpose} Copy it from the checkpoint's folder, or export again."
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, JsonError) as error:
         raise ModelError(f"{path} cannot be read: {error}. Copy it again, or export again.") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} holds a {type(value).__name__}, not a JSON object. Export again.")

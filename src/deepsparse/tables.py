@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from deepsparse.errors import DeepsparseError
 from resparse.column_names import header_names
+from resparse.json_text import JsonError, parse_json
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
@@ -101,7 +102,10 @@ class _Delimited:
         except UnicodeDecodeError as error:
             raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
         self.delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
-        names = next(csv.reader([header], delimiter=self.delimiter), [])
+        try:
+            names = next(csv.reader([header], delimiter=self.delimiter), [])
+        except csv.Error as error:
+            raise TableError(f"{path}: its first line is no header: {_explain(str(error))}.") from error
         self.columns = header_names(names)
         if not self.columns:
             raise TableError(f"{path} has no header: its first line has to name the columns.")
@@ -135,7 +139,7 @@ class _Delimited:
         if reason is not None and self.delimiter == "\t":
             # GLUE's own files and others use tabs without any quoting.
             plain = first.decode(errors="replace").rstrip("\r\n").split("\t")
-            if len(plain) == len(self.columns) and "�" not in plain:
+            if len(plain) == len(self.columns) and not any("�" in field for field in plain):
                 fields, reason, taken = plain, None, [first]
         if reason is not None:
             # Only this line is rejected: the next may be a valid record.
@@ -173,12 +177,11 @@ class _JsonLines:
 
 def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:
     try:
-        values = json.loads(data.decode("utf-8-sig"))
+        values = parse_json(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return BadRow(line, after, NOT_UTF8, raw)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        return BadRow(line, after, f"not JSON: {reason}", raw)
+    except JsonError as error:
+        return BadRow(line, after, f"not JSON: {error.reason}", raw)
     if not isinstance(values, dict):
         return BadRow(line, after, "not a JSON object", raw)
     return Row(line, after, values, raw)

@@ -89,9 +89,19 @@ class Tokenizer:
             rows: texts and pairs of texts; where they are split into words, lists of words and pairs of them.
             offsets: note each token's place in the text, which takes longer.
             is_pretokenized: whether rows are split into words.
+
+        Raises:
+            ModelError: the tokenizer lacks what it needs, such as its own unknown token.
         """
         encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
-        return encode(list(rows), is_pretokenized)
+        try:
+            return encode(list(rows), is_pretokenized)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
+            raise ModelError(
+                f"The model's {TOKENIZER} cannot tokenize this: {error}. Copy it again."
+            ) from error
 
     def arrays(self, encodings: Sequence[Encoding], length: int, names: Sequence[str]) -> dict[str, Array]:
         """A batch's inputs: of the `names` that a tokenizer makes, arrays of int64, (rows, length), padded.
@@ -135,7 +145,9 @@ def load_tokenizer(
         )
     try:
         rust = RustTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more precise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
         raise ModelError(f"{path} is no tokenizer that can be read: {error}. Copy it again.") from error
     settings = _settings(deployment.folder)
     most = _model_length(settings, deployment.config)
@@ -167,20 +179,23 @@ def _model_length(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int
     if not isinstance(positions, int) or positions < 1:
         return None
     if config.get("model_type") in _OFFSET_POSITIONS:
-        return positions - (int(config.get("pad_token_id") or 0) + 1)
+        return positions - (_identity(config.get("pad_token_id")) + 1)
     return positions
+
+
+def _identity(value: Any) -> int:
+    """The number of a token or type as a configuration gives it; 0 where it is none."""
+    return value if isinstance(value, int) and 0 <= value < 1 << 31 else 0
 
 
 def _padding(rust: RustTokenizer, settings: Mapping[str, Any], config: Mapping[str, Any]) -> Padding:
     token = settings.get("pad_token")
     if isinstance(token, Mapping):
         token = token.get("content")
-    identity = rust.token_to_id(token) if isinstance(token, str) else None
-    if identity is None:
-        identity = config.get("pad_token_id")
+    identity = rust.token_to_id(token) if isinstance(token, str) and token.isprintable() else None
     return Padding(
         # Padding is masked, so any token will do where none is named.
-        token=identity if isinstance(identity, int) else 0,
-        segment=int(settings.get("pad_token_type_id") or 0),
+        token=_identity(config.get("pad_token_id") if identity is None else identity),
+        segment=_identity(settings.get("pad_token_type_id")),
         left=settings.get("padding_side") == "left",
     )

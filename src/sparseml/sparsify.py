@@ -259,7 +259,7 @@ def seconds_per_step(source: Source, rows: int, length: int, bf16: bool) -> floa
     logging.set_verbosity_error()
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     with waiting("timing a step on this machine"), torch.random.fork_rng(devices=[]):
-        model = AutoModel.from_pretrained(source.folder).float().to(device).train()
+        model = AutoModel.from_pretrained(source.folder, trust_remote_code=False).float().to(device).train()
         optimizer = torch.optim.AdamW(model.parameters())
         tokens = torch.randint(0, model.config.vocab_size, (rows, length), device=device)
         times = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _BAR_FROM_BYTES = 5_000_000
 _TIMEOUT_S = 15.0
 _ATTEMPTS = 3
@@ -30,14 +33,35 @@ _ONLY_ERRORS = 40
 
 
 def list_files(repo: HubRepo, revision: str | None) -> tuple[str, dict[str, RepoSibling]]:
-    """The commit of a revision, and its files by name, with size and checksum; for errors see `explain`."""
+    """The commit of a revision, and its files by name, with size and checksum; for errors see `explain`.
+
+    What the Hub states becomes paths in the cache, so it is checked: a ZooError where a name would leave its folder.
+    """
     info: Any = _with_retries(
         lambda: repo.api().repo_info(
             repo.name, repo_type=repo.kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         ),
         lambda error: explain(error, repo, revision),
     )
-    return str(info.sha), {sibling.rfilename: sibling for sibling in info.siblings or []}
+    files = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    wrong = [name for name in files if not _stays_inside(name)]
+    wrong += [
+        file.lfs.sha256 for file in files.values() if file.lfs and not _SHA256.fullmatch(file.lfs.sha256)
+    ]
+    if not _COMMIT.fullmatch(str(info.sha)):
+        wrong.append(str(info.sha))
+    if wrong:
+        raise ZooError(
+            f"{repo.subject} states {wrong[0]!r:.80}, which is no name of a file in it, no commit and no checksum. "
+            "Nothing of it was used."
+        )
+    return str(info.sha), files
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a file of this name lies in the folder that it is put into, on every system."""
+    parts = re.split(r"[/\\]", name)
+    return "\0" not in name and not any(part in ("", "..") or ":" in part for part in parts)
 
 
 def fetch_file(repo: HubRepo, commit: str, file: RepoSibling, checked_size: int | None = None) -> Path:

@@ -19,6 +19,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def unpack(packed: Tensors) -> dict[str, NDArray[np.float32]]:
                 tensors[name] = values.astype(np.float32) * packed[f"{name}:scales"][:, None]
             case "mask":
                 shape = tuple(packed[f"{name}:shape"].tolist())
-                dense = np.zeros(int(np.prod(shape)), dtype=np.float32)
+                if min(shape, default=0) < 0 or prod(shape) > 8 * values.size:
+                    raise ValueError(f"{name} has {values.size} bytes of mask for the shape {shape}")
+                dense = np.zeros(prod(shape), dtype=np.float32)
                 dense[np.unpackbits(values, count=dense.size).astype(bool)] = packed[f"{name}:kept"]
                 tensors[name] = dense.reshape(shape)
     return tensors

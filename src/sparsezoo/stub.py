@@ -21,6 +21,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.]+")
 _VALUE = re.compile(r"[A-Za-z0-9_.-]+")
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _QUERY_KEYS = ("recipe_type", "recipe", "checkpoint", "deployment")
+_LONGEST = 200
 _CHOICES = {
     "checkpoint": ("default", "prepruning", "postpruning", "preqat", "postqat"),
     "deployment": ("default",),
@@ -74,7 +75,9 @@ def is_stub(text: object) -> bool:
 def parse_stub(text: str) -> Stub:
     """Parse a stub; a ZooError says which part does not follow the grammar."""
     if not is_stub(text):
-        raise ZooError(f"{text!r} is not a stub: a stub begins with {PREFIX!r}.")
+        raise ZooError(f"{text[:_LONGEST]!r} is not a stub: a stub begins with {PREFIX!r}.")
+    if len(text) > _LONGEST:
+        raise ZooError(f"{text[:60]!r}... is not a stub: it has {len(text)} characters.")
     named, _, query = text.removeprefix(PREFIX).partition("?")
     name, at, revision = named.partition("@")
     stub = _parse_name(name, text)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepsparse.deployment import MODEL, REMOTE
 from deepsparse.errors import DeepsparseError
 from resparse.errors import did_you_mean
+from resparse.yaml_text import YamlError, parse_yaml
+
+_MOST_LINES = 10
 
 # Parts of a model's path that tell it from no other.
 _SAYS_NOTHING = (MODEL, "deployment", "..", "~")
@@ -166,10 +168,10 @@ def load_config(path: str | Path) -> ServerConfig:
     """Read a YAML file; a ConfigError names each field that is unknown or wrong."""
     file = Path(path).expanduser()
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, YamlError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     return parse_config(content, str(path))
 
@@ -181,16 +183,18 @@ def parse_config(content: Any, where: str) -> ServerConfig:
     try:
         return ServerConfig.model_validate(content).checked()
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, where))) from error
+        lines = list(describe(error, where))
+        more = [f"{where}: and {len(lines) - _MOST_LINES} more."] if len(lines) > _MOST_LINES else []
+        raise ConfigError("\n".join(lines[:_MOST_LINES] + more)) from error
 
 
 def describe(error: ValidationError, where: str) -> Iterable[str]:
     """A line for each thing that is wrong."""
     for problem in error.errors(include_url=False, include_context=False):
         path = problem["loc"]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part:.60}" for part in path).lstrip(".")
         if problem["type"] == "extra_forbidden":
-            yield f"{where}: there is no field {place!r}. {did_you_mean(str(path[-1]), _fields(path))}"
+            yield f"{where}: there is no field {place!r}. {did_you_mean(str(path[-1])[:60], _fields(path))}"
         elif problem["type"] == "missing":
             yield f"{where}: {place!r} is missing."
         else:

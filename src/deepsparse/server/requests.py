@@ -16,6 +16,7 @@ from deepsparse import tasks
 from deepsparse.errors import InputError
 from deepsparse.tasks.base import Row, Task
 from resparse.errors import UserError, did_you_mean
+from resparse.json_text import JsonError, parse_json
 
 Infer = Callable[[str, Request], Awaitable[Response]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
@@ -135,17 +136,14 @@ def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, A
         InputError: it is no object.
     """
     try:
-        content = json.loads(body.decode("utf-8-sig"))
+        content = parse_json(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise NotJsonError("The body is no UTF-8 text.") from error
-    except json.JSONDecodeError as error:
+    except JsonError as error:
         hint = " (within a string, control characters are written \\n, \\u0000, ...)"
         raise NotJsonError(
-            f"The body is no JSON: line {error.lineno}, column {error.colno}: "
-            f"{error.msg}{hint if 'control' in error.msg else ''}."
+            f"The body is no JSON: {error}{hint if 'control' in error.reason else ''}."
         ) from error
-    except RecursionError as error:
-        raise NotJsonError("The body is nested too deeply.") from error
     if not isinstance(content, dict):
         example = (task or tasks.find(tasks.DEFAULT)).example
         raise InputError(f"The body has to be an object such as {json.dumps(example)}.")

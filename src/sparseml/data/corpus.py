@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
-import json
 import lzma
 import sys
 import zlib
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from resparse.json_text import JsonError, parse_json
 from sparseml.data.readers import READERS, expand_pattern
 from sparseml.data.rows import DataError
 
@@ -152,9 +152,9 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON: {error.msg}.") from error
+            row = parse_json(line)
+        except JsonError as error:
+            raise DataError(f"{path}, line {number}: not JSON: {error.reason}.") from error
         if not isinstance(row, dict):
             raise DataError(f'{path}, line {number}: not an object such as {{"text": "..."}}.')
         yield row
@@ -166,8 +166,9 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1000):
             yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}).") from error
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path}: not a whole Parquet file ({reason}).") from error
 
 
 def text_column(called: object, row: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from resparse.column_names import header_names
 from resparse.errors import nearest
+from resparse.json_text import JsonError, parse_json
 from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
 
@@ -187,11 +188,10 @@ def read_json(path: Path) -> RawSplit:
 
 def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
-        ) from error
+        rows = parse_json(text)
+    except JsonError as error:
+        place = f", line {error.line}, column {error.column}" if error.line else ""
+        raise DataError(f"{path}{place}: not JSON: {error.reason}.") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(
@@ -208,15 +208,16 @@ def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            with suppress(json.JSONDecodeError):
-                json.loads(text)
+            row = parse_json(line)
+        except JsonError as error:
+            with suppress(JsonError):
+                parse_json(text)
                 raise DataError(
                     f"{path}: the file is one JSON object. Wanted is an array of objects, or one object a "
                     f"line, such as {_JSON_EXAMPLE} (in pandas: to_json(path, orient='records', lines=True))."
                 ) from error
-            raise DataError(f"{path}, line {number}, column {error.colno}: not JSON: {error.msg}.") from error
+            column = f", column {error.column}" if error.column else ""
+            raise DataError(f"{path}, line {number}{column}: not JSON: {error.reason}.") from error
         if not isinstance(row, dict):
             raise DataError(
                 f"{path}, line {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
@@ -235,19 +236,18 @@ def read_parquet(path: Path) -> RawSplit:
     """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
     import pyarrow.parquet
     from datasets import Dataset, Features
-    from pyarrow import ArrowException
 
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
     try:
         table = pyarrow.parquet.read_table(path)
-    except (ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: this is not a whole Parquet file ({str(error).splitlines()[0]})."
-        ) from error
-    features = Features.from_arrow_schema(table.schema)
-    rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
-    return from_arrow(rows, str(path))
+        features = Features.from_arrow_schema(table.schema)
+        rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
+        return from_arrow(rows, str(path))
+    # Damaged names and metadata raise whatever the code that meets them raises.
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path}: this is not a whole Parquet file ({reason}).") from error
 
 
 def _decode(path: Path) -> str:

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from resparse.yaml_text import parse_yaml
 from sparsezoo import is_stub, parse_stub
 from sparsezoo.index import HubWeights, entries
 
@@ -59,8 +58,8 @@ def front_matter(path: Path) -> dict[str, object]:
     """The YAML block at the head of a card; {} where there is none that can be read."""
     try:
         found = _FRONT_MATTER.match(path.read_text(encoding="utf-8"))
-        values = yaml.safe_load(found.group(1)) if found else None
-    except (OSError, ValueError, yaml.YAMLError):
+        values = parse_yaml(found.group(1)) if found else None
+    except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
 

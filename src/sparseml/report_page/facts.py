@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resparse.errors import UserError
+from resparse.json_text import parse_json
 from sparseml.session import checkpoint
 from sparseml.session.callback import SPARSITY
 
@@ -22,6 +23,18 @@ _NOT_SCORES = ("loss", "runtime", "per_second", "epoch", "compilation", "combine
 
 class ReportError(UserError):
     """A folder that holds nothing to report on."""
+
+
+@contextmanager
+def well_formed(folder: Path) -> Iterator[None]:
+    """Turn what reading a damaged report raises into a ReportError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ReportError(
+            f"{folder / _REPORT} is damaged, or was written by another program ({type(error).__name__}: "
+            f"{str(error)[:80]}). Train again, or remove it: then the model itself is counted."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -92,8 +105,9 @@ def read(folder: Path) -> Facts:
     facts = Facts(folder, report if isinstance(report, dict) and "totals" in report else _counted(folder))
     if not isinstance(report, dict):
         facts.missing.append(f"metrics and command: no {_REPORT}, so the model itself was counted")
-    _history(facts)
-    _evaluations(facts)
+    with well_formed(folder):
+        _history(facts)
+        _evaluations(facts)
     recipe = folder / checkpoint.RECIPE_FILE
     if recipe.is_file():
         facts.recipe = recipe.read_text(encoding="utf-8")
@@ -217,6 +231,6 @@ def export_size(facts: Facts) -> dict[str, int] | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -11,7 +11,7 @@ from sparseml.command_text import wrapped
 from sparseml.guided.summary import confused
 from sparseml.metrics import main_metrics
 from sparseml.report_page import svg
-from sparseml.report_page.facts import Evaluation, Facts, Series, export_size
+from sparseml.report_page.facts import Evaluation, Facts, Series, export_size, well_formed
 from sparseml.report_page.latency import Latency
 
 MOST_CLASSES = 30
@@ -21,7 +21,12 @@ _MOST_LINES = 4
 
 
 def page(facts: Facts, latency: Latency | None) -> str:
-    """The whole page as text."""
+    """The whole page as text; a ReportError where the folder's report is damaged."""
+    with well_formed(facts.folder):
+        return _page(facts, latency)
+
+
+def _page(facts: Facts, latency: Latency | None) -> str:
     plots = [
         *_over_time(facts),
         *(part for evaluation in facts.evaluations for part in _evaluation(evaluation)),

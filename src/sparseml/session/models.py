@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from resparse.console import say
+from resparse.errors import UserError
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Modules that a checkpoint of another task may lack: they are newly initialized and trained.
 _HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
+
+_LONGEST_REASON = 300
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Loaded:
 def load_config(source: Source, **overrides: Any) -> Any:
     """A model's configuration; a ModelError where there is none that can be read."""
     with _clear_errors(source, "configuration"):
-        config = AutoConfig.from_pretrained(source.folder, **overrides)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **overrides)
     for name, value in overrides.items():
         # Transformers takes up only what its class knows.
         if value is not None and not hasattr(config, name):
@@ -91,9 +94,10 @@ def load_config(source: Source, **overrides: Any) -> Any:
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
     """A model's tokenizer; a ModelError where there is none that can be read."""
     with _clear_errors(source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, use_fast=use_fast, trust_remote_code=False)
+        vocabulary = set(tokenizer.get_vocab())
     # Transformers creates one without a vocabulary where there is none, to which every word is unknown.
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+    if vocabulary <= set(tokenizer.all_special_tokens):
         raise ModelError(
             f"{source.called} has no tokenizer (the folder holds {_listed(source)}): copy tokenizer.json there from "
             "where the model comes from, or name a model with the same vocabulary by --tokenizer_name."
@@ -118,7 +122,12 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
             )
     with _clear_errors(source, "model"):
         model, report = model_class.from_pretrained(
-            source.folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+            source.folder,
+            config=config,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            weights_only=True,  # of pytorch_model.bin: tensors, and none of what a pickle can call
         )
     mismatched = {entry[0] for entry in report["mismatched_keys"]}
     if mismatched:
@@ -219,9 +228,16 @@ def _clear_errors(source: Source, what: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (KeyboardInterrupt, SystemExit, UserError):
+        raise
+    # A damaged file raises whatever the code that meets it raises; panics of tokenizers are no Exception.
+    except BaseException as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        reason = lines[0][:_LONGEST_REASON] if lines else type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it needs code that comes with it, and such code is never run here"
+        elif isinstance(error, UnpicklingError) or "weights_only" in str(error):
+            reason = "its pytorch_model.bin holds more than tensors, and such a pickle is never loaded"
         raise ModelError(
             f"Could not load the {what} of {source.called!r}: {reason} (the folder holds {_listed(source)})"
         ) from error

@@ -133,7 +133,7 @@ class AutoEncoder:
         """
         from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
-        config = config if config is not None else AutoConfig.from_pretrained(folder)
+        config = config if config is not None else AutoConfig.from_pretrained(folder, trust_remote_code=False)
         kind = AutoModelForMaskedLM if has_head(config) else AutoModel
         loaded = kind.from_pretrained(folder, config=config, **keywords)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

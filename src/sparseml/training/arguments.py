@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import transformers
-import yaml
 from transformers.integrations import unset_hf_deepspeed_config
 
+from resparse.json_text import JsonError, parse_json
+from resparse.yaml_text import YamlError, parse_yaml
 from sparseml.guided import choices
 from sparseml.guided.choices import Guided
 from sparseml.options import checks, environment, help, renamed
@@ -131,15 +132,16 @@ def _file(path: Path) -> dict[str, Any]:
     """Arguments by name, from a file of JSON or YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
     except OSError as error:
         raise ArgumentError(f"Could not read the arguments in {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise ArgumentError(f"{path} is not UTF-8 text: byte {error.start + 1} cannot be read.") from error
-    except json.JSONDecodeError as error:
-        raise ArgumentError(f"{path}, line {error.lineno}: not JSON: {error.msg}.") from error
-    except yaml.YAMLError as error:
-        raise ArgumentError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except JsonError as error:
+        place = f", line {error.line}" if error.line else ""
+        raise ArgumentError(f"{path}{place}: not JSON: {error.reason}.") from error
+    except YamlError as error:
+        raise ArgumentError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ArgumentError(f"{path} must hold one mapping of argument names to values.")
     return values

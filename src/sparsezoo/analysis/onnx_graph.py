@@ -49,7 +49,14 @@ def layers(path: Path) -> tuple[list[Layer], dict[str, int]]:
         ZooError: `onnx` is not installed, or the file is no model.
     """
     graph = _load(path).graph
-    constants = _constants(graph, path.parent)
+    try:
+        return _layers(graph, _constants(graph, path.parent))
+    # What a damaged graph refers to is not there, or is of another type.
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError) as error:
+        raise ZooError(f"{path} is no ONNX model that can be read: {error}.") from error
+
+
+def _layers(graph: Any, constants: Mapping[str, Array]) -> tuple[list[Layer], dict[str, int]]:
     makers = {output: node for node in graph.node for output in node.output}
     found: dict[str, Layer] = {}
     for node in graph.node:
@@ -83,17 +90,21 @@ def layers(path: Path) -> tuple[list[Layer], dict[str, int]]:
 def _load(path: Path) -> Any:
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ZooError(
             f"To analyze {path} the package {error.name!r} is needed: pip install 'resparse[torch]'."
         ) from error
     try:
         model = onnx.load(path)
-    except (DecodeError, OSError, ValueError) as error:
+    except Exception as error:  # its exceptions have no common base but this
         raise ZooError(f"{path} is no ONNX model that can be read: {error}.") from error
     if not model.graph.node:
         raise ZooError(f"{path} is no ONNX model: it has no nodes.")
+    names = (name for node in model.graph.node for name in (node.op_type, *node.input, *node.output))
+    if not all(
+        isinstance(name, str) for name in (*names, *(tensor.name for tensor in model.graph.initializer))
+    ):
+        raise ZooError(f"{path} is no ONNX model that can be read: a name in it is no UTF-8 text.")
     return model
 
 

@@ -5,7 +5,6 @@ The format: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from resparse.json_text import parse_json
 from sparsezoo.analysis.layers import Layer
 from sparsezoo.common import ZooError
 
@@ -69,14 +69,28 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size:
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length).decode())
         header.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        for name, entry in header.items():
+            _check(name, entry)
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ZooError(f"{path} is damaged: {error}. Use another copy.") from error
-    if 8 + length + max(ends, default=0) > size:
+    if 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0) > size:
         raise ZooError(f"{path} is damaged: it was cut short. Use another copy.")
     return 8 + length, header
+
+
+def _check(name: str, entry: Mapping[str, Any]) -> None:
+    """Raise a ValueError, KeyError or TypeError where a tensor's description is none, or its sizes do not agree."""
+    start, end = entry["data_offsets"]
+    numbers = [start, end, *entry["shape"]]
+    if not isinstance(entry["dtype"], str) or not all(
+        type(number) is int and number >= 0 for number in numbers
+    ):
+        raise ValueError(f"{name} has no type, shape and place")
+    known = _TYPES.get(entry["dtype"])
+    if known is not None and 8 * (end - start) != known[0] * prod(entry["shape"]):
+        raise ValueError(f"{name} has {end - start} bytes for the shape {entry['shape']}")
 
 
 def _zeros(path: Path, offset: int, count: int, dtype: str, magnitude: int | None) -> int:
