@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import AnyLinear, AttentionGrids
+from deepsparse.native.encoder import MOST_SCORE_GRIDS, AnyLinear, AttentionGrids, Grid
 from deepsparse.native.linear import IntegerProduct, integer_product, is_zero_point, linear
 from deepsparse.native.masks import is_mask
 from deepsparse.native.matching import Matcher
-from deepsparse.native.quantized import Quantized, integers, quantized
-
-_MOST_FACTORS: Final = 4
-"""Constants that a product is multiplied by, one after the other."""
+from deepsparse.native.quantized import Quantized, in_final_units, integers, quantized, rounded, scaled, steps_of
+from deepsparse.native.shapes import last_size
 
 _QUERIES, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
 
 
 @dataclass
 class _Product:
-    """A product of attention: its factors, quantized or not, and what it is multiplied by."""
+    """A product of attention: its factors, quantized or not, what it is multiplied by, and then rounded to."""
 
     factors: tuple[_Factor, _Factor]
     scale: float
+    grids: tuple[Grid, ...] = ()
 
 
 @dataclass
@@ -72,12 +71,16 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     # Some exporters write down the shape that the product has anyway.
     shaped = matcher.producer(moved.inputs[0], "Reshape")
     mixed = _needed_product(matcher, moved.inputs[0] if shaped is None else shaped.inputs[0])
+    if len(mixed.grids) > 1:
+        matcher.refuse(joined.inputs[0], "what attention gives, rounded once before it is read")
     probabilities, values = mixed.factors
     softmax_name = _without_guard(matcher, probabilities.source)
+    of_softmax, softmax_name = rounded(matcher, softmax_name)
     softmax = matcher.needed(softmax_name, "Softmax")
     if softmax.attributes.get("axis", -1) not in (-1, 3) or probabilities.permutation:
         matcher.refuse(softmax_name, "a softmax of the last axis")
-    scores = _scores(matcher, softmax.inputs[0])
+    rounded_last, masked = steps_of(matcher, softmax.inputs[0])
+    scores = _scores(matcher, masked, *in_final_units(rounded_last))
     query, key = (
         _heads(matcher, one, permutation, entry)
         for one, permutation in zip(scores.factors, (_QUERIES, _KEYS), strict=True)
@@ -90,19 +93,31 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     factor = scores.scale * query.factor * key.factor
     heads = query.linear.outputs // query.size
     found = (query.quantized, key.quantized, probabilities.quantized, value.quantized)
-    if not any(found):
+    more = _Roundings(scores.grids, of_softmax, next(iter(mixed.grids), None))
+    if not any(found) and not any(more):
         return Attention(query.linear, key.linear, value.linear, None, heads, factor)
-    if not all(found):
-        raise UnsupportedError("only some factors of its attention's products are quantized")
-    of_query, *others = [one for one in found if one is not None]
-    if any(one.read_scale != one.grid.scale for one in others):
+    if any(one.read_scale != one.grid.scale for one in found[1:] if one is not None):
         raise UnsupportedError("its queries, keys and values do not fit each other")
-    factor *= of_query.read_scale / of_query.grid.scale
-    of_key, of_probabilities, of_value = others
-    grids = AttentionGrids(
-        of_query.unsigned(), of_key.centred(), of_probabilities.unsigned(), of_value.centred()
-    )
-    return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
+    if query.quantized is not None:
+        factor *= query.quantized.read_scale / query.quantized.grid.scale
+    return Attention(query.linear, key.linear, value.linear, _grids(found, more), heads, factor)
+
+
+class _Roundings(NamedTuple):
+    """As in `AttentionGrids`."""
+
+    scores: tuple[Grid, ...]
+    softmax: Grid | None
+    context: Grid | None
+
+
+def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> AttentionGrids:
+    """Those of query, key, probabilities and value; for products of integers where such are the same."""
+    query, key, probabilities, value = found
+    if query and key and probabilities and value and not any(more) and key.is_centred() and value.is_centred():
+        return AttentionGrids(query.unsigned(), key.centred(), probabilities.unsigned(), value.centred())
+    unsigned = [one.unsigned() if one is not None else None for one in found]
+    return AttentionGrids(*unsigned, *more, in_float=True)
 
 
 def _without_guard(matcher: Matcher, value: str) -> str:
@@ -127,21 +142,17 @@ def _needed_product(matcher: Matcher, value: str) -> _Product:
 
 
 def _product(matcher: Matcher, value: str) -> _Product | None:
-    """The product that a value is, maybe times constants; None for other values."""
-    scale = 1.0
-    for _ in range(_MOST_FACTORS):
-        integer = integer_product(matcher, value)
-        node = matcher.producer(value, "MatMul")
-        if integer is not None:
-            return _of_integers(matcher, integer, scale)
-        if node is not None:
-            left, right = (_factor(matcher, name) for name in node.inputs[:2])
-            return _Product((left, right), scale)
-        inner, more = _scaled(matcher, value)
-        if inner == value:
-            return None
-        value, scale = inner, scale * more
-    return None
+    """The product that a value is, maybe times constants and rounded; None for other values."""
+    steps, value = steps_of(matcher, value)
+    integer = integer_product(matcher, value)
+    if integer is None and matcher.producer(value, "MatMul") is None:
+        return None
+    grids, scale = in_final_units(steps)
+    if integer is not None:
+        return replace(_of_integers(matcher, integer, scale), grids=grids)
+    node = matcher.producers[value]
+    left, right = (_factor(matcher, name) for name in node.inputs[:2])
+    return _Product((left, right), scale, grids)
 
 
 def _of_integers(matcher: Matcher, product: IntegerProduct, scale: float) -> _Product:
@@ -156,15 +167,18 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, scale: float) -> _Pr
 
 
 def _factor(matcher: Matcher, value: str) -> _Factor:
-    name, scale = _scaled(matcher, value)
+    name, scale = scaled(matcher, value)
     if matcher.producer(name, "DequantizeLinear") is not None:
         found = quantized(matcher, name)
         return _Factor(found.source, found.permutation, found, scale)
     return _Factor(*matcher.transposed(name, ()), None, scale)
 
 
-def _scores(matcher: Matcher, value: str) -> _Product:
-    """The product before a masked softmax."""
+def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float) -> _Product:
+    """The product before a masked softmax, rounded last to `grids` and multiplied by `scale`.
+
+    Constants that are added to a mask, and its roundings, leave it 0 for tokens.
+    """
     products: list[_Product] = []
     masks, others = 0, []
     for term in matcher.terms(value):
@@ -181,37 +195,38 @@ def _scores(matcher: Matcher, value: str) -> _Product:
         raise UnsupportedError(
             f"its attention adds {others[0]!r} to the scores, as models do whose positions are relative"
         )
-    return products[0]
-
-
-def _scaled(matcher: Matcher, value: str) -> tuple[str, float]:
-    """A value before it is multiplied or divided by a constant, and that factor."""
-    node = matcher.producer(value, "Mul", "Div")
-    if node is None:
-        return value, 1.0
-    numbers = [matcher.scalar(name) for name in node.inputs[:2]]
-    if numbers[1]:
-        return node.inputs[0], numbers[1] if node.op_type == "Mul" else 1 / numbers[1]
-    if numbers[0] and node.op_type == "Mul":
-        return node.inputs[1], numbers[0]
-    return value, 1.0
+    if not scale > 0:
+        matcher.refuse(value, "attention scores times a positive number")
+    (product,) = products
+    first = tuple(replace(grid, scale=grid.scale * scale) for grid in product.grids)
+    if len(first) + len(grids) > MOST_SCORE_GRIDS:
+        matcher.refuse(value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most")
+    return replace(product, scale=product.scale * scale, grids=(*first, *grids))
 
 
 def _heads(matcher: Matcher, factor: _Factor, permutation: tuple[int, ...], entry: str) -> _Heads:
     """Queries, keys or values, computed from the layer's input and split into heads."""
-    source, inner = _scaled(matcher, factor.source)
+    steps, moved = steps_of(matcher, factor.source)
+    source, turned = matcher.transposed(moved, factor.permutation)
+    more, source = steps_of(matcher, source)
     parted = matcher.needed(source, "Reshape")
     layer, x = linear(matcher, parted.inputs[0])
-    if x != entry or factor.permutation != permutation:
+    if x != entry or turned != permutation:
         matcher.refuse(source, "queries, keys or values of the layer's input, by heads")
-    size = _last_size(matcher, parted.inputs[1])
+    size = last_size(matcher, parted.inputs[1])
     if size < 1 or layer.outputs % size:
         matcher.refuse(source, "vectors parted into heads")
-    return _Heads(layer, factor.quantized, size, factor.scale * inner)
-
-
-def _last_size(matcher: Matcher, shape: str) -> int:
-    """The last dimension of a shape that may be partly computed; 0 where it is unknown."""
-    joined = matcher.producer(shape, "Concat")
-    known = matcher.constant(joined.inputs[-1] if joined is not None else shape)
-    return int(known.reshape(-1)[-1]) if known is not None and known.size and known.dtype.kind == "i" else 0
+    # A factor after a rounding moves to the end, with what is rounded after it.
+    steps += more
+    grids, inner = in_final_units(steps)
+    if len(grids) > 1 or (grids and (layer.rounding or factor.quantized is None)):
+        matcher.refuse(source, "queries, keys or values that are rounded once before their product")
+    if grids:
+        layer = replace(layer, rounding=replace(grids[0], scale=grids[0].scale / inner))
+    found = factor.quantized
+    if found is not None and inner != 1:
+        if not inner > 0:
+            matcher.refuse(source, "queries, keys or values times a positive number")
+        grid = replace(found.grid, scale=found.grid.scale / inner)
+        found = replace(found, grid=grid, read_scale=found.read_scale / inner)
+    return _Heads(layer, found, size, factor.scale * inner)

@@ -16,6 +16,8 @@ from resparse.arrays import Array
 LAYER_LINEARS: Final = ("query", "key", "value", "attention_output", "intermediate", "output")
 """The linear layers of a `Layer`, in the order of the computation."""
 
+MOST_SCORE_GRIDS: Final = 3
+
 _LARGEST: Final = 2**16
 """Rows or columns of a matrix."""
 
@@ -29,6 +31,14 @@ class Activation(IntEnum):
     RELU = 3
     TANH = 4
     SILU = 5
+
+
+class AddedLast(IntEnum):
+    """Tables of embeddings, numbered as in `csrc/engine.h`."""
+
+    POSITIONS = 0
+    TYPES = 1
+    WORDS = 2
 
 
 @dataclass(frozen=True)
@@ -72,11 +82,13 @@ class Linear(Affine):
         scales: of the weights, float32 [outputs].
         grid: of the inputs, uint8; None: every text's inputs are quantized by their own range.
         rounding: the grid, of uint8, that outputs are rounded to; None where they stay as they are.
+        product_rounding: the same of outputs before the bias is added.
     """
 
     scales: Array
     grid: Grid | None
     rounding: Grid | None = None
+    product_rounding: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +97,12 @@ class FloatLinear(Affine):
 
     Attributes:
         grid: of uint8, that inputs are rounded to; None where they stay as they are.
-        rounding: as of `Linear`.
+        rounding, product_rounding: as of `Linear`.
     """
 
     grid: Grid | None = None
     rounding: Grid | None = None
+    product_rounding: Grid | None = None
 
 
 AnyLinear = Linear | FloatLinear
@@ -127,12 +140,53 @@ class Positions:
 
 @dataclass(frozen=True)
 class AttentionGrids:
-    """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0."""
+    """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0.
 
-    query: Grid
-    key: Grid
-    probabilities: Grid
-    value: Grid
+    Attributes:
+        in_float: the products are those of rounded floats. Then all grids are of uint8, any of the four may be None,
+            and more may be rounded: `scores` up to `MOST_SCORE_GRIDS` times, the first one first, probabilities
+            to `softmax` before they are to `probabilities`, and what attention gives to `context`.
+    """
+
+    query: Grid | None
+    key: Grid | None
+    probabilities: Grid | None
+    value: Grid | None
+    scores: tuple[Grid, ...] = ()
+    softmax: Grid | None = None
+    context: Grid | None = None
+    in_float: bool = False
+
+
+@dataclass(frozen=True)
+class Roundings:
+    """Grids, of uint8, that a layer's hidden states are rounded to; None where they stay as they are.
+
+    Attributes:
+        attention_residual, output_residual: of what is added to the output of attention, and to that of the layer.
+        attention_sum, output_sum: of these sums, before they are normalized.
+    """
+
+    attention_residual: Grid | None = None
+    attention_sum: Grid | None = None
+    output_residual: Grid | None = None
+    output_sum: Grid | None = None
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """An activation function of rounded numbers, by its values.
+
+    Attributes:
+        values: float32 [256]: of the numbers of `grid`, by their integers.
+        grid: of uint8, to which its input is rounded.
+    """
+
+    values: Array
+    grid: Grid
+
+
+AnyActivation = Activation | Tabulated
 
 
 @dataclass(frozen=True)
@@ -148,9 +202,10 @@ class Layer:
     grids: AttentionGrids | None
     attention_norm: Norm
     output_norm: Norm
-    activation: Activation
+    activation: AnyActivation
     heads: int
     score_scale: float
+    roundings: Roundings = Roundings()
 
 
 @dataclass(frozen=True)
@@ -158,7 +213,7 @@ class Head:
     """A linear layer of the head, and the activation after it."""
 
     linear: AnyLinear
-    activation: Activation
+    activation: AnyActivation
 
 
 @dataclass(frozen=True)
@@ -169,6 +224,9 @@ class Encoder:
         types: of token types; None where the model has none.
         takes_types: whether token types are an input; else all are 0.
         projection: from the width of the embeddings to that of the layers; None where they are equal.
+        sums: the grids, of uint8, that sums of embeddings are rounded to: of the first two tables that are added, and of
+            all; None where they stay as they are.
+        added_last: the table that is added last.
         every_token: the head is applied to every token; else to the first of each text.
         columns: None: the logits are one output. Else each output is one column of them, this one.
     """
@@ -184,6 +242,8 @@ class Encoder:
     head: tuple[Head, ...]
     every_token: bool = False
     columns: tuple[int, ...] | None = None
+    sums: tuple[Grid | None, Grid | None] = (None, None)
+    added_last: AddedLast = AddedLast.POSITIONS
 
     @property
     def labels(self) -> int:

@@ -15,6 +15,8 @@ import numpy as np
 from deepsparse.native import library
 from deepsparse.native.encoder import (
     LAYER_LINEARS,
+    MOST_SCORE_GRIDS,
+    AnyActivation,
     Encoder,
     FloatLinear,
     Grid,
@@ -22,18 +24,22 @@ from deepsparse.native.encoder import (
     Linear,
     Norm,
     Table,
+    Tabulated,
     linears,
 )
 from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 5
+VERSION: Final = 6
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
 
 _LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
+_ROUNDINGS: Final = ("attention_residual", "attention_sum", "output_residual", "output_sum")
+_TABLE: Final = 6
+"""The number of tabulated activations."""
 
 _MOST_FLOATS: Final = 0.2
 """Share of non-zeros up to which a float matrix is packed sparse: above, the dense product is measured to be faster."""
@@ -67,6 +73,7 @@ class LinearRecord(Structure):
         ("reserved", c_uint32),
         ("input", GridRecord),
         ("output", GridRecord),
+        ("product", GridRecord),
     )
 
 
@@ -93,7 +100,12 @@ class LayerRecord(Structure):
         ("heads", c_uint32),
         ("activation", c_uint32),
         ("score_scale", c_float),
-        ("reserved", c_uint32),
+        ("float_attention", c_uint32),
+        ("score_grids", GridRecord * MOST_SCORE_GRIDS),
+        ("softmax_grid", GridRecord),
+        ("context_grid", GridRecord),
+        *((name, GridRecord) for name in _ROUNDINGS),
+        ("table", c_uint64),
     )
 
 
@@ -104,6 +116,7 @@ class HeadRecord(Structure):
         ("linear", LinearRecord),
         ("activation", c_uint32),
         ("reserved", c_uint32),
+        ("table", c_uint64),
     )
 
 
@@ -118,10 +131,12 @@ class ModelRecord(Structure):
         *((name, c_uint32) for name in ("layers", "hidden", "embedding")),
         *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
         ("epsilon", c_float),
-        ("reserved", c_uint32),
+        ("added_last", c_uint32),
         ("words", TableRecord),
         ("positions", TableRecord),
         ("types", TableRecord),
+        ("first_sum", GridRecord),
+        ("embedding_sum", GridRecord),
         ("embedding_norm", NormRecord),
         ("projection", LinearRecord),
         ("head", HeadRecord * MOST_HEAD_LINEARS),
@@ -202,6 +217,7 @@ class _Block:
             format=weight_format,
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
+            product=_grid(linear.product_rounding),
         )
 
     def float_linear(self, linear: FloatLinear) -> LinearRecord:
@@ -232,7 +248,14 @@ class _Block:
             format=format,
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
+            product=_grid(linear.product_rounding),
         )
+
+    def activation(self, activation: AnyActivation) -> dict[str, int]:
+        """The fields of an activation function."""
+        if isinstance(activation, Tabulated):
+            return {"activation": _TABLE, "table": self.put(activation.values)}
+        return {"activation": activation}
 
     def norm(self, norm: Norm) -> NormRecord:
         """A layer normalization."""
@@ -267,29 +290,38 @@ def _model(
         head_linears=len(encoder.head),
         head_tokens=encoder.every_token,
         epsilon=encoder.embedding_norm.epsilon,
+        added_last=encoder.added_last,
         words=block.table(encoder.words),
         positions=block.table(encoder.positions),
         types=block.table(encoder.types),
+        first_sum=_grid(encoder.sums[0]),
+        embedding_sum=_grid(encoder.sums[1]),
         embedding_norm=block.norm(encoder.embedding_norm),
     )
     if encoder.projection is not None:
         model.projection = records[id(encoder.projection)]
     for index, head in enumerate(encoder.head):
-        model.head[index] = HeadRecord(linear=records[id(head.linear)], activation=head.activation)
+        model.head[index] = HeadRecord(linear=records[id(head.linear)], **block.activation(head.activation))
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
     model.layer_records = block.put(np.frombuffer(bytes(layers), np.uint8))
     return model
 
 
 def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> LayerRecord:
+    scores = getattr(layer.grids, "scores", ())
     return LayerRecord(
         **{name: records[id(getattr(layer, name))] for name in LAYER_LINEARS},
         **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
         heads=layer.heads,
-        activation=layer.activation,
+        **block.activation(layer.activation),
         score_scale=layer.score_scale,
+        float_attention=layer.grids is None or layer.grids.in_float,
+        score_grids=(GridRecord * MOST_SCORE_GRIDS)(*map(_grid, scores)),
+        softmax_grid=_grid(getattr(layer.grids, "softmax", None)),
+        context_grid=_grid(getattr(layer.grids, "context", None)),
+        **{name: _grid(getattr(layer.roundings, name)) for name in _ROUNDINGS},
     )
 
 

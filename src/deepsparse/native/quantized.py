@@ -11,10 +11,13 @@ from deepsparse.errors import UnsupportedError
 from deepsparse.native.encoder import Grid
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
+from deepsparse.native.shapes import number
 from resparse.arrays import Array
 
 _MIDDLE: Final = 128
 """What int8 and uint8 of one number differ by."""
+
+_MOST_STEPS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ class Quantized:
         """The same grid for uint8."""
         return _shifted(self.grid, _MIDDLE * self.is_signed)
 
+    def is_centred(self) -> bool:
+        """Whether `centred` can say it."""
+        return self.grid.zero_point == _MIDDLE * (not self.is_signed)
+
     def centred(self) -> Grid:
         """The same grid for int8 with zero point 0.
 
         Raises:
             UnsupportedError: it is not symmetric.
         """
-        if self.grid.zero_point != _MIDDLE * (not self.is_signed):
+        if not self.is_centred():
             raise UnsupportedError("keys or values are on a grid with 0 aside from its middle")
         return _shifted(self.grid, -_MIDDLE * (not self.is_signed))
 
@@ -80,12 +87,95 @@ def integers(matcher: Matcher, value: str) -> Quantized:
 def rounded(matcher: Matcher, value: str) -> tuple[Grid | None, str]:
     """The grid for uint8 that a value was rounded to, and the value before; None where it was not rounded."""
     read = matcher.producer(value, "DequantizeLinear")
-    if read is None or matcher.producer(read.inputs[0], "QuantizeLinear") is None:
+    written = matcher.producer(read.inputs[0], "QuantizeLinear") if read is not None else None
+    if read is None or written is None:
         return None, value
-    found = quantized(matcher, value)
-    if found.read_scale != found.grid.scale or found.permutation:
+    grid, is_signed = grid_of(matcher, written)
+    if grid_of(matcher, read) != (grid, is_signed):
         return None, value
-    return found.unsigned(), found.source
+    source, grid = _clipped(matcher, written.inputs[0], grid)
+    return _shifted(grid, _MIDDLE * is_signed), source
+
+
+@dataclass
+class IntegerProduct:
+    """`Cast(MatMulInteger(...) + bias) * scale`; without a bias it is None."""
+
+    node: Node
+    scale: str
+    bias: str | None
+
+
+def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
+    """A product of integers, as a float; None for other values."""
+    scaled = matcher.producer(value, "Mul")
+    for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
+        cast = matcher.producer(number, "Cast")
+        inner, bias = (cast.inputs[0] if cast is not None else ""), None
+        added = matcher.producer(inner, "Add")
+        if added is not None:
+            inner, bias = (
+                added.inputs if matcher.constant(added.inputs[1]) is not None else added.inputs[::-1]
+            )
+        node = matcher.producer(inner, "MatMulInteger")
+        if node is not None:
+            return IntegerProduct(node, scale, bias)
+    return None
+
+
+def steps_of(matcher: Matcher, value: str) -> tuple[list[Grid | float], str]:
+    """The roundings, by grids of uint8, and factors that a value went through, the last one first, and the value before.
+
+    Raises:
+        UnsupportedError: they are more than a few.
+    """
+    steps: list[Grid | float] = []
+    for _ in range(_MOST_STEPS):
+        grid, inner = rounded(matcher, value)
+        if grid is None and integer_product(matcher, value) is not None:
+            return steps, value
+        if grid is None:
+            inner, factor = scaled(matcher, value)
+            if inner == value:
+                return steps, value
+            steps.append(factor)
+        else:
+            steps.append(grid)
+        value = inner
+    matcher.refuse(value, "a value that is rounded and scaled a few times")
+
+
+def scaled(matcher: Matcher, value: str) -> tuple[str, float]:
+    """A value before it is multiplied or divided by a constant, or by what shapes tell, and that factor."""
+    node = matcher.producer(value, "Mul", "Div")
+    if node is None:
+        return value, 1.0
+    numbers = [number(matcher, name) for name in node.inputs[:2]]
+    if numbers[1]:
+        return node.inputs[0], numbers[1] if node.op_type == "Mul" else 1 / numbers[1]
+    if numbers[0] and node.op_type == "Mul":
+        return node.inputs[1], numbers[0]
+    return value, 1.0
+
+
+def in_final_units(steps: list[Grid | float]) -> tuple[tuple[Grid, ...], float]:
+    """Roundings in the order of the computation, as if all factors came before them; and the product of the factors.
+
+    Args:
+        steps: as `steps_of` gives them.
+
+    Raises:
+        UnsupportedError: a factor after a rounding is not positive.
+    """
+    after, grids = 1.0, []
+    for step in steps:
+        if isinstance(step, Grid):
+            if not after > 0:
+                raise UnsupportedError("it multiplies what it has rounded by a number that is not positive")
+            grids.insert(0, replace(step, scale=step.scale * after))
+        else:
+            after *= step
+    return tuple(grids), after
 
 
 def _clipped(matcher: Matcher, value: str, grid: Grid) -> tuple[str, Grid]:

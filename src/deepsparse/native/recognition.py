@@ -6,18 +6,21 @@ are not used: exporters invent them, and equal weights share one. Other graphs a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from deepsparse.errors import UnsupportedError
 from deepsparse.native.activations import activation
 from deepsparse.native.attention import attention
 from deepsparse.native.embeddings import TYPES, WORDS, embeddings
-from deepsparse.native.encoder import Encoder, Head, Layer, check
+from deepsparse.native.encoder import AnyLinear, Encoder, FloatLinear, Grid, Head, Layer, Roundings, check
 from deepsparse.native.linear import added_linear, is_sum_with_product, linear
 from deepsparse.native.masks import MASK
 from deepsparse.native.matching import Matcher
 from deepsparse.native.norms import find_norm, norm
 from deepsparse.native.onnx_graph import Graph
+from deepsparse.native.quantized import rounded
+from deepsparse.native.rewriting import rewritten
 
 MOST_LAYERS: Final = 128
 MOST_HEADS: Final = 4
@@ -30,7 +33,7 @@ def recognize(graph: Graph) -> Encoder:
     Raises:
         UnsupportedError: the native engine cannot run it; with the reason.
     """
-    matcher = Matcher(graph)
+    matcher = Matcher(rewritten(graph))
     names = {port.name for port in graph.inputs}
     if not {WORDS, MASK} <= names <= {WORDS, MASK, TYPES}:
         raise UnsupportedError(
@@ -65,6 +68,8 @@ def recognize(graph: Graph) -> Encoder:
         tuple(head),
         every_token,
         columns,
+        found.sums,
+        found.added_last,
     )
     check(encoder)
     return encoder
@@ -106,10 +111,21 @@ def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str, bool]:
         if first is not None:
             if first.attributes.get("axis", 0) != 1 or matcher.scalar(first.inputs[1]) != 0:
                 matcher.refuse(value, "the choice of each text's first token")
-            return head, first.inputs[0], False
+            grid, hidden = rounded(matcher, first.inputs[0])
+            head[0] = replace(head[0], linear=_reading(matcher, head[0].linear, grid, value))
+            return head, hidden, False
         if _is_layer(matcher, value):
             return head, value, True
     raise UnsupportedError(f"its head has more than {MOST_HEADS} linear layers")
+
+
+def _reading(matcher: Matcher, layer: AnyLinear, grid: Grid | None, value: str) -> AnyLinear:
+    """The layer, where what it reads was rounded to a grid before."""
+    if grid is None or grid == layer.grid:
+        return layer
+    if layer.grid is not None or not isinstance(layer, FloatLinear):
+        matcher.refuse(value, "hidden states that are rounded to one grid")
+    return replace(layer, grid=grid)
 
 
 def _is_layer(matcher: Matcher, hidden: str) -> bool:
@@ -121,13 +137,17 @@ def _is_layer(matcher: Matcher, hidden: str) -> bool:
 def _layer(matcher: Matcher, hidden: str) -> tuple[Layer, str]:
     """The layer that computes `hidden`, and its input."""
     output_norm, total = norm(matcher, hidden)
-    output, activated, middle = added_linear(matcher, total)
+    output_sum, total = rounded(matcher, total)
+    output, activated, added = added_linear(matcher, total)
+    output_residual, middle = rounded(matcher, added)
     kind, before = activation(matcher, activated)
     intermediate, source = linear(matcher, before)
     if source != middle:
         matcher.refuse(source, f"what is added after it, {middle!r}")
     attention_norm, total = norm(matcher, middle)
-    attention_output, context, entry = added_linear(matcher, total)
+    attention_sum, total = rounded(matcher, total)
+    attention_output, context, added = added_linear(matcher, total)
+    attention_residual, entry = rounded(matcher, added)
     found = attention(matcher, context, entry)
     layer = Layer(
         found.query,
@@ -142,5 +162,6 @@ def _layer(matcher: Matcher, hidden: str) -> tuple[Layer, str]:
         kind,
         found.heads,
         found.score_scale,
+        Roundings(attention_residual, attention_sum, output_residual, output_sum),
     )
     return layer, entry

@@ -54,7 +54,7 @@ struct BufferSizes {
     const uint32_t width = layer.width(), wide = layer.intermediate_size();
     bytes_stride = std::max(bytes_stride, round_up(width, kColumnPad));
     for (const OpenLinear* linear : layer.linears()) inputs.columns = std::max(inputs.columns, linear->weights.columns);
-    if (layer.record->query_grid.scale != 0)
+    if (layer.record->float_attention == 0)
       attention_scratch = std::max(attention_scratch, AttentionScratch(longest, layer.head_size()).size);
     else
       attention_scratch = std::max(attention_scratch, FloatAttentionScratch(longest, layer.head_size()).size);

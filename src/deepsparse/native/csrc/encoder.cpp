@@ -68,9 +68,7 @@ class Pass {
       float* row = projected ? &embedded_[token * sizes_.embedded_stride] : &all_.hidden[token * all_.hidden_stride];
       const int64_t at = first_token_ + token;
       std::fill_n(row, record_.embedding, 0.0f);
-      add_row(model_.words, batch_.ids[at], row);
-      if (model_.types.count != 0) add_row(model_.types, batch_.types == nullptr ? 0 : batch_.types[at], row);
-      add_row(model_.positions, batch_.positions[at], row);
+      add_embeddings(at, row);
       // What is projected is quantized with the projection.
       kernels_.normalize(row, record_.embedding, model_.embedding_norm.weight, model_.embedding_norm.bias,
                          record_.epsilon, projected ? kUnused : input_grid(0),
@@ -83,6 +81,24 @@ class Pass {
       kernels_.quantize(&all_.hidden[token * all_.hidden_stride], record_.hidden, input_grid(0),
                         &all_.input[token * all_.bytes_stride]);
     });
+  }
+
+  void add_embeddings(int64_t at, float* row) const {
+    const auto words = [&] { add_row(model_.words, batch_.ids[at], row); };
+    const auto positions = [&] { add_row(model_.positions, batch_.positions[at], row); };
+    const auto types = [&] {
+      if (model_.types.count != 0) add_row(model_.types, batch_.types == nullptr ? 0 : batch_.types[at], row);
+    };
+    record_.added_last == kWordsLast ? positions() : words();
+    record_.added_last == kTypesLast ? positions() : types();
+    round_row(row, record_.embedding, record_.first_sum);
+    record_.added_last == kWordsLast ? words() : record_.added_last == kTypesLast ? types() : positions();
+    round_row(row, record_.embedding, record_.embedding_sum);
+  }
+
+  // Where there is a grid.
+  void round_row(float* row, uint32_t width, const Grid& grid) const {
+    if (grid.scale != 0) kernels_.round(row, width, grid, row);
   }
 
   void add_row(const OpenTable& table, int32_t index, float* row) const {
@@ -134,12 +150,12 @@ class Pass {
     attend(team, thread, layer, rows, nullptr);
     const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
     products_.to_float(team, {layer.attention_output, context_.data(), stride, rows.count}, residual);
-    normalize(team, rows, layer.attention_norm, layer.intermediate.input);
+    normalize(team, rows, layer.attention_norm, {}, layer.intermediate.input);
     const IntegerProduct intermediate{{layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count},
                                       {record.activation, layer.output.input, intermediate_.data(), wide}};
     products_.to_integers(team, &intermediate, 1);
     products_.to_float(team, {layer.output, intermediate_.data(), wide, rows.count}, residual);
-    normalize(team, rows, layer.output_norm, input_grid(index + 1));
+    normalize(team, rows, layer.output_norm, {}, input_grid(index + 1));
   }
 
   // A layer of which any part is in float: between its parts all is in float.
@@ -154,22 +170,26 @@ class Pass {
                            &rows == &all_ && Products::same_inputs(layer.query, layer.key));
     products_.any_to_float(team, layer.value, everything, {false, float_values_.data(), stride},
                            Products::same_inputs(layer.key, layer.value));
-    if (layer.record->query_grid.scale == 0) {
+    const Layer& record = *layer.record;
+    if (record.float_attention != 0) {
+      round_for_attention(team, layer, rows);
       attend_floats(team, thread, layer, rows);
     } else {
       quantize_for_attention(team, layer, rows);
       attend(team, thread, layer, rows, float_context_.data());
     }
     const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
+    round(team, rows, record.attention_residual);
     products_.any_to_float(team, layer.attention_output, {float_context_.data(), stride, rows.count, x.by_text},
                            residual);
-    normalize(team, rows, layer.attention_norm, kUnused);
+    normalize(team, rows, layer.attention_norm, record.attention_sum, kUnused);
     products_.any_to_float(team, layer.intermediate, x, {false, float_intermediate_.data(), wide});
     team.step(rows.count, [&](uint32_t row) {
-      kernels_.activate(&float_intermediate_[row * wide], layer.intermediate_size(), layer.record->activation);
+      activate(&float_intermediate_[row * wide], layer.intermediate, record.activation, layer.table);
     });
+    round(team, rows, record.output_residual);
     products_.any_to_float(team, layer.output, {float_intermediate_.data(), wide, rows.count, x.by_text}, residual);
-    normalize(team, rows, layer.output_norm, input_grid(index + 1));
+    normalize(team, rows, layer.output_norm, record.output_sum, input_grid(index + 1));
   }
 
   void keep_first(Team::Member& team) {
@@ -182,15 +202,47 @@ class Pass {
     });
   }
 
-  // rows.hidden = norm(rows.hidden), and rows.input the same, quantized.
-  void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
+  // row = activation(row), the outputs of a linear.
+  void activate(float* row, const OpenLinear& linear, uint32_t activation, const float* table) const {
+    const uint32_t width = linear.weights.rows;
+    if (table == nullptr) return kernels_.activate(row, width, activation);
+    constexpr uint32_t kAtOnce = 256;
+    uint8_t integers[kAtOnce];
+    for (uint32_t first = 0; first < width; first += kAtOnce) {
+      const uint32_t count = std::min(kAtOnce, width - first);
+      kernels_.quantize(row + first, count, linear.rounding, integers);
+      for (uint32_t i = 0; i < count; ++i) row[first + i] = table[integers[i] ^ kernels_.input_flip];
+    }
+  }
+
+  // Hidden states, where there is a grid.
+  void round(Team::Member& team, Rows& rows, const Grid& grid) {
+    if (grid.scale == 0) return;
+    team.step(rows.count,
+              [&](uint32_t row) { round_row(&rows.hidden[row * rows.hidden_stride], record_.hidden, grid); });
+  }
+
+  // rows.hidden = norm(rows.hidden), which are rounded before where `sum` is a grid, and rows.input the same, quantized.
+  void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, const Grid& sum, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
+      round_row(&rows.hidden[row * rows.hidden_stride], record_.hidden, sum);
       kernels_.normalize(&rows.hidden[row * rows.hidden_stride], record_.hidden, norm.weight, norm.bias,
                          record_.epsilon, grid, &rows.input[row * rows.bytes_stride]);
     });
   }
 
   // --- attention ---
+
+  void round_for_attention(Team::Member& team, const OpenLayer& layer, const Rows& rows) {
+    const Layer& record = *layer.record;
+    if (record.query_grid.scale == 0 && record.key_grid.scale == 0 && record.value_grid.scale == 0) return;
+    team.step(all_.count, [&](uint32_t row) {
+      const size_t at = row * sizes_.floats_stride;
+      if (row < rows.count) round_row(&float_queries_[at], layer.width(), record.query_grid);
+      round_row(&float_keys_[at], layer.width(), record.key_grid);
+      round_row(&float_values_[at], layer.width(), record.value_grid);
+    });
+  }
 
   void quantize_for_attention(Team::Member& team, const OpenLayer& layer, const Rows& rows) {
     const auto quantize = [&](const Buffer<float>& from, uint32_t row, Grid grid, Buffer<uint8_t>& to) {
@@ -253,7 +305,14 @@ class Pass {
       task.query_count = query_count;
       task.head_size = layer.head_size();
       task.score_scale = layer.record->score_scale;
+      std::copy_n(layer.record->score_grids, kMaxScoreGrids, task.score_grids);
+      task.softmax_grid = layer.record->softmax_grid;
+      task.probabilities_grid = layer.record->probabilities_grid;
       kernels_.attend_floats(task, &scratch_[thread * sizes_.attention_scratch]);
+    });
+    if (layer.record->context_grid.scale == 0) return;
+    team.step(rows.count, [&](uint32_t row) {
+      round_row(&float_context_[row * sizes_.floats_stride], layer.width(), layer.record->context_grid);
     });
   }
 
@@ -272,7 +331,7 @@ class Pass {
       const bool is_last = i + 1 == record_.head_linears;
       team.step(rows.count, [&](uint32_t index) {
         float* row = out + index * stride;
-        kernels_.activate(row, head.linear.rows, head.activation);
+        activate(row, model_.head[i], head.activation, model_.tables[i]);
         if (is_last)
           std::memcpy(logits_ + size_t{index} * record_.labels, row, sizeof(float) * record_.labels);
       });

@@ -15,9 +15,10 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 5;
+constexpr uint32_t kVersion = 6;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
+constexpr uint32_t kMaxScoreGrids = 3;
 
 // How the weights of a matrix are stored; see weight_formats.h.
 enum WeightFormat : uint32_t {
@@ -31,10 +32,15 @@ enum WeightFormat : uint32_t {
   kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
 };
 
-enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };
+// kTable: a table of the values for all integers of the grid `output` of the linear before.
+enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5, kTable = 6 };
+constexpr uint32_t kTableSize = 256;
 
 // Which tokens the head is applied to: the first of each text (sequence classification), or all (token classification).
 enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1 };
+
+// Which embeddings are added last, which matters where sums of them are rounded.
+enum AddedLast : uint32_t { kPositionsLast = 0, kTypesLast = 1, kWordsLast = 2 };
 
 // A quantization grid: integer = clamp(round(value / scale) + zero_point, least, most). Within 0 to 255, or, where the
 // grid is said to be int8, within -128 to 127; narrower with fewer bits.
@@ -48,7 +54,8 @@ struct Grid {
   }
 };
 
-// output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one.
+// output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one, and to
+// `product` before biases are added.
 // Without a grid `input`, every text's inputs are quantized by their own range (ONNX's DynamicQuantizeLinear), and
 // scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales and
 // offsets; the input is rounded to its grid if there is one.
@@ -62,8 +69,7 @@ struct Linear {
   uint32_t columns;       // inputs
   uint32_t format;
   uint32_t reserved;
-  Grid input;   // uint8; scale 0: none
-  Grid output;  // uint8; scale 0: none
+  Grid input, output, product;  // uint8; scale 0: none
 };
 
 struct Norm {
@@ -81,7 +87,7 @@ struct Table {
 // Sizes may differ from layer to layer.
 struct Layer {
   Linear query, key, value, attention_output, intermediate, output;
-  Grid query_grid;          // uint8; scale 0: attention is computed in float, and the next three are not used
+  Grid query_grid;          // uint8
   Grid key_grid;            // int8, zero point 0
   Grid probabilities_grid;  // uint8
   Grid value_grid;          // int8, zero point 0
@@ -89,7 +95,16 @@ struct Layer {
   uint32_t heads;
   uint32_t activation;  // between intermediate and output
   float score_scale;    // of attention scores, usually 1 / sqrt(head size)
-  uint32_t reserved;
+  // Attention is computed in float: the four grids are of uint8, of any zero point, and what floats are rounded to;
+  // scale 0: they stay as they are. So do `score_grids`, one after the other, of scores that are scaled.
+  uint32_t float_attention;
+  Grid score_grids[kMaxScoreGrids];
+  Grid softmax_grid;  // of probabilities, before `probabilities_grid`
+  Grid context_grid;  // of what attention gives
+  // What hidden states are rounded to, uint8; scale 0: they stay as they are. `residual`: when the output of attention,
+  // or of the layer, is added to them; `sum`: before they are normalized.
+  Grid attention_residual, attention_sum, output_residual, output_sum;
+  uint64_t table;  // float[kTableSize], with the activation kTable
 };
 
 // A linear layer of the head.
@@ -97,6 +112,7 @@ struct HeadLinear {
   Linear linear;
   uint32_t activation;  // after it
   uint32_t reserved;
+  uint64_t table;  // as in Layer
 };
 
 struct Model {
@@ -110,8 +126,9 @@ struct Model {
   uint32_t head_linears;
   uint32_t head_tokens;  // a HeadTokens
   float epsilon;         // of the norms
-  uint32_t reserved;
+  uint32_t added_last;   // an AddedLast
   Table words, positions, types;
+  Grid first_sum, embedding_sum;  // of the embeddings that are added first, and of all: uint8; scale 0: not rounded
   Norm embedding_norm;
   Linear projection;  // rows 0: none
   HeadLinear head[kMaxHeadLinears];

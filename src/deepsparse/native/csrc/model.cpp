@@ -40,6 +40,7 @@ class Opener {
     opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
     opened.input = checked(record.input, true);
     opened.rounding = checked(record.output, true);
+    opened.product = checked(record.product, true);
     const auto* weights = array<uint8_t>(record.weights, record.weights_size);
     if (is_float(record.format)) {
       opened.weights = view_floats(record.format, weights, record.weights_size, rows, columns);
@@ -50,6 +51,12 @@ class Opener {
     opened.scales = array<float>(record.scales, round_up(rows, kPanelRows));
     opened.offsets = array<int32_t>(record.offsets, round_up(rows, kPanelRows));
     return opened;
+  }
+
+  const float* table(uint32_t activation, uint64_t offset, const OpenLinear& before) const {
+    if (activation != kTable) return nullptr;
+    if (before.rounding.scale == 0) damaged("a table of what is not rounded");
+    return array<float>(offset, kTableSize);
   }
 
   OpenNorm norm(const Norm& record, uint32_t width) const {
@@ -75,19 +82,26 @@ void check_sizes(const Model& model) {
       !within(model.head_linears, kMaxHeadLinears))
     damaged("its sizes");
   if (model.head_tokens != kFirstToken && model.head_tokens != kEveryToken) damaged("the tokens of its head");
+  if (model.added_last > kWordsLast) damaged("the order of its embeddings");
   if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
   if (!std::isfinite(model.epsilon)) damaged("its numbers");
 }
 
 OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record) {
   const uint32_t width = record.query.rows, intermediate = record.intermediate.rows;
-  const bool in_integers = record.query_grid.scale != 0;
+  const bool in_integers = record.float_attention == 0;
   if (in_integers) {
     check(record.query_grid, 0);
     check(record.probabilities_grid, 0);
     check(record.key_grid, -128);
     check(record.value_grid, -128);
     if (record.key_grid.zero_point != 0 || record.value_grid.zero_point != 0) damaged("a zero point");
+  } else {
+    for (const Grid* grid : {&record.query_grid, &record.key_grid, &record.probabilities_grid, &record.value_grid})
+      checked(*grid, true);
+    for (const Grid& grid : record.score_grids) checked(grid, true);
+    checked(record.softmax_grid, true);
+    checked(record.context_grid, true);
   }
   if (record.heads == 0 || width % record.heads != 0 || width / record.heads % 4 != 0) damaged("the size of its heads");
   if (!(record.score_scale > 0) || !std::isfinite(record.score_scale)) damaged("its numbers");
@@ -101,11 +115,16 @@ OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record)
   layer.output = opener.linear(record.output, hidden, intermediate);
   layer.attention_norm = opener.norm(record.attention_norm, hidden);
   layer.output_norm = opener.norm(record.output_norm, hidden);
-  layer.is_integer = in_integers && record.query.input == record.key.input && record.query.input == record.value.input;
+  layer.table = opener.table(record.activation, record.table, layer.intermediate);
+  layer.is_integer = in_integers && layer.table == nullptr && record.query.input == record.key.input && record.query.input == record.value.input;
   for (const OpenLinear* one : layer.linears()) {
-    layer.is_integer = layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0;
+    layer.is_integer =
+        layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0 && one->product.scale == 0;
     layer.by_range = layer.by_range || (!is_float(one->weights.format) && one->input.scale == 0);
   }
+  for (const Grid* grid :
+       {&record.attention_residual, &record.attention_sum, &record.output_residual, &record.output_sum})
+    layer.is_integer = layer.is_integer && checked(*grid, true).scale == 0;
   return layer;
 }
 
@@ -128,6 +147,8 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   model.positions = opener.table(record->positions, record->embedding);
   model.types = opener.table(record->types, record->embedding);
   if (model.words.count == 0 || model.positions.count == 0) damaged("its embeddings");
+  checked(record->first_sum, true);
+  checked(record->embedding_sum, true);
   model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
   if (record->projection.rows != 0)
     model.projection = opener.linear(record->projection, record->hidden, record->embedding);
@@ -137,6 +158,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   for (uint32_t i = 0; i < record->head_linears; ++i) {
     const HeadLinear& head = record->head[i];
     model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
+    model.tables.push_back(opener.table(head.activation, head.table, model.head.back()));
     width = head.linear.rows;
   }
   if (width != record->labels) damaged("its labels");

@@ -14,7 +14,7 @@ namespace resparse {
 // In float there are no scales and no offsets.
 struct OpenLinear {
   PackedMatrix weights;
-  Grid input{}, rounding{};  // as in Linear
+  Grid input{}, rounding{}, product{};  // as in Linear: `rounding` is `output`
   const float* scales = nullptr;
   const float* biases = nullptr;
   const int32_t* offsets = nullptr;
@@ -35,7 +35,9 @@ struct OpenLayer {
   OpenLinear query, key, value, attention_output, intermediate, output;
   OpenNorm attention_norm, output_norm;
   const Layer* record = nullptr;
-  // All linears and the attention are in integers, and no input is quantized by its range.
+  const float* table = nullptr;  // of the activation kTable
+  // All linears and the attention are in integers, no input is quantized by its range, and nothing is rounded but
+  // inputs and outputs of linears.
   bool is_integer = false;
   bool by_range = false;  // inputs of some linears are
 
@@ -55,6 +57,7 @@ struct OpenModel {
   OpenLinear projection;
   std::vector<OpenLayer> layers;
   std::vector<OpenLinear> head;
+  std::vector<const float*> tables;  // of the head's activations
 };
 
 // Throws Error where the block is no model, or where an offset in it points outside.

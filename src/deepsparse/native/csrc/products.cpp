@@ -36,6 +36,10 @@ Grid grid_of_range(float least, float greatest) {
 void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
   const uint32_t inputs = linear.weights.columns;
   columns = std::max(columns, inputs);
+  if (linear.product.scale != 0) {
+    outputs.include(rows, linear.weights.rows);
+    unbiased = std::max(unbiased, linear.weights.rows);
+  }
   if (!is_float(linear.weights.format)) return quantized.include(rows, inputs);
   if (linear.weights.format == kSparseFloat) turned.include(rows, inputs);
   if (linear.input.scale != 0) rounded.include(rows, inputs);
@@ -54,10 +58,13 @@ Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t thread
       turned_(turned_stride_ * divide_up(largest.turned.rows, kFloatTile)),
       rounded_(rounded_stride_ * largest.rounded.rows),
       outputs_(outputs_stride_ * largest.outputs.rows),
+      zeros_(round_up(largest.unbiased, kPanelRows)),
       ranges_(largest.quantized.rows),
       grids_(largest.quantized.rows),
       arranged_size_(kernels.arrange == nullptr ? 0 : ArrangedInputs::size(tokens_of_task_, largest.columns)),
-      arranged_(arranged_size_ * threads) {}
+      arranged_(arranged_size_ * threads) {
+  std::fill_n(zeros_.data(), round_up(largest.unbiased, kPanelRows), 0.0f);
+}
 
 // --- integers ---
 
@@ -131,6 +138,7 @@ bool Products::same_inputs(const OpenLinear& a, const OpenLinear& b) {
 
 void Products::any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x,
                             const FloatResult& result, bool prepared) {
+  if (linear.product.scale != 0) return rounded_product(team, linear, x, result, prepared);
   if (is_float(linear.weights.format)) return floats(team, linear, x, result, prepared);
   const Product product{linear, bytes_.data(), bytes_stride_, x.count};
   if (linear.input.scale != 0) {
@@ -139,6 +147,23 @@ void Products::any_to_float(Team::Member& team, const OpenLinear& linear, const 
   }
   if (!prepared) quantize_by_range(team, x, linear.weights.columns);
   by_range_to_float(team, product, result);
+}
+
+// As of a linear without biases, whose outputs are rounded; then biases are added.
+void Products::rounded_product(Team::Member& team, const OpenLinear& linear, const FloatRows& x,
+                               const FloatResult& result, bool prepared) {
+  OpenLinear unbiased = linear;
+  unbiased.biases = zeros_.data();
+  unbiased.rounding = linear.product;
+  unbiased.product = Grid{};
+  any_to_float(team, unbiased, x, {false, outputs_.data(), outputs_stride_}, prepared);
+  team.step(x.count, [&](uint32_t index) {
+    const uint32_t width = linear.weights.rows;
+    float *const row = &outputs_[index * outputs_stride_], *const out = result.out + index * result.stride;
+    for (uint32_t i = 0; i < width; ++i) row[i] += linear.biases[i];
+    if (linear.rounding.scale != 0) kernels_.round(row, width, linear.rounding, row);
+    for (uint32_t i = 0; i < width; ++i) out[i] = result.add ? out[i] + row[i] : row[i];
+  });
 }
 
 void Products::quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid) {

@@ -68,9 +68,10 @@ struct Size {
 };
 
 // The largest of what `any_to_float` has to make room for: inputs that are quantized, turned or rounded, and outputs
-// that are rounded, of linears in float.
+// that are rounded, of linears in float, and before biases are added.
 struct InputSizes {
   Size quantized, turned, rounded, outputs;
+  uint32_t unbiased = 0;  // rows of linears whose products are rounded before biases are added
   uint32_t columns = 0;  // of all linears, those in integers throughout included
 
   void include(const OpenLinear& linear, uint32_t rows);
@@ -98,6 +99,8 @@ class Products {
   void multiply(const Product& product, uint32_t panel_block, uint32_t token_block, const int32_t* offsets,
                 ArrangedInputs& inputs, const Finish& finish) const;
   ArrangedInputs arranged_inputs(const Team::Member& team) const;
+  void rounded_product(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                       bool prepared);
   void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
   void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
   void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
@@ -118,7 +121,8 @@ class Products {
   Buffer<uint8_t> bytes_;  // inputs, quantized
   Buffer<float> turned_;   // inputs, tiles of tokens by columns
   Buffer<float> rounded_;  // inputs of linears in float
-  Buffer<float> outputs_;  // of linears in float, before they are rounded
+  Buffer<float> outputs_;  // of linears in float, and of products, before they are rounded
+  Buffer<float> zeros_;    // in the place of biases
   Buffer<Range> ranges_;
   Buffer<Grid> grids_;
   const size_t arranged_size_;  // of a thread

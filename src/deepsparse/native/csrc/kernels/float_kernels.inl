@@ -241,6 +241,13 @@ RESPARSE_INLINE void softmax_floats(float* scores, uint32_t rows, uint32_t token
   }
 }
 
+// Scores times `scale`, rounded to each of the grids that there are.
+RESPARSE_INLINE void round_scores(float* scores, size_t count, float scale, const Grid (&grids)[kMaxScoreGrids]) {
+  for (size_t i = 0; i < count; i += kVectorLanes) store(scores + i, load(scores + i) * scale);
+  for (const Grid& grid : grids)
+    if (grid.scale != 0) round(scores, static_cast<uint32_t>(count), grid, scores);
+}
+
 void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
   const FloatAttentionScratch places(task.tokens, task.head_size);
   const size_t padded = round_up(task.tokens, kPanelRows);
@@ -257,7 +264,11 @@ void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
       multiply_all_float_rows(keys + key * task.head_size, kPanelRows, task.head_size,
                               task.queries + first * task.query_stride, task.query_stride, rows, nullptr, false,
                               scores + key, padded);
-    softmax_floats(scores, rows, task.tokens, task.score_scale);
+    const bool is_rounded = task.score_grids[0].scale != 0;
+    if (is_rounded) round_scores(scores, rows * padded, task.score_scale, task.score_grids);
+    softmax_floats(scores, rows, task.tokens, is_rounded ? 1.0f : task.score_scale);
+    for (const Grid& grid : {task.softmax_grid, task.probabilities_grid})
+      if (grid.scale != 0) round(scores, static_cast<uint32_t>(rows * padded), grid, scores);
     for (uint32_t column = 0; column < task.head_size; column += kPanelRows) {
       float mixed[kQueryBlock * kPanelRows];
       multiply_all_float_rows(task.values + column, task.stride, task.tokens, scores, padded, rows, nullptr, false,

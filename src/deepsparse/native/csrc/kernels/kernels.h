@@ -46,6 +46,8 @@ struct FloatAttentionTask {
   size_t query_stride, stride, context_stride;
   uint32_t query_count, tokens, head_size;
   float score_scale;
+  Grid score_grids[kMaxScoreGrids];  // as in Layer
+  Grid softmax_grid, probabilities_grid;
 };
 
 struct Kernels {
