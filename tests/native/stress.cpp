@@ -242,7 +242,9 @@ const Sizes kFloatAttention{2, 72, 100, 2, 72, 3, 0.7, kAttention, kEveryToken, 
 const Sizes kAllFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse | kPooler | kClassifier};
 const Sizes kDynamic{2, 72, 100, 6, 72, 3, 0.7, kByRange | kAttention};
 const Sizes kRoundedFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kSparse, kFirstToken, 72, true};
-const Sizes kForms[] = {kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
+const Sizes kRoundsAll{2, 72, 100, 6, 40, 3, 0.7, kAttention, kFirstToken, 72, true, true};
+const Sizes kRoundsAllFloats{2, 72, 100, 2, 72, 3, 0.7, kAttention | kLayers | kSparse, kEveryToken, 72, true, true};
+const Sizes kForms[] = {kRoundsAll, kRoundsAllFloats, kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {

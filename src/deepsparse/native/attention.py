@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import MOST_SCORE_GRIDS, AnyLinear, AttentionGrids, Grid
+from deepsparse.native import settings
+from deepsparse.native.encoder import MOST_SCORE_GRIDS, AnyLinear, AttentionGrids, AttentionProducts, Grid
 from deepsparse.native.linear import IntegerProduct, integer_product, is_zero_point, linear
 from deepsparse.native.masks import is_mask
 from deepsparse.native.matching import Matcher
@@ -34,6 +35,7 @@ class _Factor:
     permutation: tuple[int, ...]
     quantized: Quantized | None
     scale: float
+    by_range: bool = False
 
 
 @dataclass
@@ -72,7 +74,7 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     shaped = matcher.producer(moved.inputs[0], "Reshape")
     mixed = _needed_product(matcher, moved.inputs[0] if shaped is None else shaped.inputs[0])
     if len(mixed.grids) > 1:
-        matcher.refuse(joined.inputs[0], "what attention gives, rounded once before it is read")
+        matcher.refuse(joined.inputs[0], "what attention gives, rounded once before it is read", settings.ATTENTION)
     probabilities, values = mixed.factors
     softmax_name = _without_guard(matcher, probabilities.source)
     of_softmax, softmax_name = rounded(matcher, softmax_name)
@@ -93,6 +95,13 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     factor = scores.scale * query.factor * key.factor
     heads = query.linear.outputs // query.size
     found = (query.quantized, key.quantized, probabilities.quantized, value.quantized)
+    if scores.factors[0].by_range:
+        if not mixed.factors[0].by_range or any(found) or scores.grids or mixed.grids or of_softmax:
+            raise UnsupportedError(
+                "only some factors of its attention's products are quantized by their range", settings.ATTENTION
+            )
+        grids = AttentionGrids(None, None, None, None, products=AttentionProducts.BY_RANGE)
+        return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
     more = _Roundings(scores.grids, of_softmax, next(iter(mixed.grids), None))
     if not any(found) and not any(more):
         return Attention(query.linear, key.linear, value.linear, None, heads, factor)
@@ -117,7 +126,7 @@ def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> AttentionGr
     if query and key and probabilities and value and not any(more) and key.is_centred() and value.is_centred():
         return AttentionGrids(query.unsigned(), key.centred(), probabilities.unsigned(), value.centred())
     unsigned = [one.unsigned() if one is not None else None for one in found]
-    return AttentionGrids(*unsigned, *more, in_float=True)
+    return AttentionGrids(*unsigned, *more, AttentionProducts.IN_FLOAT)
 
 
 def _without_guard(matcher: Matcher, value: str) -> str:
@@ -148,11 +157,30 @@ def _product(matcher: Matcher, value: str) -> _Product | None:
     if integer is None and matcher.producer(value, "MatMul") is None:
         return None
     grids, scale = in_final_units(steps)
+    if integer is not None and matcher.producer(integer.node.inputs[0], "DynamicQuantizeLinear") is not None:
+        return replace(_by_range(matcher, integer, scale), grids=grids)
     if integer is not None:
         return replace(_of_integers(matcher, integer, scale), grids=grids)
     node = matcher.producers[value]
     left, right = (_factor(matcher, name) for name in node.inputs[:2])
     return _Product((left, right), scale, grids)
+
+
+def _by_range(matcher: Matcher, product: IntegerProduct, scale: float) -> _Product:
+    """A product of two tensors that are quantized by their range, as optimum's dynamic quantization has it."""
+    writers = [matcher.needed(name, "DynamicQuantizeLinear") for name in product.node.inputs[:2]]
+    scales = matcher.needed(product.scale, "Mul").inputs
+    fits = all(len(one.outputs) == 3 for one in writers) and product.bias is None
+    if (
+        not fits
+        or sorted(scales) != sorted(one.outputs[1] for one in writers)
+        or product.node.inputs[2:] != [one.outputs[2] for one in writers]
+    ):
+        matcher.refuse(product.node.outputs[0], "a product of two tensors quantized by their range", settings.ATTENTION)
+    first, second = (
+        _Factor(*matcher.transposed(one.inputs[0], ()), None, 1.0, by_range=True) for one in writers
+    )
+    return _Product((first, second), scale)
 
 
 def _of_integers(matcher: Matcher, product: IntegerProduct, scale: float) -> _Product:
@@ -161,7 +189,7 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, scale: float) -> _Pr
     total = matcher.scalar(product.scale)
     fits = is_zero_point(matcher, product.node, 2, left) and is_zero_point(matcher, product.node, 3, right)
     if total is None or product.bias is not None or not fits:
-        matcher.refuse(product.node.outputs[0], "a product of two tensors on one grid each")
+        matcher.refuse(product.node.outputs[0], "a product of two tensors on one grid each", settings.ATTENTION)
     first, second = (_Factor(one.source, one.permutation, one, 1.0) for one in (left, right))
     return _Product((first, second), scale * total / (left.grid.scale * right.grid.scale))
 
@@ -200,7 +228,7 @@ def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float)
     (product,) = products
     first = tuple(replace(grid, scale=grid.scale * scale) for grid in product.grids)
     if len(first) + len(grids) > MOST_SCORE_GRIDS:
-        matcher.refuse(value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most")
+        matcher.refuse(value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most", settings.ATTENTION)
     return replace(product, scale=product.scale * scale, grids=(*first, *grids))
 
 
@@ -220,7 +248,7 @@ def _heads(matcher: Matcher, factor: _Factor, permutation: tuple[int, ...], entr
     steps += more
     grids, inner = in_final_units(steps)
     if len(grids) > 1 or (grids and (layer.rounding or factor.quantized is None)):
-        matcher.refuse(source, "queries, keys or values that are rounded once before their product")
+        matcher.refuse(source, "queries, keys or values that are rounded once before their product", settings.ATTENTION)
     if grids:
         layer = replace(layer, rounding=replace(grids[0], scale=grids[0].scale / inner))
     found = factor.quantized

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.encoder import AddedLast, Grid, Positions, Table
 from deepsparse.native.matching import Matcher
 from deepsparse.native.quantized import rounded
@@ -80,7 +81,7 @@ def _sum(matcher: Matcher, value: str) -> tuple[list[str], tuple[Grid | None, Gr
         parts = matcher.terms(before) if grid is not None else []
         if len(parts) > 1:
             if len(terms) != 2 or len(parts) != 2:
-                matcher.refuse(value, "a sum of three tables that is rounded after each addition")
+                matcher.refuse(value, "a sum of three tables that is rounded after each addition", settings.EMBEDDINGS)
             return [*parts, *(one for one in terms if one != term)], (grid, of_all)
     return terms, (None, of_all)
 
@@ -113,12 +114,12 @@ def _table_of(matcher: Matcher, term: str) -> tuple[Table, str]:
         raise UnsupportedError(f"{gather.inputs[0]!r} is no constant table")
     if read is None:
         if rows.dtype != np.float32:
-            raise UnsupportedError(f"the table {gather.inputs[0]!r} holds {rows.dtype}")
+            raise UnsupportedError(f"the table {gather.inputs[0]!r} holds {rows.dtype}", settings.PRECISION)
         return Table(rows, 0.0), gather.inputs[1]
     scale = matcher.scalar(read.inputs[1])
     zero_point = matcher.scalar(read.inputs[2]) if len(read.inputs) > 2 else 0.0
     if scale is None or zero_point is None or not (np.isfinite(scale) and scale > 0):
-        raise UnsupportedError(f"the table {gather.inputs[0]!r} has no single scale")
+        raise UnsupportedError(f"the table {gather.inputs[0]!r} has no single scale", settings.EMBEDDINGS)
     return _table(rows, scale, zero_point), gather.inputs[1]
 
 
@@ -127,7 +128,7 @@ def _table(rows: Array, scale: float, zero_point: float) -> Table:
     if rows.dtype == np.int8 and zero_point == 0:
         return Table(rows, scale)
     if rows.dtype not in (np.int8, np.uint8):
-        raise UnsupportedError(f"a table holds {rows.dtype}")
+        raise UnsupportedError(f"a table holds {rows.dtype}", settings.EMBEDDINGS)
     centred = rows.astype(np.int16) - np.int16(zero_point)
     if centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127:
         return Table(centred.astype(np.int8), scale)

@@ -33,6 +33,14 @@ class Activation(IntEnum):
     SILU = 5
 
 
+class AttentionProducts(IntEnum):
+    """How the products of attention are computed, numbered as in `csrc/engine.h`."""
+
+    OF_INTEGERS = 0
+    IN_FLOAT = 1
+    BY_RANGE = 2
+
+
 class AddedLast(IntEnum):
     """Tables of embeddings, numbered as in `csrc/engine.h`."""
 
@@ -143,9 +151,10 @@ class AttentionGrids:
     """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0.
 
     Attributes:
-        in_float: the products are those of rounded floats. Then all grids are of uint8, any of the four may be None,
-            and more may be rounded: `scores` up to `MOST_SCORE_GRIDS` times, the first one first, probabilities
-            to `softmax` before they are to `probabilities`, and what attention gives to `context`.
+        products: IN_FLOAT: of rounded floats. Then all grids are of uint8, any of the four may be None, and more may be
+            rounded: `scores` up to `MOST_SCORE_GRIDS` times, the first one first, probabilities
+            to `softmax` before they are to `probabilities`, and what attention gives to `context`. BY_RANGE: there are
+            no grids but those of the range of each text.
     """
 
     query: Grid | None
@@ -155,7 +164,7 @@ class AttentionGrids:
     scores: tuple[Grid, ...] = ()
     softmax: Grid | None = None
     context: Grid | None = None
-    in_float: bool = False
+    products: AttentionProducts = AttentionProducts.OF_INTEGERS
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Linear
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
@@ -107,12 +108,12 @@ def _of_rounded(matcher: Matcher, term: str, added: list[str]) -> _Sum:
     grid, before = rounded(matcher, term)
     parts = _sum(matcher, before)
     if parts.others:
-        matcher.refuse(term, "a linear layer, rounded")
+        matcher.refuse(term, "a linear layer, rounded", settings.OUTPUTS)
     is_product = any(matcher.constant(one) is not None for one in added)
     if not is_product and parts.rounding is None:
         return _with_terms(matcher, replace(parts, rounding=grid), added)
     if parts.bias is not None or parts.rounding is not None or parts.product_rounding is not None:
-        matcher.refuse(term, "a linear layer that is rounded twice at most")
+        matcher.refuse(term, "a linear layer that is rounded twice at most", settings.OUTPUTS)
     return _with_terms(matcher, replace(parts, product_rounding=grid), added)
 
 
@@ -156,7 +157,7 @@ def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
         return None, name
     x = quantized(matcher, name)
     if x.permutation or x.read_scale != x.grid.scale:
-        matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
+        matcher.refuse(node.outputs[0], "a product of a tensor on one grid", settings.INPUTS)
     return x.unsigned(), x.source
 
 
@@ -167,9 +168,9 @@ def _by_range(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[L
     factors = matcher.needed(product.scale, "Mul").inputs
     scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
     if x.outputs[1] not in factors or node.inputs[2:3] != x.outputs[2:3] or scales is None or product.bias:
-        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
+        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights", settings.INPUTS)
     if any(parts.roundings):
-        matcher.refuse(parts.product, "an output that is not rounded, of a layer on a tensor quantized by its range")
+        matcher.refuse(parts.product, "an output that is not rounded, of a layer on a tensor quantized by its range", settings.OUTPUTS)
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
@@ -181,7 +182,7 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tupl
     node, x = product.node, integers(matcher, product.node.inputs[0])
     scales = matcher.constant(product.scale)
     if x.permutation or scales is None or not is_zero_point(matcher, node, 2, x):
-        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights")
+        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights", settings.INPUTS)
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
@@ -222,7 +223,7 @@ def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:
             f"the weights of the linear layer with {parts.bias or parts.product!r} are no constant"
         )
     if weights.dtype != np.float32 or weights.ndim != 2:
-        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers")
+        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers", settings.PRECISION)
     return weights.T if _is_by_inputs(node) != (permutation == (1, 0)) else weights
 
 
@@ -250,10 +251,10 @@ def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     is_transposed = _is_by_inputs(node)
     scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
     if stored.ndim != 2 or scales is None or not isinstance(axis, int):
-        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")
+        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales", settings.WEIGHTS)
     weights = stored.T if is_transposed else stored
     if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
-        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
+        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs", settings.WEIGHTS)
     zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), stored.dtype)
     if zero_points is not None and zero_points.size > 1:
         zero_points = zero_points.reshape(-1, 1)
@@ -272,20 +273,20 @@ def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
         UnsupportedError: they are other integers, or no int8 with zero point 0 can say them.
     """
     if weights.dtype not in (np.int8, np.uint8) or weights.ndim != 2 or zero_points is None:
-        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers")
+        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers", settings.WEIGHTS)
     if weights.dtype == np.int8 and not zero_points.any():
         return weights
     if weights.dtype == np.uint8 and (zero_points == _MIDDLE).all():
         return (weights ^ 0x80).view(np.int8)
     centred = weights.astype(np.int16) - zero_points.astype(np.int16)
     if centred.min(initial=0) < -_MIDDLE or centred.max(initial=0) >= _MIDDLE:
-        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point")
+        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point", settings.WEIGHTS)
     return centred.astype(np.int8)
 
 
 def _by_output(scales: Array, outputs: int, name: str) -> Array:
     if scales.size not in (1, outputs):
-        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs")
+        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs", settings.WEIGHTS)
     full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
     check_scales(full, name)
     return full

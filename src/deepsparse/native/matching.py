@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import NoReturn
 
@@ -12,6 +13,10 @@ from deepsparse.native.onnx_graph import Graph, Node
 from resparse.arrays import Array
 
 _MOST_TERMS = 16
+_MOST_SEARCHED = 100
+_MODULE = re.compile(
+    r"((?:[A-Za-z_]\w*\.)+\w+?)\.(?:weight|bias|quant|module|activation_post_process|\w+_quant_stubs)\b"
+)
 _MOST_ROUNDINGS = 3  # of a constant
 _LEAST_INPUTS = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Gather", "Reshape"), 2),
@@ -58,11 +63,33 @@ class Matcher:
             self.refuse(value, " or ".join(op_types))
         return node
 
-    def refuse(self, value: str, wanted: str) -> NoReturn:
-        """Raise UnsupportedError: a value is not computed as expected."""
+    def refuse(self, value: str, wanted: str, setting: str = "") -> NoReturn:
+        """Raise UnsupportedError: a value is not computed as expected.
+
+        Args:
+            value: its name.
+            wanted: what it should be.
+            setting: as of UnsupportedError.
+        """
         node = self.producers.get(value)
-        found = f"made by {node.op_type}" if node is not None else "no result of a node"
-        raise UnsupportedError(f"the graph's value {value!r} is {found}, where {wanted} is wanted")
+        found = "no result of a node"
+        if node is not None:
+            found = f"made by {node.op_type}" + (f" {node.name!r}" if node.name else "") + self._place(value)
+        raise UnsupportedError(f"the graph's value {value!r} is {found}, where {wanted} is wanted", setting)
+
+    def _place(self, value: str) -> str:
+        """The module whose weights or ranges a value is computed from, where exporters have left its name."""
+        pending, seen = [value], {value}
+        for name in pending:
+            node = self.producers.get(name) if len(pending) < _MOST_SEARCHED else None
+            for given in node.inputs if node is not None else ():
+                module = _MODULE.match(given)
+                if module and given in self.graph.constants:
+                    return f" after {module[1]!r}"
+                if given not in seen:
+                    seen.add(given)
+                    pending.append(given)
+        return ""
 
     def constant(self, value: str, steps: int = _MOST_ROUNDINGS) -> Array | None:
         """The value as an array, dequantized where it is stored quantized; None if it is not constant."""

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.encoder import Grid
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
@@ -52,7 +53,7 @@ class Quantized:
             UnsupportedError: it is not symmetric.
         """
         if not self.is_centred():
-            raise UnsupportedError("keys or values are on a grid with 0 aside from its middle")
+            raise UnsupportedError("keys or values are on a grid with 0 aside from its middle", settings.ATTENTION)
         return _shifted(self.grid, -_MIDDLE * (not self.is_signed))
 
 
@@ -70,7 +71,7 @@ def quantized(matcher: Matcher, value: str) -> Quantized:
     found = integers(matcher, read.inputs[0])
     grid, is_signed = grid_of(matcher, read)
     if (grid.zero_point, is_signed) != (found.grid.zero_point, found.is_signed):
-        raise UnsupportedError(f"{value!r} is read with another zero point than it was written with")
+        raise UnsupportedError(f"{value!r} is read with another zero point than it was written with", settings.INPUTS)
     return replace(found, read_scale=grid.scale)
 
 
@@ -142,7 +143,7 @@ def steps_of(matcher: Matcher, value: str) -> tuple[list[Grid | float], str]:
         else:
             steps.append(grid)
         value = inner
-    matcher.refuse(value, "a value that is rounded and scaled a few times")
+    matcher.refuse(value, "a value that is rounded and scaled a few times", settings.OUTPUTS)
 
 
 def scaled(matcher: Matcher, value: str) -> tuple[str, float]:
@@ -185,12 +186,12 @@ def _clipped(matcher: Matcher, value: str, grid: Grid) -> tuple[str, Grid]:
         return value, grid
     bounds = [matcher.scalar(name) if name else None for name in [*clip.inputs[1:], "", ""][:2]]
     if None in bounds:
-        matcher.refuse(value, "a Clip between constants")
+        matcher.refuse(value, "a Clip between constants", settings.INPUTS)
     low, high = (float(bound) for bound in bounds if bound is not None)
     least = max(grid.least, round(low / grid.scale) + grid.zero_point)
     most = min(grid.most, round(high / grid.scale) + grid.zero_point)
     if not least <= grid.zero_point <= most:
-        matcher.refuse(value, "a Clip around 0")
+        matcher.refuse(value, "a Clip around 0", settings.INPUTS)
     return clip.inputs[0], replace(grid, least=least, most=most)
 
 
@@ -204,7 +205,7 @@ def grid_of(matcher: Matcher, node: Node) -> tuple[Grid, bool]:
         or zero_point.size != 1
         or zero_point.dtype not in (np.int8, np.uint8)
     ):
-        raise UnsupportedError(f"{node.inputs[0]!r} is not on one grid of 8 bits")
+        raise UnsupportedError(f"{node.inputs[0]!r} is not on one grid of 8 bits", settings.INPUTS)
     check_scales(np.array([scale]), node.inputs[0])
     is_signed = zero_point.dtype == np.int8
     least = -_MIDDLE * is_signed
@@ -214,4 +215,4 @@ def grid_of(matcher: Matcher, node: Node) -> tuple[Grid, bool]:
 def check_scales(scales: Array, what: str) -> None:
     """Raise UnsupportedError unless all scales of a tensor are positive numbers."""
     if not (np.isfinite(scales).all() and (scales > 0).all()):
-        raise UnsupportedError(f"{what!r} has a scale that is no positive number")
+        raise UnsupportedError(f"{what!r} has a scale that is no positive number", settings.RANGES)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.activations import activation
 from deepsparse.native.attention import attention
 from deepsparse.native.embeddings import TYPES, WORDS, embeddings
@@ -124,7 +125,7 @@ def _reading(matcher: Matcher, layer: AnyLinear, grid: Grid | None, value: str) 
     if grid is None or grid == layer.grid:
         return layer
     if layer.grid is not None or not isinstance(layer, FloatLinear):
-        matcher.refuse(value, "hidden states that are rounded to one grid")
+        matcher.refuse(value, "hidden states that are rounded to one grid", settings.INPUTS)
     return replace(layer, grid=grid)
 
 

@@ -32,12 +32,13 @@ struct BufferSizes {
   size_t floats_stride = 0, float_intermediate_stride = 0;  // of layers of which a part is in float
   size_t embedded_stride = 0, head_stride = 0;
   size_t attention_scratch = 0;
+  size_t peaks = 0;  // of attention by range
   InputSizes inputs;  // of Products
 
   BufferSizes(const OpenModel& model, const Tokens& tokens, bool first_only) {
     uint32_t longest = 0;
     for (uint32_t text = 0; text < tokens.texts; ++text) longest = std::max(longest, tokens.length_of(text));
-    for (const OpenLayer& layer : model.layers) add(layer, tokens.count(), longest);
+    for (const OpenLayer& layer : model.layers) add(layer, tokens.count(), tokens.texts, longest);
     const uint32_t head_rows = first_only ? tokens.texts : tokens.count();
     for (const OpenLinear& linear : model.head) {
       head_stride = std::max(head_stride, round_up(linear.weights.rows, kColumnPad));
@@ -50,11 +51,11 @@ struct BufferSizes {
   }
 
  private:
-  void add(const OpenLayer& layer, uint32_t tokens, uint32_t longest) {
+  void add(const OpenLayer& layer, uint32_t tokens, uint32_t texts, uint32_t longest) {
     const uint32_t width = layer.width(), wide = layer.intermediate_size();
     bytes_stride = std::max(bytes_stride, round_up(width, kColumnPad));
     for (const OpenLinear* linear : layer.linears()) inputs.columns = std::max(inputs.columns, linear->weights.columns);
-    if (layer.record->float_attention == 0)
+    if (layer.record->attention == kIntegerAttention)
       attention_scratch = std::max(attention_scratch, AttentionScratch(longest, layer.head_size()).size);
     else
       attention_scratch = std::max(attention_scratch, FloatAttentionScratch(longest, layer.head_size()).size);
@@ -65,6 +66,10 @@ struct BufferSizes {
     floats_stride = std::max(floats_stride, round_up(width, kColumnPad));
     float_intermediate_stride = std::max(float_intermediate_stride, round_up(wide, kColumnPad));
     for (const OpenLinear* linear : layer.linears()) inputs.include(*linear, tokens);
+    if (layer.record->attention == kAttentionByRange) {
+      inputs.quantized.include(tokens, 0);
+      peaks = std::max(peaks, size_t{texts} * layer.record->heads);
+    }
   }
 };
 

@@ -44,6 +44,7 @@ class Pass {
         float_context_(all_.count * sizes_.floats_stride),
         float_intermediate_(all_.count * sizes_.float_intermediate_stride),
         scratch_(sizes_.attention_scratch * threads),
+        peaks_(sizes_.peaks),
         head_(2 * sizes_.head_stride * head_rows().count),
         embedded_(sizes_.embedded_stride * all_.count),
         unused_(sizes_.embedded_stride * threads) {}
@@ -171,7 +172,7 @@ class Pass {
     products_.any_to_float(team, layer.value, everything, {false, float_values_.data(), stride},
                            Products::same_inputs(layer.key, layer.value));
     const Layer& record = *layer.record;
-    if (record.float_attention != 0) {
+    if (record.attention != kIntegerAttention) {
       round_for_attention(team, layer, rows);
       attend_floats(team, thread, layer, rows);
     } else {
@@ -293,27 +294,53 @@ class Pass {
   }
 
   void attend_floats(Team::Member& team, uint32_t thread, const OpenLayer& layer, const Rows& rows) {
+    const bool by_range = layer.record->attention == kAttentionByRange;
+    if (by_range) find_peaks(team, thread, layer, rows);
     each_head(team, layer, rows, [&](uint32_t text, size_t column, uint32_t row, uint32_t query_count) {
-      const size_t stride = sizes_.floats_stride, start = tokens_.start_of(text);
-      FloatAttentionTask task{};
-      task.queries = &float_queries_[row * stride + column];
-      task.keys = &float_keys_[start * stride + column];
-      task.values = &float_values_[start * stride + column];
-      task.context = &float_context_[row * stride + column];
-      task.query_stride = task.stride = task.context_stride = stride;
-      task.tokens = tokens_.length_of(text);
-      task.query_count = query_count;
-      task.head_size = layer.head_size();
-      task.score_scale = layer.record->score_scale;
-      std::copy_n(layer.record->score_grids, kMaxScoreGrids, task.score_grids);
-      task.softmax_grid = layer.record->softmax_grid;
-      task.probabilities_grid = layer.record->probabilities_grid;
+      FloatAttentionTask task = float_task(layer, text, column, row, query_count);
+      if (by_range) task.probabilities_grid = grid_of_range(0, peak_of(text, layer.record->heads));
       kernels_.attend_floats(task, &scratch_[thread * sizes_.attention_scratch]);
     });
     if (layer.record->context_grid.scale == 0) return;
     team.step(rows.count, [&](uint32_t row) {
       round_row(&float_context_[row * sizes_.floats_stride], layer.width(), layer.record->context_grid);
     });
+  }
+
+  FloatAttentionTask float_task(const OpenLayer& layer, uint32_t text, size_t column, uint32_t row,
+                                uint32_t query_count) {
+    const size_t stride = sizes_.floats_stride, start = tokens_.start_of(text);
+    FloatAttentionTask task{};
+    task.queries = &float_queries_[row * stride + column];
+    task.keys = &float_keys_[start * stride + column];
+    task.values = &float_values_[start * stride + column];
+    task.context = &float_context_[row * stride + column];
+    task.query_stride = task.stride = task.context_stride = stride;
+    task.tokens = tokens_.length_of(text);
+    task.query_count = query_count;
+    task.head_size = layer.head_size();
+    task.score_scale = layer.record->score_scale;
+    std::copy_n(layer.record->score_grids, kMaxScoreGrids, task.score_grids);
+    task.softmax_grid = layer.record->softmax_grid;
+    task.probabilities_grid = layer.record->probabilities_grid;
+    return task;
+  }
+
+  // Rounds queries, keys and values by the ranges of texts, and finds the largest probability of each head.
+  void find_peaks(Team::Member& team, uint32_t thread, const OpenLayer& layer, const Rows& rows) {
+    for (Buffer<float>* factor : {&float_queries_, &float_keys_, &float_values_})
+      products_.round_by_range(team, factor->data(), sizes_.floats_stride, layer.width());
+    each_head(team, layer, rows, [&](uint32_t text, size_t column, uint32_t row, uint32_t query_count) {
+      FloatAttentionTask task = float_task(layer, text, column, row, query_count);
+      task.peak = &peaks_[text * layer.record->heads + column / layer.head_size()];
+      *task.peak = 0;
+      kernels_.attend_floats(task, &scratch_[thread * sizes_.attention_scratch]);
+    });
+  }
+
+  float peak_of(uint32_t text, uint32_t heads) const {
+    const float* const first = peaks_.data() + size_t{text} * heads;
+    return *std::max_element(first, first + heads);
   }
 
   // --- the head ---
@@ -355,6 +382,7 @@ class Pass {
   // Only for layers of which a part is in float.
   Buffer<float> float_queries_, float_keys_, float_values_, float_context_, float_intermediate_;
   Buffer<uint8_t> scratch_;
+  Buffer<float> peaks_;  // the largest probability of each head of each text
   Buffer<float> head_, embedded_;
   Buffer<uint8_t> unused_;
 };

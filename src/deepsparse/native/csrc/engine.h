@@ -72,6 +72,10 @@ struct Linear {
   Grid input, output, product;  // uint8; scale 0: none
 };
 
+// How the products of attention are computed: of integers; of floats, rounded to grids with a scale that is not 0; of
+// floats, rounded by the range of each text (ONNX's DynamicQuantizeLinear).
+enum Attention : uint32_t { kIntegerAttention = 0, kFloatAttention = 1, kAttentionByRange = 2 };
+
 struct Norm {
   uint64_t weight;  // float[hidden]
   uint64_t bias;    // float[hidden]
@@ -95,9 +99,8 @@ struct Layer {
   uint32_t heads;
   uint32_t activation;  // between intermediate and output
   float score_scale;    // of attention scores, usually 1 / sqrt(head size)
-  // Attention is computed in float: the four grids are of uint8, of any zero point, and what floats are rounded to;
-  // scale 0: they stay as they are. So do `score_grids`, one after the other, of scores that are scaled.
-  uint32_t float_attention;
+  uint32_t attention;   // an Attention; with kFloatAttention, the four grids above are of uint8, of any zero point
+  // With kFloatAttention also scores, times score_scale, may be rounded, to one grid after the other.
   Grid score_grids[kMaxScoreGrids];
   Grid softmax_grid;  // of probabilities, before `probabilities_grid`
   Grid context_grid;  // of what attention gives

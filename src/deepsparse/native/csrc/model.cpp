@@ -89,7 +89,8 @@ void check_sizes(const Model& model) {
 
 OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record) {
   const uint32_t width = record.query.rows, intermediate = record.intermediate.rows;
-  const bool in_integers = record.float_attention == 0;
+  const bool in_integers = record.attention == kIntegerAttention;
+  if (record.attention > kAttentionByRange) damaged("its attention");
   if (in_integers) {
     check(record.query_grid, 0);
     check(record.probabilities_grid, 0);
@@ -107,6 +108,7 @@ OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record)
   if (!(record.score_scale > 0) || !std::isfinite(record.score_scale)) damaged("its numbers");
   OpenLayer layer;
   layer.record = &record;
+  layer.by_range = record.attention == kAttentionByRange;
   layer.query = opener.linear(record.query, width, hidden);
   layer.key = opener.linear(record.key, width, hidden);
   layer.value = opener.linear(record.value, width, hidden);

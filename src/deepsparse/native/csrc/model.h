@@ -39,7 +39,7 @@ struct OpenLayer {
   // All linears and the attention are in integers, no input is quantized by its range, and nothing is rounded but
   // inputs and outputs of linears.
   bool is_integer = false;
-  bool by_range = false;  // inputs of some linears are
+  bool by_range = false;  // inputs of some linears, or the factors of attention, are
 
   std::array<const OpenLinear*, 6> linears() const {
     return {&query, &key, &value, &attention_output, &intermediate, &output};

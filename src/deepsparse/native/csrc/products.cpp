@@ -22,7 +22,8 @@ uint32_t panel_blocks(const Product& product) {
   return divide_up(panels_of(product.linear.weights.rows), kPanelsOfTask);
 }
 
-// The grid of ONNX's DynamicQuantizeLinear: it includes 0.
+}  // namespace
+
 Grid grid_of_range(float least, float greatest) {
   least = std::min(least, 0.0f);
   const float scale = (std::max(greatest, 0.0f) - least) / 255.0f;
@@ -30,8 +31,6 @@ Grid grid_of_range(float least, float greatest) {
   const float zero = std::nearbyint(std::min(std::max(-least / scale, 0.0f), 255.0f));
   return {scale, static_cast<int32_t>(zero), 0, 255};
 }
-
-}  // namespace
 
 void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
   const uint32_t inputs = linear.weights.columns;
@@ -172,7 +171,7 @@ void Products::quantize(Team::Member& team, const FloatRows& x, uint32_t width, 
   });
 }
 
-void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width) {
+void Products::find_grids(Team::Member& team, const FloatRows& x, uint32_t width) {
   team.step(x.count, [&](uint32_t row) {
     kernels_.range(x.data + row * x.stride, width, &ranges_[row].least, &ranges_[row].greatest);
   });
@@ -184,6 +183,16 @@ void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_
       all = {std::min(all.least, ranges_[row].least), std::max(all.greatest, ranges_[row].greatest)};
     std::fill(&grids_[first], &grids_[first] + (end - first), grid_of_range(all.least, all.greatest));
   });
+}
+
+void Products::round_by_range(Team::Member& team, float* x, size_t stride, uint32_t width) {
+  find_grids(team, {x, stride, tokens_.count(), false}, width);
+  team.step(tokens_.count(),
+            [&](uint32_t row) { kernels_.round(x + row * stride, width, grids_[row], x + row * stride); });
+}
+
+void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width) {
+  find_grids(team, x, width);
   team.step(x.count, [&](uint32_t row) {
     kernels_.quantize(x.data + row * x.stride, width, grids_[row], &bytes_[row * bytes_stride_]);
   });

@@ -77,6 +77,9 @@ struct InputSizes {
   void include(const OpenLinear& linear, uint32_t rows);
 };
 
+// The grid of ONNX's DynamicQuantizeLinear: it includes 0.
+Grid grid_of_range(float least, float greatest);
+
 class Products {
  public:
   Products(const Kernels& kernels, const Tokens& tokens, uint32_t threads, const InputSizes& largest);
@@ -92,6 +95,9 @@ class Products {
   void any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                     bool prepared = false);
 
+  // Rounds rows of all tokens in place, by the range of each text.
+  void round_by_range(Team::Member& team, float* x, size_t stride, uint32_t width);
+
   static bool same_inputs(const OpenLinear& a, const OpenLinear& b);
 
  private:
@@ -102,6 +108,7 @@ class Products {
   void rounded_product(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                        bool prepared);
   void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
+  void find_grids(Team::Member& team, const FloatRows& x, uint32_t width);
   void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
   void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
   void floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,

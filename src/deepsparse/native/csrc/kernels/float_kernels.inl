@@ -267,6 +267,10 @@ void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
     const bool is_rounded = task.score_grids[0].scale != 0;
     if (is_rounded) round_scores(scores, rows * padded, task.score_scale, task.score_grids);
     softmax_floats(scores, rows, task.tokens, is_rounded ? 1.0f : task.score_scale);
+    if (task.peak != nullptr) {
+      for (size_t i = 0; i < rows * padded; ++i) *task.peak = scores[i] > *task.peak ? scores[i] : *task.peak;
+      continue;
+    }
     for (const Grid& grid : {task.softmax_grid, task.probabilities_grid})
       if (grid.scale != 0) round(scores, static_cast<uint32_t>(rows * padded), grid, scores);
     for (uint32_t column = 0; column < task.head_size; column += kPanelRows) {

@@ -48,6 +48,7 @@ struct FloatAttentionTask {
   float score_scale;
   Grid score_grids[kMaxScoreGrids];  // as in Layer
   Grid softmax_grid, probabilities_grid;
+  float* peak;  // where not null, gets the largest probability, and `context` is not written
 };
 
 struct Kernels {
