@@ -119,7 +119,9 @@ class _Function:
 def _round(x: Array, grid: Grid) -> Array:
     """As ONNX Runtime rounds."""
     scale = x.dtype.type(grid.scale)
-    found: Array = np.clip(np.rint(x / scale), grid.least - grid.zero_point, grid.most - grid.zero_point) * scale
+    found: Array = (
+        np.clip(np.rint(x / scale), grid.least - grid.zero_point, grid.most - grid.zero_point) * scale
+    )
     return found
 
 

@@ -9,10 +9,20 @@ from typing import NamedTuple
 from deepsparse.errors import UnsupportedError
 from deepsparse.native import settings
 from deepsparse.native.encoder import MOST_SCORE_GRIDS, AnyLinear, AttentionGrids, AttentionProducts, Grid
-from deepsparse.native.linear import IntegerProduct, integer_product, is_zero_point, linear
+from deepsparse.native.linear import is_zero_point, linear
 from deepsparse.native.masks import is_mask
 from deepsparse.native.matching import Matcher
-from deepsparse.native.quantized import Quantized, in_final_units, integers, quantized, rounded, scaled, steps_of
+from deepsparse.native.quantized import (
+    IntegerProduct,
+    Quantized,
+    in_final_units,
+    integer_product,
+    integers,
+    quantized,
+    rounded,
+    scaled,
+    steps_of,
+)
 from deepsparse.native.shapes import last_size
 
 _QUERIES, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
@@ -74,7 +84,9 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     shaped = matcher.producer(moved.inputs[0], "Reshape")
     mixed = _needed_product(matcher, moved.inputs[0] if shaped is None else shaped.inputs[0])
     if len(mixed.grids) > 1:
-        matcher.refuse(joined.inputs[0], "what attention gives, rounded once before it is read", settings.ATTENTION)
+        matcher.refuse(
+            joined.inputs[0], "what attention gives, rounded once before it is read", settings.ATTENTION
+        )
     probabilities, values = mixed.factors
     softmax_name = _without_guard(matcher, probabilities.source)
     of_softmax, softmax_name = rounded(matcher, softmax_name)
@@ -98,7 +110,8 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
     if scores.factors[0].by_range:
         if not mixed.factors[0].by_range or any(found) or scores.grids or mixed.grids or of_softmax:
             raise UnsupportedError(
-                "only some factors of its attention's products are quantized by their range", settings.ATTENTION
+                "only some factors of its attention's products are quantized by their range",
+                settings.ATTENTION,
             )
         grids = AttentionGrids(None, None, None, None, products=AttentionProducts.BY_RANGE)
         return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
@@ -123,10 +136,22 @@ class _Roundings(NamedTuple):
 def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> AttentionGrids:
     """Those of query, key, probabilities and value; for products of integers where such are the same."""
     query, key, probabilities, value = found
-    if query and key and probabilities and value and not any(more) and key.is_centred() and value.is_centred():
+    if (
+        query
+        and key
+        and probabilities
+        and value
+        and not any(more)
+        and key.is_centred()
+        and value.is_centred()
+    ):
         return AttentionGrids(query.unsigned(), key.centred(), probabilities.unsigned(), value.centred())
-    unsigned = [one.unsigned() if one is not None else None for one in found]
-    return AttentionGrids(*unsigned, *more, AttentionProducts.IN_FLOAT)
+    of_query, of_key, of_probabilities, of_value = (
+        one.unsigned() if one is not None else None for one in found
+    )
+    return AttentionGrids(
+        of_query, of_key, of_probabilities, of_value, *more, products=AttentionProducts.IN_FLOAT
+    )
 
 
 def _without_guard(matcher: Matcher, value: str) -> str:
@@ -176,7 +201,9 @@ def _by_range(matcher: Matcher, product: IntegerProduct, scale: float) -> _Produ
         or sorted(scales) != sorted(one.outputs[1] for one in writers)
         or product.node.inputs[2:] != [one.outputs[2] for one in writers]
     ):
-        matcher.refuse(product.node.outputs[0], "a product of two tensors quantized by their range", settings.ATTENTION)
+        matcher.refuse(
+            product.node.outputs[0], "a product of two tensors quantized by their range", settings.ATTENTION
+        )
     first, second = (
         _Factor(*matcher.transposed(one.inputs[0], ()), None, 1.0, by_range=True) for one in writers
     )
@@ -189,7 +216,9 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, scale: float) -> _Pr
     total = matcher.scalar(product.scale)
     fits = is_zero_point(matcher, product.node, 2, left) and is_zero_point(matcher, product.node, 3, right)
     if total is None or product.bias is not None or not fits:
-        matcher.refuse(product.node.outputs[0], "a product of two tensors on one grid each", settings.ATTENTION)
+        matcher.refuse(
+            product.node.outputs[0], "a product of two tensors on one grid each", settings.ATTENTION
+        )
     first, second = (_Factor(one.source, one.permutation, one, 1.0) for one in (left, right))
     return _Product((first, second), scale * total / (left.grid.scale * right.grid.scale))
 
@@ -228,7 +257,9 @@ def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float)
     (product,) = products
     first = tuple(replace(grid, scale=grid.scale * scale) for grid in product.grids)
     if len(first) + len(grids) > MOST_SCORE_GRIDS:
-        matcher.refuse(value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most", settings.ATTENTION)
+        matcher.refuse(
+            value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most", settings.ATTENTION
+        )
     return replace(product, scale=product.scale * scale, grids=(*first, *grids))
 
 
@@ -248,7 +279,9 @@ def _heads(matcher: Matcher, factor: _Factor, permutation: tuple[int, ...], entr
     steps += more
     grids, inner = in_final_units(steps)
     if len(grids) > 1 or (grids and (layer.rounding or factor.quantized is None)):
-        matcher.refuse(source, "queries, keys or values that are rounded once before their product", settings.ATTENTION)
+        matcher.refuse(
+            source, "queries, keys or values that are rounded once before their product", settings.ATTENTION
+        )
     if grids:
         layer = replace(layer, rounding=replace(grids[0], scale=grids[0].scale / inner))
     found = factor.quantized

@@ -81,7 +81,9 @@ def _sum(matcher: Matcher, value: str) -> tuple[list[str], tuple[Grid | None, Gr
         parts = matcher.terms(before) if grid is not None else []
         if len(parts) > 1:
             if len(terms) != 2 or len(parts) != 2:
-                matcher.refuse(value, "a sum of three tables that is rounded after each addition", settings.EMBEDDINGS)
+                matcher.refuse(
+                    value, "a sum of three tables that is rounded after each addition", settings.EMBEDDINGS
+                )
             return [*parts, *(one for one in terms if one != term)], (grid, of_all)
     return terms, (None, of_all)
 

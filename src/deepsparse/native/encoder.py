@@ -233,8 +233,8 @@ class Encoder:
         types: of token types; None where the model has none.
         takes_types: whether token types are an input; else all are 0.
         projection: from the width of the embeddings to that of the layers; None where they are equal.
-        sums: the grids, of uint8, that sums of embeddings are rounded to: of the first two tables that are added, and of
-            all; None where they stay as they are.
+        sums: the grids, of uint8, that sums of embeddings are rounded to: of the first two tables that are added,
+            and of all; None where they stay as they are.
         added_last: the table that is added last.
         every_token: the head is applied to every token; else to the first of each text.
         columns: None: the logits are one output. Else each output is one column of them, this one.

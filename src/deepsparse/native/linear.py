@@ -30,6 +30,10 @@ _MIDDLE: Final = 128
 """What int8 and uint8 of one number differ by."""
 
 
+class _TooWideError(UnsupportedError):
+    """Weights that are not of 8 bits around their zero point."""
+
+
 @dataclass
 class _Sum:
     """A linear layer as a sum: its product, its bias, the other terms, and the grids that it is rounded to.
@@ -58,7 +62,9 @@ def is_sum_with_product(matcher: Matcher, value: str, steps: int = _MOST_ROUNDIN
 def _is_or_rounds_product(matcher: Matcher, term: str, steps: int) -> bool:
     if _is_product(matcher, term):
         return True
-    return steps > 0 and rounded(matcher, term)[0] is not None and is_sum_with_product(matcher, term, steps - 1)
+    return (
+        steps > 0 and rounded(matcher, term)[0] is not None and is_sum_with_product(matcher, term, steps - 1)
+    )
 
 
 def linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str]:
@@ -139,10 +145,7 @@ def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
         return _of_integers(matcher, integer, parts)
     node = matcher.needed(parts.product, "MatMul", "Gemm")
     grid, source = _input(matcher, node)
-    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
-        weights, scales = _float_weights(matcher, node, parts), None
-    else:
-        weights, scales = _weights(matcher, node)
+    weights, scales = _weights(matcher, node, parts)
     biases = _biases(matcher, parts.bias, len(weights))
     if scales is None or grid is None:
         floats = weights if scales is None else weights * scales[:, None]
@@ -168,9 +171,17 @@ def _by_range(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[L
     factors = matcher.needed(product.scale, "Mul").inputs
     scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
     if x.outputs[1] not in factors or node.inputs[2:3] != x.outputs[2:3] or scales is None or product.bias:
-        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights", settings.INPUTS)
+        matcher.refuse(
+            parts.product,
+            "the product of a tensor quantized by its range with constant weights",
+            settings.INPUTS,
+        )
     if any(parts.roundings):
-        matcher.refuse(parts.product, "an output that is not rounded, of a layer on a tensor quantized by its range", settings.OUTPUTS)
+        matcher.refuse(
+            parts.product,
+            "an output that is not rounded, of a layer on a tensor quantized by its range",
+            settings.OUTPUTS,
+        )
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
@@ -182,7 +193,9 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tupl
     node, x = product.node, integers(matcher, product.node.inputs[0])
     scales = matcher.constant(product.scale)
     if x.permutation or scales is None or not is_zero_point(matcher, node, 2, x):
-        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights", settings.INPUTS)
+        matcher.refuse(
+            parts.product, "the product of a tensor on one grid with constant weights", settings.INPUTS
+        )
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
@@ -241,8 +254,20 @@ def _is_by_inputs(node: Node) -> bool:
     return get("transB", 0) == 0
 
 
-def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
-    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
+def _weights(matcher: Matcher, node: Node, parts: _Sum) -> tuple[Array, Array | None]:
+    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs].
+
+    Where they are in float, or no int8 can say them: float32 [outputs, inputs], and None.
+    """
+    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
+        return _float_weights(matcher, node, parts), None
+    try:
+        return _integer_matrix(matcher, node)
+    except _TooWideError:
+        return _float_weights(matcher, node, parts), None
+
+
+def _integer_matrix(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     name = node.inputs[1]
     read = matcher.needed(name, "DequantizeLinear")
     stored = matcher.constant(read.inputs[0])
@@ -251,10 +276,14 @@ def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     is_transposed = _is_by_inputs(node)
     scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
     if stored.ndim != 2 or scales is None or not isinstance(axis, int):
-        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales", settings.WEIGHTS)
+        raise UnsupportedError(
+            f"the weights {name!r} are no matrix of integers with constant scales", settings.WEIGHTS
+        )
     weights = stored.T if is_transposed else stored
     if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
-        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs", settings.WEIGHTS)
+        raise UnsupportedError(
+            f"the weights {name!r} have scales by inputs, not by outputs", settings.WEIGHTS
+        )
     zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), stored.dtype)
     if zero_points is not None and zero_points.size > 1:
         zero_points = zero_points.reshape(-1, 1)
@@ -280,13 +309,17 @@ def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
         return (weights ^ 0x80).view(np.int8)
     centred = weights.astype(np.int16) - zero_points.astype(np.int16)
     if centred.min(initial=0) < -_MIDDLE or centred.max(initial=0) >= _MIDDLE:
-        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point", settings.WEIGHTS)
+        raise _TooWideError(
+            f"the weights {name!r} reach further than 8 bits from their zero point", settings.WEIGHTS
+        )
     return centred.astype(np.int8)
 
 
 def _by_output(scales: Array, outputs: int, name: str) -> Array:
     if scales.size not in (1, outputs):
-        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs", settings.WEIGHTS)
+        raise UnsupportedError(
+            f"the weights {name!r} have {scales.size} scales for {outputs} outputs", settings.WEIGHTS
+        )
     full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
     check_scales(full, name)
     return full

@@ -108,19 +108,27 @@ class Matcher:
 
     def _dequantized(self, read: Node, steps: int) -> Array | None:
         stored, scale = (self.graph.constants.get(self._original(name)) for name in read.inputs[:2])
-        zero_point = self.graph.constants.get(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), np.int32)
+        zero_point = (
+            self.graph.constants.get(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), np.int32)
+        )
         axis = read.attributes.get("axis", 1)
         if stored is None and scale is not None and zero_point is not None and steps > 0:
             stored = self._quantized(read.inputs[0], scale, zero_point, steps - 1)
         if stored is None or scale is None or zero_point is None or stored.dtype.kind not in "iu":
             return None
         if scale.size > 1:
-            if not isinstance(axis, int) or not -stored.ndim <= axis < stored.ndim or stored.shape[axis] != scale.size:
+            if (
+                not isinstance(axis, int)
+                or not -stored.ndim <= axis < stored.ndim
+                or stored.shape[axis] != scale.size
+            ):
                 return None
             shape = [1] * stored.ndim
             shape[axis] = scale.size
             scale = scale.reshape(shape)
-            zero_point = zero_point.reshape(shape) if zero_point.size == scale.size else zero_point.reshape(-1)[:1]
+            zero_point = (
+                zero_point.reshape(shape) if zero_point.size == scale.size else zero_point.reshape(-1)[:1]
+            )
         elif scale.size != 1 or zero_point.size != 1:
             return None
         else:
@@ -133,8 +141,13 @@ class Matcher:
         """The integers of a constant that the graph itself quantizes, with this one grid."""
         written = self.producer(value, "QuantizeLinear")
         grid = [self.graph.constants.get(name) for name in written.inputs[1:3]] if written is not None else []
-        if written is None or scale.size != 1 or not all(
-            one is not None and np.array_equal(one, other) for one, other in zip(grid, (scale, zero_point), strict=False)
+        if (
+            written is None
+            or scale.size != 1
+            or not all(
+                one is not None and np.array_equal(one, other)
+                for one, other in zip(grid, (scale, zero_point), strict=False)
+            )
         ):
             return None
         found = self.constant(written.inputs[0], steps)
@@ -142,7 +155,8 @@ class Matcher:
             return None
         bounds = np.iinfo(zero_point.dtype)
         integers = np.rint(found / scale.reshape(())) + zero_point.reshape(()).astype(np.float32)
-        return np.clip(integers, bounds.min, bounds.max).astype(zero_point.dtype)
+        stored: Array = np.clip(integers, bounds.min, bounds.max).astype(zero_point.dtype)
+        return stored
 
     def scalar(self, value: str) -> float | None:
         """The value as a number; None if it is not a constant of one element."""

@@ -71,9 +71,9 @@ class _Expansion:
             yield replace(node, inputs=[numbers, *given[1:]], outputs=[moved])
             yield self._written(moved, node.outputs[0], grid)
         elif node.op_type in _MOVING and given and self._is_table(node):
-            grid = self._grid_of_reader(node.outputs[0])
-            if grid is not None:
-                self._grids[node.outputs[0]] = grid
+            read_with = self._grid_of_reader(node.outputs[0])
+            if read_with is not None:
+                self._grids[node.outputs[0]] = read_with
             yield node
         else:
             if node.op_type == "QuantizeLinear" and len(given) > 2:
@@ -81,7 +81,12 @@ class _Expansion:
             yield node
 
     def _computed(
-        self, node: Node, op_type: str, inputs: list[list[str]], output: list[str], before: list[str] | None = None
+        self,
+        node: Node,
+        op_type: str,
+        inputs: list[list[str]],
+        output: list[str],
+        before: list[str] | None = None,
     ) -> Iterator[Node]:
         names = []
         for numbers, scale, zero_point in inputs:
@@ -105,7 +110,9 @@ class _Expansion:
         if whole is not None and scales[0] is not None and scales[1] is not None:
             self._constants[bias] = (whole * (scales[0] * scales[1]).reshape(-1)).astype(np.float32)
         attributes = {name: value for name, value in node.attributes.items() if name != "alpha"}
-        yield Node("Gemm", [x, weights, bias], [result], {**attributes, "alpha": node.attributes.get("alpha", 1.0)})
+        yield Node(
+            "Gemm", [x, weights, bias], [result], {**attributes, "alpha": node.attributes.get("alpha", 1.0)}
+        )
         if len(given) > 7:
             yield self._written(result, node.outputs[0], (given[7], given[8]))
 

@@ -53,7 +53,9 @@ class Quantized:
             UnsupportedError: it is not symmetric.
         """
         if not self.is_centred():
-            raise UnsupportedError("keys or values are on a grid with 0 aside from its middle", settings.ATTENTION)
+            raise UnsupportedError(
+                "keys or values are on a grid with 0 aside from its middle", settings.ATTENTION
+            )
         return _shifted(self.grid, -_MIDDLE * (not self.is_signed))
 
 
@@ -71,7 +73,9 @@ def quantized(matcher: Matcher, value: str) -> Quantized:
     found = integers(matcher, read.inputs[0])
     grid, is_signed = grid_of(matcher, read)
     if (grid.zero_point, is_signed) != (found.grid.zero_point, found.is_signed):
-        raise UnsupportedError(f"{value!r} is read with another zero point than it was written with", settings.INPUTS)
+        raise UnsupportedError(
+            f"{value!r} is read with another zero point than it was written with", settings.INPUTS
+        )
     return replace(found, read_scale=grid.scale)
 
 
@@ -109,9 +113,9 @@ class IntegerProduct:
 
 def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
     """A product of integers, as a float; None for other values."""
-    scaled = matcher.producer(value, "Mul")
-    for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
-        cast = matcher.producer(number, "Cast")
+    product = matcher.producer(value, "Mul")
+    for integer, scale in (product.inputs, product.inputs[::-1]) if product is not None else ():
+        cast = matcher.producer(integer, "Cast")
         inner, bias = (cast.inputs[0] if cast is not None else ""), None
         added = matcher.producer(inner, "Add")
         if added is not None:
@@ -125,23 +129,20 @@ def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
 
 
 def steps_of(matcher: Matcher, value: str) -> tuple[list[Grid | float], str]:
-    """The roundings, by grids of uint8, and factors that a value went through, the last one first, and the value before.
+    """The roundings, by grids of uint8, and factors that a value went through, last one first; and the value before.
 
     Raises:
         UnsupportedError: they are more than a few.
     """
     steps: list[Grid | float] = []
-    for _ in range(_MOST_STEPS):
-        grid, inner = rounded(matcher, value)
-        if grid is None and integer_product(matcher, value) is not None:
+    while len(steps) <= _MOST_STEPS:
+        step: Grid | float | None
+        step, inner = rounded(matcher, value)
+        if step is None and integer_product(matcher, value) is None:
+            inner, step = scaled(matcher, value)
+        if inner == value or step is None:
             return steps, value
-        if grid is None:
-            inner, factor = scaled(matcher, value)
-            if inner == value:
-                return steps, value
-            steps.append(factor)
-        else:
-            steps.append(grid)
+        steps.append(step)
         value = inner
     matcher.refuse(value, "a value that is rounded and scaled a few times", settings.OUTPUTS)
 
@@ -168,7 +169,8 @@ def in_final_units(steps: list[Grid | float]) -> tuple[tuple[Grid, ...], float]:
     Raises:
         UnsupportedError: a factor after a rounding is not positive.
     """
-    after, grids = 1.0, []
+    after = 1.0
+    grids: list[Grid] = []
     for step in steps:
         if isinstance(step, Grid):
             if not after > 0:

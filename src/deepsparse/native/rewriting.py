@@ -76,7 +76,12 @@ class _Pairs:
         arrays = [self._graph.constants.get(name) for name in node.inputs[1:3]]
         if any(array is None or array.size != 1 for array in arrays):
             return None
-        return tuple(part for array in arrays if array is not None for part in (array.dtype.str.encode(), array.tobytes()))
+        return tuple(
+            part
+            for array in arrays
+            if array is not None
+            for part in (array.dtype.str.encode(), array.tobytes())
+        )
 
     def is_on(self, value: str, grid: _Rounding) -> bool:
         """Whether a value is a part of a constant on this grid, so that rounding it changes nothing."""
@@ -85,7 +90,9 @@ class _Pairs:
             if node is None or not node.inputs:
                 return False
             if node.op_type == "DequantizeLinear":
-                return node.inputs[0] in self._graph.constants and self._grid(node, "DequantizeLinear") == grid
+                return (
+                    node.inputs[0] in self._graph.constants and self._grid(node, "DequantizeLinear") == grid
+                )
             if node.op_type not in _MOVING:
                 return False
             value = node.inputs[0]

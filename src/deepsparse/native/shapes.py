@@ -42,7 +42,11 @@ def last_size(matcher: Matcher, shape: str) -> int:
 
 def _dimension(matcher: Matcher, node: Node) -> int:
     """The last entry of the shape of vectors parted into heads; 0 for other nodes."""
-    place = matcher.scalar(node.inputs[1]) if node.op_type in ("Slice", "Gather") and len(node.inputs) > 1 else None
+    place = (
+        matcher.scalar(node.inputs[1])
+        if node.op_type in ("Slice", "Gather") and len(node.inputs) > 1
+        else None
+    )
     shape = matcher.producer(node.inputs[0], "Shape") if place is not None else None
     if shape is None or place not in (-1, 3):
         return 0
