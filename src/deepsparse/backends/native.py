@@ -51,8 +51,9 @@ class NativeBackend:
         self.outputs = tuple(map(_spec, graph.outputs))
         self._tokens = _Tokens(encoder)
         self._every_token, self._columns = encoder.every_token, encoder.columns
-        key = cache.key_of(graph.files, self.isa.name)
-        block = cache.cached(key, lambda: build(renumber(encoder), self.isa))
+        in_bfloats = library.multiplies_bfloats(self.isa)
+        key = cache.key_of(graph.files, f"{self.isa.name} bf16" if in_bfloats else self.isa.name)
+        block = cache.cached(key, lambda: build(renumber(encoder), self.isa, in_bfloats))
         return library.Model(block, encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:

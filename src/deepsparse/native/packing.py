@@ -45,6 +45,9 @@ _TABLE: Final = 6
 _MOST_FLOATS: Final = 0.2
 """Share of non-zeros up to which a float matrix is packed sparse: above, the dense product is measured to be faster."""
 
+_MOST_FLOATS_BESIDE_BFLOATS: Final = 0.1
+"""The same where the dense product is that of bfloat16."""
+
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
 """The sample on which formats are measured: enough to tell them apart, small enough for every matrix."""
@@ -145,8 +148,14 @@ class ModelRecord(Structure):
     )
 
 
-def build(encoder: Encoder, isa: InstructionSet) -> Array:
+def build(encoder: Encoder, isa: InstructionSet, in_bfloats: bool = False) -> Array:
     """Pack an encoder for an instruction set.
+
+    Args:
+        encoder: the model.
+        isa: that runs it.
+        in_bfloats: whether layers in float are packed in bfloat16; not those of the head, and none whose inputs or
+            outputs are rounded, which bfloat16 would round again.
 
     Returns:
         The block, uint8, at an address that is a multiple of 64.
@@ -166,8 +175,7 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
     in_layers = {id(getattr(layer, name)) for layer in encoder.layers for name in LAYER_LINEARS}
     for linear in everything:
         if isinstance(linear, FloatLinear):
-            is_sparse = id(linear) in in_layers and _share(linear) <= _MOST_FLOATS
-            records[id(linear)] = block.sparse_linear(linear) if is_sparse else block.float_linear(linear)
+            records[id(linear)] = block.any_float_linear(linear, id(linear) in in_layers, in_bfloats)
     model = _model(encoder, isa, block, records)
     model.size = block.size
     return block.written(model)
@@ -219,6 +227,24 @@ class _Block:
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
             product=_grid(linear.product_rounding),
+        )
+
+    def any_float_linear(self, linear: FloatLinear, is_in_layer: bool, in_bfloats: bool) -> LinearRecord:
+        """A matrix in the format of floats that is fastest."""
+        is_plain = linear.grid is linear.rounding is linear.product_rounding is None
+        short = in_bfloats and is_in_layer and is_plain
+        if is_in_layer and _share(linear) <= (_MOST_FLOATS_BESIDE_BFLOATS if short else _MOST_FLOATS):
+            return self.sparse_linear(linear)
+        return self.bfloat_linear(linear) if short else self.float_linear(linear)
+
+    def bfloat_linear(self, linear: FloatLinear) -> LinearRecord:
+        """A matrix in `WeightFormat.BFLOAT16`: [panels][pairs of columns][rows of a panel][2]."""
+        padded = _padded(linear.weights, np.float32)
+        if linear.inputs % 2:
+            padded = np.concatenate([padded, np.zeros((len(padded), 1), np.float32)], axis=1)
+        pairs = _bfloats(padded).reshape(-1, library.PANEL_ROWS, padded.shape[1] // 2, 2)
+        return self._float_record(
+            linear, np.ascontiguousarray(pairs.transpose(0, 2, 1, 3)), WeightFormat.BFLOAT16
         )
 
     def float_linear(self, linear: FloatLinear) -> LinearRecord:
@@ -324,6 +350,12 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
         context_grid=_grid(getattr(layer.grids, "context", None)),
         **{name: _grid(getattr(layer.roundings, name)) for name in _ROUNDINGS},
     )
+
+
+def _bfloats(values: Array) -> Array:
+    """As bfloat16, uint16: the upper half of float32, rounded half to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def _plain(linear: Linear) -> Array:

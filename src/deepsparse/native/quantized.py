@@ -141,10 +141,12 @@ def steps_of(matcher: Matcher, value: str) -> tuple[list[Grid | float], str]:
         if step is None and integer_product(matcher, value) is None:
             inner, step = scaled(matcher, value)
         if inner == value or step is None:
-            return steps, value
+            break
         steps.append(step)
         value = inner
-    matcher.refuse(value, "a value that is rounded and scaled a few times", settings.OUTPUTS)
+    if len(steps) > _MOST_STEPS:
+        matcher.refuse(value, "a value that is rounded and scaled a few times", settings.OUTPUTS)
+    return steps, value
 
 
 def scaled(matcher: Matcher, value: str) -> tuple[str, float]:

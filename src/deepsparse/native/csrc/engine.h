@@ -29,6 +29,7 @@ enum WeightFormat : uint32_t {
   kSparseFloat = 6,  // float, non-zeros with their columns
   kDenseOctets = 8,  // int8, all weights, eight columns of a row adjacent
   kSlots32 = 9,      // int8, non-zeros with their positions in a window of 32 columns
+  kBfloat16 = 11,    // bfloat16, all weights; where the processor multiplies them
   kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
 };
 
@@ -57,7 +58,7 @@ struct Grid {
 // output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one, and to
 // `product` before biases are added.
 // Without a grid `input`, every text's inputs are quantized by their own range (ONNX's DynamicQuantizeLinear), and
-// scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales and
+// scales are those of the weights alone. In kFloat, kSparseFloat and kBfloat16: (weights) x (input) + biases, without scales and
 // offsets; the input is rounded to its grid if there is one.
 struct Linear {
   uint64_t weights;       // packed in `format`
@@ -157,6 +158,9 @@ RESPARSE_EXPORT const resparse::InstructionSet* resparse_instruction_set(uint32_
 
 // Bits of the instruction sets that this processor has and this build has kernels for.
 RESPARSE_EXPORT uint32_t resparse_isas();
+
+// Whether weights in float may be packed as kBfloat16 beside this instruction set: 1 or 0.
+RESPARSE_EXPORT int resparse_bfloats(uint32_t isa);
 
 // Pack an int8 matrix [rows][columns]. Writes to `out` and returns the bytes; with `out` null, only computes the size;
 // -1 on an error.

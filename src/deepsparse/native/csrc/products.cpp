@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/bfloats.h"
+
 namespace resparse {
 namespace {
 
@@ -40,6 +42,7 @@ void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
     unbiased = std::max(unbiased, linear.weights.rows);
   }
   if (!is_float(linear.weights.format)) return quantized.include(rows, inputs);
+  if (linear.weights.format == kBfloat16) bfloats.include(rows, inputs);
   if (linear.weights.format == kSparseFloat) turned.include(rows, inputs);
   if (linear.input.scale != 0) rounded.include(rows, inputs);
   if (linear.rounding.scale != 0) outputs.include(rows, linear.weights.rows);
@@ -53,10 +56,12 @@ Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t thread
       turned_stride_(round_up(largest.turned.columns, 4) * kFloatTile),
       rounded_stride_(round_up(largest.rounded.columns, kPanelRows)),
       outputs_stride_(round_up(largest.outputs.columns, kPanelRows)),
+      bfloats_stride_(round_up(largest.bfloats.columns, kPanelRows)),
       bytes_(bytes_stride_ * largest.quantized.rows),
       turned_(turned_stride_ * divide_up(largest.turned.rows, kFloatTile)),
       rounded_(rounded_stride_ * largest.rounded.rows),
       outputs_(outputs_stride_ * largest.outputs.rows),
+      bfloats_(bfloats_stride_ * largest.bfloats.rows),
       zeros_(round_up(largest.unbiased, kPanelRows)),
       ranges_(largest.quantized.rows),
       grids_(largest.quantized.rows),
@@ -227,6 +232,8 @@ void Products::floats(Team::Member& team, const OpenLinear& linear, const FloatR
   const FloatResult to = is_rounded ? FloatResult{false, outputs_.data(), outputs_stride_} : result;
   if (linear.weights.format == kFloat)
     dense_floats(team, linear, from, to);
+  else if (linear.weights.format == kBfloat16)
+    bfloats(team, linear, from, to, prepared);
   else
     sparse_floats(team, linear, from, to, prepared);
   if (!is_rounded) return;
@@ -246,6 +253,21 @@ void Products::dense_floats(Team::Member& team, const OpenLinear& linear, const 
     kernels_.multiply_floats(linear.weights, task % panels, x.data + token * x.stride, x.stride,
                              std::min(tokens_of_task_, x.count - token), linear.biases + row, result.add,
                              result.out + token * result.stride + row, result.stride);
+  });
+}
+
+void Products::bfloats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                       bool prepared) {
+  if (!prepared)
+    team.step(x.count, [&](uint32_t row) {
+      to_bfloats(x.data + row * x.stride, linear.weights.columns, &bfloats_[row * bfloats_stride_]);
+    });
+  const uint32_t panels = panels_of(linear.weights.rows);
+  team.step(panels * divide_up(x.count, tokens_of_task_), [&](uint32_t task) {
+    const uint32_t row = task % panels * kPanelRows, token = task / panels * tokens_of_task_;
+    multiply_bfloats(linear.weights, task % panels, &bfloats_[token * bfloats_stride_], bfloats_stride_,
+                     std::min(tokens_of_task_, x.count - token), linear.biases + row, result.add,
+                     result.out + token * result.stride + row, result.stride);
   });
 }
 

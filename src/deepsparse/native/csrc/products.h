@@ -67,10 +67,10 @@ struct Size {
   }
 };
 
-// The largest of what `any_to_float` has to make room for: inputs that are quantized, turned or rounded, and outputs
+// The largest of what `any_to_float` has to make room for: inputs that are quantized, turned, rounded or shortened to bfloat16, and outputs
 // that are rounded, of linears in float, and before biases are added.
 struct InputSizes {
-  Size quantized, turned, rounded, outputs;
+  Size quantized, turned, rounded, outputs, bfloats;
   uint32_t unbiased = 0;  // rows of linears whose products are rounded before biases are added
   uint32_t columns = 0;  // of all linears, those in integers throughout included
 
@@ -114,6 +114,8 @@ class Products {
   void floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
               bool prepared);
   void dense_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result) const;
+  void bfloats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+               bool prepared);
   void sparse_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                      bool prepared);
 
@@ -124,11 +126,12 @@ class Products {
   const Kernels& kernels_;
   const Tokens tokens_;
   const uint32_t tokens_of_task_;
-  const size_t bytes_stride_, turned_stride_, rounded_stride_, outputs_stride_;
+  const size_t bytes_stride_, turned_stride_, rounded_stride_, outputs_stride_, bfloats_stride_;
   Buffer<uint8_t> bytes_;  // inputs, quantized
   Buffer<float> turned_;   // inputs, tiles of tokens by columns
   Buffer<float> rounded_;  // inputs of linears in float
   Buffer<float> outputs_;  // of linears in float, and of products, before they are rounded
+  Buffer<uint16_t> bfloats_;
   Buffer<float> zeros_;    // in the place of biases
   Buffer<Range> ranges_;
   Buffer<Grid> grids_;
