@@ -1,6 +1,7 @@
 """The native engine's time against the share of zeros and against the length of the text, beside ONNX Runtime's.
 
 A BERT base whose int8 weights are set to zero by magnitude in the exported file, as far as each point asks; one text.
+The model without zeros runs beside it at every point. Ratios are taken within rounds.
 
     python benchmarks/engine_sweep.py --deepsparse-python OPPONENT/bin/python
 """
@@ -13,36 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from export_forms import make_model, write_files
-from interleaved import Contestant, add_python, engine_contestant, measure
-from record import RESULTS, keep, table
+from exported_zeros import pruned
+from interleaved import Contestant, add_python, engine_contestant, measure, ratio
+from processors import folder as results_folder
+from processors import keep_here
+from record import table
 from resparse.console import run, say
 
 ZEROS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95)
 LENGTHS = (16, 32, 64, 128, 256, 512)
 USUAL_ZEROS, USUAL_LENGTH = 0.9, 128
-_SMALLEST = 10_000  # elements of a matrix that is pruned: the classifier is not
-
-
-def pruned(source: Path, target: Path, zeros: float) -> None:
-    """Copy an export with the smallest weights of every Linear set to the zero point."""
-    import onnx_ir as ir
-
-    model = ir.load(source)
-    chance = np.random.default_rng(0)
-    for value in model.graph.initializers.values():
-        weights = None if value.const_value is None else value.const_value.numpy()
-        is_linear = weights is not None and weights.ndim == 2 and "embeddings" not in str(value.name)
-        if not is_linear or weights.dtype not in (np.int8, np.uint8) or weights.size < _SMALLEST:
-            continue
-        zero_point = 128 if weights.dtype == np.uint8 else 0
-        # Equal magnitudes are many in 8 bits: chance decides between them.
-        order = np.abs(weights.astype(np.float32) - zero_point) + chance.random(weights.shape)
-        kept = np.where(order < np.quantile(order, zeros), weights.dtype.type(zero_point), weights)
-        value.const_value = ir.tensor(kept, name=value.name)
-    ir.save(model, target)
 
 
 def contestants_at(
@@ -50,18 +32,20 @@ def contestants_at(
 ) -> dict[str, Contestant]:
     """The engines at one point."""
     contestants = {}
-    for engine, form, python in (
-        ("native", "portable", None),
-        ("onnxruntime", "portable", None),
-        ("deepsparse", "deepsparse", arguments.deepsparse_python),
+    for name, form, python, share in (
+        ("native", "portable", None, zeros),
+        ("native dense", "portable", None, 0.0),
+        ("onnxruntime", "portable", None, zeros),
+        ("deepsparse", "deepsparse", arguments.deepsparse_python, zeros),
     ):
+        engine = name.split()[0]
         if engine == "deepsparse" and python is None:
             continue
-        file = folder / f"{form}-{zeros}.onnx"
+        file = folder / f"{form}-{share}.onnx"
         if not file.is_file():
-            pruned(folder / f"{form}.onnx", file, zeros)
-        contestants[engine] = engine_contestant(
-            engine,
+            pruned(folder / f"{form}.onnx", file, share)
+        contestants[name] = engine_contestant(
+            name,
             engine,
             file,
             threads=arguments.threads,
@@ -81,6 +65,7 @@ def points(
     The engines of a point take turns, but points are minutes apart, and so long a busy machine may be slower for all.
     """
     best: dict[tuple[float, int], dict[str, float]] = {}
+    ratios: dict[tuple[float, int], dict[str, list[float]]] = {}
     for number in range(arguments.passes):
         for zeros, length in places:
             say(f"pass {number + 1}: {zeros:.0%} zeros, {length} tokens")
@@ -92,18 +77,30 @@ def points(
             }
             before = best.get((zeros, length), times)
             best[zeros, length] = {engine: min(taken, before[engine]) for engine, taken in times.items()}
-    return {place: {"zeros": place[0], "length": place[1], "ms": ms} for place, ms in best.items()}
+            for engine, contestant in contestants.items():
+                found = ratios.setdefault((zeros, length), {}).setdefault(engine, [])
+                found.append(ratio(contestants["native"], contestant))
+    return {
+        place: {
+            "zeros": place[0],
+            "length": place[1],
+            "ms": ms,
+            "native_by": {engine: statistics.median(found) for engine, found in ratios[place].items()},
+        }
+        for place, ms in best.items()
+    }
 
 
 def lines_of(found: list[dict[str, Any]], key: str) -> str:
     """A table of one of the two sweeps."""
     engines = list(found[0]["ms"])
-    header = [key, *(f"{engine}, ms" for engine in engines), "native by onnxruntime"]
+    others = [engine for engine in engines if engine != "native"]
+    header = [key, *(f"{engine}, ms" for engine in engines), *(f"native by {engine}" for engine in others)]
     rows = [
         [
             f"{point['zeros']:.0%}" if key == "zeros" else str(point["length"]),
             *(f"{point['ms'][engine]:.2f}" for engine in engines),
-            f"{point['ms']['native'] / point['ms']['onnxruntime']:.2f}",
+            *(f"{point['native_by'][engine]:.2f}" for engine in others),
         ]
         for point in found
     ]
@@ -112,6 +109,7 @@ def lines_of(found: list[dict[str, Any]], key: str) -> str:
 
 def plot(by_zeros: list[dict[str, Any]], by_length: list[dict[str, Any]], path: Path) -> None:
     """Both sweeps side by side."""
+    path.parent.mkdir(exist_ok=True)
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -155,8 +153,8 @@ def main() -> None:
     # The point that is in both comes twice in each pass.
     found = points(arguments.folder, over_zeros + over_length, arguments)
     by_zeros, by_length = [found[place] for place in over_zeros], [found[place] for place in over_length]
-    plot(by_zeros, by_length, RESULTS / "engine_sweep.png")
-    keep(
+    plot(by_zeros, by_length, results_folder() / "engine_sweep.png")
+    keep_here(
         "engine_sweep",
         f"The native engine against zeros and length: BERT base, one text, {arguments.threads} threads",
         [

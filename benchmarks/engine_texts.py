@@ -1,7 +1,7 @@
 """From text to label, tokenization included: whole test splits through our engine, ONNX Runtime's and DeepSparse 1.8.
 
 DeepSparse runs as its users run it, every text padded to 128 tokens, and with buckets of lengths made for it here.
-Every contestant runs at several sizes of batch, and counts at its best.
+Every contestant runs at several sizes of batch, and counts at its best. Ours also runs the model with its zeros filled.
 
     python benchmarks/engine_texts.py --folder runs/accuracy --deepsparse-python OPPONENT/bin/python
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 
 from accuracy_runs import trained_model
 from data import DATASETS, TUTORIAL_SETS
+from exported_zeros import filled
 from interleaved import Contestant, add_python, measure, start
-from record import keep, table
+from processors import keep_here
+from record import table
 from resparse.console import run, say
 from sparseml.transformers import export
 
@@ -50,7 +53,10 @@ def contestants_of(task: str, place: Path, arguments: argparse.Namespace) -> dic
         )
 
     portable, for_deepsparse = str(place / "deployment"), str(place / "deployment-deepsparse")
-    contestants = {"native": [contestant("native", ["ours", portable, str(texts), "--engine", "native"])]}
+    contestants = {
+        name: [contestant(name, ["ours", deployment, str(texts), "--engine", "native"])]
+        for name, deployment in (("native", portable), ("native dense", str(dense_deployment(place))))
+    }
     contestants["onnxruntime"] = [
         contestant(
             f"onnxruntime, batch {size or 'by tokens'}",
@@ -81,6 +87,15 @@ def contestants_of(task: str, place: Path, arguments: argparse.Namespace) -> dic
     return contestants
 
 
+def dense_deployment(place: Path) -> Path:
+    """The deployment with the zeros of its model filled; its labels mean nothing."""
+    folder = place / "deployment-dense"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(place / "deployment", folder)
+    filled(place / "deployment" / "model.onnx", folder / "model.onnx")
+    return folder
+
+
 def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All contestants on one test split."""
     model = trained_model(arguments.folder, task, arguments.start, arguments.seed)
@@ -105,8 +120,9 @@ def measured(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 "ours_by_theirs": statistics.median(
                     theirs / mine for theirs, mine in zip(contestant.seconds, ours.seconds, strict=True)
                 ),
-                "labels_as_ours": sum(map(str.__eq__, contestant.facts["labels"], ours.facts["labels"]))
-                / count,
+                "labels_as_ours": None
+                if name == "native dense"
+                else sum(map(str.__eq__, contestant.facts["labels"], ours.facts["labels"])) / count,
             }
             for name, contestant in best.items()
         },
@@ -122,7 +138,7 @@ def lines_of(outcomes: list[dict[str, Any]]) -> list[list[str]]:
             f"{found['items_per_second']:.0f}",
             f"{found['ours_by_theirs']:.2f}",
             f"≥ {BARS[name]}" if name in BARS else "",
-            f"{found['labels_as_ours']:.1%}",
+            "–" if found["labels_as_ours"] is None else f"{found['labels_as_ours']:.1%}",
         ]
         for outcome in outcomes
         for name, found in outcome["contestants"].items()
@@ -142,7 +158,7 @@ def main() -> None:
     arguments = parser.parse_args()
     outcomes = [measured(task, arguments) for task in arguments.tasks]
     header = ["test split", "contestant at its best", "items/s", "native by it", "wanted", "labels as native"]
-    keep(
+    keep_here(
         "engine_texts",
         f"From text to label: {arguments.threads} threads, tokenization included",
         [table(header, lines_of(outcomes))],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
@@ -102,6 +103,8 @@ def start(
                 "HF_HUB_OFFLINE": "1",
                 "PATH": "/usr/bin:/bin",
                 "HOME": str(log.parent),
+                # Ours is the project that this process runs.
+                **({} if python else {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}),
                 **(environment or {}),
             },
         )

@@ -1,13 +1,17 @@
-// The most multiply-adds of uint8 with int8 a second that one thread of this processor does: nothing but the
-// instruction, on registers. Prints a line for each instruction set that the native engine has kernels for here:
-// number, rate.
+// The most multiply-adds of uint8 with int8 a second that this processor does for a while, on some threads: nothing but
+// the instruction, on registers. First prints the numbers of the instruction sets that the native engine has kernels for
+// here, in a line. Then for every line "instruction-set threads seconds" that it reads, it prints the rate.
 //
 // engine_peak.py builds it together with the engine's sources.
 
-#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
+#include <numeric>
+#include <thread>
+#include <vector>
 
 #include "instruction_sets.h"
 #include "kernels/x86/amx_tiles.h"
@@ -16,27 +20,61 @@ using namespace resparse;
 
 namespace {
 
-constexpr int kLoops = 1 << 16, kRuns = 50;
+constexpr int kLoops = 1 << 12;
 
-// Multiply-adds a second of `loop`, which does so many of them.
-template <typename Loop>
-double best_rate(double multiply_adds, const Loop& loop) {
-  double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    const auto began = std::chrono::steady_clock::now();
-    loop();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - began;
-    best = std::max(best, multiply_adds / taken.count());
-  }
-  return best;
+// What one thread does: multiply-adds of so many loops, and what goes before and after.
+struct Instruction {
+  uint32_t isa;
+  double multiply_adds;  // of a loop
+  void (*loops)();       // kLoops of them
+  void (*begin)();
+  void (*end)();
+};
+
+void nothing() {}
+
+// Of one thread the time that it ran, of several that which passed; as the engine times products (timing.cpp).
+double now(uint32_t threads) {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+  timespec time;
+  if (threads == 1 && clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0)
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+#endif
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Multiply-adds a second of `threads` threads that begin together, and all go on until the time is over.
+double rate(const Instruction& instruction, uint32_t threads, double seconds) {
+  std::atomic<uint32_t> ready{0};
+  std::atomic<bool> go{false};
+  std::vector<double> rates(threads);
+  const auto work = [&](uint32_t thread) {
+    instruction.begin();
+    ++ready;
+    while (!go) std::this_thread::yield();
+    const double began = now(threads);
+    double loops = 0, taken = 0;
+    for (; taken < seconds; ++loops) {
+      instruction.loops();
+      taken = now(threads) - began;
+    }
+    rates[thread] = instruction.multiply_adds * kLoops * loops / taken;
+    instruction.end();
+  };
+  std::vector<std::thread> others;
+  for (uint32_t i = 1; i < threads; ++i) others.emplace_back(work, i);
+  while (ready + 1 < threads) std::this_thread::yield();
+  go = true;
+  work(0);
+  for (std::thread& other : others) other.join();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 #ifdef RESPARSE_X86
 // Sixteen sums, so that none waits for itself.
-double avx512() {
-  return best_rate(16.0 * 64 * kLoops, [] {
-    for (int i = 0; i < kLoops; ++i)
-      asm volatile(
+void avx512() {
+  for (int i = 0; i < kLoops; ++i)
+    asm volatile(
           "vpdpbusd %%zmm30, %%zmm31, %%zmm0\n vpdpbusd %%zmm30, %%zmm31, %%zmm1\n"
           "vpdpbusd %%zmm30, %%zmm31, %%zmm2\n vpdpbusd %%zmm30, %%zmm31, %%zmm3\n"
           "vpdpbusd %%zmm30, %%zmm31, %%zmm4\n vpdpbusd %%zmm30, %%zmm31, %%zmm5\n"
@@ -47,7 +85,6 @@ double avx512() {
           "vpdpbusd %%zmm30, %%zmm31, %%zmm14\n vpdpbusd %%zmm30, %%zmm31, %%zmm15\n" ::
               : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
                 "xmm12", "xmm13", "xmm14", "xmm15");
-  });
 }
 #endif
 
@@ -63,52 +100,65 @@ double avx512() {
                    : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", \
                      "v21", "v22", "v23")
 
-double dotprod() {
-  return best_rate(16.0 * 16 * kLoops, [] {
-    for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("dotprod", sdot);
-  });
+void dotprod() {
+  for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("dotprod", sdot);
 }
 
-double i8mm() {
-  return best_rate(16.0 * 32 * kLoops, [] {
-    for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("i8mm", usmmla);
-  });
+void i8mm() {
+  for (int i = 0; i < kLoops; ++i) RESPARSE_SIXTEEN("i8mm", usmmla);
 }
 #endif
 
 #ifdef RESPARSE_AMX
-double amx() {
+void configure() {
   TileShapes shapes;
   for (int i = 0; i < 8; ++i) {
     shapes.row_bytes[i] = 64;
     shapes.rows[i] = 16;
   }
   tiles::configure(shapes);
-  const double rate = best_rate(4.0 * 16 * 16 * 64 * kLoops, [] {
-    for (int i = 0; i < kLoops; ++i) {
-      tiles::add_products<0, 4, 6>();
-      tiles::add_products<1, 5, 6>();
-      tiles::add_products<2, 4, 7>();
-      tiles::add_products<3, 5, 7>();
-    }
-  });
-  tiles::release();
-  return rate;
+}
+
+void release() { tiles::release(); }
+
+// Four sums, which is as many as the kernels have; a product waits 52 cycles for the one before, four take 64.
+void amx() {
+  for (int i = 0; i < kLoops; ++i) {
+    tiles::add_products<0, 4, 6>();
+    tiles::add_products<1, 5, 6>();
+    tiles::add_products<2, 4, 7>();
+    tiles::add_products<3, 5, 7>();
+  }
 }
 #endif
+
+const Instruction kInstructions[] = {
+#ifdef RESPARSE_X86
+    {kAvx512, 16.0 * 64, avx512, nothing, nothing},
+#endif
+#ifdef RESPARSE_ARM_DOT
+    {kDotProd, 16.0 * 16, dotprod, nothing, nothing},
+    {kI8mm, 16.0 * 32, i8mm, nothing, nothing},
+#endif
+#ifdef RESPARSE_AMX
+    {kAmx, 4.0 * 16 * 16 * 64, amx, configure, release},
+#endif
+    {kPortable, 0, nothing, nothing, nothing},
+};
 
 }  // namespace
 
 int main() {
-#ifdef RESPARSE_X86
-  if (usable_isas() & kAvx512) std::printf("%u %.6e\n", kAvx512, avx512());
-#endif
-#ifdef RESPARSE_ARM_DOT
-  if (usable_isas() & kDotProd) std::printf("%u %.6e\n", kDotProd, dotprod());
-  if (usable_isas() & kI8mm) std::printf("%u %.6e\n", kI8mm, i8mm());
-#endif
-#ifdef RESPARSE_AMX
-  if (usable_isas() & kAmx) std::printf("%u %.6e\n", kAmx, amx());
-#endif
+  for (const Instruction& one : kInstructions)
+    if (one.multiply_adds > 0 && (usable_isas() & one.isa) != 0) std::printf("%u ", one.isa);
+  std::printf("\n");
+  std::fflush(stdout);
+  uint32_t isa, threads;
+  double seconds;
+  while (std::scanf("%u %u %lf", &isa, &threads, &seconds) == 3) {
+    for (const Instruction& one : kInstructions)
+      if (one.isa == isa && one.multiply_adds > 0) std::printf("%.6e\n", rate(one, threads, seconds));
+    std::fflush(stdout);
+  }
   return 0;
 }

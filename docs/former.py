@@ -164,8 +164,10 @@ _TRIED: dict[str, Any] = {"engine_thread_pinning": "core", "pytorch_num_threads"
 def routes() -> set[str]:
     """The paths that a server answers at; no model is loaded for that."""
     asked: Any = None
-    settings = {"max_request_bytes": 1, "integration": "sagemaker"}
-    found = {getattr(route, "path", "") for route in create_app(Server(asked, settings, None)).routes}
+    settings = ServerConfig(
+        endpoints=[EndpointConfig(task="text_classification", model="model")], integration="sagemaker"
+    )
+    found = {getattr(route, "path", "") for route in create_app(Server(asked, settings)).routes}
     return {path.replace(":path}", "}") for path in found}
 
 

@@ -17,6 +17,8 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 _HUB = ("hf:", "huggingface:")
+REMOTE = ("zoo:", *_HUB)
+"""How names begin that are no paths."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _resources(cores: int | None, streams: int | None, scheduler: str | None) ->
 
 
 def _limited(cores: int) -> int:
-    """As many threads as there are cores: more wait for one another, and a text takes a hundred times as long."""
+    """As many threads as there are cores: more wait for one another, in ONNX Runtime a hundred times as long."""
     usable = usable_cores()
     if cores <= usable or os.environ.get(OVERSUBSCRIBE) == "1":
         return cores

@@ -56,6 +56,16 @@ def cpu_model() -> str:
     return _PARTS.get(found.group(1).strip(), found.group(1).strip())
 
 
+@cache
+def cpu_identity() -> str:
+    """All that tells one processor's kind from another's: virtual machines give different ones the same name."""
+    first = _read(_CPUINFO).split("\n\n")[0]
+    kept = (
+        r"^((?:vendor_id|cpu family|model|model name|flags|CPU (?:implementer|variant|part)|Features)\s*:.*)$"
+    )
+    return "\n".join(re.findall(kept, first, re.MULTILINE)) or cpu_model()
+
+
 def _quota() -> int | None:
     """A container's share of processor time, in whole cores; None where there is no limit."""
     quota, _, period = _read(_QUOTA).strip().partition(" ")

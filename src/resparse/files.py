@@ -1,17 +1,27 @@
-"""Atomic writes: files and folders are written beside their path, then renamed onto it."""
+"""Atomic writes: files and folders are written beside their path, then renamed onto it.
+
+What a killed process leaves beside a path is removed by the next that writes there: names of temporary files tell the
+machine and the process that they belong to.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from resparse.errors import UserError
+
+_ENDING: Final = ".part"
 
 
 class WriteError(UserError):
@@ -28,7 +38,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        remove_leftovers(path)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -53,22 +64,64 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the disk is full, or the parent cannot be written.
     """
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        try:
-            temporary.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
+        with temporary_folder(path) as temporary:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            try:
+                temporary.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
     except OSError as error:
         raise WriteError(f"Could not write {path}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path`, removed when the block ends; it is on the same file system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_ENDING, dir=path.parent))
+    try:
+        yield temporary
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files and folders beside `path` whose process, of this machine, has ended."""
+    ours = f".{path.name}.{_machine()}-"
+    with contextlib.suppress(OSError):
+        for left in path.parent.glob(f"{glob.escape(ours)}*{_ENDING}"):
+            number = left.name.removeprefix(ours).partition("-")[0]
+            if not number.isdigit() or _runs(int(number)):
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{_machine()}-{os.getpid()}-"
+
+
+def _machine() -> str:
+    """This machine's name, shortened: on a shared file system other machines' processes have numbers, too."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":  # elsewhere the signal 0 is a signal
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

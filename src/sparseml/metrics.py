@@ -70,13 +70,15 @@ def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def decisions(logits: np.ndarray, kind: Kind, threshold: float = thresholds.DEFAULT) -> np.ndarray:
+def decisions(
+    logits: np.ndarray, kind: Kind, threshold: thresholds.Threshold = thresholds.DEFAULT
+) -> np.ndarray:
     """Logits (rows, num_labels) to class ids (rows,), to 0 and 1 (rows, num_labels), or to scores (rows,)."""
     logits = np.asarray(logits)
     if kind == REGRESSION:
         return logits.reshape(len(logits))
     if kind == MULTI:
-        return (probabilities(logits, kind) > threshold).astype(np.int64)
+        return (probabilities(logits, kind) > np.asarray(threshold)).astype(np.int64)
     return logits.argmax(axis=-1)
 
 
@@ -109,7 +111,10 @@ def regression_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 def multi_label_metrics(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], threshold: float = thresholds.DEFAULT
+    logits: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    threshold: thresholds.Threshold = thresholds.DEFAULT,
 ) -> Metrics:
     """Precision, recall and F1 of each label, their mean and spread over labels, and F1 over all decisions.
 

@@ -7,6 +7,7 @@ renamed to their final name once their sha256 is verified.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     """Download a file of Git LFS into the cache; return whether it was missing there.
 
     An interrupted download is resumed. Where the file system ignores locks, two processes may write to one file: its
-    checksum is then wrong, and it is downloaded again.
+    checksum is then wrong, or it is gone, and this process downloads one of its own.
     """
     # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -108,13 +109,17 @@ def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     with WeakFileLock(lock):
         if blob.exists():
             return True
-        resumed = part.exists()
-        _resume(repo, commit, file, part)
-        if resumed and sha256_of(part) != file.lfs.sha256:
-            part.unlink()
+        with contextlib.suppress(FileNotFoundError):
             _resume(repo, commit, file, part)
-        _check(part, repo, file)
-        part.replace(blob)
+            if sha256_of(part) == file.lfs.sha256:
+                part.replace(blob)
+                return True
+        if not blob.exists():
+            part.unlink(missing_ok=True)
+            own = part.with_name(f"{blob.name}.{os.getpid()}.part")
+            _resume(repo, commit, file, own)
+            _check(own, repo, file)
+            own.replace(blob)
     return True
 
 

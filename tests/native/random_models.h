@@ -26,6 +26,17 @@ enum InFloat : uint32_t {
   kByRange = 128,
 };
 
+// Parts that models of some architectures have, as bits.
+enum Parts : uint32_t {
+  kGates = 1,
+  kRotary = 2,
+  kBiases = 4,
+  kWindows = 8,  // of every second layer
+  kSums = 16,    // are kept
+  kHeadNorm = 32,
+  kNoPositions = 64,
+};
+
 struct Sizes {
   uint32_t layers, hidden, intermediate, heads, embedding, labels;
   double zeros;
@@ -33,8 +44,11 @@ struct Sizes {
   uint32_t head_tokens = kFirstToken;
   uint32_t width = hidden;   // of all heads
   bool is_rounded = false;  // outputs are
+  uint32_t parts = 0;
   bool rounds_all = false;  // and all that a layer computes
 };
+
+constexpr uint32_t kReach = 600;  // of relative positions
 
 class Builder {
  public:
@@ -53,18 +67,20 @@ class Builder {
     model.head_tokens = sizes.head_tokens;
     model.epsilon = 1e-12f;
     model.words = table(500);
-    model.positions = table(512);
+    if ((sizes.parts & kNoPositions) == 0) model.positions = table(512);
+    model.keeps_sums = (sizes.parts & kSums) != 0;
     model.types = table(2);
     model.embedding_norm = norm(sizes.embedding);
     if (sizes.embedding != sizes.hidden) {
       model.projection = any_linear(kProjection, sizes.hidden, sizes.embedding, 0.03f);
     }
-    model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), kTanh, 0};
+    model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), kTanh, 0, {}};
+    if ((sizes.parts & kHeadNorm) != 0) model.head[0].norm = norm(sizes.hidden);
     if (sizes.rounds_all) {
       model.first_sum = model.embedding_sum = {0.001f, 128, 0, 255};
       model.added_last = kTypesLast;
     }
-    model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), kNone, 0};
+    model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), kNone, 0, {}};
     std::vector<Layer> layers(sizes.layers);
     for (Layer& layer : layers) {
       const uint32_t h = sizes.hidden, width = sizes.width, wide = sizes.intermediate;
@@ -87,6 +103,13 @@ class Builder {
       layer.attention_norm = norm(h);
       layer.output_norm = norm(h);
       if (sizes.rounds_all) round_all(layer);
+      layer.window = kNoWindow;
+      if ((sizes.parts & kGates) != 0) layer.gate = any_linear(kLayers, wide, h, 0.03f);
+      if ((sizes.parts & kRotary) != 0) layer.frequencies = floats(width / sizes.heads / 2, 0.5f, 0.5f);
+      if ((sizes.parts & kWindows) != 0 && &layer != layers.data()) layer.window = 9;
+      if ((sizes.parts & kBiases) == 0) continue;
+      layer.reach = kReach;
+      layer.bias = floats(static_cast<uint32_t>(sizes.heads * bias_stride(kReach)), 0, 2);
     }
     model.layer_records = put(layers.data(), layers.size() * sizeof(Layer));
     model.size = bytes_.size();

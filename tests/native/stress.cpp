@@ -3,18 +3,23 @@
 //   stress products     products of all instruction sets and formats of weights, held against the portable kernels'
 //   stress answers      small models: the same answers in all formats, in batches, alone and from many threads
 //   stress damage       damaged models and impossible tokens
+//   stress teams        steps of teams whose threads are held up at random
 //   stress time L ...   seconds of a BERT base at 90 % zeros for texts of L tokens, on 1 and on 2 threads
+//
+// The first three take the name of an instruction set, to keep to it.
 //
 // tests/native/test_native_sanitizers.py builds it together with the engine's sources; with RESPARSE_EMULATE_TILES, the
 // kernels for AMX run on any processor with AVX-512 VBMI2, and with RESPARSE_EMULATE_AVX_VNNI those for AVX-VNNI on any
 // with AVX-512 VNNI.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <random>
 #include <string>
 #include <thread>
@@ -25,6 +30,7 @@
 #include "kernels/bfloats.h"
 #include "kernels/kernels.h"
 #include "random_models.h"
+#include "thread_pool.h"
 #include "weight_formats.h"
 
 using namespace resparse;
@@ -243,9 +249,18 @@ const Sizes kFloatAttention{2, 72, 100, 2, 72, 3, 0.7, kAttention, kEveryToken, 
 const Sizes kAllFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse | kPooler | kClassifier};
 const Sizes kDynamic{2, 72, 100, 6, 72, 3, 0.7, kByRange | kAttention};
 const Sizes kRoundedFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kSparse, kFirstToken, 72, true};
-const Sizes kRoundsAll{2, 72, 100, 6, 40, 3, 0.7, kAttention, kFirstToken, 72, true, true};
-const Sizes kRoundsAllFloats{2, 72, 100, 2, 72, 3, 0.7, kAttention | kLayers | kSparse, kEveryToken, 72, true, true};
-const Sizes kForms[] = {kRoundsAll, kRoundsAllFloats, kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
+// As MPNet's layers and ModernBERT's, in integers and in float.
+const Sizes kRelative{2, 64, 100, 4, 64, 3, 0.8, 0, kFirstToken, 64, false, kBiases | kWindows};
+const Sizes kRelativeFloats{2, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention, kEveryToken, 72, false, kBiases};
+const Sizes kGated{3, 64, 100, 2, 64, 3, 0.8, 0, kMeanOfTokens, 64, true,
+                   kGates | kRotary | kWindows | kSums | kHeadNorm | kNoPositions};
+const Sizes kGatedFloats{3, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse, kFirstToken, 72, false,
+                         kGates | kRotary | kWindows | kSums | kHeadNorm | kNoPositions};
+const Sizes kSummed{2, 64, 128, 4, 64, 3, 0.8, 0, kFirstToken, 64, false, kSums};
+const Sizes kRoundsAll{2, 72, 100, 6, 40, 3, 0.7, kAttention, kFirstToken, 72, true, 0, true};
+const Sizes kRoundsAllFloats{2, 72, 100, 2, 72, 3, 0.7, kAttention | kLayers | kSparse, kEveryToken, 72, true, 0, true};
+const Sizes kForms[] = {kRoundsAll, kRoundsAllFloats, kRelative, kRelativeFloats, kGated, kGatedFloats, kSummed,
+                        kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
 std::vector<uint32_t> formats_of(uint32_t isa) {
@@ -255,11 +270,14 @@ std::vector<uint32_t> formats_of(uint32_t isa) {
   return found;
 }
 
+// Of the command line: the only instruction set, by name; null for all.
+const char* only = nullptr;
+
 // Calls body(instruction set, format of weights).
 template <typename Body>
 int for_each_isa(const Body& body) {
   for (uint32_t i = 0; const InstructionSet* one = resparse_instruction_set(i); ++i) {
-    if ((resparse_isas() & one->isa) == 0) continue;
+    if ((resparse_isas() & one->isa) == 0 || (only != nullptr && std::strcmp(one->name, only) != 0)) continue;
     for (const uint32_t format : formats_of(one->isa)) body(one->isa, format);
     std::printf("%s: ok\n", one->name);
   }
@@ -370,6 +388,52 @@ int damage() {
   });
 }
 
+// A run whose tasks are held up at random, some for longer than a waiting thread stays awake: threads leave the team and
+// join it again. Each task is to be done once, and after all tasks of the step before.
+void check_team(Pool& pool, uint32_t threads, uint32_t seed) {
+  constexpr uint32_t kSteps = 120, kTasks = 7;
+  std::vector<std::atomic<uint32_t>> done(kSteps);
+  std::atomic<uint32_t> early{0};
+  pool.run(threads, [&](Team::Member& team, uint32_t) {
+    for (uint32_t step = 0; step < kSteps; ++step)
+      team.step(kTasks, [&](uint32_t task) {
+        if (step > 0 && done[step - 1] != kTasks) ++early;
+        std::mt19937 random(seed + step * kTasks + task);
+        if (random() % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 400));
+        ++done[step];
+      });
+  });
+  if (early != 0) fail("a task before the end of the step before it");
+  for (const std::atomic<uint32_t>& count : done)
+    if (count != kTasks) fail("a task that is not done once");
+}
+
+// Threads that wait for one that is held up use no core.
+void check_sleep(Pool& pool) {
+  const std::clock_t began = std::clock();
+  pool.run(4, [&](Team::Member& team, uint32_t) {
+    for (int step = 0; step < 3; ++step)
+      team.step(1, [](uint32_t) { std::this_thread::sleep_for(std::chrono::milliseconds(100)); });
+  });
+  if (std::clock() - began > CLOCKS_PER_SEC * 40 / 1000) fail("waiting threads that do not sleep");
+}
+
+int teams() {
+  Pool pool;
+  check_sleep(pool);
+  for (const uint32_t threads : {1, 2, 3, 8}) {
+    std::vector<std::thread> callers;
+    for (uint32_t caller = 0; caller < 3; ++caller)
+      callers.emplace_back([&, caller] {
+        for (uint32_t i = 0; i < 4; ++i) check_team(pool, threads, 1000 * (4 * caller + i));
+      });
+    for (std::thread& caller : callers) caller.join();
+    check_team(pool, threads, threads);
+  }
+  std::printf("teams: ok\n");
+  return 0;
+}
+
 double best_seconds(void* model, const Batch& batch, const Sizes& sizes, int threads) {
   double best = 1e9;
   for (int i = 0; i < 15; ++i) {
@@ -403,10 +467,18 @@ int time(int count, char** lengths) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "products") == 0) return products();
-  if (argc == 2 && std::strcmp(argv[1], "answers") == 0) return answers();
-  if (argc == 2 && std::strcmp(argv[1], "damage") == 0) return damage();
-  if (argc > 2 && std::strcmp(argv[1], "time") == 0) return time(argc - 2, argv + 2);
-  std::fprintf(stderr, "usage: stress products | stress answers | stress damage | stress time LENGTH ...\n");
+  Pool::instance().assume_cores(4);
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (argc == 3 && command != "time") only = argv[2];
+  if (argc == 2 || only != nullptr) {
+    if (command == "products") return products();
+    if (command == "answers") return answers();
+    if (command == "damage") return damage();
+    if (command == "teams") return teams();
+  }
+  if (argc > 2 && command == "time") return time(argc - 2, argv + 2);
+  std::fprintf(stderr,
+               "usage: stress products [ISA] | stress answers [ISA] | stress damage [ISA] | stress teams | "
+               "stress time LENGTH ...\n");
   return 2;
 }

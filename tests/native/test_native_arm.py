@@ -51,17 +51,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("processor", LEVELS)
 def test_products_are_exact(program: Path, processor: str):
-    assert instruction_sets(output_of(program, "products", emulator(processor))) == LEVELS[processor]
+    assert instruction_sets(output_of(program, "products", emulator=emulator(processor))) == LEVELS[processor]
 
 
 def test_answers_are_those_of_the_portable_kernels(program: Path):
-    assert instruction_sets(output_of(program, "answers", emulator("max"))) == LEVELS["max"]
+    assert instruction_sets(output_of(program, "answers", emulator=emulator("max"))) == LEVELS["max"]
 
 
 @pytest.mark.parametrize("processor", LEVELS)
 def test_damaged_models_are_refused_or_run(program: Path, processor: str):
     """And none with an instruction that the processor lacks, which would end the program."""
-    assert instruction_sets(output_of(program, "damage", emulator(processor))) == LEVELS[processor]
+    assert instruction_sets(output_of(program, "damage", emulator=emulator(processor))) == LEVELS[processor]
 
 
 @pytest.mark.skipif(not (LIBRARIES / "lib/libasan.so.8").exists(), reason="no sanitizers for ARM here")
@@ -69,7 +69,7 @@ def test_products_read_nothing_beyond_their_inputs(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")  # the emulator has no ptrace
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     checked = built(tmp_path / "stress", *flags, compiler=COMPILER)
-    assert instruction_sets(output_of(checked, "products", emulator("max"))) == LEVELS["max"]
+    assert instruction_sets(output_of(checked, "products", emulator=emulator("max"))) == LEVELS["max"]
 
 
 def test_the_extension_builds_and_loads(tmp_path: Path):
@@ -87,5 +87,5 @@ def test_the_extension_builds_and_loads(tmp_path: Path):
     )
     program = tmp_path / "main"
     subprocess.run([COMPILER, f"-I{SOURCES}", str(main), str(library), "-o", str(program)], check=True)
-    usable = [int(output_of(program, "", emulator(processor))) for processor in LEVELS]
+    usable = [int(output_of(program, "", emulator=emulator(processor))) for processor in LEVELS]
     assert usable == [1 | 1 << 16, 1 | 3 << 16, 1 | 7 << 16]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deepsparse.native import cache
 
@@ -79,6 +83,78 @@ def test_a_file_replaced_or_removed_while_it_is_mapped(place: Path):
     np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
 
 
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_happens_to_a_file_the_block_is_right(place: Path, data: st.DataObject):
+    cache.cached(KEY, Maker())
+    (path,) = place.iterdir()
+    spoiled = bytearray(path.read_bytes())
+    if data.draw(st.booleans(), "cut"):
+        del spoiled[data.draw(st.integers(0, len(spoiled) - 1), "at") :]
+    else:
+        for _ in range(data.draw(st.integers(1, 4), "bits")):
+            at = data.draw(st.integers(0, 8 * len(spoiled) - 1), "bit")
+            spoiled[at // 8] ^= 1 << at % 8
+    path.write_bytes(spoiled)
+    np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
+    make = Maker()
+    np.testing.assert_array_equal(cache.cached(KEY, make), BLOCK)
+    assert make.times == 0, "the file was put right"
+
+
+def test_a_full_disk_is_no_error_and_leaves_nothing(place: Path):
+    """The limit of a file's size fails as a full disk does: in the midst of a file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        found = cache.cached(KEY, Maker())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    np.testing.assert_array_equal(found, BLOCK)
+    assert not list(place.iterdir())
+    make = Maker()
+    cache.cached(KEY, make)
+    assert make.times == 1 and len(list(place.iterdir())) == 1
+
+
+def test_a_folder_that_may_only_be_read(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is in it is used, what is not is made each time. (Permissions do not hold for root.)"""
+    cache.cached(KEY, Maker())
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    monkeypatch.setattr(os, "utime", refused)
+    make, other = Maker(), Maker()
+    np.testing.assert_array_equal(cache.cached(KEY, make), BLOCK)
+    np.testing.assert_array_equal(cache.cached(b"o" * 32, other), BLOCK)
+    assert (make.times, other.times) == (0, 1) and len(list(place.iterdir())) == 1
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("DEEPSPARSE_CACHE", raising=False)
+
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert cache.folder() is None
+    np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
+
+
+def test_unfinished_files_go_when_they_are_old(place: Path):
+    place.mkdir()
+    left, written = place / ".a.packed.x1.part", place / ".a.packed.x2.part"
+    for path in (left, written):
+        path.touch()
+    os.utime(left, (0, 0))
+    cache.cached(KEY, Maker())
+    assert not left.exists() and written.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DEEPSPARSE_CACHE", str(tmp_path / "file"))
@@ -106,7 +182,7 @@ def test_the_files_used_last_are_kept(place: Path, monkeypatch: pytest.MonkeyPat
     assert {path.stem for path in place.iterdir()} == {keys[0].hex()[:32], keys[2].hex()[:32]}
 
 
-def test_the_key_changes_with_all_that_matters(tmp_path: Path):
+def test_the_key_changes_with_all_that_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model, data = tmp_path / "model.onnx", tmp_path / "model.data"
     files = {model: memoryview(b"ab"), data: memoryview(b"c")}
     keys = {
@@ -117,6 +193,10 @@ def test_the_key_changes_with_all_that_matters(tmp_path: Path):
     }
     assert len(keys) == 4
     assert cache.key_of(dict(files), "avx2") in keys
+    for function in ("cache.cpu_identity", "library.digest"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"deepsparse.native.{function}", lambda: b"another")
+            assert cache.key_of(files, "avx2") not in keys
 
 
 PROCESS = """

@@ -11,7 +11,7 @@ import pytest
 
 from deepsparse import Engine
 from deepsparse.native import library
-from deepsparse.native.masks import is_mask
+from deepsparse.native.masks import added, bias_of
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Graph, Node, read
 from deepsparse.native.recognition import recognize
@@ -125,45 +125,80 @@ FLOATS = Node("Cast", ["seen"], ["floats"], {"to": 1})
 AXES = np.array([1, 2])
 
 
+def hides_padding(matcher: Matcher, value: str) -> bool:
+    """Whether a value does that, and nothing else."""
+    found = added(matcher, [value])
+    return found is not None and found.window is None and found.bias is None
+
+
 def test_a_mask_of_products():
     nodes = SEEN, FLOATS, Node("Sub", ["one", "floats"], ["hidden"]), Node("Mul", ["hidden", "low"], ["mask"])
-    assert is_mask(mask_graph(*nodes, axes=AXES, one=1.0, low=-1e9), "mask")
-    assert not is_mask(mask_graph(*nodes, axes=AXES, one=1.0, low=-3.0), "mask"), "padding still is seen"
-    assert not is_mask(mask_graph(*nodes, axes=AXES, one=2.0, low=-1e9), "mask"), "tokens are not seen"
-    assert not is_mask(mask_graph(*nodes, axes=np.array([1, 3]), one=1.0, low=-1e9), "mask"), (
+    assert hides_padding(mask_graph(*nodes, axes=AXES, one=1.0, low=-1e9), "mask")
+    assert not hides_padding(mask_graph(*nodes, axes=AXES, one=1.0, low=-3.0), "mask"), (
+        "padding still is seen"
+    )
+    assert not hides_padding(mask_graph(*nodes, axes=AXES, one=2.0, low=-1e9), "mask"), "tokens are not seen"
+    assert not hides_padding(mask_graph(*nodes, axes=np.array([1, 3]), one=1.0, low=-1e9), "mask"), (
         "rows, not columns"
     )
 
 
-def test_local_attention_is_no_mask_of_all():
-    nodes = (
+def distances(*nodes: Node, **constants: np.ndarray | float) -> Matcher:
+    """A graph in which `near` says of each query and key whether one may see the other; `apart`: key - query."""
+    return mask_graph(
         SEEN,
         Node("Cast", ["seen"], ["bools"], {"to": 9}),
+        Node("Shape", ["attention_mask"], ["length"], {"start": 1, "end": 2}),
+        Node("Squeeze", ["length"], ["tokens"]),
         Node("Range", ["zero", "tokens", "step"], ["places"]),
         Node("Unsqueeze", ["places", "last"], ["column"]),
         Node("Sub", ["places", "column"], ["apart"]),
-        Node("Less", ["apart", "window"], ["near"]),
+        Node("Abs", ["apart"], ["distance"]),
+        *nodes,
         Node("And", ["near", "bools"], ["both"]),
         Node("Where", ["both", "nothing", "low"], ["mask"]),
+        **{"axes": AXES, "zero": np.array(0), "step": np.array(1), "last": np.array([1]), **constants},
+        nothing=0.0,
+        low=-1e9,
     )
-    numbers = {
-        "axes": AXES,
-        "zero": np.array(0),
-        "tokens": np.array(300),
-        "step": np.array(1),
-        "last": np.array([1]),
-    }
-    wide = mask_graph(*nodes, **numbers, window=np.array(300), nothing=0.0, low=-1e9)
-    assert is_mask(wide, "mask")
-    local = mask_graph(*nodes, **numbers, window=np.array(128), nothing=0.0, low=-1e9)
-    assert not is_mask(local, "mask")
+
+
+@pytest.mark.parametrize("window", [1, 64, 299, 300, 600])
+def test_windows(window: int):
+    """Also those that are wider than the usual sample is long."""
+    near = Node("Less", ["distance", "bound"], ["near"])
+    found = added(distances(near, bound=np.array(window)), ["mask"])
+    assert found is not None and found.window == window - 1 and found.bias is None
+
+
+def test_windows_of_one_side_or_of_none():
+    near = Node("Less", ["apart", "bound"], ["near"])
+    assert added(distances(near, bound=np.array(128)), ["mask"]) is None
+    none = Node("Less", ["distance", "bound"], ["near"])
+    assert added(distances(none, bound=np.array(0)), ["mask"]) is None
+    assert added(distances(none, bound=np.array(10**6)), ["mask"]) is None, "wider than is looked"
+
+
+def test_biases_of_distances():
+    near, tokens = Node("LessOrEqual", ["distance", "bound"], ["near"]), 40
+    floats = Node("Cast", ["distance"], ["floats"], {"to": 1})
+    slopes = np.array([1, 0.5], np.float32).reshape(2, 1, 1)
+    bias = Node("Mul", ["floats", "slopes"], ["bias"])
+    matcher = distances(near, floats, bias, bound=np.array(9), slopes=slopes)
+    found, whole = added(matcher, ["mask", "bias"]), bias_of(matcher, ["mask", "bias"], tokens)
+    assert found is not None and found.window == 9 and whole is not None
+    apart = np.abs(np.arange(1 - tokens, tokens))
+    np.testing.assert_array_equal(whole, np.where(apart <= 9, apart * slopes[:, :, 0], 0))
+    assert added(matcher, ["bias"]) is None, "padding is seen"
+    by_place = Node("Mul", ["places", "slopes"], ["bias"])
+    assert added(distances(near, by_place, bound=np.array(9), slopes=slopes), ["mask", "bias"]) is None
 
 
 def test_masks_that_depend_on_themselves_or_on_tokens():
     loop = Node("Add", ["loop", "attention_mask"], ["loop"])
-    assert not is_mask(mask_graph(loop), "loop")
-    assert not is_mask(mask_graph(Node("Mul", ["input_ids", "low"], ["mask"]), low=-1e9), "mask")
-    assert not is_mask(
+    assert not hides_padding(mask_graph(loop), "loop")
+    assert not hides_padding(mask_graph(Node("Mul", ["input_ids", "low"], ["mask"]), low=-1e9), "mask")
+    assert not hides_padding(
         mask_graph(Node("ConstantOfShape", ["huge"], ["mask"]), huge=np.array([2**40])), "mask"
     )
 

@@ -232,7 +232,7 @@ def _unknown(model: ModelRecord) -> None:
 
 
 def _for_unknown_tokens(model: ModelRecord) -> None:
-    model.head_tokens = 2
+    model.head_tokens = 3
 
 
 def _other_width(model: ModelRecord) -> None:
@@ -319,6 +319,6 @@ def test_layers_in_a_format_that_the_kernels_do_not_read_are_refused(
 ):
     for isa in library.isas():
         for form in {form for form in WeightFormat if not form.is_float} - {*isa.formats}:
-            monkeypatch.setattr(packing, "fastest", lambda isa, weights, form=form: form)
+            monkeypatch.setattr(packing, "fastest", lambda isa, matrices, form=form: [form] * len(matrices))
             with pytest.raises(ModelError, match="do not read"):
                 library.Model(build(bert, isa), bert.labels)

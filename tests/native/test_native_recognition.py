@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deepsparse.errors import UnsupportedError
-from deepsparse.native.encoder import Activation, Encoder, Positions
+from deepsparse.native.encoder import Activation, Encoder, HeadTokens, Positions
 from deepsparse.native.onnx_graph import read
 from deepsparse.native.recognition import recognize
 from support import exports
@@ -25,6 +25,8 @@ HEADS = {
     "distilbert": [Activation.RELU, Activation.NONE],
     "electra": [Activation.GELU, Activation.NONE],
     "albert": [Activation.TANH, Activation.NONE],
+    "mpnet": [Activation.TANH, Activation.NONE],
+    "modernbert": [Activation.GELU, Activation.NONE],
 }
 
 
@@ -50,8 +52,19 @@ def test_every_architecture(exported: Callable[[str], Path], architecture: str):
     assert encoder.words.rows.shape == (40, 8 if narrow else 16)
     assert encoder.words.rows.dtype == np.int8
     assert (encoder.projection is not None) == narrow
-    assert (encoder.types is None) == (architecture == "distilbert")
-    assert encoder.numbering == (Positions(1, 1) if architecture == "roberta" else Positions())
+    assert (encoder.types is None) == (architecture in ("distilbert", "mpnet", "modernbert"))
+    counted = architecture in ("roberta", "mpnet")
+    assert encoder.numbering == (Positions(1, 1) if counted else Positions())
+    first, second = encoder.layers
+    is_modern = architecture == "modernbert"
+    assert encoder.keeps_sums == is_modern and (encoder.positions is None) == is_modern
+    assert encoder.head_tokens == (HeadTokens.MEAN if is_modern else HeadTokens.FIRST)
+    assert (first.window, second.window) == ((None, 4) if is_modern else (None, None))
+    assert {(layer.gate is None, layer.frequencies is None) for layer in encoder.layers} == {
+        2 * (not is_modern,)
+    }
+    assert {layer.bias is None for layer in encoder.layers} == {architecture != "mpnet"}
+    assert encoder.reach == (exports.POSITIONS if architecture == "mpnet" else None)
 
 
 @pytest.mark.slow
@@ -128,9 +141,7 @@ def test_tables_in_float(tmp_path: Path):
     [
         ("bert", {"hidden_act": "quick_gelu"}, "activation"),
         ("bert", {"num_attention_heads": 8}, "multiple of 4"),
-        ("mpnet", {}, "a mask of all tokens"),
         ("deberta-v2", {}, "Softmax"),
-        ("modernbert", {"num_hidden_layers": 2}, "normalize their inputs"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_reason(

@@ -51,6 +51,7 @@ def test_clean(sanitizers: str, commands: list[str], names: list[str], tmp_path:
         printed = output_of(program, command)
         for name in ("portable", *names):
             assert f"{name}: ok" in printed
+    assert "teams: ok" in output_of(program, "teams")
 
 
 @pytest.mark.parametrize("lanes", [4, 8])
@@ -58,7 +59,7 @@ def test_vectors_of_other_widths_than_a_panel(lanes: int, tmp_path: Path):
     """The code that all kernels share, as instruction sets with narrower registers compile it."""
     program = built(tmp_path / "stress", "-O1", f"-DRESPARSE_PORTABLE_LANES={lanes}")
     for command in ("products", "answers"):
-        assert "portable: ok" in output_of(program, command)
+        assert "portable: ok" in output_of(program, command, "portable")
 
 
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++ here")

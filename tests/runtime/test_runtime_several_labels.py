@@ -31,13 +31,14 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return deployment(folder, values=values, problem_type=MULTI, multi_label_threshold=0.4)
 
 
-def expected(threshold: float = 0.4) -> list[list[str]]:
-    """By NumPy, best first."""
+def expected(threshold: float | dict[str, float] = 0.4) -> list[list[str]]:
+    """By NumPy, best first; labels that are not named have 0.4."""
+    by_label = threshold if isinstance(threshold, dict) else dict.fromkeys(NAMES, threshold)
     found = []
     for text in TEXTS:
         scores = sigmoid(logits(weights(), text) - 2)
         order = np.argsort(-scores, kind="stable")
-        found.append([NAMES[index] for index in order if scores[index] > threshold])
+        found.append([NAMES[index] for index in order if scores[index] > by_label.get(NAMES[index], 0.4)])
     return found
 
 
@@ -91,11 +92,22 @@ def test_server(several: Path) -> None:
         {"task": "text_classification", "model": str(several), "name": "b", "kwargs": {"threshold": 0.2}},
     ]
     config = parse_config({"endpoints": endpoints}, "test")
-    with TestClient(create_app(Server(Endpoints(config), config.model_dump(mode="json"), None))) as client:
+    with TestClient(create_app(Server(Endpoints(config), config))) as client:
         for name, threshold in (("a", 0.4), ("b", 0.2)):
             answer = client.post(f"/v2/models/{name}/infer", json={"sequences": TEXTS})
             assert answer.json()["labels"] == expected(threshold)
             assert client.get(f"/v2/models/{name}").json()["threshold"] == threshold
+        for threshold in (0.2, 0.9, {"joy": 0.9, "sadness": 0.1}):
+            answer = client.post("/v2/models/a/infer", json={"sequences": TEXTS, "threshold": threshold})
+            assert answer.json()["labels"] == expected(threshold)
+        for threshold, part in (
+            (0, "probability"),
+            ("0.5", "probability"),
+            ({"joi": 0.5}, "'joy'"),
+            ({}, "object"),
+        ):
+            answer = client.post("/v2/models/a/infer", json={"sequences": TEXTS, "threshold": threshold})
+            assert answer.status_code == 422 and part in answer.json()["detail"]
         best = client.post("/v2/models/a/infer", json={"sequences": "the film", "top_k": 1}).json()
         assert len(best["labels"]) == 1
 
@@ -108,6 +120,23 @@ def test_a_threshold_that_is_none(several: Path, tmp_path: Path, threshold: Any)
         wrong = deployment(tmp_path / "wrong", problem_type=MULTI, multi_label_threshold=threshold)
         with pytest.raises(ModelError, match=r"config\.json: multi_label_threshold"):
             Pipeline.create(model_path=wrong)
+
+
+def test_each_label_has_a_threshold_of_its_own(tmp_path: Path) -> None:
+    """In the configuration, in the order of the labels whatever its own; and a pipeline may change some of them."""
+    values = weights()
+    values["bias"] = np.full(len(NAMES), -2, np.float32)
+    own = {"sadness": 0.1, "anger": 0.4, "joy": 0.9}
+    folder = deployment(tmp_path / "own", values=values, problem_type=MULTI, multi_label_threshold=own)
+    classify = Pipeline.create(model_path=folder)
+    assert classify.threshold == own == classify.describe()["threshold"]
+    assert classify(TEXTS).labels == expected(own) != expected()
+    changed = Pipeline.create(model_path=folder, threshold={"joy": 0.4})
+    assert changed(TEXTS).labels == expected({**own, "joy": 0.4}) != expected(own)
+    assert Pipeline.create(model_path=folder, threshold=0.4)(TEXTS).labels == expected()
+    wrong = deployment(tmp_path / "wrong", problem_type=MULTI, multi_label_threshold={"jo": 0.5})
+    with pytest.raises(ModelError, match="'joy'"):
+        Pipeline.create(model_path=wrong)
 
 
 def test_labels_that_exclude_each_other_have_none(deployed: Path) -> None:

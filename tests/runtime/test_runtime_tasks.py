@@ -200,7 +200,7 @@ def test_toy_tasks_behind_http(shouting: Path, searching: Path, deployed: Path):
     models = {"shouting": shouting, "search": searching, "glue": deployed}
     endpoints = [{"task": task, "model": str(folder), "name": task} for task, folder in models.items()]
     config = parse_config({"endpoints": endpoints}, "test")
-    with TestClient(create_app(Server(Endpoints(config), config.model_dump(mode="json"), None))) as served:
+    with TestClient(create_app(Server(Endpoints(config), config))) as served:
         many = TEXTS * 40  # more than the queue computes at a time
         answer = served.post("/v2/models/shouting/infer", json={"sequences": many})
         assert answer.json() == {"words": UPPER * 40}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from resparse import console
 from resparse.errors import UserError
@@ -16,7 +15,7 @@ from sparseml.session import checkpoint
 from sparseml.session.checkpoint import CheckpointError
 from sparseml.session.session import Session
 from support import tiny
-from support.tiny import contents, train
+from support.tiny import bits, contents, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,15 +73,6 @@ CASES = {
     "scores while training": Case(arguments={"eval_strategy": "epoch"}),
     "bfloat16": Case(arguments={"bf16": True}),
 }
-
-
-def bits(folder: Path) -> dict[str, bytes]:
-    """Every tensor of a finished run: weights, masks, ranges and scales."""
-    return {
-        f"{name}/{key}": value.numpy().tobytes()
-        for name in ("model.safetensors", "modifiers.safetensors")
-        for key, value in load_file(folder / name).items()
-    }
 
 
 def assert_same(left: Path, right: Path) -> None:

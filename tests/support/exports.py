@@ -18,6 +18,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "distilbert": {},
     "electra": {},
     "albert": {},
+    "mpnet": {"pad_token_id": 1},
+    "modernbert": {"classifier_pooling": "mean"},
 }
 """The architectures of the native engine, and what is unusual about these models."""
 

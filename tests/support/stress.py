@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deepsparse import native
@@ -13,20 +16,35 @@ STRESS = Path(__file__).parents[1] / "native" / "stress.cpp"
 
 
 def built(program: Path, *flags: str, compiler: str = "g++") -> Path:
-    """The stress program with the engine's sources."""
-    sources = [str(STRESS), *map(str, sorted(SOURCES.rglob("*.cpp")))]
-    includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
-    subprocess.run(
-        [compiler, "-std=c++17", "-pthread", "-Wno-psabi", *flags, *includes, *sources, "-o", str(program)],
-        check=True,
-    )
+    """The stress program with the engine's sources.
+
+    Objects are kept beside the program's folder: of two builds that differ in a definition, most are the same.
+    """
+    objects = program.parent.parent / "objects"
+    objects.mkdir(exist_ok=True)
+    command = [compiler, "-std=c++17", "-pthread", "-Wno-psabi"]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        sources = [STRESS, *sorted(SOURCES.rglob("*.cpp"))]
+        made = list(threads.map(lambda source: _object(source, [*command, *flags], objects), sources))
+    subprocess.run([*command, *flags, *map(str, made), "-o", str(program)], check=True)
     return program
 
 
-def output_of(program: Path, command: str, emulator: Sequence[str] = ()) -> str:
+def _object(source: Path, command: Sequence[str], folder: Path) -> Path:
+    """A compiled source, made once for each command and text that the preprocessor makes of it."""
+    includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
+    text = subprocess.run([*command, *includes, "-E", str(source)], check=True, capture_output=True).stdout
+    plain = " ".join(word for word in command if not word.startswith("-D"))
+    made = folder / f"{hashlib.sha256(plain.encode() + text).hexdigest()}.o"
+    if not made.exists():
+        subprocess.run([*command, *includes, "-c", str(source), "-o", str(made)], check=True)
+    return made
+
+
+def output_of(program: Path, *command: str, emulator: Sequence[str] = ()) -> str:
     """What it prints; it must end well."""
     done = subprocess.run(
-        [*emulator, str(program), command], capture_output=True, text=True, check=False, timeout=900
+        [*emulator, str(program), *command], capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -218,3 +218,14 @@ def contents(folder: Path) -> dict[str, str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def bits(folder: Path) -> dict[str, bytes]:
+    """Every tensor of a finished run: weights, masks, ranges and scales."""
+    from safetensors.torch import load_file
+
+    return {
+        f"{name}/{key}": value.numpy().tobytes()
+        for name in ("model.safetensors", "modifiers.safetensors")
+        for key, value in load_file(folder / name).items()
+    }

@@ -109,7 +109,7 @@ def test_the_server_serves_it(deployed: Path) -> None:
     config = parse_config(
         {"endpoints": [{"task": "tagging", "model": str(deployed), "name": "tagging"}]}, "test"
     )
-    server = Server(Endpoints(config), config.model_dump(mode="json"), None)
+    server = Server(Endpoints(config), config)
     with testing.TestClient(create_app(server)) as client:
         answer = client.post("/v2/models/tagging/infer", json={"sequences": [TEXT]})
     assert answer.json() == {"tags": [[tagging.tag(word) for word in TEXT.split()]]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deepsparse.backends.base import Resources, TensorSpec
-from deepsparse.errors import InputError
+from deepsparse.errors import InputError, ModelError
 from deepsparse.native import cache, library
 from deepsparse.native.embeddings import TYPES, WORDS
 from deepsparse.native.encoder import Encoder, Positions
@@ -53,8 +53,15 @@ class NativeBackend:
         self._every_token, self._columns = encoder.every_token, encoder.columns
         in_bfloats = library.multiplies_bfloats(self.isa)
         key = cache.key_of(graph.files, f"{self.isa.name} bf16" if in_bfloats else self.isa.name)
-        block = cache.cached(key, lambda: build(renumber(encoder), self.isa, in_bfloats))
-        return library.Model(block, encoder.labels, encoder.every_token)
+
+        def packed() -> Array:
+            return build(renumber(encoder), self.isa, in_bfloats)
+
+        try:
+            return library.Model(cache.cached(key, packed), encoder.labels, encoder.every_token)
+        except ModelError:
+            # A whole file that this library does not read: another build of this version has packed it.
+            return library.Model(cache.renewed(key, packed), encoder.labels, encoder.every_token)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the logits, float32 [rows, labels], or [rows, columns, labels] with a head on every token.
@@ -83,7 +90,9 @@ class _Tokens:
 
     def __init__(self, encoder: Encoder) -> None:
         self._words = len(encoder.words.rows)
-        self._positions = len(encoder.positions.rows)
+        self._positions = None if encoder.positions is None else len(encoder.positions.rows)
+        self._reach = encoder.reach
+        self._knows_distances = any(layer.knows_distances for layer in encoder.layers)
         self._types = len(encoder.types.rows) if encoder.takes_types and encoder.types is not None else 0
         self._numbering = encoder.numbering
 
@@ -95,7 +104,8 @@ class _Tokens:
             each row begins, int64 [rows + 1].
 
         Raises:
-            InputError: an id, a type or a position that the model does not have.
+            InputError: an id, a type or a position that the model does not have; or padding between tokens, where
+                the model knows distances.
         """
         ids, mask = feeds[WORDS], feeds[MASK] != 0
         if ids.shape != mask.shape or not ids.shape[1]:
@@ -104,15 +114,33 @@ class _Tokens:
         mask = mask | ~mask.any(axis=1, keepdims=True)
         starts = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(mask.sum(axis=1), out=starts[1:])
+        self._check_distances(mask)
         positions = _positions(ids, mask, self._numbering)[mask]
         types = feeds[TYPES][mask] if self._types and TYPES in feeds else None
         ids = ids[mask]
         _check("The token id", ids, self._words)
-        _check("The position", positions, self._positions)
+        if self._positions is not None:
+            _check("The position", positions, self._positions)
         if types is not None:
             _check("The token type", types, self._types)
             types = types.astype(np.int32)
         return mask, ids.astype(np.int32), types, positions.astype(np.int32), starts
+
+    def _check_distances(self, mask: Array) -> None:
+        if not self._knows_distances:
+            return
+        # A row of tokens without padding between them rises once, from padding to a token, or begins with one.
+        rises = (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1) + mask[:, 0]
+        if (rises > 1).any():
+            raise InputError(
+                f"{MASK} has padding between the tokens of row {int(rises.argmax())}: the native engine leaves padding "
+                "out, and the distances of this model's tokens would change. Move it to the end."
+            )
+        longest = int(mask.sum(axis=1).max(initial=0))
+        if self._reach is not None and longest > self._reach:
+            raise InputError(
+                f"A text has {longest:,} tokens; the model's relative positions reach {self._reach:,}."
+            )
 
 
 def _positions(ids: Array, mask: Array, numbering: Positions) -> Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,9 @@ from resparse.arrays import Array
 
 _POINTS: Final = np.linspace(-9, 9, 181)
 """Where functions are compared."""
+
+_GATES: Final = np.cos(_POINTS)
+"""Of a gated function; in no order with the points."""
 
 _TOLERANCE: Final = 1e-5
 _MOST_NODES: Final = 12
@@ -64,6 +68,20 @@ def activation(matcher: Matcher, value: str) -> tuple[AnyActivation, str]:
     raise UnsupportedError(f"the activation function that makes {value!r} (`hidden_act`) is unknown")
 
 
+def gated_activation(matcher: Matcher, value: str) -> tuple[Activation, str, str] | None:
+    """The activation function in `activation(x) * gate` (GLU), x and the gate; None where a value is something else."""
+    function = _Function(matcher, _POINTS)
+    with np.errstate(all="ignore"):
+        function.value(value)
+        sources = sorted(function.sources)
+        for x, gate in itertools.permutations(sources) if len(sources) == 2 else ():
+            found = _Function(matcher, _POINTS, {x: _POINTS, gate: _GATES}).value(value)
+            for candidate, known in _FUNCTIONS.items():
+                if np.allclose(found, known(_POINTS) * _GATES, rtol=_TOLERANCE, atol=_TOLERANCE):
+                    return candidate, x, gate
+    return None
+
+
 def _tabulated(matcher: Matcher, value: str, grid: Grid) -> Tabulated:
     """Any function of a rounded number: quantizers round in the middle of one, too."""
     numbers = (np.arange(256) - grid.zero_point).astype(np.float32) * np.float32(grid.scale)
@@ -74,12 +92,12 @@ def _tabulated(matcher: Matcher, value: str, grid: Grid) -> Tabulated:
 
 
 class _Function:
-    """Values as functions of one source, at points; collects the names of the sources."""
+    """Values as functions of one source, at points; collects the names of the sources that are not known."""
 
-    def __init__(self, matcher: Matcher, points: Array) -> None:
+    def __init__(self, matcher: Matcher, points: Array, known: Mapping[str, Array] | None = None) -> None:
         self._matcher = matcher
         self._points = points
-        self._known: dict[str, Array] = {}
+        self._known: dict[str, Array] = dict(known or {})
         self.sources: set[str] = set()
 
     def value(self, name: str, steps: int = _MOST_NODES) -> Array:

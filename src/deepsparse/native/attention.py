@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from deepsparse.errors import UnsupportedError
 from deepsparse.native import settings
+from deepsparse.native.columns import Heads, heads
 from deepsparse.native.encoder import MOST_SCORE_GRIDS, AnyLinear, AttentionGrids, AttentionProducts, Grid
-from deepsparse.native.linear import is_zero_point, linear
-from deepsparse.native.masks import is_mask
+from deepsparse.native.linear import is_zero_point
+from deepsparse.native.masks import added
 from deepsparse.native.matching import Matcher
 from deepsparse.native.quantized import (
     IntegerProduct,
@@ -23,9 +26,11 @@ from deepsparse.native.quantized import (
     scaled,
     steps_of,
 )
-from deepsparse.native.shapes import last_size
+from resparse.arrays import Array
 
-_QUERIES, _KEYS = (0, 2, 1, 3), (0, 2, 3, 1)
+_HEADS_BACK = [0, 2, 1, 3]
+_AS_THEY_ARE, _TURNED = (0, 1, 2, 3), (0, 1, 3, 2)
+"""From the factors of a product to [texts, heads, tokens, size of a head]; keys are turned."""
 
 
 @dataclass
@@ -50,35 +55,53 @@ class _Factor:
 
 @dataclass
 class _Heads:
-    """Queries, keys or values: their linear layer, their quantization if any, and the size of a head."""
+    """Queries, keys or values, their quantization if any, and what they are multiplied by."""
 
-    linear: AnyLinear
+    made: Heads
     quantized: Quantized | None
-    size: int
     factor: float
 
 
 @dataclass
-class Attention:
-    """Queries, keys and values, and what is made of them; `grids` and `score_scale` as in `Layer`."""
+class _Scores:
+    """The product before a masked softmax, how far tokens see, and what is added, if there is a bias in it."""
 
+    product: _Product
+    window: int | None
+    added: tuple[str, ...]
+
+
+@dataclass
+class Attention:
+    """Queries, keys and values, and what is made of them.
+
+    Attributes:
+        entry: the input of the three linear layers.
+        grids, score_scale, frequencies, window: as in `Layer`.
+        added: what is added to the scores, where there is a bias in it.
+    """
+
+    entry: str
     query: AnyLinear
     key: AnyLinear
     value: AnyLinear
     grids: AttentionGrids | None
     heads: int
     score_scale: float
+    frequencies: Array | None
+    window: int | None
+    added: tuple[str, ...]
 
 
-def attention(matcher: Matcher, context: str, entry: str) -> Attention:
-    """Softmax attention, from the layer's input `entry` to `context`.
+def attention(matcher: Matcher, context: str) -> Attention:
+    """Softmax attention that computes `context`.
 
     Raises:
         UnsupportedError: it is computed otherwise.
     """
     joined = matcher.needed(context, "Reshape")
     moved = matcher.needed(joined.inputs[0], "Transpose")
-    if moved.attributes.get("perm") != list(_QUERIES):
+    if moved.attributes.get("perm") != _HEADS_BACK:
         matcher.refuse(joined.inputs[0], "the heads, moved back")
     # Some exporters write down the shape that the product has anyway.
     shaped = matcher.producer(moved.inputs[0], "Reshape")
@@ -95,34 +118,46 @@ def attention(matcher: Matcher, context: str, entry: str) -> Attention:
         matcher.refuse(softmax_name, "a softmax of the last axis")
     rounded_last, masked = steps_of(matcher, softmax.inputs[0])
     scores = _scores(matcher, masked, *in_final_units(rounded_last))
-    query, key = (
-        _heads(matcher, one, permutation, entry)
-        for one, permutation in zip(scores.factors, (_QUERIES, _KEYS), strict=True)
+    query, key, value = (
+        _heads(matcher, one, axes)
+        for one, axes in zip(
+            (*scores.product.factors, values), (_AS_THEY_ARE, _TURNED, _AS_THEY_ARE), strict=True
+        )
     )
-    value = _heads(matcher, values, _QUERIES, entry)
-    if not query.size == key.size == value.size or not math.isclose(
-        mixed.scale * probabilities.scale * value.factor, 1, rel_tol=1e-6
-    ):
+    _check_fit(matcher, query.made, key.made, value.made)
+    if not math.isclose(mixed.scale * probabilities.scale * value.factor, 1, rel_tol=1e-6):
         raise UnsupportedError("its queries, keys and values do not fit each other")
-    factor = scores.scale * query.factor * key.factor
-    heads = query.linear.outputs // query.size
+    more = _Roundings(scores.product.grids, of_softmax, next(iter(mixed.grids), None))
+    by_range = [one.factors[0].by_range for one in (scores.product, mixed)]
     found = (query.quantized, key.quantized, probabilities.quantized, value.quantized)
-    if scores.factors[0].by_range:
-        if not mixed.factors[0].by_range or any(found) or scores.grids or mixed.grids or of_softmax:
-            raise UnsupportedError(
-                "only some factors of its attention's products are quantized by their range",
-                settings.ATTENTION,
-            )
-        grids = AttentionGrids(None, None, None, None, products=AttentionProducts.BY_RANGE)
-        return Attention(query.linear, key.linear, value.linear, grids, heads, factor)
-    more = _Roundings(scores.grids, of_softmax, next(iter(mixed.grids), None))
-    if not any(found) and not any(more):
-        return Attention(query.linear, key.linear, value.linear, None, heads, factor)
-    if any(one.read_scale != one.grid.scale for one in found[1:] if one is not None):
+    grids, read = _by_range_grids(found, more) if by_range[0] else _grids(found, more)
+    if by_range[0] != by_range[1]:
+        raise UnsupportedError(
+            "only some factors of its attention's products are quantized by their range", settings.ATTENTION
+        )
+    return Attention(
+        query.made.source,
+        query.made.linear,
+        key.made.linear,
+        value.made.linear,
+        grids,
+        query.made.linear.outputs // query.made.size,
+        scores.product.scale * query.factor * key.factor * read,
+        query.made.frequencies,
+        scores.window,
+        scores.added,
+    )
+
+
+def _check_fit(matcher: Matcher, query: Heads, key: Heads, value: Heads) -> None:
+    if not query.source == key.source == value.source:
+        matcher.refuse(query.source, f"what keys and values read, {key.source!r}")
+    rotations = [one.frequencies is not None for one in (query, key, value)]
+    same = rotations == [False] * 3 or (
+        rotations == [True, True, False] and np.array_equal(query.frequencies, key.frequencies)  # type: ignore[arg-type]
+    )
+    if not (query.size == key.size == value.size and same):
         raise UnsupportedError("its queries, keys and values do not fit each other")
-    if query.quantized is not None:
-        factor *= query.quantized.read_scale / query.quantized.grid.scale
-    return Attention(query.linear, key.linear, value.linear, _grids(found, more), heads, factor)
 
 
 class _Roundings(NamedTuple):
@@ -133,10 +168,28 @@ class _Roundings(NamedTuple):
     context: Grid | None
 
 
-def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> AttentionGrids:
-    """Those of query, key, probabilities and value; for products of integers where such are the same."""
+def _by_range_grids(
+    found: tuple[Quantized | None, ...], more: _Roundings
+) -> tuple[AttentionGrids | None, float]:
+    if any(found) or any(more):
+        raise UnsupportedError(
+            "only some factors of its attention's products are quantized by their range", settings.ATTENTION
+        )
+    return AttentionGrids(None, None, None, None, products=AttentionProducts.BY_RANGE), 1.0
+
+
+def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> tuple[AttentionGrids | None, float]:
+    """Those of query, key, probabilities and value, and a factor of the scores that is in the scale of queries.
+
+    They are for products of integers where such are the same.
+    """
     query, key, probabilities, value = found
-    if (
+    if not any(found) and not any(more):
+        return None, 1.0
+    if any(one.read_scale != one.grid.scale for one in found[1:] if one is not None):
+        raise UnsupportedError("its queries, keys and values do not fit each other")
+    read = query.read_scale / query.grid.scale if query is not None else 1.0
+    in_integers = (
         query
         and key
         and probabilities
@@ -144,14 +197,17 @@ def _grids(found: tuple[Quantized | None, ...], more: _Roundings) -> AttentionGr
         and not any(more)
         and key.is_centred()
         and value.is_centred()
-    ):
-        return AttentionGrids(query.unsigned(), key.centred(), probabilities.unsigned(), value.centred())
+    )
+    if query and key and probabilities and value and in_integers:
+        grids = AttentionGrids(query.unsigned(), key.centred(), probabilities.unsigned(), value.centred())
+        return grids, read
     of_query, of_key, of_probabilities, of_value = (
         one.unsigned() if one is not None else None for one in found
     )
-    return AttentionGrids(
+    grids = AttentionGrids(
         of_query, of_key, of_probabilities, of_value, *more, products=AttentionProducts.IN_FLOAT
     )
+    return grids, read
 
 
 def _without_guard(matcher: Matcher, value: str) -> str:
@@ -231,27 +287,19 @@ def _factor(matcher: Matcher, value: str) -> _Factor:
     return _Factor(*matcher.transposed(name, ()), None, scale)
 
 
-def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float) -> _Product:
-    """The product before a masked softmax, rounded last to `grids` and multiplied by `scale`.
-
-    Constants that are added to a mask, and its roundings, leave it 0 for tokens.
-    """
+def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float) -> _Scores:
+    """Scores before a softmax, rounded last to `grids` and multiplied by `scale`."""
     products: list[_Product] = []
-    masks, others = 0, []
+    terms: list[str] = []
     for term in matcher.terms(value):
         found = _product(matcher, term)
         if found is not None:
             products.append(found)
-        elif is_mask(matcher, term):
-            masks += 1
         else:
-            others.append(term)
-    if len(products) != 1 or not masks:
-        matcher.refuse(value, "attention scores with a mask of all tokens added")
-    if others:
-        raise UnsupportedError(
-            f"its attention adds {others[0]!r} to the scores, as models do whose positions are relative"
-        )
+            terms.append(term)
+    total = added(matcher, terms) if len(products) == 1 else None
+    if total is None:
+        matcher.refuse(value, "attention scores, with a mask added, and maybe a bias for each distance")
     if not scale > 0:
         matcher.refuse(value, "attention scores times a positive number")
     (product,) = products
@@ -260,34 +308,39 @@ def _scores(matcher: Matcher, value: str, grids: tuple[Grid, ...], scale: float)
         matcher.refuse(
             value, f"attention scores that are rounded {MOST_SCORE_GRIDS} times at most", settings.ATTENTION
         )
-    return replace(product, scale=product.scale * scale, grids=(*first, *grids))
+    if total.bias is not None and (grids or scale != 1):
+        matcher.refuse(value, "attention scores with a bias, and not rounded after it", settings.ATTENTION)
+    product = replace(product, scale=product.scale * scale, grids=(*first, *grids))
+    return _Scores(product, total.window, tuple(terms) if total.bias is not None else ())
 
 
-def _heads(matcher: Matcher, factor: _Factor, permutation: tuple[int, ...], entry: str) -> _Heads:
-    """Queries, keys or values, computed from the layer's input and split into heads."""
+def _heads(matcher: Matcher, factor: _Factor, axes: tuple[int, ...]) -> _Heads:
+    """Queries, keys or values, whose axes `axes` make [texts, heads, tokens, size of a head]."""
     steps, moved = steps_of(matcher, factor.source)
     source, turned = matcher.transposed(moved, factor.permutation)
     more, source = steps_of(matcher, source)
-    parted = matcher.needed(source, "Reshape")
-    layer, x = linear(matcher, parted.inputs[0])
-    if x != entry or turned != permutation:
-        matcher.refuse(source, "queries, keys or values of the layer's input, by heads")
-    size = last_size(matcher, parted.inputs[1])
-    if size < 1 or layer.outputs % size:
-        matcher.refuse(source, "vectors parted into heads")
+    order = turned or _AS_THEY_ARE
+    if len(order) != len(axes):
+        matcher.refuse(source, "queries, keys or values by heads")
+    made = heads(matcher, source, tuple(order[axis] for axis in axes))
     # A factor after a rounding moves to the end, with what is rounded after it.
     steps += more
     grids, inner = in_final_units(steps)
-    if len(grids) > 1 or (grids and (layer.rounding or factor.quantized is None)):
+    if len(grids) > 1 or (grids and (made.linear.rounding or factor.quantized is None)):
         matcher.refuse(
             source, "queries, keys or values that are rounded once before their product", settings.ATTENTION
         )
+    if grids and made.frequencies is not None:
+        matcher.refuse(
+            source, "queries and keys that are not rounded after they are rotated", settings.ATTENTION
+        )
     if grids:
-        layer = replace(layer, rounding=replace(grids[0], scale=grids[0].scale / inner))
+        rounding = replace(grids[0], scale=grids[0].scale / inner)
+        made = replace(made, linear=replace(made.linear, rounding=rounding))
     found = factor.quantized
     if found is not None and inner != 1:
         if not inner > 0:
             matcher.refuse(source, "queries, keys or values times a positive number")
         grid = replace(found.grid, scale=found.grid.scale / inner)
         found = replace(found, grid=grid, read_scale=found.read_scale / inner)
-    return _Heads(layer, found, size, factor.scale * inner)
+    return _Heads(made, found, factor.scale * inner)

@@ -1,7 +1,7 @@
 """Cache of packed models on disk: packed once, then memory-mapped and shared between processes.
 
-A file is the block, its SHA-256, and the key that it was packed under. Files that are damaged, or of another key, are
-replaced.
+A file is the block, its SHA-256, and the key that it was packed under. Files that are damaged, of another key, or that
+the library refuses, are replaced. Where the folder cannot be written, models run without it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import contextlib
 import hashlib
 import mmap
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from deepsparse.hardware import cpu_model
+from deepsparse.hardware import cpu_identity
+from deepsparse.native import library
 from deepsparse.native.packing import VERSION
 from resparse import __version__
 from resparse.arrays import Array
@@ -30,24 +32,31 @@ KEPT: Final = 16
 
 _DIGEST: Final = 32
 _ENDING: Final = ".packed"
+_UNFINISHED: Final = f".*{_ENDING}.*.part"
+_STALE: Final = 24 * 60 * 60
+"""Seconds after which an unfinished file is what a process left that was ended while it wrote."""
+
 _CHUNK: Final = 1 << 20
 
 
 def folder() -> Path | None:
-    """The folder of the cache; None where it is turned off."""
+    """The folder of the cache; None where it is turned off, or this user has no home folder."""
     named = os.environ.get(VARIABLE)
-    if named is not None:
-        return Path(named).expanduser() if named.strip() else None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says to ignore relative paths.
-    place = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    try:
+        if named is not None:
+            return Path(named).expanduser() if named.strip() else None
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        # The XDG specification says to ignore relative paths.
+        place = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        return None
     return place / "resparse" / "native"
 
 
 def key_of(files: Mapping[Path, memoryview], isa: str) -> bytes:
-    """Digest of what a packed model depends on: the files, the instruction set's name, the processor, this version."""
-    digest = hashlib.sha256()
-    digest.update(f"{VERSION} {__version__} {isa} {cpu_model()}".encode())
+    """Digest of what a packed model depends on: the files, the instruction set's name, the processor, this build."""
+    digest = hashlib.sha256(library.digest())
+    digest.update(f"{VERSION} {__version__} {isa} {cpu_identity()}".encode())
     for data in files.values():
         digest.update(hashlib.sha256(data).digest())
     return digest.digest()
@@ -64,16 +73,21 @@ def cached(key: bytes, make: Callable[[], Array]) -> Array:
         The block; read-only, and shared with other processes if it comes from the cache.
     """
     place = folder()
+    found = None if place is None else _mapped(_path(place, key), key)
+    if place is None or found is None:
+        return renewed(key, make)
+    # The modification time is the time of the last use.
+    with contextlib.suppress(OSError):
+        os.utime(_path(place, key))
+    return found
+
+
+def renewed(key: bytes, make: Callable[[], Array]) -> Array:
+    """As `cached`, but made in any case, and stored in the place of what is there."""
+    block, place = make(), folder()
     if place is None:
-        return make()
-    path = place / f"{key.hex()[:32]}{_ENDING}"
-    found = _mapped(path, key)
-    if found is not None:
-        # The modification time is the time of the last use.
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return found
-    block = make()
+        return block
+    path = _path(place, key)
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
             file.write(block.data)
@@ -84,6 +98,10 @@ def cached(key: bytes, make: Callable[[], Array]) -> Array:
     _drop_old(place)
     mapped = _mapped(path, key)
     return block if mapped is None else mapped
+
+
+def _path(place: Path, key: bytes) -> Path:
+    return place / f"{key.hex()[:32]}{_ENDING}"
 
 
 def _mapped(path: Path, key: bytes) -> Array | None:
@@ -105,8 +123,11 @@ def _mapped(path: Path, key: bytes) -> Array | None:
 
 
 def _drop_old(place: Path) -> None:
-    """Remove the least recently used files; another process may do the same at the same time."""
+    """Remove the least recently used files, and unfinished ones; another process may do so at the same time."""
     with contextlib.suppress(OSError):
         files = sorted(place.glob(f"*{_ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files[KEPT:]:
             path.unlink(missing_ok=True)
+        for path in place.glob(_UNFINISHED):
+            if path.stat().st_mtime < time.time() - _STALE:
+                path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class Embeddings:
     """As in `Encoder`."""
 
     words: Table
-    positions: Table
+    positions: Table | None
     types: Table | None
     numbering: Positions
     takes_types: bool
@@ -61,14 +61,19 @@ def embeddings(matcher: Matcher, value: str) -> Embeddings:
         if kind in tables:
             raise UnsupportedError(f"it adds two tables of {kind}")
         tables[kind] = table
-    for kind in ("words", "positions"):
-        if kind not in tables:
-            raise UnsupportedError(f"its embeddings have no table of {kind}")
+    if "words" not in tables:
+        raise UnsupportedError("its embeddings have no table of words")
     if len({table.rows.shape[1] for table in tables.values()}) > 1:
         raise UnsupportedError("its tables of embeddings differ in width")
     last = _LAST[next(reversed(tables))] if len(tables) > 2 else AddedLast.POSITIONS
     return Embeddings(
-        tables["words"], tables["positions"], tables.get("token types"), numbering, takes_types, sums, last
+        tables["words"],
+        tables.get("positions"),
+        tables.get("token types"),
+        numbering,
+        takes_types,
+        sums,
+        last,
     )
 
 

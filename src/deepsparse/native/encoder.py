@@ -200,7 +200,17 @@ AnyActivation = Activation | Tabulated
 
 @dataclass(frozen=True)
 class Layer:
-    """An encoder layer. `grids` is None where attention is in float; `score_scale` is what scores are multiplied by."""
+    """An encoder layer.
+
+    Attributes:
+        grids: None: attention is in float.
+        attention_norm, output_norm: after attention, and after the output.
+        score_scale: what scores are multiplied by.
+        gate: of the intermediate's input, multiplied with what is activated (GLU).
+        frequencies: of rotary positions, float32 [head size / 2]; see `columns.Heads`.
+        window: a token attends to so many on each side of it; None: to all.
+        bias: added to scores, float32 [heads, 2 * reach - 1], by the places of key - query, from 1 - reach on.
+    """
 
     query: AnyLinear
     key: AnyLinear
@@ -214,15 +224,39 @@ class Layer:
     activation: AnyActivation
     heads: int
     score_scale: float
+    gate: AnyLinear | None = None
+    frequencies: Array | None = None
+    window: int | None = None
+    bias: Array | None = None
     roundings: Roundings = Roundings()
+
+    @property
+    def knows_distances(self) -> bool:
+        """Whether attention depends on how far tokens are apart."""
+        return not (self.frequencies is None and self.window is None and self.bias is None)
+
+    @property
+    def linears(self) -> list[AnyLinear]:
+        """In the order of the computation; the gate, if there is one, last."""
+        found: list[AnyLinear] = [getattr(self, name) for name in LAYER_LINEARS]
+        return found if self.gate is None else [*found, self.gate]
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer of the head, and the activation after it."""
+    """A linear layer of the head, the activation after it, and the norm after that."""
 
     linear: AnyLinear
     activation: AnyActivation
+    norm: Norm | None = None
+
+
+class HeadTokens(IntEnum):
+    """What the head is applied to, of each text; numbered as in `csrc/engine.h`."""
+
+    FIRST = 0
+    EVERY = 1
+    MEAN = 2
 
 
 @dataclass(frozen=True)
@@ -230,18 +264,19 @@ class Encoder:
     """The whole model.
 
     Attributes:
-        types: of token types; None where the model has none.
+        positions, types: of absolute positions and of token types; None where the model has none.
         takes_types: whether token types are an input; else all are 0.
         projection: from the width of the embeddings to that of the layers; None where they are equal.
+        head_tokens: what the head is applied to.
+        keeps_sums: residuals are added to sums before their norms (pre-norm), not to what is normalized.
         sums: the grids, of uint8, that sums of embeddings are rounded to: of the first two tables that are added,
             and of all; None where they stay as they are.
         added_last: the table that is added last.
-        every_token: the head is applied to every token; else to the first of each text.
         columns: None: the logits are one output. Else each output is one column of them, this one.
     """
 
     words: Table
-    positions: Table
+    positions: Table | None
     types: Table | None
     numbering: Positions
     takes_types: bool
@@ -249,10 +284,22 @@ class Encoder:
     projection: AnyLinear | None
     layers: tuple[Layer, ...]
     head: tuple[Head, ...]
-    every_token: bool = False
+    head_tokens: HeadTokens = HeadTokens.FIRST
     columns: tuple[int, ...] | None = None
+    keeps_sums: bool = False
     sums: tuple[Grid | None, Grid | None] = (None, None)
     added_last: AddedLast = AddedLast.POSITIONS
+
+    @property
+    def every_token(self) -> bool:
+        """Whether there are logits for every token; else for each text."""
+        return self.head_tokens == HeadTokens.EVERY
+
+    @property
+    def reach(self) -> int | None:
+        """Tokens that a text may have because of relative positions; None: any number."""
+        found = [(layer.bias.shape[1] + 1) // 2 for layer in self.layers if layer.bias is not None]
+        return min(found, default=None)
 
     @property
     def labels(self) -> int:
@@ -283,7 +330,9 @@ def check(encoder: Encoder) -> None:
     for head in encoder.head:
         fits = fits and head.linear.inputs == before
         before = head.linear.outputs
-    if not fits or not encoder.words.rows.size or not encoder.positions.rows.size:
+        fits = fits and (head.norm is None or head.norm.weight.size == before)
+    tables = [one for one in (encoder.words, encoder.positions) if one is not None]
+    if not fits or not all(one.rows.size for one in tables):
         raise UnsupportedError("the sizes of its embeddings, layers and head do not fit each other")
 
 
@@ -291,12 +340,13 @@ def linears(encoder: Encoder) -> list[AnyLinear]:
     """All linear layers, in the order of the computation."""
     found: list[AnyLinear] = [] if encoder.projection is None else [encoder.projection]
     for layer in encoder.layers:
-        found += [getattr(layer, name) for name in LAYER_LINEARS]
+        found += layer.linears
     return found + [head.linear for head in encoder.head]
 
 
 def _check_layers(encoder: Encoder) -> None:
     epsilons = {encoder.embedding_norm.epsilon}
+    epsilons |= {head.norm.epsilon for head in encoder.head if head.norm is not None}
     for layer in encoder.layers:
         _check_layer(layer, encoder.hidden)
         epsilons |= {layer.attention_norm.epsilon, layer.output_norm.epsilon}
@@ -319,6 +369,7 @@ def _check_layer(layer: Layer, hidden: int) -> None:
         (layer.output, (hidden, wide)),
     )
     fits = all(one.weights.shape == shape for one, shape in shapes)
+    fits = fits and (layer.gate is None or layer.gate.weights.shape == (wide, hidden))
     fits = fits and layer.attention_norm.weight.size == layer.output_norm.weight.size == hidden
     if not fits:
         raise UnsupportedError("the parts of its layers do not fit each other")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
+from collections.abc import Sequence
 from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
@@ -74,6 +76,19 @@ class _Description(ctypes.Structure):
     _fields_ = (("name", c_char_p), ("isa", c_uint32), ("formats", c_uint32))
 
 
+class TimedMatrix(ctypes.Structure):
+    """`TimedMatrix` of `csrc/engine.h`."""
+
+    _fields_ = (
+        ("packed", c_void_p),
+        ("size", c_uint64),
+        ("rows", c_uint32),
+        ("columns", c_uint32),
+        ("format", c_uint32),
+        ("activation", c_uint32),
+    )
+
+
 _POINTER = c_void_p
 _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "resparse_error": (c_char_p, ()),
@@ -81,7 +96,10 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "resparse_isas": (c_uint32, ()),
     "resparse_bfloats": (c_int, (c_uint32,)),
     "resparse_pack": (c_int64, (c_uint32, _POINTER, c_uint32, c_uint32, _POINTER, c_int64)),
-    "resparse_time": (c_double, (c_uint32, c_uint32, _POINTER, c_int64, c_uint32, c_uint32, c_uint32)),
+    "resparse_time": (
+        c_double,
+        (c_uint32, ctypes.POINTER(TimedMatrix), c_uint32, c_uint32, c_uint32, c_uint32, c_int),
+    ),
     "resparse_multiply": (
         c_int,
         (c_uint32, c_uint32, _POINTER, c_int64, c_uint32, c_uint32, _POINTER, c_uint32, _POINTER),
@@ -125,6 +143,13 @@ def load() -> ctypes.CDLL:
             f"The native engine's library {path} cannot be used here: {error}. Install resparse again."
         ) from error
     return library
+
+
+@cache
+def digest() -> bytes:
+    """SHA-256 of the library's file: builds of one version may differ. Empty where it was not built."""
+    path = file()
+    return b"" if path is None else hashlib.sha256(path.read_bytes()).digest()
 
 
 def error() -> str:
@@ -236,14 +261,47 @@ def trim() -> None:
     load().resparse_trim()
 
 
+@dataclass(frozen=True)
+class PackedMatrix:
+    """A packed integer matrix, and the activation function that follows its product (a number of `Activation`)."""
+
+    format: WeightFormat
+    data: Array
+    rows: int
+    columns: int
+    activation: int = 0
+
+
 def seconds(
-    isa: InstructionSet, weight_format: WeightFormat, packed: Array, rows: int, columns: int, tokens: int
+    isa: InstructionSet,
+    matrices: Sequence[PackedMatrix],
+    tokens: int,
+    *,
+    threads: int = 1,
+    runs: int = 1,
+    sums_only: bool = False,
 ) -> float:
-    """Time of the product of `tokens` rows with a packed matrix, on one thread."""
-    address = _address(packed, np.uint8)
-    taken: float = load().resparse_time(isa.isa, weight_format, address, packed.size, rows, columns, tokens)
+    """Time of the products of `tokens` rows with matrices, one after the other, as a model runs them.
+
+    Args:
+        threads: that compute, at most.
+        runs: whose mean is returned; one more before them is not counted.
+        sums_only: leave out what follows the sums: scales, activation, rounding.
+
+    Returns:
+        Seconds for all matrices together; on one thread those for which it ran, on more those that passed.
+    """
+    records = (TimedMatrix * len(matrices))(
+        *(
+            TimedMatrix(
+                _address(one.data, np.uint8), one.data.size, one.rows, one.columns, one.format, one.activation
+            )
+            for one in matrices
+        )
+    )
+    taken: float = load().resparse_time(isa.isa, records, len(records), tokens, threads, runs, sums_only)
     if taken < 0:
-        raise ModelError(f"The native engine cannot multiply {rows} × {columns}: {error()}")
+        raise ModelError(f"The native engine cannot time these products: {error()}")
     return taken
 
 

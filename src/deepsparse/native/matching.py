@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from deepsparse.native.onnx_graph import Graph, Node
 from resparse.arrays import Array
 
 _MOST_TERMS = 16
+_MOST_SOURCES = 400
 _MOST_SEARCHED = 100
 _MODULE = re.compile(
     r"((?:[A-Za-z_]\w*\.)+\w+?)\.(?:weight|bias|quant|module|activation_post_process|\w+_quant_stubs)\b"
@@ -45,6 +47,8 @@ class Matcher:
             if len(node.inputs) < _LEAST_INPUTS.get(node.op_type, 0):
                 raise UnsupportedError(f"a {node.op_type} of its graph has {len(node.inputs)} inputs")
         self.producers = {name: node for node in graph.nodes for name in node.outputs}
+        self.memo: dict[tuple[object, ...], Any] = {}
+        """What was found of values that all layers share, by what was asked."""
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
 
     def producer(self, value: str, *op_types: str) -> Node | None:
@@ -190,6 +194,20 @@ class Matcher:
                 break
             value = node.inputs[0]
         return value
+
+    def sources(self, values: Iterable[str], ends: Callable[[str], bool] = lambda _: False) -> list[str]:
+        """Values and what they are computed from, at most a few hundred, without going beyond those that are ends."""
+        pending, found = [*values], dict[str, None]()
+        while pending and len(found) < _MOST_SOURCES:
+            name = pending.pop()
+            if not name or name in found:
+                continue
+            found[name] = None
+            node = self.producers.get(name)
+            # A shape is no number of a value.
+            if node is not None and node.op_type != "Shape" and not ends(name):
+                pending += node.inputs
+        return list(found)
 
     def terms(self, value: str) -> list[str]:
         """The terms of a sum, nested sums included if they are used nowhere else."""

@@ -5,7 +5,9 @@ Each matrix is packed in the format whose product is measured to be the fastest 
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import Structure, c_float, c_int32, c_uint32, c_uint64, sizeof
 from typing import Final
@@ -32,10 +34,12 @@ from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 6
+VERSION: Final = 7
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
+
+_NO_WINDOW: Final = 0xFFFFFFFF
 
 _LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
 _ROUNDINGS: Final = ("attention_residual", "attention_sum", "output_residual", "output_sum")
@@ -51,6 +55,8 @@ _MOST_FLOATS_BESIDE_BFLOATS: Final = 0.1
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
 """The sample on which formats are measured: enough to tell them apart, small enough for every matrix."""
+
+_ROUNDS: Final = 5
 
 _NEAR_TIE: Final = 1.15
 """Times within this factor are as good as equal."""
@@ -101,6 +107,11 @@ class LayerRecord(Structure):
         *((f"{name}_grid", GridRecord) for name in _LAYER_GRIDS),
         ("attention_norm", NormRecord),
         ("output_norm", NormRecord),
+        ("gate", LinearRecord),
+        ("frequencies", c_uint64),
+        ("bias", c_uint64),
+        ("reach", c_uint32),
+        ("window", c_uint32),
         ("heads", c_uint32),
         ("activation", c_uint32),
         ("score_scale", c_float),
@@ -120,6 +131,7 @@ class HeadRecord(Structure):
         ("linear", LinearRecord),
         ("activation", c_uint32),
         ("reserved", c_uint32),
+        ("norm", NormRecord),
         ("table", c_uint64),
     )
 
@@ -135,6 +147,7 @@ class ModelRecord(Structure):
         *((name, c_uint32) for name in ("layers", "hidden", "embedding")),
         *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
         ("epsilon", c_float),
+        ("keeps_sums", c_uint32),
         ("added_last", c_uint32),
         ("words", TableRecord),
         ("positions", TableRecord),
@@ -165,14 +178,14 @@ def build(encoder: Encoder, isa: InstructionSet, in_bfloats: bool = False) -> Ar
     with ThreadPoolExecutor(max(1, os.cpu_count() or 1), "packing") as threads:
         weights = list(threads.map(_plain, quantized))
         # Not in parallel, which would disturb the measurements.
-        formats = [fastest(isa, matrix) for matrix in weights]
+        formats = fastest(isa, weights)
         packed = list(threads.map(_packed, formats, weights))
     block = _Block(sizeof(ModelRecord))
     records = {
         id(linear): block.linear(linear, weight_format, array)
         for linear, weight_format, array in zip(quantized, formats, packed, strict=True)
     }
-    in_layers = {id(getattr(layer, name)) for layer in encoder.layers for name in LAYER_LINEARS}
+    in_layers = {id(linear) for layer in encoder.layers for linear in layer.linears}
     for linear in everything:
         if isinstance(linear, FloatLinear):
             records[id(linear)] = block.any_float_linear(linear, id(linear) in in_layers, in_bfloats)
@@ -181,19 +194,31 @@ def build(encoder: Encoder, isa: InstructionSet, in_bfloats: bool = False) -> Ar
     return block.written(model)
 
 
-def fastest(isa: InstructionSet, weights: Array) -> WeightFormat:
-    """The format in which the product with these weights, int8 [outputs, inputs], is measured to be the fastest.
+def fastest(isa: InstructionSet, matrices: Sequence[Array]) -> list[WeightFormat]:
+    """The format in which the product with each matrix, int8 [outputs, inputs], is measured to be the fastest.
 
-    Near ties, which noise would decide, go to the format that takes the least memory.
+    Formats take turns, in several rounds over all matrices, and each counts by its least time: what disturbs the
+    machine for a moment disturbs some rounds only, and all formats alike. Near ties, which noise would decide, go to
+    the format that takes the least memory.
     """
-    sample = np.ascontiguousarray(weights[:_TIMED_ROWS])
-    rows, columns = sample.shape
-    packed = {one: _packed(one, sample) for one in isa.formats}
-    seconds = {
-        one: library.seconds(isa, one, array, rows, columns, _TIMED_TOKENS) for one, array in packed.items()
-    }
-    nearly = _NEAR_TIE * min(seconds.values())
-    return min((one for one in isa.formats if seconds[one] <= nearly), key=lambda one: packed[one].size)
+    candidates = [
+        [library.PackedMatrix(one, _packed(one, sample), *sample.shape) for one in isa.formats]
+        for sample in (np.ascontiguousarray(matrix[:_TIMED_ROWS]) for matrix in matrices)
+    ]
+    least = [[math.inf] * len(isa.formats) for _ in matrices]
+    for _ in range(_ROUNDS):
+        for times, ones in zip(least, candidates, strict=True):
+            for place, one in enumerate(ones):
+                times[place] = min(times[place], library.seconds(isa, [one], _TIMED_TOKENS))
+    return [_smallest_of_nearly_fastest(*one) for one in zip(candidates, least, strict=True)]
+
+
+def _smallest_of_nearly_fastest(
+    candidates: Sequence[library.PackedMatrix], seconds: Sequence[float]
+) -> WeightFormat:
+    nearly = _NEAR_TIE * min(seconds)
+    fast = [one for one, taken in zip(candidates, seconds, strict=True) if taken <= nearly]
+    return min(fast, key=lambda one: one.data.size).format
 
 
 class _Block:
@@ -202,6 +227,7 @@ class _Block:
     def __init__(self, start: int) -> None:
         self.size = _round_up(start)
         self._arrays: list[tuple[int, Array]] = []
+        self._shared: dict[bytes, int] = {}
 
     def put(self, array: Array) -> int:
         """Append an array; returns its offset."""
@@ -288,6 +314,22 @@ class _Block:
         """A layer normalization."""
         return NormRecord(weight=self.put(norm.weight), bias=self.put(norm.bias))
 
+    def shared(self, array: Array) -> int:
+        """As `put`, once for all layers that have the same numbers."""
+        key = array.tobytes()
+        if key not in self._shared:
+            self._shared[key] = self.put(array)
+        return self._shared[key]
+
+    def bias(self, layer: Layer) -> int:
+        """Biases of distances, by heads, with room to read a vector from any place, as `bias_stride` lays them out."""
+        if layer.bias is None:
+            return 0
+        count = layer.bias.shape[1]
+        padded = np.zeros((layer.heads, _round_up(4 * (count + library.PANEL_ROWS)) // 4), np.float32)
+        padded[:, :count] = layer.bias
+        return self.shared(padded)
+
     def table(self, table: Table | None) -> TableRecord:
         """An embedding table, or none."""
         if table is None:
@@ -315,8 +357,9 @@ def _model(
         embedding=encoder.words.rows.shape[1],
         labels=encoder.labels,
         head_linears=len(encoder.head),
-        head_tokens=encoder.every_token,
+        head_tokens=encoder.head_tokens,
         epsilon=encoder.embedding_norm.epsilon,
+        keeps_sums=encoder.keeps_sums,
         added_last=encoder.added_last,
         words=block.table(encoder.words),
         positions=block.table(encoder.positions),
@@ -329,6 +372,8 @@ def _model(
         model.projection = records[id(encoder.projection)]
     for index, head in enumerate(encoder.head):
         model.head[index] = HeadRecord(linear=records[id(head.linear)], **block.activation(head.activation))
+        if head.norm is not None:
+            model.head[index].norm = block.norm(head.norm)
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
     model.layer_records = block.put(np.frombuffer(bytes(layers), np.uint8))
     return model
@@ -341,6 +386,11 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
         **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
+        gate=LinearRecord() if layer.gate is None else records[id(layer.gate)],
+        frequencies=0 if layer.frequencies is None else block.shared(layer.frequencies),
+        bias=block.bias(layer),
+        reach=0 if layer.bias is None else (layer.bias.shape[1] + 1) // 2,
+        window=_NO_WINDOW if layer.window is None else layer.window,
         heads=layer.heads,
         **block.activation(layer.activation),
         score_scale=layer.score_scale,

@@ -1,4 +1,4 @@
-"""Recognizes the encoder that a graph computes: BERT, RoBERTa, DistilBERT, ELECTRA, ALBERT and similar models.
+"""Recognizes the encoder that a graph computes: BERT, RoBERTa, MPNet, ModernBERT and similar models.
 
 The graph is followed from its output to its inputs, and every node must be the one that these models have there. Names
 are not used: exporters invent them, and equal weights share one. Other graphs are refused with the reason.
@@ -6,17 +6,19 @@ are not used: exporters invent them, and equal weights share one. Other graphs a
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from deepsparse.errors import UnsupportedError
 from deepsparse.native import settings
-from deepsparse.native.activations import activation
+from deepsparse.native.activations import activation, gated_activation
 from deepsparse.native.attention import attention
-from deepsparse.native.embeddings import TYPES, WORDS, embeddings
-from deepsparse.native.encoder import AnyLinear, Encoder, FloatLinear, Grid, Head, Layer, Roundings, check
-from deepsparse.native.linear import added_linear, is_sum_with_product, linear
-from deepsparse.native.masks import MASK
+from deepsparse.native.classification_head import is_layer, recognize_head
+from deepsparse.native.columns import columns
+from deepsparse.native.embeddings import TYPES, WORDS, Embeddings, embeddings
+from deepsparse.native.encoder import AnyActivation, AnyLinear, Encoder, HeadTokens, Layer, Roundings, check
+from deepsparse.native.linear import added_linear, linear
+from deepsparse.native.masks import MASK, bias_of
 from deepsparse.native.matching import Matcher
 from deepsparse.native.norms import find_norm, norm
 from deepsparse.native.onnx_graph import Graph
@@ -24,8 +26,8 @@ from deepsparse.native.quantized import rounded
 from deepsparse.native.rewriting import rewritten
 
 MOST_LAYERS: Final = 128
-MOST_HEADS: Final = 4
-"""Linear layers of the classification head."""
+MOST_DISTANCES: Final = 1024
+"""Tokens of a text, where scores have a bias for each distance."""
 
 
 def recognize(graph: Graph) -> Encoder:
@@ -40,18 +42,11 @@ def recognize(graph: Graph) -> Encoder:
         raise UnsupportedError(
             f"it takes {', '.join(sorted(names)) or 'nothing'}, where {WORDS}, {MASK}, and maybe {TYPES} are wanted"
         )
-    logits, columns = _logits(matcher, [port.name for port in graph.outputs])
-    head, hidden, every_token = _head(matcher, logits)
-    if columns is not None and (not every_token or head[-1].linear.outputs != len(columns)):
+    logits, outputs = _logits(matcher, [port.name for port in graph.outputs])
+    head, hidden, head_tokens = recognize_head(matcher, logits)
+    if outputs is not None and (head_tokens != HeadTokens.EVERY or head[-1].linear.outputs != len(outputs)):
         matcher.refuse(logits, "as many logits of every token as there are outputs")
-    layers: list[Layer] = []
-    while _is_layer(matcher, hidden):
-        if len(layers) == MOST_LAYERS:
-            raise UnsupportedError(f"it has more than {MOST_LAYERS} layers")
-        layer, hidden = _layer(matcher, hidden)
-        layers.insert(0, layer)
-    if not layers:
-        matcher.refuse(hidden, "an encoder layer's normalization")
+    layers, hidden, keeps_sums = _layers(matcher, hidden)
     projection = None
     if find_norm(matcher, hidden) is None:
         projection, hidden = linear(matcher, hidden)
@@ -65,10 +60,11 @@ def recognize(graph: Graph) -> Encoder:
         found.takes_types,
         embedding_norm,
         projection,
-        tuple(layers),
+        tuple(_with_bias(matcher, *one, found) for one in layers),
         tuple(head),
-        every_token,
-        columns,
+        head_tokens,
+        outputs,
+        keeps_sums,
         found.sums,
         found.added_last,
     )
@@ -80,7 +76,7 @@ def _logits(matcher: Matcher, outputs: list[str]) -> tuple[str, tuple[int, ...] 
     """The value whose columns the graph gives, and, where each output is one of them, which."""
     if len(outputs) == 1:
         return outputs[0], None
-    columns: list[int] = []
+    places: list[int] = []
     sources: set[str] = set()
     for name in outputs:
         squeezed = matcher.needed(name, "Squeeze")
@@ -88,68 +84,66 @@ def _logits(matcher: Matcher, outputs: list[str]) -> tuple[str, tuple[int, ...] 
         axis = matcher.scalar(squeezed.inputs[1]) if len(squeezed.inputs) > 1 else None
         if axis not in (-1, 2) or split.attributes.get("axis", 0) not in (-1, 2):
             matcher.refuse(name, "a column of the logits of every token")
-        columns.append(split.outputs.index(squeezed.inputs[0]))
+        places.append(split.outputs.index(squeezed.inputs[0]))
         sources.add(split.inputs[0])
-    if len(sources) != 1 or sorted(columns) != list(range(len(outputs))):
+    if len(sources) != 1 or sorted(places) != list(range(len(outputs))):
         raise UnsupportedError(f"its {len(outputs)} outputs are not the columns of one array")
-    return sources.pop(), tuple(columns)
+    return sources.pop(), tuple(places)
 
 
-def _head(matcher: Matcher, logits: str) -> tuple[list[Head], str, bool]:
-    """The linear layers of the head, the encoder's output, and whether the head is applied to every token of it."""
-    head: list[Head] = []
-    value = logits
-    for _ in range(MOST_HEADS):
-        if find_norm(matcher, value) is not None:
-            raise UnsupportedError(
-                f"what its head reads, {value!r}, is normalized once more: layers that normalize their inputs, not "
-                "their outputs, are not run"
-            )
-        kind, before = activation(matcher, value)
-        layer, value = linear(matcher, before)
-        head.insert(0, Head(layer, kind))
-        first = matcher.producer(value, "Gather")
-        if first is not None:
-            if first.attributes.get("axis", 0) != 1 or matcher.scalar(first.inputs[1]) != 0:
-                matcher.refuse(value, "the choice of each text's first token")
-            grid, hidden = rounded(matcher, first.inputs[0])
-            head[0] = replace(head[0], linear=_reading(matcher, head[0].linear, grid, value))
-            return head, hidden, False
-        if _is_layer(matcher, value):
-            return head, value, True
-    raise UnsupportedError(f"its head has more than {MOST_HEADS} linear layers")
+@dataclass(frozen=True)
+class _Found:
+    """A layer, its input, and what its attention's output is added to: that, or, where sums are kept, one.
+
+    `added` is what is added to its scores, where there is a bias in it.
+    """
+
+    layer: Layer
+    entry: str
+    residual: str
+    keeps_sums: bool
+    added: tuple[str, ...]
 
 
-def _reading(matcher: Matcher, layer: AnyLinear, grid: Grid | None, value: str) -> AnyLinear:
-    """The layer, where what it reads was rounded to a grid before."""
-    if grid is None or grid == layer.grid:
-        return layer
-    if layer.grid is not None or not isinstance(layer, FloatLinear):
-        matcher.refuse(value, "hidden states that are rounded to one grid", settings.INPUTS)
-    return replace(layer, grid=grid)
+def _layers(matcher: Matcher, hidden: str) -> tuple[list[tuple[Layer, tuple[str, ...]]], str, bool]:
+    """All layers, each with what is added to its scores; the first one's input; and whether they keep sums."""
+    found: list[_Found] = []
+    while is_layer(matcher, hidden):
+        if len(found) == MOST_LAYERS:
+            raise UnsupportedError(f"it has more than {MOST_LAYERS} layers")
+        found.insert(0, _layer(matcher, hidden))
+        hidden = found[0].entry
+    if not found:
+        matcher.refuse(hidden, "an encoder layer's normalization")
+    keeps_sums = found[0].keeps_sums
+    for before, one in zip([None, *found], found, strict=False):
+        # What is added up in a layer begins with the sum of the one before; the first begins with its input.
+        wanted = one.entry if before is None or not keeps_sums else norm(matcher, one.entry)[1]
+        if one.keeps_sums != keeps_sums or one.residual != wanted:
+            matcher.refuse(one.residual, f"the residual of all layers, {wanted!r}")
+    return [(one.layer, one.added) for one in found], hidden, keeps_sums
 
 
-def _is_layer(matcher: Matcher, hidden: str) -> bool:
-    """Whether a value is the output of a layer, and not of the embeddings."""
-    found = find_norm(matcher, hidden)
-    return found is not None and is_sum_with_product(matcher, found[1])
-
-
-def _layer(matcher: Matcher, hidden: str) -> tuple[Layer, str]:
-    """The layer that computes `hidden`, and its input."""
+def _layer(matcher: Matcher, hidden: str) -> _Found:
+    """The layer that computes `hidden`, with the norm after it, which may be said to be the next layer's."""
     output_norm, total = norm(matcher, hidden)
     output_sum, total = rounded(matcher, total)
     output, activated, added = added_linear(matcher, total)
-    output_residual, middle = rounded(matcher, added)
-    kind, before = activation(matcher, activated)
-    intermediate, source = linear(matcher, before)
-    if source != middle:
-        matcher.refuse(source, f"what is added after it, {middle!r}")
+    output_residual, residual = rounded(matcher, added)
+    kind, intermediate, gate, middle = _intermediate(matcher, activated)
     attention_norm, total = norm(matcher, middle)
+    keeps_sums = residual == total
+    if not keeps_sums and residual != middle:
+        matcher.refuse(
+            residual, f"what the layer's activation is computed from, {middle!r}, or that before its norm"
+        )
     attention_sum, total = rounded(matcher, total)
     attention_output, context, added = added_linear(matcher, total)
-    attention_residual, entry = rounded(matcher, added)
-    found = attention(matcher, context, entry)
+    attention_residual, residual = rounded(matcher, added)
+    found = attention(matcher, context)
+    roundings = Roundings(attention_residual, attention_sum, output_residual, output_sum)
+    if keeps_sums and roundings != Roundings():
+        matcher.refuse(hidden, "sums that are kept, and not rounded", settings.OUTPUTS)
     layer = Layer(
         found.query,
         found.key,
@@ -163,6 +157,33 @@ def _layer(matcher: Matcher, hidden: str) -> tuple[Layer, str]:
         kind,
         found.heads,
         found.score_scale,
-        Roundings(attention_residual, attention_sum, output_residual, output_sum),
+        gate,
+        found.frequencies,
+        found.window,
+        roundings=roundings,
     )
-    return layer, entry
+    return _Found(layer, found.entry, residual, keeps_sums, found.added)
+
+
+def _intermediate(matcher: Matcher, activated: str) -> tuple[AnyActivation, AnyLinear, AnyLinear | None, str]:
+    """The activation function, its linear layer, that of a gate if there is one, and the input of both."""
+    gated = gated_activation(matcher, activated)
+    if gated is None:
+        kind, before = activation(matcher, activated)
+        layer, source = linear(matcher, before)
+        return kind, layer, None, source
+    kind, before, by = gated
+    (layer, source), (gate, other) = columns(matcher, before), columns(matcher, by)
+    if source != other:
+        matcher.refuse(by, f"a gate that is computed from {source!r}, too")
+    return kind, layer, gate, source
+
+
+def _with_bias(matcher: Matcher, layer: Layer, added: tuple[str, ...], found: Embeddings) -> Layer:
+    if not added:
+        return layer
+    reach = MOST_DISTANCES if found.positions is None else min(MOST_DISTANCES, len(found.positions.rows))
+    bias = bias_of(matcher, added, reach)
+    if bias is None or len(bias) not in (1, layer.heads):
+        matcher.refuse(added[0], "a bias of the distance of tokens for every head")
+    return replace(layer, bias=bias)

@@ -24,7 +24,7 @@ def renumber(encoder: Encoder) -> Encoder:
     """Renumber hidden units, intermediate units, and the dimensions of queries, keys and values within each head."""
     layers = encoder.layers
     computed = np.sum([_per_row(one.attention_output) + _per_row(one.output) for one in layers], axis=0)
-    readers = [one for layer in layers for one in (layer.query, layer.key, layer.value, layer.intermediate)]
+    readers = [one for layer in layers for one in _readers(layer)]
     read = np.sum([_per_column(linear) for linear in readers], axis=0)
     hidden = _panels(computed, read)
     first, *others = encoder.head
@@ -35,13 +35,19 @@ def renumber(encoder: Encoder) -> Encoder:
     )
 
 
+def _readers(layer: Layer) -> list[AnyLinear]:
+    """The linear layers that read hidden units."""
+    gates = [] if layer.gate is None else [layer.gate]
+    return [layer.query, layer.key, layer.value, layer.intermediate, *gates]
+
+
 def _embedded(encoder: Encoder, hidden: Array) -> Encoder:
     if encoder.projection is not None:
         return replace(encoder, projection=_outputs(encoder.projection, hidden))
     return replace(
         encoder,
         words=_table(encoder.words, hidden),
-        positions=_table(encoder.positions, hidden),
+        positions=None if encoder.positions is None else _table(encoder.positions, hidden),
         types=None if encoder.types is None else _table(encoder.types, hidden),
         embedding_norm=_norm(encoder.embedding_norm, hidden),
     )
@@ -50,8 +56,12 @@ def _embedded(encoder: Encoder, hidden: Array) -> Encoder:
 def _layer(layer: Layer, hidden: Array) -> Layer:
     # Scores are sums over the dimensions of a head, so queries and keys need the same order.
     scored = _within_heads(_per_row(layer.query) + _per_row(layer.key), layer.heads)
+    if layer.frequencies is not None:
+        # Rotary positions pair the dimensions of a head by their order.
+        scored = np.arange(layer.query.outputs)
     mixed = _within_heads(_per_row(layer.value), layer.heads)
-    wide = _panels(_per_row(layer.intermediate), _per_column(layer.output))
+    computed = [_per_row(one) for one in (layer.intermediate, layer.gate) if one is not None]
+    wide = _panels(np.sum(computed, axis=0), _per_column(layer.output))
     return replace(
         layer,
         query=_outputs(_inputs(layer.query, hidden), scored),
@@ -59,6 +69,7 @@ def _layer(layer: Layer, hidden: Array) -> Layer:
         value=_outputs(_inputs(layer.value, hidden), mixed),
         attention_output=_outputs(_inputs(layer.attention_output, mixed), hidden),
         intermediate=_outputs(_inputs(layer.intermediate, hidden), wide),
+        gate=None if layer.gate is None else _outputs(_inputs(layer.gate, hidden), wide),
         output=_outputs(_inputs(layer.output, wide), hidden),
         attention_norm=_norm(layer.attention_norm, hidden),
         output_norm=_norm(layer.output_norm, hidden),

@@ -5,37 +5,44 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from deepsparse.errors import DeepsparseError
-from deepsparse.server.config import parse_config
-from deepsparse.server.endpoints import METRICS_TYPE, ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
+from deepsparse.errors import InputError, ModelError
+from deepsparse.server.added import ForbiddenError, added_endpoint
+from deepsparse.server.api_key import ApiKey
+from deepsparse.server.config import ServerConfig
+from deepsparse.server.endpoints import ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
+from deepsparse.server.metrics import METRICS_TYPE
+from deepsparse.server.openapi import (
+    ADDED,
+    REMOVED,
+    benchmark_schema,
+    body,
+    infer_schema,
+    refusals,
+    secured,
+)
 from deepsparse.server.queue import ClosingError, QueueFullError, TooManyError
 from deepsparse.server.requests import (
     BodyLimit,
     FastInferRoute,
     NotJsonError,
-    benchmark_schema,
-    infer_schema,
     parse_benchmark,
     parse_infer,
     parse_object,
 )
 from resparse import __version__
 from resparse.errors import UserError
-
-
-class ForbiddenError(DeepsparseError):
-    """Something that the server's configuration does not allow."""
-
 
 _STATUS: dict[type[UserError], int] = {
     NotJsonError: 400,
@@ -46,18 +53,43 @@ _STATUS: dict[type[UserError], int] = {
     ClosingError: 503,
 }
 _CONCURRENT = 4
+# Counted for clients that did not wait; nobody is answered with it.
+_GONE = 499
+# The pages load nothing from elsewhere, and no other site may show them within its own.
+_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+_UNREADY: dict[int | str, dict[str, Any]] = {503: {"description": "A model does not answer."}}
+_OF_INFERENCE = refusals(400, 404, 408, 413, 422, 429, 503)
 # Made once, since making one takes as long as encoding a short answer.
 _encoder = json.JSONEncoder(ensure_ascii=False, default=asdict)
 
 
 class Server:
-    """The state behind the routes: the models, the configuration as GET /config shows it, the watch over its file."""
+    """The state behind the routes.
 
-    def __init__(self, endpoints: Endpoints, config: dict[str, Any], watch: ConfigWatch | None) -> None:
+    Args:
+        endpoints: the models.
+        config: of the server.
+        watch: over the configuration's file, where changes are to be followed.
+        api_key: that requests must have; None serves everybody.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        config: ServerConfig,
+        watch: ConfigWatch | None = None,
+        api_key: str | None = None,
+    ) -> None:
         self.endpoints = endpoints
         self.config = config
         self.watch = watch
-        self.page = files("deepsparse.server").joinpath("page.html").read_text(encoding="utf-8")
+        self.api_key = api_key
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -70,26 +102,42 @@ class Server:
 
     async def infer(self, name: str, request: Request) -> Response:
         """Classify the texts of a request."""
-        started = time.perf_counter()
-        status = 500
+        _ = self.endpoints[name]  # an unknown name is refused before the body is read
+        started, status = time.perf_counter(), 500
         counts = self.endpoints.metrics
-        endpoint = self.endpoints[name]
         try:
-            rows, options = parse_infer(await request.body(), endpoint.pipeline.handler)
+            content = await request.body()
+            started = time.perf_counter()
+            # Looked up once the body is here, with nothing awaited before its texts are in the queue: a model that
+            # is replaced answers all that it was given, and closes.
+            endpoint = self.endpoints[name]
+            rows, options = parse_infer(content, endpoint.pipeline.handler)
             predictions = await endpoint.answer(rows, **options)
             status = 200
             return _json(vars(endpoint.pipeline.output(predictions, **options)))
         except (UserError, HTTPException) as error:
             status = error.status_code if isinstance(error, HTTPException) else _status(error)
             raise
+        except ClientDisconnect:
+            status = _GONE
+            raise
         finally:
             counts.requests.labels(name, str(status)).inc()
             counts.seconds.labels(name).observe(time.perf_counter() - started)
 
+    async def infer_first(self, request: Request) -> Response:
+        """Classify by the first model."""
+        first: Endpoint | None = next(iter(self.endpoints), None)
+        if first is None:
+            raise UnknownEndpointError("No model is served at the moment.")
+        return await self.infer(first.name, request)
+
     async def benchmark(self, name: str, request: Request) -> Response:
         """Classify the same texts again and again for a while, and say how long it took."""
+        _ = self.endpoints[name]
+        content = await request.body()
         endpoint = self.endpoints[name]
-        rows, seconds = parse_benchmark(await request.body(), endpoint.pipeline.handler)
+        rows, seconds = parse_benchmark(content, endpoint.pipeline.handler)
         end = time.perf_counter() + seconds
         spent: list[float] = []
 
@@ -113,50 +161,78 @@ class Server:
 
     async def add_endpoint(self, request: Request) -> Response:
         """Load and serve a model."""
-        self._may_change()
+        folder = self._changeable(request)
         content = parse_object(await request.body())
-        (config,) = parse_config({"endpoints": [content]}, "endpoint").endpoints
-        endpoint = await asyncio.to_thread(self.endpoints.load, config)
+        config = added_endpoint(content, folder)
+        try:
+            endpoint = await asyncio.to_thread(self.endpoints.load, config)
+        except UserError as error:
+            # Where the folder lies is nobody's business.
+            raise ModelError(str(error).replace(f"{folder}/", "")) from error
         await self.endpoints.add(endpoint)
         return _json(endpoint.describe())
 
     async def remove_endpoint(self, request: Request) -> Response:
         """Serve a model no more."""
-        self._may_change()
-        name = str(parse_object(await request.body()).get("name"))
+        self._changeable(request)
+        name = parse_object(await request.body()).get("name")
+        if not isinstance(name, str):
+            raise InputError('The field "name" is missing, or no text: that of the endpoint to remove.')
         await self.endpoints.remove(name)
         return _json({"removed": name})
 
-    def _may_change(self) -> None:
-        if not self.config.get("allow_endpoint_changes"):
+    def _changeable(self, request: Request) -> Path:
+        """The folder of the models that may be added; a ForbiddenError where endpoints are not to be changed."""
+        folder = self.config.models_folder
+        if not self.config.allow_endpoint_changes or folder is None:
             raise ForbiddenError(
                 "This server's endpoints are not to be changed over HTTP. Whoever runs it can allow that: "
                 "allow_endpoint_changes: true in its configuration."
             )
+        # A page of another site can have its reader's browser send a request, with the key that the browser knows.
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise ForbiddenError(f"Endpoints are not to be changed from a page of {origin[:100]}.")
+        return Path(folder).expanduser().resolve()
 
 
-def create_app(server: Server) -> FastAPI:
-    """An application with all routes."""
-    app = FastAPI(title="deepsparse", version=__version__, lifespan=server.lifespan, redoc_url=None)
+def create_app(server: Server, fast: bool = True) -> FastAPI:
+    """An application with all routes.
+
+    Args:
+        server: what answers.
+        fast: whether requests for inference pass FastAPI by (see `FastInferRoute`), which changes no answer.
+    """
+    app = FastAPI(
+        title="deepsparse", version=__version__, lifespan=server.lifespan, docs_url=None, redoc_url=None
+    )
     app.state.server = server
-    app.add_middleware(FastInferRoute, infer=server.infer, refuse=_refuse)
-    app.add_middleware(BodyLimit, most=server.config["max_request_bytes"])
+    if fast:
+        app.add_middleware(FastInferRoute, infer=server.infer, refuse=_refuse)
+    app.add_middleware(BodyLimit, most=server.config.max_request_bytes)
+    if server.api_key is not None:
+        app.add_middleware(
+            ApiKey,
+            key=server.api_key,
+            on_refused=lambda: server.endpoints.metrics.refused.labels("key").inc(),
+        )
+        app.openapi = secured(app.openapi)  # type: ignore[method-assign]
     app.add_exception_handler(UserError, _refuse)
+    app.add_exception_handler(ClientDisconnect, _let_go)
     _add_information(app, server)
     _add_models(app, server)
-    if server.config["integration"] == "sagemaker":
+    if server.config.integration == "sagemaker":
         _add_sagemaker(app, server)
     return app
 
 
 def _add_information(app: FastAPI, server: Server) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> str:
-        return server.page
+    for path, file in (("/", "page.html"), ("/docs", "docs.html")):
+        app.add_api_route(path, _page(file), methods=["GET"], include_in_schema=False)
 
     @app.get("/config")
     async def config() -> dict[str, Any]:
-        return server.config
+        return server.config.shown()
 
     @app.get("/v2")
     async def metadata() -> dict[str, Any]:
@@ -167,8 +243,13 @@ def _add_information(app: FastAPI, server: Server) -> None:
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    app.add_api_route("/v2/health/ready", server.ready, methods=["GET"])
-    for path, answer in (("/v2/health/live", live), ("/v2/health/ready", server.ready)):
+    app.add_api_route("/v2/health/ready", server.ready, methods=["GET"], responses=_UNREADY)
+    app.add_api_route("/health", server.ready, methods=["GET"], include_in_schema=False)
+    for path, answer in (
+        ("/health", server.ready),
+        ("/v2/health/live", live),
+        ("/v2/health/ready", server.ready),
+    ):
         app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)  # load balancers ask so
 
     @app.get("/metrics", include_in_schema=False)
@@ -178,24 +259,42 @@ def _add_information(app: FastAPI, server: Server) -> None:
 
 def _add_models(app: FastAPI, server: Server) -> None:
     # Names may hold slashes (route: /a/b); so the longer addresses come first.
-    app.add_api_route("/v2/models/{name:path}/ready", server.model_ready, methods=["GET"])
+    of_model = "/v2/models/{name:path}"
     app.add_api_route(
-        "/v2/models/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(infer_schema())
+        f"{of_model}/ready", server.model_ready, methods=["GET"], responses=_UNREADY | refusals(404)
     )
     app.add_api_route(
-        "/v2/models/{name:path}/benchmark",
+        f"{of_model}/infer",
+        server.infer,
+        methods=["POST"],
+        openapi_extra=body(infer_schema()),
+        responses=_OF_INFERENCE,
+    )
+    app.add_api_route(
+        f"{of_model}/benchmark",
         server.benchmark,
         methods=["POST"],
-        openapi_extra=_body(benchmark_schema()),
+        openapi_extra=body(benchmark_schema()),
+        responses=_OF_INFERENCE,
     )
 
-    @app.get("/v2/models/{name:path}")
+    @app.get(of_model, responses=refusals(404, 405))
     async def model(name: str) -> dict[str, Any]:
         _refuse_to_get(name)
         return server.endpoints[name].describe()
 
-    app.add_api_route("/endpoints", server.add_endpoint, methods=["POST"])
-    app.add_api_route("/endpoints", server.remove_endpoint, methods=["DELETE"])
+    of_changes = refusals(400, 403, 408, 413, 422)
+    for method, answer, schema in (
+        ("POST", server.add_endpoint, ADDED),
+        ("DELETE", server.remove_endpoint, REMOVED),
+    ):
+        app.add_api_route(
+            "/endpoints",
+            answer,
+            methods=[method],
+            openapi_extra=body(schema),
+            responses=of_changes | (refusals(404) if method == "DELETE" else {}),
+        )
 
 
 def _refuse_to_get(name: str) -> None:
@@ -208,19 +307,31 @@ def _refuse_to_get(name: str) -> None:
 def _add_sagemaker(app: FastAPI, server: Server) -> None:
     app.add_api_route("/ping", server.ready, methods=["GET"])
 
-    @app.post("/invocations", openapi_extra=_body(infer_schema()))
-    async def invoke(request: Request) -> Response:
-        first: Endpoint = next(iter(server.endpoints))
-        return await server.infer(first.name, request)
-
-    app.add_api_route(
-        "/invocations/{name:path}/infer", server.infer, methods=["POST"], openapi_extra=_body(infer_schema())
-    )
+    for path, answer in (
+        ("/invocations", server.infer_first),
+        ("/invocations/{name:path}/infer", server.infer),
+    ):
+        app.add_api_route(
+            path, answer, methods=["POST"], openapi_extra=body(infer_schema()), responses=_OF_INFERENCE
+        )
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else None
-    return JSONResponse({"detail": str(error)}, _status(error), headers)
+    return JSONResponse({"detail": " ".join(str(error).splitlines())}, _status(error), headers)
+
+
+async def _let_go(request: Request, error: Exception) -> Response:
+    return Response(status_code=_GONE)
+
+
+def _page(file: str) -> Callable[[], Awaitable[Response]]:
+    text = files("deepsparse.server").joinpath(file).read_text(encoding="utf-8")
+
+    async def page() -> Response:
+        return HTMLResponse(text, headers=_POLICY)
+
+    return page
 
 
 def _status(error: Exception) -> int:
@@ -233,10 +344,6 @@ def _ready(value: bool) -> Response:
 
 def _json(content: dict[str, Any]) -> Response:
     return Response(_encoder.encode(content), media_type="application/json")
-
-
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _timings(spent: list[float], total: float, rows: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from deepsparse import tasks
 from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
+from deepsparse.server.api_key import VARIABLE, read_api_key
 from deepsparse.server.config import ConfigError, EndpointConfig, ServerConfig, load_config
 from resparse.console import run, say, warn
 
@@ -27,6 +29,8 @@ a configuration file:
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 # Accepted requests are answered, but a client that never ends its request cannot keep the server running.
 _GRACE_S = 30
+_EVERYWHERE = ("0.0.0.0", "::", "")
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def cli() -> int:
@@ -37,6 +41,7 @@ def cli() -> int:
 def main(words: Sequence[str]) -> int:
     """Load the models, then serve until a signal."""
     arguments = _parser().parse_args(normal_options(words))
+    api_key = read_api_key(arguments.api_key, arguments.api_key_file, os.environ)
     config = _config(arguments)
     # Imported late, so that mistakes above show at once; fastapi to find out whether it is installed (F401).
     try:
@@ -47,21 +52,25 @@ def main(words: Sequence[str]) -> int:
             f"The server needs {error.name}, which is not installed: pip install 'resparse[server]'."
         ) from error
     from deepsparse.server.app import Server, create_app
+    from deepsparse.server.connections import ConnectionLimits, Connections, most_connections
     from deepsparse.server.endpoints import ConfigWatch, Endpoints
 
     for field in config.without_effect():
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
     endpoints = Endpoints(config)
     watch = ConfigWatch(Path(arguments.config_file), config) if arguments.hot_reload_config else None
-    app = create_app(Server(endpoints, config.model_dump(mode="json"), watch))
+    app = create_app(Server(endpoints, config, watch, api_key))
+    limits = ConnectionLimits(most_connections(config.max_connections), config.request_timeout)
     for endpoint in endpoints:
         engine = endpoint.pipeline.engine
         say(
             f"{endpoint.name}: {endpoint.config.model} on {engine.engine_type}, {engine.num_cores} cores, at "
             f"/v2/models/{endpoint.name}/infer"
         )
-    shown = "localhost" if arguments.host == "0.0.0.0" else arguments.host
+    shown = "localhost" if arguments.host in _EVERYWHERE else arguments.host
     say(f"serving on http://{shown}:{arguments.port}/ (Ctrl-C ends it)")
+    if api_key is None and arguments.host not in _LOCAL:
+        warn("Whoever reaches this address may use the models: --api-key-file, or a proxy, keeps others out.")
     uvicorn.run(
         app,
         host=arguments.host,
@@ -69,6 +78,8 @@ def main(words: Sequence[str]) -> int:
         log_level=arguments.log_level,
         access_log=arguments.log_level == "debug",
         timeout_graceful_shutdown=_GRACE_S,
+        http=Connections(limits, endpoints.metrics).protocol,
+        ws="none",
     )
     return 0
 
@@ -99,6 +110,7 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
         "integration": arguments.integration,
         "max_request_bytes": arguments.max_request_bytes,
         "max_queued_texts": arguments.max_queued_texts,
+        "max_queued_seconds": arguments.max_queued_seconds,
     }
     return config.model_copy(update={name: value for name, value in given.items() if value is not None})
 
@@ -110,8 +122,17 @@ def _parser() -> Parser:
     add("--task", help="text_classification, or one of its other names")
     add("--model-path", help="a deployment folder, an .onnx file, or a zoo: stub")
     add("--config-file", help="a YAML file with one or more endpoints, instead of --task and --model_path")
-    add("--host", default="0.0.0.0", help="the address to listen at [%(default)s]")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at; 0.0.0.0: all of this machine [%(default)s]",
+    )
     add("--port", type=parser.count, default=5543, help="[%(default)s]")
+    add(
+        "--api-key",
+        help=f"ask for this key, but for health; better in a file or in {VARIABLE}, which others see not",
+    )
+    add("--api-key-file", help="a file that holds the key")
     add("--log-level", default="info", choices=_LEVELS, help="[%(default)s]")
     add("--hot-reload-config", action="store_true", help="follow changes of the configuration file")
     add("--batch-size", type=parser.count, help="texts computed at a time, at most")
@@ -120,6 +141,7 @@ def _parser() -> Parser:
     add("--integration", choices=("local", "sagemaker"), help="add sagemaker's routes")
     add("--max-request-bytes", type=parser.count, help="answer 413 to larger requests [524,288]")
     add("--max-queued-texts", type=parser.count, help="answer 429 when more would wait [1,024]")
+    add("--max-queued-seconds", type=parser.seconds, help="answer 429 where longer would be waited [1]")
     return parser
 
 

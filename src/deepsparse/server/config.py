@@ -9,8 +9,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepsparse.deployment import MODEL, REMOTE
 from deepsparse.errors import DeepsparseError
 from resparse.errors import did_you_mean
+
+# Parts of a model's path that tell it from no other.
+_SAYS_NOTHING = (MODEL, "deployment", "..", "~")
 
 
 class ConfigError(DeepsparseError):
@@ -52,6 +56,18 @@ class EndpointConfig(_Strict):
     middlewares: Any = None
 
     @property
+    def model_name(self) -> str:
+        """What clients are told of the model: its folder's name, since its path is nobody's business."""
+        if self.model.startswith(REMOTE):
+            return self.model
+        path = Path(self.model)
+        named = [part for part in path.parts if part not in _SAYS_NOTHING and part != path.anchor]
+        if named:
+            return named[-1]
+        folder = path.absolute().parent if path.name == MODEL else path.absolute()
+        return folder.name
+
+    @property
     def served_as(self) -> str:
         """The NAME in its address."""
         return (self.route or self.name or self.task).strip("/")
@@ -77,8 +93,13 @@ class ServerConfig(_Strict):
         max_request_bytes: of one request's body; more is answered with 413.
         max_queued_texts: that wait, for each endpoint; a request that finds no room is answered with 429, one
             that never would with 413.
-        allow_endpoint_changes: whether POST and DELETE /endpoints work: whoever reaches the server may then
-            load any model that it can read.
+        max_queued_seconds: that a request waits for its turn, as far as can be foreseen; one that would wait
+            longer is answered with 429.
+        max_connections: open at a time; one more ends the one that has been idle for the longest time. Fewer where
+            the system allows fewer open files.
+        request_timeout: seconds in which a request has to arrive whole; later, it is answered with 408.
+        allow_endpoint_changes: whether POST and DELETE /endpoints work, for models in `models_folder`.
+        models_folder: where the models must lie that are added over HTTP.
     """
 
     endpoints: list[EndpointConfig] = Field(min_length=1)
@@ -87,18 +108,28 @@ class ServerConfig(_Strict):
     integration: Literal["local", "sagemaker"] = "local"
     max_request_bytes: int = Field(default=512 * 1024, ge=64)
     max_queued_texts: int = Field(default=1024, ge=1)
+    max_queued_seconds: float = Field(default=1.0, gt=0)
+    max_connections: int = Field(default=16_384, ge=1)
+    request_timeout: float = Field(default=30.0, gt=0)
     allow_endpoint_changes: bool = False
+    models_folder: str | None = None
     engine_thread_pinning: Literal["core", "numa", "none"] = "none"
     pytorch_num_threads: int | None = None
     loggers: Any = None
     system_logging: Any = None
 
-    def named(self) -> ServerConfig:
+    def checked(self) -> ServerConfig:
         """The same, with a name for each endpoint that has neither name nor route.
 
         Raises:
-            ConfigError: two endpoints of one name.
+            ConfigError: two endpoints of one name, or changes over HTTP without an existing folder for them.
         """
+        if self.allow_endpoint_changes and self.models_folder is None:
+            raise ConfigError(
+                "allow_endpoint_changes needs models_folder: the folder that holds the models which clients may add."
+            )
+        if self.models_folder is not None and not Path(self.models_folder).expanduser().is_dir():
+            raise ConfigError(f"models_folder: there is no folder {self.models_folder}.")
         endpoints = [
             endpoint
             if endpoint.name or endpoint.route
@@ -111,6 +142,15 @@ class ServerConfig(_Strict):
                 f"More than one endpoint is called {', '.join(map(repr, twice))}: give each a name of its own."
             )
         return self.model_copy(update={"endpoints": endpoints})
+
+    def shown(self) -> dict[str, Any]:
+        """The configuration as clients may see it: names in the place of paths."""
+        shown = self.model_dump(mode="json")
+        for endpoint, entry in zip(shown["endpoints"], self.endpoints, strict=True):
+            endpoint["model"] = entry.model_name
+        if self.models_folder is not None:
+            shown["models_folder"] = Path(self.models_folder).name
+        return shown
 
     def without_effect(self) -> list[str]:
         """Fields of DeepSparse that are set and have no effect here."""
@@ -139,7 +179,7 @@ def parse_config(content: Any, where: str) -> ServerConfig:
     if not isinstance(content, dict):
         raise ConfigError(f"{where} has to hold `endpoints:`, a list of task and model.")
     try:
-        return ServerConfig.model_validate(content).named()
+        return ServerConfig.model_validate(content).checked()
     except ValidationError as error:
         raise ConfigError("\n".join(describe(error, where))) from error
 

@@ -1,29 +1,24 @@
-"""Endpoints: models with their queues and metrics, loaded and removed while the server runs."""
+"""Endpoints: models with their queues, loaded and removed while the server runs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-
 from deepsparse.errors import DeepsparseError
 from deepsparse.pipeline import Pipeline
 from deepsparse.server.config import EndpointConfig, ServerConfig, load_config
+from deepsparse.server.metrics import Metrics
 from deepsparse.server.queue import MicroBatcher
 from deepsparse.tasks.base import Outputs, Row
 from resparse.console import say, warn
-from resparse.errors import UserError, did_you_mean
+from resparse.errors import did_you_mean
 
-METRICS_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 _CHANGES_EVERY_S = 1.0
 # An answer within these seconds shows that the model is ready.
 _FRESH_S = 5.0
@@ -32,45 +27,6 @@ _PATIENCE_S = 5.0
 
 class UnknownEndpointError(DeepsparseError):
     """There is no endpoint of that name."""
-
-
-class Metrics:
-    """Prometheus metrics of one server, by endpoint."""
-
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        by_endpoint: dict[str, Any] = {"labelnames": ["endpoint"], "registry": self._registry}
-        self.requests = Counter(
-            "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
-        )
-        self.texts = Counter("deepsparse_texts", "Texts classified", **by_endpoint)
-        self.seconds = Histogram(
-            "deepsparse_request_seconds",
-            "From a request read to its answer made",
-            buckets=_SECONDS_BUCKETS,
-            **by_endpoint,
-        )
-        self.batches = Histogram(
-            "deepsparse_batch_texts", "Texts computed together", buckets=_ROWS_BUCKETS, **by_endpoint
-        )
-        self._waiting = Gauge("deepsparse_waiting_texts", "Texts that wait", **by_endpoint)
-        self._served = Gauge(
-            "deepsparse_endpoint", "Endpoints served", ["endpoint", "engine"], registry=self._registry
-        )
-
-    def add_endpoint(self, name: str, engine: str, waiting: Callable[[], float]) -> None:
-        """Export the gauges of an endpoint."""
-        self._served.labels(name, engine).set(1)
-        self._waiting.labels(name).set_function(waiting)
-
-    def remove_endpoint(self, name: str, engine: str) -> None:
-        """Remove the gauges of an endpoint; its counters stay."""
-        self._served.remove(name, engine)
-        self._waiting.remove(name)
-
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
 
 
 class Endpoint:
@@ -89,6 +45,7 @@ class Endpoint:
             partial(self.pipeline.run, spread=False),
             workers=engine.num_streams,
             capacity=server.max_queued_texts,
+            longest_wait=server.max_queued_seconds,
             on_batch=metrics.batches.labels(self.name).observe,
             concatenate=Outputs.concatenate,
         )
@@ -136,7 +93,7 @@ class Endpoint:
         return {
             "name": self.name,
             "task": self.pipeline.task,
-            "model": self.config.model,
+            "model": self.config.model_name,
             "platform": f"{engine.engine_type} {engine.version}",
             **self.pipeline.describe(),
         }
@@ -196,8 +153,14 @@ class Endpoints:
 
     def _enter(self, endpoint: Endpoint) -> None:
         self._by_name[endpoint.name] = endpoint
-        engine = endpoint.pipeline.engine.engine_type
-        self.metrics.add_endpoint(endpoint.name, engine, lambda: endpoint.waiting)
+        # A gauge is part of a cycle, which would keep a replaced model in memory until a collection.
+        reference = weakref.ref(endpoint)
+
+        def waiting() -> float:
+            served = reference()
+            return served.waiting if served is not None else 0
+
+        self.metrics.add_endpoint(endpoint.name, endpoint.pipeline.engine.engine_type, waiting)
 
     def _leave(self, endpoint: Endpoint) -> None:
         del self._by_name[endpoint.name]
@@ -226,7 +189,7 @@ class ConfigWatch:
             self._seen = stamp
             try:
                 await self._apply(load_config(self._path), endpoints)
-            except UserError as error:
+            except Exception as error:  # whatever a file may hold, later changes are to be followed
                 warn(f"{self._path} has changed, but not all of it can be followed: {error}")
 
     async def _apply(self, config: ServerConfig, endpoints: Endpoints) -> None:

@@ -64,6 +64,7 @@ class MicroBatcher:
         compute: rows to answers.
         workers: batches computed side by side.
         capacity: rows that may wait.
+        longest_wait: seconds that new rows may have to wait for their turn, by the time that others took.
         on_batch: called with the number of rows of each batch.
         concatenate: joins the answers to the pieces of a request.
 
@@ -76,12 +77,14 @@ class MicroBatcher:
         compute: Callable[[list[Row]], Answers],
         workers: int,
         capacity: int,
+        longest_wait: float = math.inf,
         on_batch: Callable[[int], None] = lambda rows: None,
         concatenate: Callable[[list[Any]], Any] = np.concatenate,
     ) -> None:
         self._compute = compute
         self._concatenate = concatenate
         self._capacity = capacity
+        self._longest_wait = longest_wait
         self._on_batch = on_batch
         self._threads = ThreadPoolExecutor(workers, "batch")
         self._idle = workers
@@ -107,10 +110,11 @@ class MicroBatcher:
             raise TooManyError(
                 f"{len(rows):,} texts in one request; {self._capacity:,} may wait at a time. Send fewer at once."
             )
-        if self.waiting + len(rows) > self._capacity:
-            seconds = self.waiting * self._seconds_per_row / self._workers
+        seconds = self.waiting * self._seconds_per_row / self._workers
+        if self.waiting + len(rows) > self._capacity or seconds > self._longest_wait:
             raise QueueFullError(
-                f"{self.waiting:,} texts wait already and {self._capacity:,} may. Try again later.",
+                f"{self.waiting:,} texts wait already, which takes {seconds:.1f} s; {self._capacity:,} may, or as many "
+                f"as take {self._longest_wait:g} s. Try again later.",
                 retry_after=min(max(math.ceil(seconds), 1), _LONGEST_PAUSE_S),
             )
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Requests before they reach a model: size limit, a fast route for inference, and the body's schema and parsing."""
+"""Requests before they reach a model: size limit, a fast route for inference, and the body's parsing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,9 +20,11 @@ from resparse.errors import UserError, did_you_mean
 Infer = Callable[[str, Request], Awaitable[Response]]
 Refuse = Callable[[Request, Exception], Awaitable[Response]]
 
+_MOST_DISCARDED: Final = 16 * 1024 * 1024
 _BEFORE: Final = "/v2/models/"
 _AFTER: Final = "/infer"
-_SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
+SECONDS: Final = {"type": "number", "minimum": 0.1, "maximum": 10}
+"""JSON schema of how long a request to measure may take."""
 
 
 class NotJsonError(InputError):
@@ -30,7 +32,11 @@ class NotJsonError(InputError):
 
 
 class BodyLimit:
-    """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory."""
+    """Middleware that answers 413 to bodies above a number of bytes, before they fill the memory.
+
+    The rest of a body is read and discarded, up to `_MOST_DISCARDED`: clients read their answer once they have sent
+    all, and closing before that would reset their connection.
+    """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
@@ -41,26 +47,30 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         stated = Headers(scope=scope).get("content-length", "")
-        is_stated = stated.isdigit()
-        read = int(stated) if is_stated else 0
+        known = int(stated) if stated.isdigit() else 0
+        read = 0
 
         async def counted() -> Message:
             nonlocal read
-            if read > self._most:
-                raise self._refusal()
-            message = await receive()
-            if not is_stated:
+            if known <= self._most:
+                message = await receive()
                 read += len(message.get("body", b""))
-                if read > self._most:
-                    raise self._refusal()
-            return message
+                if read <= self._most:
+                    return message
+            else:
+                message = {"more_body": True}
+            while message.get("more_body") and max(read, known) <= _MOST_DISCARDED:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return message
+                read += len(message.get("body", b""))
+            raise self._refusal(is_read=not message.get("more_body"))
 
         await self._app(scope, counted, send)
 
-    def _refusal(self) -> HTTPException:
+    def _refusal(self, is_read: bool) -> HTTPException:
         words = f"The request is larger than {self._most:,} bytes, which is the most this server takes."
-        # Closed, since the rest of the body has not been read.
-        return HTTPException(413, words, {"Connection": "close"})
+        return HTTPException(413, words, None if is_read else {"Connection": "close"})
 
 
 class FastInferRoute:
@@ -88,17 +98,9 @@ class FastInferRoute:
             response = await self._refuse(request, error)
         except HTTPException as error:
             response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        except ClientDisconnect:
+            return  # there is nobody to answer
         await response(scope, receive, send)
-
-
-def infer_schema() -> dict[str, Any]:
-    """The body of a request for inference, of any task."""
-    return _any_of([dict(tasks.find(name).request) for name in tasks.names()])
-
-
-def benchmark_schema() -> dict[str, Any]:
-    """The body of a request to measure, of any task: the inputs, without options."""
-    return _any_of([_benchmark(tasks.find(name)) for name in tasks.names()])
 
 
 def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
@@ -117,7 +119,7 @@ def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float
     inputs = task.request["required"]
     fields = _fields(body, task, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
-    if type(seconds) not in (int, float) or not _SECONDS["minimum"] <= seconds <= _SECONDS["maximum"]:
+    if type(seconds) not in (int, float) or not SECONDS["minimum"] <= seconds <= SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
     rows = task.parse(fields)
     if not rows:
@@ -156,19 +158,6 @@ def _fields(body: bytes, task: Task[Any, Any], known: Collection[str]) -> dict[s
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
     return fields
-
-
-def _benchmark(task: type[Task[Any, Any]]) -> dict[str, Any]:
-    inputs = {name: task.request["properties"][name] for name in task.request["required"]}
-    return {
-        **task.request,
-        "properties": {**inputs, "seconds": _SECONDS},
-        "example": {**task.example, "seconds": 1},
-    }
-
-
-def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _endpoint(scope: Scope) -> str | None:

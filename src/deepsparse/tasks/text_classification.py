@@ -15,8 +15,9 @@ from deepsparse.pipeline import Pipeline
 from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
-from resparse.thresholds import is_threshold, threshold_of
+from resparse.thresholds import Threshold, read_threshold, stated, threshold_of
 
+_PROBABILITY = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
@@ -63,12 +64,13 @@ class LabelSet:
         names: in the order of the logits.
         problem: single labels exclude each other (softmax), several do not (a sigmoid each); a regression's
             value is given as it is.
-        threshold: of several labels, those with a higher score count; None where a row always has one.
+        threshold: of several labels, those with a higher score count, for each label alike or for each its own; None
+            where a row always has one.
     """
 
     names: tuple[str, ...]
     problem: ProblemType
-    threshold: float | None = None
+    threshold: Threshold | None = None
 
     def check(self, logits: Array, where: str) -> None:
         """Refuse logits of another number of columns than labels, with a ModelError."""
@@ -93,12 +95,20 @@ class LabelSet:
             return logits
         return softmax(logits) if self.problem == "single_label_classification" else sigmoid(logits)
 
-    def above(self, logits: Array) -> list[Prediction]:
-        """The labels of each row of logits whose scores are above the threshold, best first; there may be none."""
+    def above(self, logits: Array, threshold: Threshold | None = None) -> list[Prediction]:
+        """The labels of each row of logits whose scores are above the threshold, best first; there may be none.
+
+        Args:
+            logits: (rows, labels).
+            threshold: in the place of its own.
+        """
+        scores = self.scores(logits)
+        counts = scores > np.asarray(threshold if threshold is not None else self.threshold or 0.0)
+        order = np.argsort(-scores, axis=1, kind="stable")
         found = []
-        for every in self.best(logits, len(self.names)):
-            count = sum(score > (self.threshold or 0.0) for score in every.scores)
-            found.append(Prediction(every.labels[:count], every.scores[:count]))
+        for indices, values, above in zip(order.tolist(), scores.tolist(), counts.tolist(), strict=True):
+            kept = [index for index in indices if above[index]]
+            found.append(Prediction([self.names[index] for index in kept], [values[index] for index in kept]))
         return found
 
     def best(self, logits: Array, top_k: int) -> list[Prediction]:
@@ -135,9 +145,11 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         return self.handler.top_k
 
     @property
-    def threshold(self) -> float | None:
-        """Of several labels, those with a higher score count; None where a text always has one."""
-        return self.handler.label_set.threshold
+    def threshold(self) -> float | dict[str, float] | None:
+        """Of several labels, those with a higher score count; by label where each has its own, None where a text always
+        has one label."""
+        labels = self.handler.label_set
+        return None if labels.threshold is None else stated(labels.threshold, labels.names)
 
     def logits(self, sequences: Any, spread: bool = True) -> Array:
         """The model's logits, (rows, labels), in their order; `sequences` as for a call, `spread` as for `run`."""
@@ -158,11 +170,13 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
     Args:
         top_k: labels given for each text, best first; by default one, and of a model of several labels all those
             above the threshold.
-        threshold: in place of the deployment's (`multi_label_threshold` in its config.json).
+        threshold: in place of the deployment's (`multi_label_threshold` in its config.json): a probability, or an
+            object of labels and probabilities; other labels keep theirs.
         return_all_scores: give all labels.
 
     Raises:
-        EngineError: a threshold that is no probability, or of a model whose labels exclude each other.
+        EngineError: a threshold that is no probability, of a label that is not there, or of a model whose labels
+            exclude each other.
     """
 
     name = "text_classification"
@@ -178,6 +192,13 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
                 "minimum": 1,
                 "description": "Labels for each text, best first; of several, those that count by default.",
             },
+            "threshold": {
+                "description": "Of several labels, those with a higher score count: for all labels, or by label.",
+                "anyOf": [
+                    _PROBABILITY,
+                    {"type": "object", "additionalProperties": _PROBABILITY, "minProperties": 1},
+                ],
+            },
         },
         "example": {"sequences": ["What a day!", "Not again."]},
     }
@@ -187,51 +208,76 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         deployment: Deployment,
         *,
         top_k: int | None = None,
-        threshold: float | None = None,
+        threshold: float | Mapping[str, float] | None = None,
         return_all_scores: bool = False,
     ) -> None:
         super().__init__(deployment)
         check_positive("top_k", top_k)
         self.label_set = label_set(deployment)
         if threshold is not None:
-            self.label_set = replace(self.label_set, threshold=self._checked(threshold))
+            try:
+                own = self._threshold(threshold)
+            except InputError as error:
+                raise EngineError(f"{self.deployment.folder}: {error}") from error
+            self.label_set = replace(self.label_set, threshold=own)
         count = len(self.label_set.names)
         self.top_k = count if return_all_scores else min(top_k, count) if top_k is not None else None
         if self.top_k is None and self.label_set.threshold is None:
             self.top_k = 1
 
-    def _checked(self, threshold: object) -> float:
-        if self.label_set.threshold is None:
-            raise EngineError(
-                f"threshold={threshold!r}: {self.deployment.folder} gives every text one label; leave it out."
+    def _threshold(self, value: object) -> Threshold:
+        """A threshold of a caller or a request, by label where it is; an InputError where it makes no sense."""
+        labels = self.label_set
+        if labels.threshold is None:
+            raise InputError(
+                f"threshold is {json.dumps(value)}, but the model gives every text one label; leave it out."
             )
-        if not is_threshold(threshold):
-            raise EngineError(f"threshold={threshold!r}: a probability between 0 and 1 is wanted.")
-        return float(threshold)  # type: ignore[arg-type]
+        try:
+            return read_threshold(value, labels.names, labels.threshold)
+        except ValueError as error:
+            raise InputError(f"threshold is {error}.".replace("..", ".")) from None
 
     @classmethod
     def options(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """`top_k`; None where the pipeline's own is meant."""
+        """`top_k` and `threshold`; None where the pipeline's own is meant."""
         top_k = fields.get("top_k")
+        if type(top_k) is float and top_k.is_integer():
+            top_k = int(top_k)  # JSON's 2.0 is 2
         if top_k is not None and (type(top_k) is not int or top_k < 1):
             raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
-        return {"top_k": top_k}
+        return {"top_k": top_k, "threshold": fields.get("threshold")}
 
     def check(self, outputs: Outputs) -> None:
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
 
     def decode(
-        self, rows: Sequence[TextRow], outputs: Outputs, top_k: int | None = None, **options: Any
+        self,
+        rows: Sequence[TextRow],
+        outputs: Outputs,
+        top_k: int | None = None,
+        threshold: object = None,
+        **options: Any,
     ) -> list[Prediction]:
-        """The labels of each row, with `top_k` other than the pipeline's own where it is given."""
+        """The labels of each row, with `top_k` or `threshold` other than the pipeline's own where they are given.
+
+        Raises:
+            InputError: a threshold that makes no sense for this model.
+        """
+        above = None if threshold is None else self._threshold(threshold)
         wanted, logits = top_k or self.top_k, outputs.arrays["logits"]
-        return self.label_set.above(logits) if wanted is None else self.label_set.best(logits, wanted)
+        if wanted is None or (top_k is None and above is not None):
+            return self.label_set.above(logits, above)
+        return self.label_set.best(logits, wanted)
 
     def output(
-        self, predictions: Sequence[Prediction], top_k: int | None = None, **options: Any
+        self,
+        predictions: Sequence[Prediction],
+        top_k: int | None = None,
+        threshold: object = None,
+        **options: Any,
     ) -> TextClassificationOutput:
         """Names and scores; lists of them where more than one label is asked for."""
-        if (top_k or self.top_k) == 1:
+        if (top_k or (self.top_k if threshold is None else None)) == 1:
             return TextClassificationOutput(
                 [prediction.label for prediction in predictions],
                 [prediction.score for prediction in predictions],
@@ -261,7 +307,7 @@ def label_set(deployment: Deployment) -> LabelSet:
     problem = deployment.config.get("problem_type")
     if problem == "multi_label_classification":
         try:
-            return LabelSet(names, "multi_label_classification", threshold_of(deployment.config))
+            return LabelSet(names, "multi_label_classification", threshold_of(deployment.config, names))
         except ValueError as error:
             raise ModelError(f"{deployment.config_file}: {error}.") from error
     for known in get_args(ProblemType):

@@ -44,7 +44,9 @@ class Labels:
 
     kind: Kind  # as `problem_type` in a Transformers configuration
     names: tuple[str, ...]  # class names in the order of the ids; the score's name for regression
-    threshold: float = thresholds.DEFAULT  # of several labels, those with a higher probability count
+    threshold: thresholds.Threshold = (
+        thresholds.DEFAULT
+    )  # of several labels, those with a higher probability count
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from resparse.files import WriteError, whole_file, write_json, write_text
+from resparse.files import WriteError, temporary_folder, whole_file, write_json, write_text
 from resparse.progress import waiting
 from sparseml.export import stored, verify
 from sparseml.export.formats import FORMATS, OPSETS, PORTABLE, apply_format
@@ -161,13 +160,13 @@ def _refuse_foreign(request: ExportRequest, previous: Sequence[str]) -> None:
 @contextmanager
 def _staging_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside the deployment folder."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent)
-    except OSError as error:
-        raise WriteError(f"Could not write {folder}: {error.strerror or error}.") from error
-    with temporary as name, checkpoint.clear_write_errors(folder):
-        yield Path(name)
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(temporary_folder(folder))
+        except OSError as error:
+            raise WriteError(f"Could not write {folder}: {error.strerror or error}.") from error
+        with checkpoint.clear_write_errors(folder):
+            yield temporary
 
 
 def _publish(stage: Path, request: ExportRequest) -> None:

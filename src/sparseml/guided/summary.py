@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from resparse import thresholds
 from sparseml import metrics
 from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
 
@@ -111,7 +112,7 @@ def _multi_label(predictions: Predictions) -> dict[str, Any]:
         "f1_micro": scores["f1_micro"],
         "f1_macro": scores["f1_macro_average"],
         "exact": float((predicted == truth).all(axis=1).mean()),
-        "threshold": threshold,
+        "threshold": thresholds.stated(threshold, names),
         "labels": [
             {
                 "label": name,

@@ -55,7 +55,8 @@ def _scores(results: Mapping[str, Any], called: str) -> list[str]:
             ("Spearman", f"{results['spearmanr']:.3f}", ""),
         )
     if results["kind"] == MULTI:
-        above = f"a label counts where its probability is above {results['threshold']:g}"
+        own = results["threshold"]
+        above = f"a label counts where its probability is above {'its own' if isinstance(own, dict) else f'{own:g}'}"
         return _table(
             ("F1, all decisions", f"{results['f1_micro']:.1%}", above),
             ("F1, mean of labels", f"{results['f1_macro']:.1%}", ""),

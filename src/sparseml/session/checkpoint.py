@@ -36,6 +36,9 @@ RECIPE_FILE = "recipe.yaml"
 STATE_FILE = "modifiers.safetensors"
 OWN_FILES = (RECIPE_FILE, STATE_FILE)
 TRAINER_STATE_FILE = "trainer_state.json"
+_OLDER = ".older"
+REPLACED = f".checkpoint-*{_OLDER}"
+"""Pattern of checkpoints that are being replaced by others of the same step."""
 # The random state is a file for each process, where there are several: rng_state_0.pth and so on.
 _TRAINING_FILES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
@@ -176,7 +179,7 @@ def replacing(folder: Path, leads: bool = True) -> Iterator[None]:
 
     Of several processes that write into it, the one that `leads` does so, while the others wait.
     """
-    older = folder.with_name(f".{folder.name}.older")
+    older = folder.with_name(f".{folder.name}{_OLDER}")
     if leads:
         shutil.rmtree(older, ignore_errors=True)
         if folder.exists():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from resparse.files import give_usual_mode
+from resparse.files import give_usual_mode, temporary_folder
 from sparseml.modifiers import Clock
 from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
@@ -192,20 +190,15 @@ class RecipeTrainer(PushingTrainer):
             # A sharded model is gathered from all processes.
             super().save_model(str(folder), _internal_call=True)
             return
-        with checkpoint.clear_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-            try:
-                super().save_model(str(temporary), _internal_call=True)
-                checkpoint.save_state(self.session, self.base, temporary)
-                for name in checkpoint.OWN_FILES:
-                    if not (temporary / name).exists():
-                        (folder / name).unlink(missing_ok=True)  # of an older model's recipe
-                for path in sorted(temporary.iterdir()):
-                    give_usual_mode(path)
-                    path.replace(folder / path.name)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with checkpoint.clear_write_errors(folder), temporary_folder(folder / "model") as temporary:
+            super().save_model(str(temporary), _internal_call=True)
+            checkpoint.save_state(self.session, self.base, temporary)
+            for name in checkpoint.OWN_FILES:
+                if not (temporary / name).exists():
+                    (folder / name).unlink(missing_ok=True)  # of an older model's recipe
+            for path in sorted(temporary.iterdir()):
+                give_usual_mode(path)
+                path.replace(folder / path.name)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save")
 

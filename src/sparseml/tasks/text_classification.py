@@ -65,7 +65,7 @@ quantized classifier with its report comes out."""
             return None
         names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         try:
-            return Labels(problem_type(config), names, thresholds.threshold_of(config.to_dict()))
+            return Labels(problem_type(config), names, thresholds.threshold_of(config.to_dict(), names))
         except ValueError as error:
             raise DataError(f"The model's config.json: {error}.") from error
 
@@ -76,7 +76,11 @@ quantized classifier with its report comes out."""
             "id2label": labels.id2label,
             "label2id": labels.label2id,
             "problem_type": labels.kind,
-            **({thresholds.KEY: labels.threshold} if labels.kind == MULTI else {}),
+            **(
+                {thresholds.KEY: thresholds.stated(labels.threshold, labels.names)}
+                if labels.kind == MULTI
+                else {}
+            ),
             "finetuning_task": data.task_name,
         }
 
@@ -153,14 +157,15 @@ quantized classifier with its report comes out."""
     def deployment_config(self, config: Any) -> dict[str, Any]:
         """See `Task`; `problem_type` and a threshold are there even where the model's configuration has none."""
         kind, values = problem_type(config), super().deployment_config(config)
-        several = {thresholds.KEY: thresholds.threshold_of(values)} if kind == MULTI else {}
+        several = {thresholds.KEY: values.get(thresholds.KEY) or thresholds.DEFAULT} if kind == MULTI else {}
         return {**values, "problem_type": kind, **several}
 
     def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:
         """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
         from deepsparse.pipeline import WINDOW
 
-        labels = Labels(pipeline.problem_type, pipeline.labels, pipeline.threshold or thresholds.DEFAULT)
+        own = pipeline.handler.label_set.threshold
+        labels = Labels(pipeline.problem_type, pipeline.labels, own or thresholds.DEFAULT)
         data = load_text_data(replace(options, known_labels=labels))
         for note in data.notes:
             say(note)

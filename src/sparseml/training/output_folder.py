@@ -60,6 +60,8 @@ class OutputFolder:
         """
         if self.other:
             set_aside(self.path, self.other)
+        for path in self.path.glob(checkpoint.REPLACED):  # of a run that was killed meanwhile
+            shutil.rmtree(path, ignore_errors=True)
         mark = read_mark(self.path)
         if mark is not None and not mark.made_of.differences(self.made_of):
             return

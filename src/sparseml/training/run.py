@@ -30,6 +30,7 @@ from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
+from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
@@ -224,12 +225,16 @@ def _print_schedule(trainer: RecipeTrainer) -> None:
 
 def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
     """Train, and save the model whole; returns the training's metrics."""
+    stop = StopCallback()
+    trainer.add_callback(stop)
     try:
         result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
+        stop.release()
         for callback in trainer.callback_handler.callbacks:
             if isinstance(callback, ProgressCallback):
                 callback.stop()  # an error is not to be printed into a bar
+    stop.leave(Path(trainer.args.output_dir))
     trainer.save_model(_internal_call=True)  # pushed at the end of the run, with its report
     folder = Path(trainer.args.output_dir)
     if trainer.args.should_save:

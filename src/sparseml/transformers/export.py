@@ -274,8 +274,8 @@ def _print_report(report: dict[str, Any], folder: Path) -> None:
     linears = layers["int8_linears"] + layers["float_linears"]
     tables = layers["int8_embeddings"] + layers["float_embeddings"]
     share = f"{checked['label_agreement']:.2%} of {checked['rows']:,} rows ({checked['on']})"
-    own = checked.get("pytorch_against_its_float64_sums")
-    itself = "PyTorch with itself, summed in float64"
+    own = checked.get("pytorch_with_other_rounding")
+    itself = "PyTorch as itself, rounded otherwise"
     int8 = f"{layers['int8_linears']} of {linears} Linear, {layers['int8_embeddings']} of {tables} Embedding"
     rows = [
         ("form", f"{facts['form']}, operator set {facts['opset']}"),

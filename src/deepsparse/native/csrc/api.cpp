@@ -1,7 +1,6 @@
 // The functions of engine.h: arguments checked, exceptions turned into messages.
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <string>
 
@@ -10,6 +9,7 @@
 #include "instruction_sets.h"
 #include "kernels/bfloats.h"
 #include "model.h"
+#include "timing.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -62,8 +62,6 @@ PackedMatrix checked_view(uint32_t isa, uint32_t format, const uint8_t* packed, 
   return found;
 }
 
-constexpr int kTimings = 5;
-
 }  // namespace
 }  // namespace resparse
 
@@ -109,23 +107,9 @@ RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t format, const uint8
   });
 }
 
-RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
-                                     uint32_t columns, uint32_t tokens) {
-  return guarded(-1.0, [&] {
-    const PackedMatrix weights = checked_view(isa, format, packed, size, rows, columns);
-    const size_t stride = round_up(columns, kColumnPad);
-    Buffer<uint8_t> input(stride * tokens);
-    const Product product{kernels_of(isa), weights, input.data(), stride, tokens};
-    double best = 1e9;
-    int32_t kept = 0;
-    for (int i = 0; i < kTimings; ++i) {
-      const auto began = std::chrono::steady_clock::now();
-      product.run([&](uint32_t, uint32_t, uint32_t, const Sums& sums) { kept += sums.values[0][0]; });
-      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
-    }
-    // Uses the sums, so that the compiler does not drop the products.
-    return kept == 1 ? best * (1 + 1e-12) : best;
-  });
+RESPARSE_EXPORT double resparse_time(uint32_t isa, const TimedMatrix* matrices, uint32_t count, uint32_t tokens,
+                                     uint32_t threads, uint32_t runs, int sums_only) {
+  return guarded(-1.0, [&] { return time_products(isa, matrices, count, tokens, threads, runs, sums_only != 0); });
 }
 
 RESPARSE_EXPORT void* resparse_open(const void* block, uint64_t size) {

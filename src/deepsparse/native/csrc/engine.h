@@ -15,10 +15,11 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 6;
+constexpr uint32_t kVersion = 7;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
 constexpr uint32_t kMaxScoreGrids = 3;
+constexpr uint32_t kNoWindow = 0xffffffff;
 
 // How the weights of a matrix are stored; see weight_formats.h.
 enum WeightFormat : uint32_t {
@@ -37,8 +38,9 @@ enum WeightFormat : uint32_t {
 enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5, kTable = 6 };
 constexpr uint32_t kTableSize = 256;
 
-// Which tokens the head is applied to: the first of each text (sequence classification), or all (token classification).
-enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1 };
+// What the head is applied to: the first token of each text or the mean of all (sequence classification), or every token
+// (token classification).
+enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1, kMeanOfTokens = 2 };
 
 // Which embeddings are added last, which matters where sums of them are rounded.
 enum AddedLast : uint32_t { kPositionsLast = 0, kTypesLast = 1, kWordsLast = 2 };
@@ -75,7 +77,7 @@ struct Linear {
 
 // How the products of attention are computed: of integers; of floats, rounded to grids with a scale that is not 0; of
 // floats, rounded by the range of each text (ONNX's DynamicQuantizeLinear).
-enum Attention : uint32_t { kIntegerAttention = 0, kFloatAttention = 1, kAttentionByRange = 2 };
+enum AttentionProducts : uint32_t { kIntegerAttention = 0, kFloatAttention = 1, kAttentionByRange = 2 };
 
 struct Norm {
   uint64_t weight;  // float[hidden]
@@ -97,10 +99,15 @@ struct Layer {
   Grid probabilities_grid;  // uint8
   Grid value_grid;          // int8, zero point 0
   Norm attention_norm, output_norm;
+  Linear gate;              // of intermediate's input, multiplied with what is activated (GLU); rows 0: none
+  uint64_t frequencies;     // float[head size / 2], of rotary positions; 0: none
+  uint64_t bias;            // float[heads][bias_stride(reach)], added to scores; 0: none
+  uint32_t reach;           // a text has so many tokens at most, where there is a bias
+  uint32_t window;          // a token attends to so many on each side of it, and itself; kNoWindow: to all
   uint32_t heads;
   uint32_t activation;  // between intermediate and output
   float score_scale;    // of attention scores, usually 1 / sqrt(head size)
-  uint32_t attention;   // an Attention; with kFloatAttention, the four grids above are of uint8, of any zero point
+  uint32_t attention;   // an AttentionProducts; with kFloatAttention, the four grids above are of uint8, of any zero point
   // With kFloatAttention also scores, times score_scale, may be rounded, to one grid after the other.
   Grid score_grids[kMaxScoreGrids];
   Grid softmax_grid;  // of probabilities, before `probabilities_grid`
@@ -111,11 +118,16 @@ struct Layer {
   uint64_t table;  // float[kTableSize], with the activation kTable
 };
 
+// Between the biases of two heads. That of a key and a query lies at reach - 1 + (place of the key - that of the query);
+// there are so many more that a vector may be read from any place.
+constexpr uint64_t bias_stride(uint32_t reach) { return (2 * uint64_t{reach} + 15 + 15) / 16 * 16; }
+
 // A linear layer of the head.
 struct HeadLinear {
   Linear linear;
   uint32_t activation;  // after it
   uint32_t reserved;
+  Norm norm;            // after the activation; offsets 0: none
   uint64_t table;  // as in Layer
 };
 
@@ -130,6 +142,7 @@ struct Model {
   uint32_t head_linears;
   uint32_t head_tokens;  // a HeadTokens
   float epsilon;         // of the norms
+  uint32_t keeps_sums;   // 1: residuals are added to sums before their norms (pre-norm); 0: to what is normalized
   uint32_t added_last;   // an AddedLast
   Table words, positions, types;
   Grid first_sum, embedding_sum;  // of the embeddings that are added first, and of all: uint8; scale 0: not rounded
@@ -137,6 +150,15 @@ struct Model {
   Linear projection;  // rows 0: none
   HeadLinear head[kMaxHeadLinears];
   uint64_t layer_records;  // Layer[layers]
+};
+
+// A packed matrix, for resparse_time, and what follows its product.
+struct TimedMatrix {
+  const uint8_t* packed;  // at a multiple of 64
+  uint64_t size;
+  uint32_t rows, columns;
+  uint32_t format;      // a WeightFormat
+  uint32_t activation;  // an Activation
 };
 
 // An instruction set that the library knows, whether or not it has kernels for it in this build.
@@ -167,9 +189,11 @@ RESPARSE_EXPORT int resparse_bfloats(uint32_t isa);
 RESPARSE_EXPORT int64_t resparse_pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t columns,
                                       uint8_t* out, int64_t capacity);
 
-// Seconds that the integer product takes for `tokens` rows of zeros, best of several runs; below 0 on an error.
-RESPARSE_EXPORT double resparse_time(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,
-                                     uint32_t columns, uint32_t tokens);
+// Seconds of the products of integer matrices with `tokens` tokens, one after the other and as a model runs them, on at
+// most `threads` threads: the mean of `runs`, after one that is not counted; below 0 on an error. On one thread, that is
+// the time for which it ran. With `sums_only` the sums are not requantized.
+RESPARSE_EXPORT double resparse_time(uint32_t isa, const resparse::TimedMatrix* matrices, uint32_t count,
+                                     uint32_t tokens, uint32_t threads, uint32_t runs, int sums_only);
 
 // The integer product alone: out[tokens][padded rows] = x[tokens][columns] times the packed weights.
 RESPARSE_EXPORT int resparse_multiply(uint32_t isa, uint32_t format, const uint8_t* packed, int64_t size, uint32_t rows,

@@ -63,6 +63,10 @@ class Opener {
     return {array<float>(record.weight, width), array<float>(record.bias, width)};
   }
 
+  OpenNorm norm_if_any(const Norm& record, uint32_t width) const {
+    return record.weight == 0 ? OpenNorm{} : norm(record, width);
+  }
+
   OpenTable table(const Table& record, uint32_t width) const {
     if (record.count == 0) return {};
     const uint64_t bytes = uint64_t{record.count} * width * (record.scale == 0 ? sizeof(float) : 1);
@@ -81,7 +85,7 @@ void check_sizes(const Model& model) {
       !within(model.embedding, 1 << 16) || !within(model.labels, 1 << 20) ||
       !within(model.head_linears, kMaxHeadLinears))
     damaged("its sizes");
-  if (model.head_tokens != kFirstToken && model.head_tokens != kEveryToken) damaged("the tokens of its head");
+  if (model.head_tokens > kMeanOfTokens) damaged("the tokens of its head");
   if (model.added_last > kWordsLast) damaged("the order of its embeddings");
   if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
   if (!std::isfinite(model.epsilon)) damaged("its numbers");
@@ -118,8 +122,16 @@ OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record)
   layer.attention_norm = opener.norm(record.attention_norm, hidden);
   layer.output_norm = opener.norm(record.output_norm, hidden);
   layer.table = opener.table(record.activation, record.table, layer.intermediate);
-  layer.is_integer = in_integers && layer.table == nullptr && record.query.input == record.key.input && record.query.input == record.value.input;
+  if (record.gate.rows != 0) layer.gate = opener.linear(record.gate, intermediate, hidden);
+  if (record.frequencies != 0) layer.frequencies = opener.array<float>(record.frequencies, width / record.heads / 2);
+  if (record.bias != 0) {
+    if (record.reach == 0) damaged("how far its positions reach");
+    layer.bias = opener.array<float>(record.bias, record.heads * bias_stride(record.reach));
+  }
+  layer.is_integer = in_integers && layer.table == nullptr && !layer.is_gated() && layer.frequencies == nullptr &&
+                     record.query.input == record.key.input && record.query.input == record.value.input;
   for (const OpenLinear* one : layer.linears()) {
+    if (one->weights.rows == 0) continue;
     layer.is_integer =
         layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0 && one->product.scale == 0;
     layer.by_range = layer.by_range || (!is_float(one->weights.format) && one->input.scale == 0);
@@ -148,7 +160,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   model.words = opener.table(record->words, record->embedding);
   model.positions = opener.table(record->positions, record->embedding);
   model.types = opener.table(record->types, record->embedding);
-  if (model.words.count == 0 || model.positions.count == 0) damaged("its embeddings");
+  if (model.words.count == 0) damaged("its embeddings");
   checked(record->first_sum, true);
   checked(record->embedding_sum, true);
   model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
@@ -160,6 +172,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   for (uint32_t i = 0; i < record->head_linears; ++i) {
     const HeadLinear& head = record->head[i];
     model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
+    model.head_norms.push_back(opener.norm_if_any(head.norm, head.linear.rows));
     model.tables.push_back(opener.table(head.activation, head.table, model.head.back()));
     width = head.linear.rows;
   }

@@ -32,18 +32,22 @@ struct OpenTable {
 };
 
 struct OpenLayer {
-  OpenLinear query, key, value, attention_output, intermediate, output;
+  OpenLinear query, key, value, attention_output, intermediate, gate, output;
   OpenNorm attention_norm, output_norm;
+  const float* frequencies = nullptr;
+  const float* bias = nullptr;
   const Layer* record = nullptr;
   const float* table = nullptr;  // of the activation kTable
-  // All linears and the attention are in integers, no input is quantized by its range, and nothing is rounded but
-  // inputs and outputs of linears.
+  // All linears and the attention are in integers, and nothing between them is in float: no input is quantized by its
+  // range, no position is rotary, nothing is gated, and nothing is rounded but inputs and outputs of linears.
   bool is_integer = false;
   bool by_range = false;  // inputs of some linears, or the factors of attention, are
 
-  std::array<const OpenLinear*, 6> linears() const {
-    return {&query, &key, &value, &attention_output, &intermediate, &output};
+  // That of the gate has no rows where there is none.
+  std::array<const OpenLinear*, 7> linears() const {
+    return {&query, &key, &value, &attention_output, &intermediate, &gate, &output};
   }
+  bool is_gated() const { return gate.weights.rows != 0; }
   uint32_t width() const { return query.weights.rows; }  // of all heads
   uint32_t head_size() const { return width() / record->heads; }
   uint32_t intermediate_size() const { return intermediate.weights.rows; }
@@ -57,6 +61,7 @@ struct OpenModel {
   OpenLinear projection;
   std::vector<OpenLayer> layers;
   std::vector<OpenLinear> head;
+  std::vector<OpenNorm> head_norms;  // without weights: none
   std::vector<const float*> tables;  // of the head's activations
 };
 

@@ -2,12 +2,14 @@
 //
 // A run is executed by a team: the caller's thread, and workers that are idle when it begins. The team executes the
 // run's steps one after the other, with a barrier after each; threads take the tasks of a step dynamically. A worker
-// that wakes up late joins at the current step, and is never waited for before it has joined. So a single run uses all
-// cores, concurrent runs share them, and on a busy machine a run is not slower than with one thread.
+// that wakes up late joins at the current step, and is never waited for before it has joined. A member that has waited
+// for long leaves the team and sleeps, so that whoever it waits for has a core, and joins again at a later step. So a
+// single run uses all cores, concurrent runs share them, and on a busy machine a run is not slower than with one thread.
 
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -43,7 +45,7 @@ class Team {
         const auto end = static_cast<uint32_t>(uint64_t{count} * (range + 1) / ranges);
         for (uint32_t at = first + team_.take(range); at < end; at = first + team_.take(range)) task(at);
       }
-      team_.wait(step);
+      joined_ = team_.wait(step);
     }
 
    private:
@@ -59,11 +61,18 @@ class Team {
 
   uint32_t take(uint32_t range) { return ranges_[range].next.fetch_add(1, std::memory_order_relaxed); }
   bool join(uint32_t step);
-  void wait(uint32_t step);
+  bool wait(uint32_t step);
+  bool leave(uint32_t step);
+  void publish(uint32_t step, uint32_t members);
+  void sleep_until(uint32_t step);
 
   // The current step (32 bits), the number of members, and the number of those that have finished it (16 bits each).
   alignas(64) std::atomic<uint64_t> state_{1 << 16};
   std::vector<Range> ranges_;
+  // Threads that sleep until the next step.
+  std::atomic<uint32_t> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable next_step_;
 };
 
 class Pool {
@@ -78,6 +87,12 @@ class Pool {
   // depend on; it must not throw.
   void run(uint32_t threads, const Body& body);
 
+  // The cores that this thread may run on; more threads would only wait for one another.
+  uint32_t cores() const;
+
+  // For tests: as if there were so many.
+  void assume_cores(uint32_t cores) { assumed_cores_ = cores; }
+
   Pool();
   ~Pool();
 
@@ -91,6 +106,7 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   uint32_t busy_ = 0;  // threads of all current runs, including their callers
+  uint32_t assumed_cores_ = 0;
 };
 
 }  // namespace resparse

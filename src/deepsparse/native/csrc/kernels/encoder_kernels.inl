@@ -193,6 +193,29 @@ void activate(float* row, uint32_t width, uint32_t activation) {
   for (uint32_t i = 0; i < width; i += kVectorLanes) store(row + i, activation_of(load(row + i), activation));
 }
 
+void gate(float* row, const float* gate, uint32_t width, uint32_t activation) {
+  for (uint32_t i = 0; i < width; i += kVectorLanes)
+    store(row + i, activation_of(load(row + i), activation) * load(gate + i));
+}
+
+void rotate(float* row, uint32_t heads, uint32_t head_size, const float* angles) {
+  const uint32_t half = head_size / 2;
+  const float* const sines = angles + half;
+  for (uint32_t head = 0; head < heads; ++head, row += head_size) {
+    uint32_t i = 0;
+    for (; i + kVectorLanes <= half; i += kVectorLanes) {
+      const Floats x = load(row + i), y = load(row + half + i), cosine = load(angles + i), sine = load(sines + i);
+      store(row + i, x * cosine - y * sine);
+      store(row + half + i, y * cosine + x * sine);
+    }
+    for (; i < half; ++i) {
+      const float x = row[i], y = row[half + i];
+      row[i] = x * angles[i] - y * sines[i];
+      row[half + i] = y * angles[i] + x * sines[i];
+    }
+  }
+}
+
 // --- attention ---
 
 // -zero_point * (sums of the panel's rows): what corrects sums with inputs of that zero point, and that are flipped.
@@ -285,6 +308,8 @@ __attribute__((noinline)) void softmax(int32_t* scores, uint32_t rows, uint32_t 
   }
 }
 
+#include "kernels/places.inl"
+
 void attend(const AttentionTask& task, uint8_t* scratch) {
   const size_t padded = round_up(task.tokens, kPanelRows);
   const uint32_t token_quads = divide_up(task.tokens, 4);
@@ -302,13 +327,23 @@ void attend(const AttentionTask& task, uint8_t* scratch) {
   for (uint32_t first = 0; first < task.query_count; first += kQueryBlock) {
     const uint32_t rows = task.query_count - first < kQueryBlock ? task.query_count - first : kQueryBlock;
     const uint8_t* queries = task.queries + first * task.query_stride;
-    for (size_t key = 0; key < padded; key += kPanelRows)
+    const Keys seen = keys_of(task.places, first, rows, task.tokens);
+    for (size_t key = seen.begin; key < seen.end; key += kPanelRows)
       multiply_all_rows<kAccumulators>(keys + key * task.head_size, task.head_size / 4, queries, task.query_stride,
                                        rows, key_offsets + key, scores + key, padded);
-    softmax(scores, rows, task.tokens, task.score_scale, task.probabilities_grid, probabilities);
+    if (task.places.matter())
+      softmax_by_place(scores, rows, task.tokens, task.score_scale, task.probabilities_grid, task.places, first, seen,
+                       probabilities);
+    else
+      softmax(scores, rows, task.tokens, task.score_scale, task.probabilities_grid, probabilities);
+    const uint32_t quads = (seen.end / 4 < token_quads ? seen.end / 4 : token_quads) - seen.begin / 4;
     for (size_t column = 0; column < task.head_size; column += kPanelRows) {
       int32_t sums[kQueryBlock * kPanelRows];
-      multiply_all_rows<kAccumulators>(values + column * token_quads * 4, token_quads, probabilities, padded, rows,
+      const uint8_t* const panel = values + column * token_quads * 4 + size_t{seen.begin} * kPanelRows;
+      // Of a part of the values the zero point is corrected by the sums of this part.
+      if (task.places.window != kNoWindow)
+        zero_point_offsets(panel, quads, task.probabilities_grid.zero_point, value_offsets + column);
+      multiply_all_rows<kAccumulators>(panel, quads, probabilities + seen.begin, padded, rows,
                                        value_offsets + column, sums, kPanelRows);
       const size_t width = task.head_size - column < kPanelRows ? task.head_size - column : kPanelRows;
       for (uint32_t row = 0; row < rows; ++row)
@@ -342,5 +377,6 @@ constexpr Kernels table(uint32_t max_tiles = 1, void (*release)() = nullptr,
                         decltype(Kernels::arrange) arrange = nullptr) {
   return {max_tiles,     kInputFlip, arrange,             multiply,   multiply_floats, multiply_sparse_floats,
           turn,          dequantize, dequantize_by_token, requantize, normalize,       quantize,
-          round,         activate,   range,               attend,     attend_floats,   release};
+          round,         activate,   gate,                rotate,     range,           attend,
+          attend_floats, release};
 }

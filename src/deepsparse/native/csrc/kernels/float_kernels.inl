@@ -260,23 +260,38 @@ void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
             first + key < task.tokens ? task.keys[(first + key) * task.stride + column] : 0.0f;
   for (uint32_t first = 0; first < task.query_count; first += kQueryBlock) {
     const uint32_t rows = task.query_count - first < kQueryBlock ? task.query_count - first : kQueryBlock;
-    for (size_t key = 0; key < padded; key += kPanelRows)
+    const Keys seen = keys_of(task.places, first, rows, task.tokens);
+    for (size_t key = seen.begin; key < seen.end; key += kPanelRows)
       multiply_all_float_rows(keys + key * task.head_size, kPanelRows, task.head_size,
                               task.queries + first * task.query_stride, task.query_stride, rows, nullptr, false,
                               scores + key, padded);
     const bool is_rounded = task.score_grids[0].scale != 0;
-    if (is_rounded) round_scores(scores, rows * padded, task.score_scale, task.score_grids);
-    softmax_floats(scores, rows, task.tokens, is_rounded ? 1.0f : task.score_scale);
+    const uint32_t computed = seen.end - seen.begin;
+    for (uint32_t row = 0; is_rounded && row < rows; ++row)
+      round_scores(scores + row * padded + seen.begin, computed, task.score_scale, task.score_grids);
+    const float scale = is_rounded ? 1.0f : task.score_scale;
+    if (task.places.matter())
+      softmax_floats_by_place(scores, rows, task.tokens, scale, task.places, first, seen);
+    else
+      softmax_floats(scores, rows, task.tokens, scale);
+    const uint32_t count = (seen.end < task.tokens ? seen.end : task.tokens) - seen.begin;
     if (task.peak != nullptr) {
-      for (size_t i = 0; i < rows * padded; ++i) *task.peak = scores[i] > *task.peak ? scores[i] : *task.peak;
+      for (uint32_t row = 0; row < rows; ++row)
+        for (uint32_t i = 0; i < count; ++i) {
+          const float probability = scores[row * padded + seen.begin + i];
+          *task.peak = probability > *task.peak ? probability : *task.peak;
+        }
       continue;
     }
     for (const Grid& grid : {task.softmax_grid, task.probabilities_grid})
-      if (grid.scale != 0) round(scores, static_cast<uint32_t>(rows * padded), grid, scores);
+      for (uint32_t row = 0; grid.scale != 0 && row < rows; ++row) {
+        float* const probabilities = scores + row * padded + seen.begin;
+        round(probabilities, computed, grid, probabilities);
+      }
     for (uint32_t column = 0; column < task.head_size; column += kPanelRows) {
       float mixed[kQueryBlock * kPanelRows];
-      multiply_all_float_rows(task.values + column, task.stride, task.tokens, scores, padded, rows, nullptr, false,
-                              mixed, kPanelRows);
+      multiply_all_float_rows(task.values + seen.begin * task.stride + column, task.stride, count,
+                              scores + seen.begin, padded, rows, nullptr, false, mixed, kPanelRows);
       const uint32_t width = task.head_size - column < kPanelRows ? task.head_size - column : kPanelRows;
       for (uint32_t row = 0; row < rows; ++row)
         std::memcpy(task.context + (first + row) * task.context_stride + column, mixed + row * kPanelRows,

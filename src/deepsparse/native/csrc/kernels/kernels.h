@@ -25,6 +25,15 @@ struct alignas(64) Sums {
   int32_t values[kMaxTiles * kTileTokens][kPanelRows];
 };
 
+// What attention makes of places in a text, if anything.
+struct Places {
+  uint32_t first = 0;           // the place of the first query among the keys
+  uint32_t window = kNoWindow;  // as in Layer
+  const float* bias = nullptr;  // of a head, for the key at the query's own place; null: none
+
+  bool matter() const { return window != kNoWindow || bias != nullptr; }
+};
+
 // One attention head of one text: where its quantized queries, keys and values lie, `stride` bytes between tokens.
 struct AttentionTask {
   const uint8_t* queries;
@@ -34,6 +43,7 @@ struct AttentionTask {
   float* floats;          // the context in float, `float_stride` apart; where not null, `context` is not written
   size_t query_stride, stride, context_stride, float_stride;
   uint32_t query_count, tokens, head_size;
+  Places places;
   Grid query_grid, probabilities_grid, context_grid;
   float score_scale;    // of an integer score
   float context_scale;  // of an integer sum of values
@@ -45,6 +55,7 @@ struct FloatAttentionTask {
   float* context;
   size_t query_stride, stride, context_stride;
   uint32_t query_count, tokens, head_size;
+  Places places;
   float score_scale;
   Grid score_grids[kMaxScoreGrids];  // as in Layer
   Grid softmax_grid, probabilities_grid;
@@ -90,6 +101,11 @@ struct Kernels {
   void (*round)(const float* row, uint32_t width, Grid grid, float* out);
   // row = activation(row)
   void (*activate)(float* row, uint32_t width, uint32_t activation);
+  // row = activation(row) * gate
+  void (*gate)(float* row, const float* gate, uint32_t width, uint32_t activation);
+  // Rotary positions (Su et al. 2021, arXiv:2104.09864) in a row of heads. `angles`: of the token's place, the cosines
+  // of half a head's dimensions, each with the one that is half a head further, then the sines.
+  void (*rotate)(float* row, uint32_t heads, uint32_t head_size, const float* angles);
   // The least and the greatest number of a row.
   void (*range)(const float* row, uint32_t width, float* least, float* greatest);
   // Attention of one head of one text. `scratch` has the size of its AttentionScratch, or of that of a longer text.

@@ -1,0 +1,60 @@
+"""Files are written whole or not at all, and what killed processes leave is removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resparse.files import whole_file, whole_folder
+
+WRITE = """
+import os, signal, sys
+from pathlib import Path
+from resparse.files import {kind}
+
+with {kind}(Path(sys.argv[1])) as temporary:
+    (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+    os.kill(os.getpid(), signal.{signal})
+"""
+
+
+def write_and(name: str, kind: str, path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITE.format(kind=kind, signal=name), str(path)])
+
+
+@pytest.mark.parametrize("kind", ["whole_file", "whole_folder"])
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    assert write_and("SIGKILL", kind, path).wait(60) == -signal.SIGKILL
+    assert not path.exists() and len(list(tmp_path.iterdir())) == 1
+    others = [tmp_path / ".y.part", tmp_path / ".x.part", tmp_path / ".x.0123abcd-1-z.part"]
+    for other in others:
+        other.write_text("another's, or another machine's")
+    if kind == "whole_file":
+        with whole_file(path) as temporary:
+            temporary.write_text("whole")
+    else:
+        with whole_folder(path) as temporary:
+            (temporary / "whole").write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_what_a_running_process_writes_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    stopped = write_and("SIGSTOP", "whole_file", path)
+    try:
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+        with whole_file(path) as temporary:
+            temporary.write_text("whole")
+        assert len(list(tmp_path.iterdir())) == 2
+        stopped.send_signal(signal.SIGCONT)
+        assert stopped.wait(60) == 0
+        assert [entry.name for entry in tmp_path.iterdir()] == ["x"] and path.read_text() == "half"
+    finally:
+        stopped.kill()
+        stopped.wait()
