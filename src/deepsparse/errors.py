@@ -14,9 +14,15 @@ class ModelError(DeepsparseError):
 
 
 class UnsupportedError(ModelError):
-    """A sound model that an engine cannot run, and others can; `reason` says why, as the end of a sentence."""
+    """A sound model that an engine cannot run, and others can; `reason` says why, as the end of a sentence.
 
-    def __init__(self, reason: str) -> None:
+    Args:
+        reason: why.
+        setting: of the recipe, or of what quantized the model, that made it so; the reason ends with it.
+    """
+
+    def __init__(self, reason: str, setting: str = "") -> None:
+        reason = f"{reason} (set by: {setting})" if setting else reason
         super().__init__(f"The native engine cannot run this model: {reason}.")
         self.reason = reason
 

@@ -45,6 +45,7 @@ struct Sizes {
   uint32_t width = hidden;   // of all heads
   bool is_rounded = false;  // outputs are
   uint32_t parts = 0;
+  bool rounds_all = false;  // and all that a layer computes
 };
 
 constexpr uint32_t kReach = 600;  // of relative positions
@@ -75,6 +76,10 @@ class Builder {
     }
     model.head[0] = {any_linear(kPooler, sizes.hidden, sizes.hidden, 0.03f), kTanh, 0, {}};
     if ((sizes.parts & kHeadNorm) != 0) model.head[0].norm = norm(sizes.hidden);
+    if (sizes.rounds_all) {
+      model.first_sum = model.embedding_sum = {0.001f, 128, 0, 255};
+      model.added_last = kTypesLast;
+    }
     model.head[1] = {any_linear(kClassifier, sizes.labels, sizes.hidden, 0.008f), kNone, 0, {}};
     std::vector<Layer> layers(sizes.layers);
     for (Layer& layer : layers) {
@@ -89,12 +94,15 @@ class Builder {
         layer.query_grid = {0.02f, 128, 0, 255};
         layer.key_grid = layer.value_grid = {0.02f, 0, -128, 127};
         layer.probabilities_grid = {1 / 255.0f, 0, 0, 255};
+      } else {
+        layer.attention = (sizes.in_float & kByRange) != 0 ? kAttentionByRange : kFloatAttention;
       }
       layer.heads = sizes.heads;
       layer.activation = kGelu;
       layer.score_scale = 1 / std::sqrt(static_cast<float>(width) / static_cast<float>(sizes.heads));
       layer.attention_norm = norm(h);
       layer.output_norm = norm(h);
+      if (sizes.rounds_all) round_all(layer);
       layer.window = kNoWindow;
       if ((sizes.parts & kGates) != 0) layer.gate = any_linear(kLayers, wide, h, 0.03f);
       if ((sizes.parts & kRotary) != 0) layer.frequencies = floats(width / sizes.heads / 2, 0.5f, 0.5f);
@@ -194,6 +202,19 @@ class Builder {
     record.weights = put(packed.data(), packed.size());
     record.weights_size = packed.size();
     return record;
+  }
+
+  void round_all(Layer& layer) {
+    const Grid fine{0.02f, 120, 4, 250}, shares{1 / 255.0f, 0, 0, 255};
+    layer.query_grid = layer.key_grid = layer.value_grid = layer.context_grid = fine;
+    layer.score_grids[0] = layer.score_grids[1] = {0.05f, 100, 0, 255};
+    layer.softmax_grid = layer.probabilities_grid = shares;
+    layer.attention_residual = layer.attention_sum = layer.output_residual = layer.output_sum = {0.03f, 128, 0, 255};
+    for (Linear* linear : {&layer.query, &layer.key, &layer.value, &layer.attention_output, &layer.intermediate,
+                           &layer.output})
+      linear->product = fine;
+    layer.activation = kTable;
+    layer.table = floats(kTableSize, 0, 1);
   }
 
   Norm norm(uint32_t width) { return {floats(width, 1, 0.2f), floats(width, 0, 0.2f)}; }

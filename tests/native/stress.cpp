@@ -27,6 +27,7 @@
 
 #include "engine.h"
 #include "instruction_sets.h"
+#include "kernels/bfloats.h"
 #include "kernels/kernels.h"
 #include "random_models.h"
 #include "thread_pool.h"
@@ -256,7 +257,9 @@ const Sizes kGated{3, 64, 100, 2, 64, 3, 0.8, 0, kMeanOfTokens, 64, true,
 const Sizes kGatedFloats{3, 72, 100, 6, 72, 3, 0.7, kLayers | kQuery | kAttention | kSparse, kFirstToken, 72, false,
                          kGates | kRotary | kWindows | kSums | kHeadNorm | kNoPositions};
 const Sizes kSummed{2, 64, 128, 4, 64, 3, 0.8, 0, kFirstToken, 64, false, kSums};
-const Sizes kForms[] = {kRelative, kRelativeFloats, kGated, kGatedFloats, kSummed,
+const Sizes kRoundsAll{2, 72, 100, 6, 40, 3, 0.7, kAttention, kFirstToken, 72, true, 0, true};
+const Sizes kRoundsAllFloats{2, 72, 100, 2, 72, 3, 0.7, kAttention | kLayers | kSparse, kEveryToken, 72, true, 0, true};
+const Sizes kForms[] = {kRoundsAll, kRoundsAllFloats, kRelative, kRelativeFloats, kGated, kGatedFloats, kSummed,
                         kRounded, kThinned, kMixed, kFloats, kFloatAttention, kAllFloats, kDynamic, kRoundedFloats};
 
 // The formats that an instruction set reads, the sparsest last.
@@ -290,7 +293,63 @@ bool computes_as_the_one_before(uint32_t isa) {
   return (isa & (kAmx | kDotProd | kI8mm)) != 0;
 }
 
-int products() { return for_each_isa(check_products); }
+float as_bfloat(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Products of bfloat16 are those of the rounded numbers, up to the order of the sums.
+void check_bfloats() {
+  if (!has_bfloats()) return;
+  std::mt19937 random(29);
+  std::normal_distribution<float> normal;
+  for (int round = 0; round < 60; ++round) {
+    const uint32_t rows = 1 + random() % 40, columns = 1 + random() % (round % 2 == 0 ? 40 : 900);
+    const uint32_t tokens = 1 + random() % 20;
+    const size_t padded = round_up(rows, kPanelRows), pairs = round_up(columns, 2) / 2;
+    const size_t stride = round_up(columns, kPanelRows);
+    std::vector<float> weights(padded * 2 * pairs), x(tokens * stride), biases(padded), out(tokens * padded, 0.5f);
+    for (uint32_t row = 0; row < rows; ++row)
+      for (uint32_t column = 0; column < columns; ++column)
+        weights[row * 2 * pairs + column] = as_bfloat(normal(random));
+    for (float& value : x) value = normal(random);
+    for (float& value : biases) value = normal(random);
+    std::vector<uint8_t> bytes(sizeof(uint16_t) * padded * 2 * pairs);
+    for (size_t row = 0; row < padded; ++row)
+      for (size_t column = 0; column < 2 * pairs; ++column) {
+        const size_t place = ((row / kPanelRows * pairs + column / 2) * kPanelRows + row % kPanelRows) * 2 + column % 2;
+        std::memcpy(&bytes[2 * place], reinterpret_cast<uint8_t*>(&weights[row * 2 * pairs + column]) + 2, 2);
+      }
+    const Aligned packed(bytes);
+    const PackedMatrix matrix =
+        view_floats(kBfloat16, static_cast<const uint8_t*>(packed.memory), packed.size, rows, columns);
+    std::vector<uint16_t> inputs(tokens * stride);
+    for (uint32_t token = 0; token < tokens; ++token)
+      to_bfloats(&x[token * stride], columns, &inputs[token * stride]);
+    const bool add = round % 3 == 0;
+    for (uint32_t panel = 0; panel < panels_of(rows); ++panel)
+      multiply_bfloats(matrix, panel, inputs.data(), stride, tokens, &biases[panel * kPanelRows], add,
+                       &out[panel * kPanelRows], padded);
+    for (uint32_t token = 0; token < tokens; ++token)
+      for (uint32_t row = 0; row < rows; ++row) {
+        double wanted = biases[row] + (add ? 0.5 : 0.0), size = 1;
+        for (uint32_t column = 0; column < columns; ++column) {
+          const double part = double{as_bfloat(x[token * stride + column])} * weights[row * 2 * pairs + column];
+          wanted += part;
+          size += std::fabs(part);
+        }
+        if (std::fabs(out[token * padded + row] - wanted) > 1e-6 * size) fail("products of bfloat16");
+      }
+  }
+}
+
+int products() {
+  check_bfloats();
+  return for_each_isa(check_products);
+}
 
 int answers() {
   check_runs(kTokens, kPortable, kSlots64);

@@ -51,10 +51,11 @@ class NativeBackend:
         self.outputs = tuple(map(_spec, graph.outputs))
         self._tokens = _Tokens(encoder)
         self._every_token, self._columns = encoder.every_token, encoder.columns
-        key = cache.key_of(graph.files, self.isa.name)
+        in_bfloats = library.multiplies_bfloats(self.isa)
+        key = cache.key_of(graph.files, f"{self.isa.name} bf16" if in_bfloats else self.isa.name)
 
         def packed() -> Array:
-            return build(renumber(encoder), self.isa)
+            return build(renumber(encoder), self.isa, in_bfloats)
 
         try:
             return library.Model(cache.cached(key, packed), encoder.labels, encoder.every_token)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.activations import activation
-from deepsparse.native.encoder import Head, HeadTokens, Norm
+from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Head, HeadTokens, Norm
 from deepsparse.native.evaluation import FAILURES, Evaluation
 from deepsparse.native.linear import is_sum_with_product, linear
 from deepsparse.native.masks import MASK
 from deepsparse.native.matching import Matcher
 from deepsparse.native.norms import find_norm
+from deepsparse.native.quantized import rounded
 
 MOST_HEADS: Final = 4
 """Linear layers."""
@@ -35,6 +38,10 @@ def recognize_head(matcher: Matcher, logits: str) -> tuple[list[Head], str, Head
         kind, before = activation(matcher, value)
         layer, value = linear(matcher, before)
         head.insert(0, Head(layer, kind, after))
+        grid, first = _rounded_first(matcher, value)
+        if grid is not None:
+            head[0] = replace(head[0], linear=_reading(matcher, layer, grid, value))
+            return head, first, HeadTokens.FIRST
         if is_layer(matcher, value):
             return head, value, HeadTokens.EVERY
         if find_norm(matcher, value) is None:
@@ -42,6 +49,24 @@ def recognize_head(matcher: Matcher, logits: str) -> tuple[list[Head], str, Head
             if found is not None:
                 return head, *found
     raise UnsupportedError(f"its head has more than {MOST_HEADS} linear layers")
+
+
+def _rounded_first(matcher: Matcher, value: str) -> tuple[Grid | None, str]:
+    """The grid that the encoder's output is rounded to, of which a value is the first token, and that output."""
+    first = matcher.producer(value, "Gather")
+    if first is None or first.attributes.get("axis", 0) != 1 or matcher.scalar(first.inputs[1]) != 0:
+        return None, value
+    grid, hidden = rounded(matcher, first.inputs[0])
+    return (grid, hidden) if is_layer(matcher, hidden) else (None, value)
+
+
+def _reading(matcher: Matcher, layer: AnyLinear, grid: Grid, value: str) -> AnyLinear:
+    """The layer, where what it reads was rounded to a grid before."""
+    if grid == layer.grid:
+        return layer
+    if layer.grid is not None or not isinstance(layer, FloatLinear):
+        matcher.refuse(value, "hidden states that are rounded to one grid", settings.INPUTS)
+    return replace(layer, grid=grid)
 
 
 def is_layer(matcher: Matcher, hidden: str) -> bool:

@@ -16,6 +16,8 @@ from resparse.arrays import Array
 LAYER_LINEARS: Final = ("query", "key", "value", "attention_output", "intermediate", "output")
 """The linear layers of a `Layer`, in the order of the computation."""
 
+MOST_SCORE_GRIDS: Final = 3
+
 _LARGEST: Final = 2**16
 """Rows or columns of a matrix."""
 
@@ -29,6 +31,22 @@ class Activation(IntEnum):
     RELU = 3
     TANH = 4
     SILU = 5
+
+
+class AttentionProducts(IntEnum):
+    """How the products of attention are computed, numbered as in `csrc/engine.h`."""
+
+    OF_INTEGERS = 0
+    IN_FLOAT = 1
+    BY_RANGE = 2
+
+
+class AddedLast(IntEnum):
+    """Tables of embeddings, numbered as in `csrc/engine.h`."""
+
+    POSITIONS = 0
+    TYPES = 1
+    WORDS = 2
 
 
 @dataclass(frozen=True)
@@ -72,11 +90,13 @@ class Linear(Affine):
         scales: of the weights, float32 [outputs].
         grid: of the inputs, uint8; None: every text's inputs are quantized by their own range.
         rounding: the grid, of uint8, that outputs are rounded to; None where they stay as they are.
+        product_rounding: the same of outputs before the bias is added.
     """
 
     scales: Array
     grid: Grid | None
     rounding: Grid | None = None
+    product_rounding: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +105,12 @@ class FloatLinear(Affine):
 
     Attributes:
         grid: of uint8, that inputs are rounded to; None where they stay as they are.
-        rounding: as of `Linear`.
+        rounding, product_rounding: as of `Linear`.
     """
 
     grid: Grid | None = None
     rounding: Grid | None = None
+    product_rounding: Grid | None = None
 
 
 AnyLinear = Linear | FloatLinear
@@ -127,12 +148,54 @@ class Positions:
 
 @dataclass(frozen=True)
 class AttentionGrids:
-    """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0."""
+    """Grids of the factors of attention's products: uint8, of keys and values int8 with zero point 0.
 
-    query: Grid
-    key: Grid
-    probabilities: Grid
-    value: Grid
+    Attributes:
+        products: IN_FLOAT: of rounded floats. Then all grids are of uint8, any of the four may be None, and more may be
+            rounded: `scores` up to `MOST_SCORE_GRIDS` times, the first one first, probabilities
+            to `softmax` before they are to `probabilities`, and what attention gives to `context`. BY_RANGE: there are
+            no grids but those of the range of each text.
+    """
+
+    query: Grid | None
+    key: Grid | None
+    probabilities: Grid | None
+    value: Grid | None
+    scores: tuple[Grid, ...] = ()
+    softmax: Grid | None = None
+    context: Grid | None = None
+    products: AttentionProducts = AttentionProducts.OF_INTEGERS
+
+
+@dataclass(frozen=True)
+class Roundings:
+    """Grids, of uint8, that a layer's hidden states are rounded to; None where they stay as they are.
+
+    Attributes:
+        attention_residual, output_residual: of what is added to the output of attention, and to that of the layer.
+        attention_sum, output_sum: of these sums, before they are normalized.
+    """
+
+    attention_residual: Grid | None = None
+    attention_sum: Grid | None = None
+    output_residual: Grid | None = None
+    output_sum: Grid | None = None
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """An activation function of rounded numbers, by its values.
+
+    Attributes:
+        values: float32 [256]: of the numbers of `grid`, by their integers.
+        grid: of uint8, to which its input is rounded.
+    """
+
+    values: Array
+    grid: Grid
+
+
+AnyActivation = Activation | Tabulated
 
 
 @dataclass(frozen=True)
@@ -158,13 +221,14 @@ class Layer:
     grids: AttentionGrids | None
     attention_norm: Norm
     output_norm: Norm
-    activation: Activation
+    activation: AnyActivation
     heads: int
     score_scale: float
     gate: AnyLinear | None = None
     frequencies: Array | None = None
     window: int | None = None
     bias: Array | None = None
+    roundings: Roundings = Roundings()
 
     @property
     def knows_distances(self) -> bool:
@@ -183,7 +247,7 @@ class Head:
     """A linear layer of the head, the activation after it, and the norm after that."""
 
     linear: AnyLinear
-    activation: Activation
+    activation: AnyActivation
     norm: Norm | None = None
 
 
@@ -205,6 +269,9 @@ class Encoder:
         projection: from the width of the embeddings to that of the layers; None where they are equal.
         head_tokens: what the head is applied to.
         keeps_sums: residuals are added to sums before their norms (pre-norm), not to what is normalized.
+        sums: the grids, of uint8, that sums of embeddings are rounded to: of the first two tables that are added,
+            and of all; None where they stay as they are.
+        added_last: the table that is added last.
         columns: None: the logits are one output. Else each output is one column of them, this one.
     """
 
@@ -220,6 +287,8 @@ class Encoder:
     head_tokens: HeadTokens = HeadTokens.FIRST
     columns: tuple[int, ...] | None = None
     keeps_sums: bool = False
+    sums: tuple[Grid | None, Grid | None] = (None, None)
+    added_last: AddedLast = AddedLast.POSITIONS
 
     @property
     def every_token(self) -> bool:

@@ -46,9 +46,18 @@ class Evaluation:
         matcher: of the graph.
         known: values by name.
         rows, tokens: of the sample: what token ids and hidden states have as their first dimensions.
+        through_roundings: values that are quantized and dequantized are taken as they were before.
     """
 
-    def __init__(self, matcher: Matcher, known: Mapping[str, Array], rows: int, tokens: int) -> None:
+    def __init__(
+        self,
+        matcher: Matcher,
+        known: Mapping[str, Array],
+        rows: int,
+        tokens: int,
+        through_roundings: bool = False,
+    ) -> None:
+        self._through_roundings = through_roundings
         self._matcher = matcher
         self._known: dict[str, Array | None] = dict(known)
         self._shape = (rows, tokens, 1)
@@ -85,6 +94,10 @@ class Evaluation:
             shape = self._shape_of(node.inputs[0])
             end = _integer(node, "end", len(shape))
             return np.array(shape[_integer(node, "start", 0) : end], np.int64)
+        if node.op_type == "DequantizeLinear" and self._through_roundings:
+            written = self._matcher.producer(node.inputs[0], "QuantizeLinear")
+            if written is not None:
+                return self._value(written.inputs[0])
         inputs: list[Any] = [self._value(one) if one else None for one in node.inputs]
         if node.op_type == "Split":
             return _split(node, *inputs)[node.outputs.index(name)]

@@ -18,10 +18,16 @@ import numpy as np
 
 from deepsparse.errors import EngineError, ModelError
 from resparse.arrays import Array
+from resparse.console import say_once
 from resparse.errors import did_you_mean
 
 ISA_VARIABLE: Final = "DEEPSPARSE_ISA"
 """The environment variable that forces an instruction set, by its name."""
+
+PRECISION_VARIABLE: Final = "DEEPSPARSE_PRECISION"
+"""The environment variable that says in which precision layers in float are multiplied: one of `PRECISIONS`."""
+
+PRECISIONS: Final = ("float32", "bf16")
 
 PORTABLE: Final = "portable"
 """The instruction set of the reference kernels, in plain C++."""
@@ -41,11 +47,12 @@ class WeightFormat(IntEnum):
     DENSE_OCTETS = 8
     SLOTS32 = 9
     CSR4 = 10
+    BFLOAT16 = 11
 
     @property
     def is_float(self) -> bool:
         """Whether weights are floats, on float inputs."""
-        return self in (WeightFormat.FLOAT, WeightFormat.SPARSE_FLOAT)
+        return self in (WeightFormat.FLOAT, WeightFormat.SPARSE_FLOAT, WeightFormat.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "resparse_error": (c_char_p, ()),
     "resparse_instruction_set": (ctypes.POINTER(_Description), (c_uint32,)),
     "resparse_isas": (c_uint32, ()),
+    "resparse_bfloats": (c_int, (c_uint32,)),
     "resparse_pack": (c_int64, (c_uint32, _POINTER, c_uint32, c_uint32, _POINTER, c_int64)),
     "resparse_time": (
         c_double,
@@ -198,6 +206,30 @@ def chosen_isa() -> InstructionSet:
             f"{ISA_VARIABLE}={wanted}: this processor, or this build, does not have it; to be had here: {had}."
         )
     return isa
+
+
+def multiplies_bfloats(isa: InstructionSet) -> bool:
+    """Whether layers in float are to be multiplied in bfloat16, as `DEEPSPARSE_PRECISION` says.
+
+    Where the processor has no such products it is float32 all the same, and a line says so.
+
+    Raises:
+        EngineError: there is no such precision.
+    """
+    wanted = os.environ.get(PRECISION_VARIABLE, "").strip().lower()
+    if wanted and wanted not in PRECISIONS:
+        raise EngineError(
+            f"{PRECISION_VARIABLE}={wanted!r}: no such precision. {did_you_mean(wanted, PRECISIONS)}"
+        )
+    if wanted != "bf16":
+        return False
+    found = bool(load().resparse_bfloats(isa.isa))
+    if not found:
+        say_once(
+            f"{PRECISION_VARIABLE}=bf16: with {isa.name} this processor, or this build, has no products of bfloat16, "
+            "so layers in float stay in float32."
+        )
+    return found
 
 
 def packed_size(weight_format: WeightFormat, weights: Array) -> int:

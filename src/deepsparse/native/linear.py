@@ -8,32 +8,62 @@ from typing import Final
 import numpy as np
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.encoder import AnyLinear, FloatLinear, Grid, Linear
 from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Node
-from deepsparse.native.quantized import Quantized, check_scales, integers, quantized, rounded
+from deepsparse.native.quantized import (
+    IntegerProduct,
+    Quantized,
+    check_scales,
+    integer_product,
+    integers,
+    quantized,
+    rounded,
+)
 from resparse.arrays import Array
+
+_MOST_ROUNDINGS: Final = 3
+"""Of a linear layer, one after the other."""
 
 _MIDDLE: Final = 128
 """What int8 and uint8 of one number differ by."""
 
 
+class _TooWideError(UnsupportedError):
+    """Weights that are not of 8 bits around their zero point."""
+
+
 @dataclass
 class _Sum:
-    """A linear layer as a sum: its product, its bias, the other terms, and the grid that it is rounded to."""
+    """A linear layer as a sum: its product, its bias, the other terms, and the grids that it is rounded to.
+
+    That of the product, before the bias is added, and that of both together.
+    """
 
     product: str
     bias: str | None
     others: list[str]
+    product_rounding: Grid | None = None
     rounding: Grid | None = None
 
+    @property
+    def roundings(self) -> tuple[Grid | None, Grid | None]:
+        """As the last two fields of a `Linear`."""
+        return self.rounding, self.product_rounding
 
-def is_sum_with_product(matcher: Matcher, value: str) -> bool:
-    """Whether one of the terms of a sum is a linear layer."""
-    return any(
-        _is_product(matcher, inner)
-        for term in matcher.terms(value)
-        for inner in (term, *_terms_before_rounding(matcher, term))
+
+def is_sum_with_product(matcher: Matcher, value: str, steps: int = _MOST_ROUNDINGS) -> bool:
+    """Whether one of the terms of a sum, maybe rounded, is a linear layer."""
+    _, inner = rounded(matcher, value)
+    return any(_is_or_rounds_product(matcher, term, steps) for term in matcher.terms(inner))
+
+
+def _is_or_rounds_product(matcher: Matcher, term: str, steps: int) -> bool:
+    if _is_product(matcher, term):
+        return True
+    return (
+        steps > 0 and rounded(matcher, term)[0] is not None and is_sum_with_product(matcher, term, steps - 1)
     )
 
 
@@ -45,7 +75,7 @@ def linear(matcher: Matcher, value: str) -> tuple[AnyLinear, str]:
     """
     grid, inner = rounded(matcher, value)
     parts = _sum(matcher, inner)
-    if parts.others:
+    if parts.others or (grid is not None and parts.rounding is not None):
         matcher.refuse(value, "a linear layer")
     return _layer(matcher, replace(parts, rounding=grid or parts.rounding))
 
@@ -69,58 +99,42 @@ def _sum(matcher: Matcher, value: str) -> _Sum:
     if not products:
         # A residual may be rounded, too, but is used elsewhere as well.
         for term in sorted(terms, key=matcher.uses):
-            inner = _terms_before_rounding(matcher, term)
-            if any(_is_product(matcher, one) for one in inner):
-                grid, before = rounded(matcher, term)
-                parts = _sum(matcher, before)
-                others = [*parts.others, *(one for one in terms if one != term)]
-                return replace(parts, others=others, rounding=grid)
+            if _is_or_rounds_product(matcher, term, _MOST_ROUNDINGS):
+                return _of_rounded(matcher, term, [one for one in terms if one != term])
     if len(products) != 1:
         matcher.refuse(value, "a linear layer")
     node = matcher.producers[products[0]]
     added = [*(filter(None, node.inputs[2:]) if node.op_type == "Gemm" else ())]
     added += [term for term in terms if term != products[0]]
+    return _with_terms(matcher, _Sum(products[0], None, []), added)
+
+
+def _of_rounded(matcher: Matcher, term: str, added: list[str]) -> _Sum:
+    """A sum of a rounded linear layer, or of its rounded product, and other terms."""
+    grid, before = rounded(matcher, term)
+    parts = _sum(matcher, before)
+    if parts.others:
+        matcher.refuse(term, "a linear layer, rounded", settings.OUTPUTS)
+    is_product = any(matcher.constant(one) is not None for one in added)
+    if not is_product and parts.rounding is None:
+        return _with_terms(matcher, replace(parts, rounding=grid), added)
+    if parts.bias is not None or parts.rounding is not None or parts.product_rounding is not None:
+        matcher.refuse(term, "a linear layer that is rounded twice at most", settings.OUTPUTS)
+    return _with_terms(matcher, replace(parts, product_rounding=grid), added)
+
+
+def _with_terms(matcher: Matcher, parts: _Sum, added: list[str]) -> _Sum:
     constants = [term for term in added if matcher.constant(term) is not None]
     if len(constants) > 1:
-        matcher.refuse(value, "a linear layer with one bias")
-    return _Sum(products[0], next(iter(constants), None), [term for term in added if term not in constants])
-
-
-def _terms_before_rounding(matcher: Matcher, term: str) -> list[str]:
-    grid, before = rounded(matcher, term)
-    return [] if grid is None else matcher.terms(before)
+        matcher.refuse(parts.product, "a linear layer with one bias")
+    bias = next(iter(constants), parts.bias)
+    return replace(parts, bias=bias, others=[term for term in added if term not in constants])
 
 
 def _is_product(matcher: Matcher, value: str) -> bool:
     return (
         matcher.producer(value, "MatMul", "Gemm") is not None or integer_product(matcher, value) is not None
     )
-
-
-@dataclass
-class IntegerProduct:
-    """`Cast(MatMulInteger(...) + bias) * scale`; without a bias it is None."""
-
-    node: Node
-    scale: str
-    bias: str | None
-
-
-def integer_product(matcher: Matcher, value: str) -> IntegerProduct | None:
-    """A product of integers, as a float; None for other values."""
-    scaled = matcher.producer(value, "Mul")
-    for number, scale in (scaled.inputs, scaled.inputs[::-1]) if scaled is not None else ():
-        cast = matcher.producer(number, "Cast")
-        inner, bias = (cast.inputs[0] if cast is not None else ""), None
-        added = matcher.producer(inner, "Add")
-        if added is not None:
-            inner, bias = (
-                added.inputs if matcher.constant(added.inputs[1]) is not None else added.inputs[::-1]
-            )
-        node = matcher.producer(inner, "MatMulInteger")
-        if node is not None:
-            return IntegerProduct(node, scale, bias)
-    return None
 
 
 def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
@@ -131,15 +145,12 @@ def _layer(matcher: Matcher, parts: _Sum) -> tuple[AnyLinear, str]:
         return _of_integers(matcher, integer, parts)
     node = matcher.needed(parts.product, "MatMul", "Gemm")
     grid, source = _input(matcher, node)
-    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
-        weights, scales = _float_weights(matcher, node, parts), None
-    else:
-        weights, scales = _weights(matcher, node)
+    weights, scales = _weights(matcher, node, parts)
     biases = _biases(matcher, parts.bias, len(weights))
     if scales is None or grid is None:
         floats = weights if scales is None else weights * scales[:, None]
-        return FloatLinear(floats, biases, grid, parts.rounding), source
-    return Linear(weights, biases, scales, grid, parts.rounding), source
+        return FloatLinear(floats, biases, grid, *parts.roundings), source
+    return Linear(weights, biases, scales, grid, *parts.roundings), source
 
 
 def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
@@ -149,7 +160,7 @@ def _input(matcher: Matcher, node: Node) -> tuple[Grid | None, str]:
         return None, name
     x = quantized(matcher, name)
     if x.permutation or x.read_scale != x.grid.scale:
-        matcher.refuse(node.outputs[0], "a product of a tensor on one grid")
+        matcher.refuse(node.outputs[0], "a product of a tensor on one grid", settings.INPUTS)
     return x.unsigned(), x.source
 
 
@@ -160,11 +171,21 @@ def _by_range(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[L
     factors = matcher.needed(product.scale, "Mul").inputs
     scales = next((matcher.constant(name) for name in factors if name != x.outputs[1]), None)
     if x.outputs[1] not in factors or node.inputs[2:3] != x.outputs[2:3] or scales is None or product.bias:
-        matcher.refuse(parts.product, "the product of a tensor quantized by its range with constant weights")
+        matcher.refuse(
+            parts.product,
+            "the product of a tensor quantized by its range with constant weights",
+            settings.INPUTS,
+        )
+    if any(parts.roundings):
+        matcher.refuse(
+            parts.product,
+            "an output that is not rounded, of a layer on a tensor quantized by its range",
+            settings.OUTPUTS,
+        )
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
-    return Linear(weights, biases, by_output, None, parts.rounding), x.inputs[0]
+    return Linear(weights, biases, by_output, None), x.inputs[0]
 
 
 def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tuple[Linear, str]:
@@ -172,7 +193,9 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tupl
     node, x = product.node, integers(matcher, product.node.inputs[0])
     scales = matcher.constant(product.scale)
     if x.permutation or scales is None or not is_zero_point(matcher, node, 2, x):
-        matcher.refuse(parts.product, "the product of a tensor on one grid with constant weights")
+        matcher.refuse(
+            parts.product, "the product of a tensor on one grid with constant weights", settings.INPUTS
+        )
     weights = _integer_weights(matcher, node)
     by_output = _by_output(scales, len(weights), node.inputs[1])
     biases = _biases(matcher, parts.bias, len(weights))
@@ -182,7 +205,7 @@ def _of_integers(matcher: Matcher, product: IntegerProduct, parts: _Sum) -> tupl
             matcher.refuse(parts.product, "a product with a bias of int32")
         biases = biases + whole.astype(np.float32) * by_output
     return Linear(
-        weights, biases, by_output / np.float32(x.grid.scale), x.unsigned(), parts.rounding
+        weights, biases, by_output / np.float32(x.grid.scale), x.unsigned(), *parts.roundings
     ), x.source
 
 
@@ -213,7 +236,7 @@ def _float_weights(matcher: Matcher, node: Node, parts: _Sum) -> Array:
             f"the weights of the linear layer with {parts.bias or parts.product!r} are no constant"
         )
     if weights.dtype != np.float32 or weights.ndim != 2:
-        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers")
+        raise UnsupportedError(f"the weights {name!r} are no matrix of float32 numbers", settings.PRECISION)
     return weights.T if _is_by_inputs(node) != (permutation == (1, 0)) else weights
 
 
@@ -231,8 +254,20 @@ def _is_by_inputs(node: Node) -> bool:
     return get("transB", 0) == 0
 
 
-def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
-    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs]."""
+def _weights(matcher: Matcher, node: Node, parts: _Sum) -> tuple[Array, Array | None]:
+    """Weights, int8 [outputs, inputs] with zero point 0, and their scales, float32 [outputs].
+
+    Where they are in float, or no int8 can say them: float32 [outputs, inputs], and None.
+    """
+    if matcher.producer(node.inputs[1], "DequantizeLinear") is None:
+        return _float_weights(matcher, node, parts), None
+    try:
+        return _integer_matrix(matcher, node)
+    except _TooWideError:
+        return _float_weights(matcher, node, parts), None
+
+
+def _integer_matrix(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     name = node.inputs[1]
     read = matcher.needed(name, "DequantizeLinear")
     stored = matcher.constant(read.inputs[0])
@@ -241,10 +276,14 @@ def _weights(matcher: Matcher, node: Node) -> tuple[Array, Array]:
     is_transposed = _is_by_inputs(node)
     scales, axis = matcher.constant(read.inputs[1]), read.attributes.get("axis", 1)
     if stored.ndim != 2 or scales is None or not isinstance(axis, int):
-        raise UnsupportedError(f"the weights {name!r} are no matrix of integers with constant scales")
+        raise UnsupportedError(
+            f"the weights {name!r} are no matrix of integers with constant scales", settings.WEIGHTS
+        )
     weights = stored.T if is_transposed else stored
     if scales.size > 1 and (axis % 2 != int(is_transposed) or scales.shape != (len(weights),)):
-        raise UnsupportedError(f"the weights {name!r} have scales by inputs, not by outputs")
+        raise UnsupportedError(
+            f"the weights {name!r} have scales by inputs, not by outputs", settings.WEIGHTS
+        )
     zero_points = matcher.constant(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), stored.dtype)
     if zero_points is not None and zero_points.size > 1:
         zero_points = zero_points.reshape(-1, 1)
@@ -263,20 +302,24 @@ def around_zero(weights: Array, zero_points: Array | None, name: str) -> Array:
         UnsupportedError: they are other integers, or no int8 with zero point 0 can say them.
     """
     if weights.dtype not in (np.int8, np.uint8) or weights.ndim != 2 or zero_points is None:
-        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers")
+        raise UnsupportedError(f"the weights {name!r} are no matrix of 8-bit integers", settings.WEIGHTS)
     if weights.dtype == np.int8 and not zero_points.any():
         return weights
     if weights.dtype == np.uint8 and (zero_points == _MIDDLE).all():
         return (weights ^ 0x80).view(np.int8)
     centred = weights.astype(np.int16) - zero_points.astype(np.int16)
     if centred.min(initial=0) < -_MIDDLE or centred.max(initial=0) >= _MIDDLE:
-        raise UnsupportedError(f"the weights {name!r} reach further than 8 bits from their zero point")
+        raise _TooWideError(
+            f"the weights {name!r} reach further than 8 bits from their zero point", settings.WEIGHTS
+        )
     return centred.astype(np.int8)
 
 
 def _by_output(scales: Array, outputs: int, name: str) -> Array:
     if scales.size not in (1, outputs):
-        raise UnsupportedError(f"the weights {name!r} have {scales.size} scales for {outputs} outputs")
+        raise UnsupportedError(
+            f"the weights {name!r} have {scales.size} scales for {outputs} outputs", settings.WEIGHTS
+        )
     full = np.broadcast_to(scales.astype(np.float32).reshape(-1), (outputs,))
     check_scales(full, name)
     return full

@@ -68,6 +68,9 @@ def _added(matcher: Matcher, terms: Sequence[str]) -> Added | None:
     mask = np.ones((2, tokens), np.int64)
     mask[0, -_PADDING:] = mask[1, _SEEN:] = 0
     total = _total(matcher, terms, mask) if tokens <= _MOST_TOKENS else None
+    is_rounded = total is None
+    if is_rounded:
+        total = _total(matcher, terms, mask, through_roundings=True) if tokens <= _MOST_TOKENS else None
     if total is None:
         return None
     first, second = total
@@ -94,6 +97,9 @@ def _added(matcher: Matcher, terms: Sequence[str]) -> Added | None:
     ):
         return None
     bias = np.where(near, known, np.float32(0)).astype(np.float32)
+    # 0 is on every grid; what padding's mask is rounded to does not matter, since padding is not computed.
+    if is_rounded and bias.any():
+        return None
     return Added(None if is_whole else window, bias if bias.any() else None)
 
 
@@ -115,10 +121,12 @@ def _bias(matcher: Matcher, terms: Sequence[str], tokens: int) -> Array | None:
     return bias if np.array_equal(middle, expected) else None
 
 
-def _total(matcher: Matcher, terms: Sequence[str], mask: Array) -> Array | None:
+def _total(
+    matcher: Matcher, terms: Sequence[str], mask: Array, through_roundings: bool = False
+) -> Array | None:
     """The sum, [rows, heads or 1, tokens, tokens]."""
     rows, tokens = mask.shape
-    evaluation = Evaluation(matcher, {MASK: mask}, rows, tokens)
+    evaluation = Evaluation(matcher, {MASK: mask}, rows, tokens, through_roundings)
     try:
         total = reduce(np.add, (evaluation.value(term) for term in terms))
         heads = total.shape[-3] if total.ndim > 2 else 1

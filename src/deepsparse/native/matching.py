@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -14,6 +15,11 @@ from resparse.arrays import Array
 
 _MOST_TERMS = 16
 _MOST_SOURCES = 400
+_MOST_SEARCHED = 100
+_MODULE = re.compile(
+    r"((?:[A-Za-z_]\w*\.)+\w+?)\.(?:weight|bias|quant|module|activation_post_process|\w+_quant_stubs)\b"
+)
+_MOST_ROUNDINGS = 3  # of a constant
 _LEAST_INPUTS = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "LayerNormalization", "Gather", "Reshape"), 2),
     **dict.fromkeys(("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Equal", "CumSum", "GatherElements"), 2),
@@ -61,20 +67,100 @@ class Matcher:
             self.refuse(value, " or ".join(op_types))
         return node
 
-    def refuse(self, value: str, wanted: str) -> NoReturn:
-        """Raise UnsupportedError: a value is not computed as expected."""
-        node = self.producers.get(value)
-        found = f"made by {node.op_type}" if node is not None else "no result of a node"
-        raise UnsupportedError(f"the graph's value {value!r} is {found}, where {wanted} is wanted")
+    def refuse(self, value: str, wanted: str, setting: str = "") -> NoReturn:
+        """Raise UnsupportedError: a value is not computed as expected.
 
-    def constant(self, value: str) -> Array | None:
-        """The value as an array; None if it is not constant."""
+        Args:
+            value: its name.
+            wanted: what it should be.
+            setting: as of UnsupportedError.
+        """
+        node = self.producers.get(value)
+        found = "no result of a node"
+        if node is not None:
+            found = f"made by {node.op_type}" + (f" {node.name!r}" if node.name else "") + self._place(value)
+        raise UnsupportedError(f"the graph's value {value!r} is {found}, where {wanted} is wanted", setting)
+
+    def _place(self, value: str) -> str:
+        """The module whose weights or ranges a value is computed from, where exporters have left its name."""
+        pending, seen = [value], {value}
+        for name in pending:
+            node = self.producers.get(name) if len(pending) < _MOST_SEARCHED else None
+            for given in node.inputs if node is not None else ():
+                module = _MODULE.match(given)
+                if module and given in self.graph.constants:
+                    return f" after {module[1]!r}"
+                if given not in seen:
+                    seen.add(given)
+                    pending.append(given)
+        return ""
+
+    def constant(self, value: str, steps: int = _MOST_ROUNDINGS) -> Array | None:
+        """The value as an array, dequantized where it is stored quantized; None if it is not constant."""
+        value = self._original(value)
+        read = self.producer(value, "DequantizeLinear")
+        return self._dequantized(read, steps) if read is not None else self.graph.constants.get(value)
+
+    def _original(self, value: str) -> str:
+        """The value that Identity nodes have given another name."""
         for _ in range(_MOST_TERMS):
             node = self.producer(value, "Identity")
             if node is None:
                 break
             value = node.inputs[0]
-        return self.graph.constants.get(value)
+        return value
+
+    def _dequantized(self, read: Node, steps: int) -> Array | None:
+        stored, scale = (self.graph.constants.get(self._original(name)) for name in read.inputs[:2])
+        zero_point = (
+            self.graph.constants.get(read.inputs[2]) if len(read.inputs) > 2 else np.zeros((), np.int32)
+        )
+        axis = read.attributes.get("axis", 1)
+        if stored is None and scale is not None and zero_point is not None and steps > 0:
+            stored = self._quantized(read.inputs[0], scale, zero_point, steps - 1)
+        if stored is None or scale is None or zero_point is None or stored.dtype.kind not in "iu":
+            return None
+        if scale.size > 1:
+            if (
+                not isinstance(axis, int)
+                or not -stored.ndim <= axis < stored.ndim
+                or stored.shape[axis] != scale.size
+            ):
+                return None
+            shape = [1] * stored.ndim
+            shape[axis] = scale.size
+            scale = scale.reshape(shape)
+            zero_point = (
+                zero_point.reshape(shape) if zero_point.size == scale.size else zero_point.reshape(-1)[:1]
+            )
+        elif scale.size != 1 or zero_point.size != 1:
+            return None
+        else:
+            scale, zero_point = scale.reshape(()), zero_point.reshape(())
+        centred = stored.astype(np.int64) - zero_point
+        found: Array = centred.astype(np.float32) * scale.astype(np.float32)
+        return found
+
+    def _quantized(self, value: str, scale: Array, zero_point: Array, steps: int) -> Array | None:
+        """The integers of a constant that the graph itself quantizes, with this one grid."""
+        written = self.producer(value, "QuantizeLinear")
+        grid = [self.graph.constants.get(name) for name in written.inputs[1:3]] if written is not None else []
+        if (
+            written is None
+            or scale.size != 1
+            or not all(
+                one is not None and np.array_equal(one, other)
+                for one, other in zip(grid, (scale, zero_point), strict=False)
+            )
+        ):
+            return None
+        found = self.constant(written.inputs[0], steps)
+        if found is None or found.dtype != np.float32 or zero_point.dtype not in (np.int8, np.uint8):
+            return None
+        bounds = np.iinfo(zero_point.dtype)
+        integers = np.rint(found / scale.reshape(())) + zero_point.reshape(()).astype(np.float32)
+        stored: Array = np.clip(integers, bounds.min, bounds.max).astype(zero_point.dtype)
+        return stored
 
     def scalar(self, value: str) -> float | None:
         """The value as a number; None if it is not a constant of one element."""

@@ -36,6 +36,7 @@ class Node:
 
     Attributes:
         op_type: the operator, after its domain and a dot where that is not ONNX's own.
+        name: of the node; may be empty.
         attributes: numbers, strings, lists of numbers and tensors; others are left out.
     """
 
@@ -43,6 +44,7 @@ class Node:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     attributes: dict[str, Attribute] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass
@@ -141,6 +143,8 @@ def _node(data: memoryview, reader: TensorReader) -> Node:
             node.inputs.append(as_text(value))
         elif number == 2:
             node.outputs.append(as_text(value))
+        elif number == 3:
+            node.name = as_text(value)
         elif number == 4:
             node.op_type = as_text(value)
         elif number == 5:

@@ -17,6 +17,9 @@ import numpy as np
 from deepsparse.native import library
 from deepsparse.native.encoder import (
     LAYER_LINEARS,
+    MOST_SCORE_GRIDS,
+    AnyActivation,
+    AttentionProducts,
     Encoder,
     FloatLinear,
     Grid,
@@ -24,13 +27,14 @@ from deepsparse.native.encoder import (
     Linear,
     Norm,
     Table,
+    Tabulated,
     linears,
 )
 from deepsparse.native.library import InstructionSet, WeightFormat
 from resparse.arrays import Array
 
 MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 6
+VERSION: Final = 7
 MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
@@ -38,9 +42,15 @@ ALIGNMENT: Final = 64
 _NO_WINDOW: Final = 0xFFFFFFFF
 
 _LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
+_ROUNDINGS: Final = ("attention_residual", "attention_sum", "output_residual", "output_sum")
+_TABLE: Final = 6
+"""The number of tabulated activations."""
 
 _MOST_FLOATS: Final = 0.2
 """Share of non-zeros up to which a float matrix is packed sparse: above, the dense product is measured to be faster."""
+
+_MOST_FLOATS_BESIDE_BFLOATS: Final = 0.1
+"""The same where the dense product is that of bfloat16."""
 
 _TIMED_ROWS: Final = 256
 _TIMED_TOKENS: Final = 32
@@ -73,6 +83,7 @@ class LinearRecord(Structure):
         ("reserved", c_uint32),
         ("input", GridRecord),
         ("output", GridRecord),
+        ("product", GridRecord),
     )
 
 
@@ -104,7 +115,12 @@ class LayerRecord(Structure):
         ("heads", c_uint32),
         ("activation", c_uint32),
         ("score_scale", c_float),
-        ("reserved", c_uint32),
+        ("attention", c_uint32),
+        ("score_grids", GridRecord * MOST_SCORE_GRIDS),
+        ("softmax_grid", GridRecord),
+        ("context_grid", GridRecord),
+        *((name, GridRecord) for name in _ROUNDINGS),
+        ("table", c_uint64),
     )
 
 
@@ -116,6 +132,7 @@ class HeadRecord(Structure):
         ("activation", c_uint32),
         ("reserved", c_uint32),
         ("norm", NormRecord),
+        ("table", c_uint64),
     )
 
 
@@ -131,9 +148,12 @@ class ModelRecord(Structure):
         *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
         ("epsilon", c_float),
         ("keeps_sums", c_uint32),
+        ("added_last", c_uint32),
         ("words", TableRecord),
         ("positions", TableRecord),
         ("types", TableRecord),
+        ("first_sum", GridRecord),
+        ("embedding_sum", GridRecord),
         ("embedding_norm", NormRecord),
         ("projection", LinearRecord),
         ("head", HeadRecord * MOST_HEAD_LINEARS),
@@ -141,8 +161,14 @@ class ModelRecord(Structure):
     )
 
 
-def build(encoder: Encoder, isa: InstructionSet) -> Array:
+def build(encoder: Encoder, isa: InstructionSet, in_bfloats: bool = False) -> Array:
     """Pack an encoder for an instruction set.
+
+    Args:
+        encoder: the model.
+        isa: that runs it.
+        in_bfloats: whether layers in float are packed in bfloat16; not those of the head, and none whose inputs or
+            outputs are rounded, which bfloat16 would round again.
 
     Returns:
         The block, uint8, at an address that is a multiple of 64.
@@ -162,8 +188,7 @@ def build(encoder: Encoder, isa: InstructionSet) -> Array:
     in_layers = {id(linear) for layer in encoder.layers for linear in layer.linears}
     for linear in everything:
         if isinstance(linear, FloatLinear):
-            is_sparse = id(linear) in in_layers and _share(linear) <= _MOST_FLOATS
-            records[id(linear)] = block.sparse_linear(linear) if is_sparse else block.float_linear(linear)
+            records[id(linear)] = block.any_float_linear(linear, id(linear) in in_layers, in_bfloats)
     model = _model(encoder, isa, block, records)
     model.size = block.size
     return block.written(model)
@@ -227,6 +252,25 @@ class _Block:
             format=weight_format,
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
+            product=_grid(linear.product_rounding),
+        )
+
+    def any_float_linear(self, linear: FloatLinear, is_in_layer: bool, in_bfloats: bool) -> LinearRecord:
+        """A matrix in the format of floats that is fastest."""
+        is_plain = linear.grid is linear.rounding is linear.product_rounding is None
+        short = in_bfloats and is_in_layer and is_plain
+        if is_in_layer and _share(linear) <= (_MOST_FLOATS_BESIDE_BFLOATS if short else _MOST_FLOATS):
+            return self.sparse_linear(linear)
+        return self.bfloat_linear(linear) if short else self.float_linear(linear)
+
+    def bfloat_linear(self, linear: FloatLinear) -> LinearRecord:
+        """A matrix in `WeightFormat.BFLOAT16`: [panels][pairs of columns][rows of a panel][2]."""
+        padded = _padded(linear.weights, np.float32)
+        if linear.inputs % 2:
+            padded = np.concatenate([padded, np.zeros((len(padded), 1), np.float32)], axis=1)
+        pairs = _bfloats(padded).reshape(-1, library.PANEL_ROWS, padded.shape[1] // 2, 2)
+        return self._float_record(
+            linear, np.ascontiguousarray(pairs.transpose(0, 2, 1, 3)), WeightFormat.BFLOAT16
         )
 
     def float_linear(self, linear: FloatLinear) -> LinearRecord:
@@ -257,7 +301,14 @@ class _Block:
             format=format,
             input=_grid(linear.grid),
             output=_grid(linear.rounding),
+            product=_grid(linear.product_rounding),
         )
+
+    def activation(self, activation: AnyActivation) -> dict[str, int]:
+        """The fields of an activation function."""
+        if isinstance(activation, Tabulated):
+            return {"activation": _TABLE, "table": self.put(activation.values)}
+        return {"activation": activation}
 
     def norm(self, norm: Norm) -> NormRecord:
         """A layer normalization."""
@@ -309,15 +360,18 @@ def _model(
         head_tokens=encoder.head_tokens,
         epsilon=encoder.embedding_norm.epsilon,
         keeps_sums=encoder.keeps_sums,
+        added_last=encoder.added_last,
         words=block.table(encoder.words),
         positions=block.table(encoder.positions),
         types=block.table(encoder.types),
+        first_sum=_grid(encoder.sums[0]),
+        embedding_sum=_grid(encoder.sums[1]),
         embedding_norm=block.norm(encoder.embedding_norm),
     )
     if encoder.projection is not None:
         model.projection = records[id(encoder.projection)]
     for index, head in enumerate(encoder.head):
-        model.head[index] = HeadRecord(linear=records[id(head.linear)], activation=head.activation)
+        model.head[index] = HeadRecord(linear=records[id(head.linear)], **block.activation(head.activation))
         if head.norm is not None:
             model.head[index].norm = block.norm(head.norm)
     layers = (LayerRecord * len(encoder.layers))(*(_layer(layer, block, records) for layer in encoder.layers))
@@ -326,6 +380,7 @@ def _model(
 
 
 def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> LayerRecord:
+    scores = getattr(layer.grids, "scores", ())
     return LayerRecord(
         **{name: records[id(getattr(layer, name))] for name in LAYER_LINEARS},
         **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
@@ -337,9 +392,20 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
         reach=0 if layer.bias is None else (layer.bias.shape[1] + 1) // 2,
         window=_NO_WINDOW if layer.window is None else layer.window,
         heads=layer.heads,
-        activation=layer.activation,
+        **block.activation(layer.activation),
         score_scale=layer.score_scale,
+        attention=AttentionProducts.IN_FLOAT if layer.grids is None else layer.grids.products,
+        score_grids=(GridRecord * MOST_SCORE_GRIDS)(*map(_grid, scores)),
+        softmax_grid=_grid(getattr(layer.grids, "softmax", None)),
+        context_grid=_grid(getattr(layer.grids, "context", None)),
+        **{name: _grid(getattr(layer.roundings, name)) for name in _ROUNDINGS},
     )
+
+
+def _bfloats(values: Array) -> Array:
+    """As bfloat16, uint16: the upper half of float32, rounded half to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def _plain(linear: Linear) -> Array:

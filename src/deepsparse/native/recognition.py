@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from deepsparse.errors import UnsupportedError
+from deepsparse.native import settings
 from deepsparse.native.activations import activation, gated_activation
 from deepsparse.native.attention import attention
 from deepsparse.native.classification_head import is_layer, recognize_head
 from deepsparse.native.columns import columns
 from deepsparse.native.embeddings import TYPES, WORDS, Embeddings, embeddings
-from deepsparse.native.encoder import Activation, AnyLinear, Encoder, HeadTokens, Layer, check
+from deepsparse.native.encoder import AnyActivation, AnyLinear, Encoder, HeadTokens, Layer, Roundings, check
 from deepsparse.native.linear import added_linear, linear
 from deepsparse.native.masks import MASK, bias_of
 from deepsparse.native.matching import Matcher
 from deepsparse.native.norms import find_norm, norm
 from deepsparse.native.onnx_graph import Graph
+from deepsparse.native.quantized import rounded
+from deepsparse.native.rewriting import rewritten
 
 MOST_LAYERS: Final = 128
 MOST_DISTANCES: Final = 1024
@@ -33,7 +36,7 @@ def recognize(graph: Graph) -> Encoder:
     Raises:
         UnsupportedError: the native engine cannot run it; with the reason.
     """
-    matcher = Matcher(graph)
+    matcher = Matcher(rewritten(graph))
     names = {port.name for port in graph.inputs}
     if not {WORDS, MASK} <= names <= {WORDS, MASK, TYPES}:
         raise UnsupportedError(
@@ -62,6 +65,8 @@ def recognize(graph: Graph) -> Encoder:
         head_tokens,
         outputs,
         keeps_sums,
+        found.sums,
+        found.added_last,
     )
     check(encoder)
     return encoder
@@ -122,7 +127,9 @@ def _layers(matcher: Matcher, hidden: str) -> tuple[list[tuple[Layer, tuple[str,
 def _layer(matcher: Matcher, hidden: str) -> _Found:
     """The layer that computes `hidden`, with the norm after it, which may be said to be the next layer's."""
     output_norm, total = norm(matcher, hidden)
-    output, activated, residual = added_linear(matcher, total)
+    output_sum, total = rounded(matcher, total)
+    output, activated, added = added_linear(matcher, total)
+    output_residual, residual = rounded(matcher, added)
     kind, intermediate, gate, middle = _intermediate(matcher, activated)
     attention_norm, total = norm(matcher, middle)
     keeps_sums = residual == total
@@ -130,8 +137,13 @@ def _layer(matcher: Matcher, hidden: str) -> _Found:
         matcher.refuse(
             residual, f"what the layer's activation is computed from, {middle!r}, or that before its norm"
         )
-    attention_output, context, residual = added_linear(matcher, total)
+    attention_sum, total = rounded(matcher, total)
+    attention_output, context, added = added_linear(matcher, total)
+    attention_residual, residual = rounded(matcher, added)
     found = attention(matcher, context)
+    roundings = Roundings(attention_residual, attention_sum, output_residual, output_sum)
+    if keeps_sums and roundings != Roundings():
+        matcher.refuse(hidden, "sums that are kept, and not rounded", settings.OUTPUTS)
     layer = Layer(
         found.query,
         found.key,
@@ -148,11 +160,12 @@ def _layer(matcher: Matcher, hidden: str) -> _Found:
         gate,
         found.frequencies,
         found.window,
+        roundings=roundings,
     )
     return _Found(layer, found.entry, residual, keeps_sums, found.added)
 
 
-def _intermediate(matcher: Matcher, activated: str) -> tuple[Activation, AnyLinear, AnyLinear | None, str]:
+def _intermediate(matcher: Matcher, activated: str) -> tuple[AnyActivation, AnyLinear, AnyLinear | None, str]:
     """The activation function, its linear layer, that of a gate if there is one, and the input of both."""
     gated = gated_activation(matcher, activated)
     if gated is None:

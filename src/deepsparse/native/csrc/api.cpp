@@ -7,6 +7,7 @@
 #include "encoder.h"
 #include "engine.h"
 #include "instruction_sets.h"
+#include "kernels/bfloats.h"
 #include "model.h"
 #include "timing.h"
 
@@ -71,6 +72,10 @@ RESPARSE_EXPORT const char* resparse_error() { return last_error.c_str(); }
 RESPARSE_EXPORT const InstructionSet* resparse_instruction_set(uint32_t index) { return instruction_set(index); }
 
 RESPARSE_EXPORT uint32_t resparse_isas() { return usable_isas(); }
+
+RESPARSE_EXPORT int resparse_bfloats(uint32_t isa) {
+  return (isa == kAvx512 || isa == kAmx) && (usable_isas() & isa) != 0 && has_bfloats() ? 1 : 0;
+}
 
 RESPARSE_EXPORT int64_t resparse_pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t columns,
                                       uint8_t* out, int64_t capacity) {

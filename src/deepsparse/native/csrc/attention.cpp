@@ -23,7 +23,8 @@ std::vector<const OpenLayer*> with_distinct_frequencies(const OpenModel& model) 
 
 }  // namespace
 
-Attention::Attention(const OpenModel& model, const Tokens& tokens, const BufferSizes& sizes, uint32_t threads)
+Attention::Attention(const OpenModel& model, const Tokens& tokens, const BufferSizes& sizes, Products& products,
+                     uint32_t threads)
     : queries(tokens.count() * sizes.bytes_stride),
       keys(tokens.count() * sizes.bytes_stride),
       values(tokens.count() * sizes.bytes_stride),
@@ -35,9 +36,11 @@ Attention::Attention(const OpenModel& model, const Tokens& tokens, const BufferS
       kernels_(*model.kernels),
       tokens_(tokens),
       sizes_(sizes),
+      products_(products),
       rotary_(with_distinct_frequencies(model)),
       angles_(rotary_.size() * sizes.longest * sizes.angles_stride),
-      scratch_(sizes.attention_scratch * threads) {}
+      scratch_(sizes.attention_scratch * threads),
+      peaks_(sizes.peaks) {}
 
 void Attention::of_integers(Team::Member& team, uint32_t thread, const OpenLayer& layer, bool first_only) {
   attend(team, thread, layer, first_only, nullptr);
@@ -45,7 +48,10 @@ void Attention::of_integers(Team::Member& team, uint32_t thread, const OpenLayer
 
 void Attention::of_floats(Team::Member& team, uint32_t thread, const OpenLayer& layer, bool first_only) {
   if (layer.frequencies != nullptr) rotate(team, layer, first_only);
-  if (layer.record->query_grid.scale == 0) return attend_floats(team, thread, layer, first_only);
+  if (layer.record->attention != kIntegerAttention) {
+    round(team, layer, first_only);
+    return attend_floats(team, thread, layer, first_only);
+  }
   quantize(team, layer, first_only);
   attend(team, thread, layer, first_only, float_context.data());
 }
@@ -104,9 +110,25 @@ void Attention::quantize(Team::Member& team, const OpenLayer& layer, bool first_
   });
 }
 
+void Attention::round(Team::Member& team, const OpenLayer& layer, bool first_only) {
+  const Layer& record = *layer.record;
+  if (record.query_grid.scale == 0 && record.key_grid.scale == 0 && record.value_grid.scale == 0) return;
+  const auto round_row = [&](Buffer<float>& rows, uint32_t row, const Grid& grid) {
+    float* const at = &rows[row * sizes_.floats_stride];
+    if (grid.scale != 0) kernels_.round(at, layer.width(), grid, at);
+  };
+  const uint32_t query_rows = first_only ? tokens_.texts : tokens_.count();
+  team.step(tokens_.count(), [&](uint32_t row) {
+    if (row < query_rows) round_row(float_queries, row, record.query_grid);
+    round_row(float_keys, row, record.key_grid);
+    round_row(float_values, row, record.value_grid);
+  });
+}
+
 // Some queries of a head of a text, and the keys that they attend to: the first row and the number of each.
 struct Attention::Part {
   size_t column;  // where the head begins
+  uint32_t text, index;  // among all parts
   uint32_t query, query_count, key, key_count;
   Places places;
 };
@@ -121,6 +143,8 @@ void Attention::each_part(Team::Member& team, const OpenLayer& layer, bool first
     const uint32_t start = tokens_.start_of(text), length = tokens_.length_of(text);
     if (first >= length) return;
     Part part{};
+    part.text = text;
+    part.index = task;
     part.column = size_t{head} * layer.head_size();
     part.query = first_only ? text : start + first;
     part.query_count = first_only ? 1 : std::min(kQueriesOfTask, length - first);
@@ -161,21 +185,56 @@ void Attention::attend(Team::Member& team, uint32_t thread, const OpenLayer& lay
 }
 
 void Attention::attend_floats(Team::Member& team, uint32_t thread, const OpenLayer& layer, bool first_only) {
+  const bool by_range = layer.record->attention == kAttentionByRange;
+  if (by_range) find_peaks(team, thread, layer, first_only);
   each_part(team, layer, first_only, [&](const Part& part) {
-    const size_t stride = sizes_.floats_stride;
-    FloatAttentionTask task{};
-    task.queries = &float_queries[part.query * stride + part.column];
-    task.keys = &float_keys[part.key * stride + part.column];
-    task.values = &float_values[part.key * stride + part.column];
-    task.context = &float_context[part.query * stride + part.column];
-    task.query_stride = task.stride = task.context_stride = stride;
-    task.tokens = part.key_count;
-    task.query_count = part.query_count;
-    task.places = part.places;
-    task.head_size = layer.head_size();
-    task.score_scale = layer.record->score_scale;
+    FloatAttentionTask task = float_task(layer, part);
+    if (by_range) task.probabilities_grid = grid_of_range(0, peak_of(part.text, layer));
     kernels_.attend_floats(task, &scratch_[thread * sizes_.attention_scratch]);
   });
+  const Grid& grid = layer.record->context_grid;
+  if (grid.scale == 0) return;
+  team.step(first_only ? tokens_.texts : tokens_.count(), [&](uint32_t row) {
+    float* const at = &float_context[row * sizes_.floats_stride];
+    kernels_.round(at, layer.width(), grid, at);
+  });
+}
+
+FloatAttentionTask Attention::float_task(const OpenLayer& layer, const Part& part) {
+  const size_t stride = sizes_.floats_stride;
+  FloatAttentionTask task{};
+  task.queries = &float_queries[part.query * stride + part.column];
+  task.keys = &float_keys[part.key * stride + part.column];
+  task.values = &float_values[part.key * stride + part.column];
+  task.context = &float_context[part.query * stride + part.column];
+  task.query_stride = task.stride = task.context_stride = stride;
+  task.tokens = part.key_count;
+  task.query_count = part.query_count;
+  task.places = part.places;
+  task.head_size = layer.head_size();
+  task.score_scale = layer.record->score_scale;
+  std::copy_n(layer.record->score_grids, kMaxScoreGrids, task.score_grids);
+  task.softmax_grid = layer.record->softmax_grid;
+  task.probabilities_grid = layer.record->probabilities_grid;
+  return task;
+}
+
+// Rounds queries, keys and values by the ranges of texts, and finds the largest probability of each part.
+void Attention::find_peaks(Team::Member& team, uint32_t thread, const OpenLayer& layer, bool first_only) {
+  for (Buffer<float>* factor : {&float_queries, &float_keys, &float_values})
+    products_.round_by_range(team, factor->data(), sizes_.floats_stride, layer.width());
+  team.step(1, [&](uint32_t) { std::fill_n(peaks_.data(), sizes_.peaks, 0.0f); });
+  each_part(team, layer, first_only, [&](const Part& part) {
+    FloatAttentionTask task = float_task(layer, part);
+    task.peak = &peaks_[part.index];
+    kernels_.attend_floats(task, &scratch_[thread * sizes_.attention_scratch]);
+  });
+}
+
+float Attention::peak_of(uint32_t text, const OpenLayer& layer) const {
+  const size_t parts = size_t{layer.record->heads} * divide_up(sizes_.longest, kQueriesOfTask);
+  const float* const first = peaks_.data() + text * parts;
+  return *std::max_element(first, first + parts);
 }
 
 }  // namespace resparse

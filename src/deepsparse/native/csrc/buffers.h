@@ -49,11 +49,12 @@ struct BufferSizes {
   size_t embedded_stride = 0, head_stride = 0;
   uint32_t longest = 0;  // text
   size_t attention_scratch = 0;
+  size_t peaks = 0;  // of attention by range
   InputSizes inputs;  // of Products
 
   BufferSizes(const OpenModel& model, const Tokens& tokens, bool of_texts) {
     for (uint32_t text = 0; text < tokens.texts; ++text) longest = std::max(longest, tokens.length_of(text));
-    for (const OpenLayer& layer : model.layers) add(layer, tokens.count());
+    for (const OpenLayer& layer : model.layers) add(layer, tokens.count(), tokens.texts);
     const uint32_t head_rows = of_texts ? tokens.texts : tokens.count();
     for (const OpenLinear& linear : model.head) {
       head_stride = std::max(head_stride, round_up(linear.weights.rows, kColumnPad));
@@ -66,13 +67,13 @@ struct BufferSizes {
   }
 
  private:
-  void add(const OpenLayer& layer, uint32_t tokens) {
+  void add(const OpenLayer& layer, uint32_t tokens, uint32_t texts) {
     const uint32_t width = layer.width(), wide = layer.intermediate_size();
     bytes_stride = std::max(bytes_stride, round_up(width, kColumnPad));
     for (const OpenLinear* linear : layer.linears()) inputs.columns = std::max(inputs.columns, linear->weights.columns);
     const uint64_t around = uint64_t{kQueriesOfTask} + 2 * uint64_t{layer.record->window};
     const auto keys = static_cast<uint32_t>(std::min<uint64_t>(longest, around));
-    if (layer.record->query_grid.scale != 0)
+    if (layer.record->attention == kIntegerAttention)
       attention_scratch = std::max(attention_scratch, AttentionScratch(keys, layer.head_size()).size);
     else
       attention_scratch = std::max(attention_scratch, FloatAttentionScratch(keys, layer.head_size()).size);
@@ -86,6 +87,10 @@ struct BufferSizes {
     if (layer.frequencies != nullptr) angles_stride = std::max(angles_stride, round_up(layer.head_size(), kPanelRows));
     for (const OpenLinear* linear : layer.linears())
       if (linear->weights.rows != 0) inputs.include(*linear, tokens);
+    if (layer.record->attention == kAttentionByRange) {
+      inputs.quantized.include(tokens, 0);
+      peaks = std::max(peaks, size_t{texts} * layer.record->heads * divide_up(longest, kQueriesOfTask));
+    }
   }
 };
 

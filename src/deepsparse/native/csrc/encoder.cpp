@@ -31,7 +31,7 @@ class Pass {
         products_(kernels_, tokens_, threads, sizes_.inputs),
         all_(tokens_.count(), record_.hidden, record_.keeps_sums != 0),
         of_text_(of_texts_ ? count : 0, record_.hidden, record_.keeps_sums != 0),
-        attention_(model, tokens_, sizes_, threads),
+        attention_(model, tokens_, sizes_, products_, threads),
         intermediate_(all_.count * sizes_.intermediate_stride),
         float_intermediate_(all_.count * sizes_.float_intermediate_stride),
         gates_(all_.count * sizes_.gate_stride),
@@ -61,9 +61,7 @@ class Pass {
       float* row = projected ? &embedded_[token * sizes_.embedded_stride] : &all_.hidden[token * all_.hidden_stride];
       const int64_t at = first_token_ + token;
       std::fill_n(row, record_.embedding, 0.0f);
-      add_row(model_.words, batch_.ids[at], row);
-      if (model_.types.count != 0) add_row(model_.types, batch_.types == nullptr ? 0 : batch_.types[at], row);
-      if (model_.positions.count != 0) add_row(model_.positions, batch_.positions[at], row);
+      add_embeddings(at, row);
       // What is projected is quantized with the projection.
       kernels_.normalize(row, record_.embedding, model_.embedding_norm.weight, model_.embedding_norm.bias,
                          record_.epsilon, projected ? kUnused : input_grid(0),
@@ -84,6 +82,26 @@ class Pass {
   void copy_sum(Rows& rows, uint32_t row) const {
     if (record_.keeps_sums != 0)
       std::memcpy(rows.read(row), &rows.hidden[row * rows.hidden_stride], sizeof(float) * record_.hidden);
+  }
+
+  void add_embeddings(int64_t at, float* row) const {
+    const auto words = [&] { add_row(model_.words, batch_.ids[at], row); };
+    const auto positions = [&] {
+      if (model_.positions.count != 0) add_row(model_.positions, batch_.positions[at], row);
+    };
+    const auto types = [&] {
+      if (model_.types.count != 0) add_row(model_.types, batch_.types == nullptr ? 0 : batch_.types[at], row);
+    };
+    record_.added_last == kWordsLast ? positions() : words();
+    record_.added_last == kTypesLast ? positions() : types();
+    round_row(row, record_.embedding, record_.first_sum);
+    record_.added_last == kWordsLast ? words() : record_.added_last == kTypesLast ? types() : positions();
+    round_row(row, record_.embedding, record_.embedding_sum);
+  }
+
+  // Where there is a grid.
+  void round_row(float* row, uint32_t width, const Grid& grid) const {
+    if (grid.scale != 0) kernels_.round(row, width, grid, row);
   }
 
   void add_row(const OpenTable& table, int32_t index, float* row) const {
@@ -135,17 +153,18 @@ class Pass {
     attention_.of_integers(team, thread, layer, &rows == &of_text_);
     const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
     products_.to_float(team, {layer.attention_output, attention_.context.data(), stride, rows.count}, residual);
-    normalize(team, rows, layer.attention_norm, layer.intermediate.input);
+    normalize(team, rows, layer.attention_norm, {}, layer.intermediate.input);
     const IntegerProduct intermediate{{layer.intermediate, rows.input.data(), rows.bytes_stride, rows.count},
                                       {record.activation, layer.output.input, intermediate_.data(), wide}};
     products_.to_integers(team, &intermediate, 1);
     products_.to_float(team, {layer.output, intermediate_.data(), wide, rows.count}, residual);
-    normalize(team, rows, layer.output_norm, input_grid(index + 1));
+    normalize(team, rows, layer.output_norm, {}, input_grid(index + 1));
   }
 
   // A layer of which any part is in float: between its parts all is in float.
   void encode_any(Team::Member& team, uint32_t thread, uint32_t index) {
     const OpenLayer& layer = model_.layers[index];
+    const Layer& record = *layer.record;
     const size_t stride = sizes_.floats_stride, wide = sizes_.float_intermediate_stride;
     Rows& rows = rows_of(team, index);
     const FloatRows everything{all_.read(0), all_.hidden_stride, all_.count, false};
@@ -157,8 +176,10 @@ class Pass {
                            Products::same_inputs(layer.key, layer.value));
     attention_.of_floats(team, thread, layer, &rows == &of_text_);
     const FloatResult residual{true, rows.hidden.data(), rows.hidden_stride};
-    products_.any_to_float(team, layer.attention_output, {attention_.float_context.data(), stride, rows.count, x.by_text}, residual);
-    normalize(team, rows, layer.attention_norm, kUnused);
+    round(team, rows, record.attention_residual);
+    products_.any_to_float(team, layer.attention_output,
+                           {attention_.float_context.data(), stride, rows.count, x.by_text}, residual);
+    normalize(team, rows, layer.attention_norm, record.attention_sum, kUnused);
     products_.any_to_float(team, layer.intermediate, x, {false, float_intermediate_.data(), wide});
     const size_t gate_stride = sizes_.gate_stride;
     if (layer.is_gated())
@@ -167,12 +188,13 @@ class Pass {
     team.step(rows.count, [&](uint32_t row) {
       float* const activated = &float_intermediate_[row * wide];
       if (layer.is_gated())
-        kernels_.gate(activated, &gates_[row * gate_stride], layer.intermediate_size(), layer.record->activation);
+        kernels_.gate(activated, &gates_[row * gate_stride], layer.intermediate_size(), record.activation);
       else
-        kernels_.activate(activated, layer.intermediate_size(), layer.record->activation);
+        activate(activated, layer.intermediate, record.activation, layer.table);
     });
+    round(team, rows, record.output_residual);
     products_.any_to_float(team, layer.output, {float_intermediate_.data(), wide, rows.count, x.by_text}, residual);
-    normalize(team, rows, layer.output_norm, input_grid(index + 1));
+    normalize(team, rows, layer.output_norm, record.output_sum, input_grid(index + 1));
   }
 
   void keep_first(Team::Member& team) {
@@ -199,9 +221,31 @@ class Pass {
     });
   }
 
-  // What the next linear reads of rows.hidden: that, normalized, and the same quantized.
-  void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, Grid grid) {
+  // row = activation(row), the outputs of a linear.
+  void activate(float* row, const OpenLinear& linear, uint32_t activation, const float* table) const {
+    const uint32_t width = linear.weights.rows;
+    if (table == nullptr) return kernels_.activate(row, width, activation);
+    constexpr uint32_t kAtOnce = 256;
+    uint8_t integers[kAtOnce];
+    for (uint32_t first = 0; first < width; first += kAtOnce) {
+      const uint32_t count = std::min(kAtOnce, width - first);
+      kernels_.quantize(row + first, count, linear.rounding, integers);
+      for (uint32_t i = 0; i < count; ++i) row[first + i] = table[integers[i] ^ kernels_.input_flip];
+    }
+  }
+
+  // Hidden states, where there is a grid.
+  void round(Team::Member& team, Rows& rows, const Grid& grid) {
+    if (grid.scale == 0) return;
+    team.step(rows.count,
+              [&](uint32_t row) { round_row(&rows.hidden[row * rows.hidden_stride], record_.hidden, grid); });
+  }
+
+  // What the next linear reads of rows.hidden, which are rounded before where `sum` is a grid: that, normalized, and the
+  // same quantized.
+  void normalize(Team::Member& team, Rows& rows, const OpenNorm& norm, const Grid& sum, Grid grid) {
     team.step(rows.count, [&](uint32_t row) {
+      round_row(&rows.hidden[row * rows.hidden_stride], record_.hidden, sum);
       copy_sum(rows, row);
       kernels_.normalize(rows.read(row), record_.hidden, norm.weight, norm.bias, record_.epsilon, grid,
                          &rows.input[row * rows.bytes_stride]);
@@ -223,7 +267,7 @@ class Pass {
       const bool is_last = i + 1 == record_.head_linears;
       team.step(rows.count, [&](uint32_t index) {
         float* row = out + index * stride;
-        kernels_.activate(row, head.linear.rows, head.activation);
+        activate(row, model_.head[i], head.activation, model_.tables[i]);
         const OpenNorm& norm = model_.head_norms[i];
         if (norm.weight != nullptr)
           kernels_.normalize(row, head.linear.rows, norm.weight, norm.bias, record_.epsilon, kUnused,

@@ -15,9 +15,10 @@
 namespace resparse {
 
 constexpr uint64_t kMagic = 0x3165766974616e72;  // "rnative1"
-constexpr uint32_t kVersion = 6;
+constexpr uint32_t kVersion = 7;
 constexpr uint32_t kMaxLayers = 128;
 constexpr uint32_t kMaxHeadLinears = 4;
+constexpr uint32_t kMaxScoreGrids = 3;
 constexpr uint32_t kNoWindow = 0xffffffff;
 
 // How the weights of a matrix are stored; see weight_formats.h.
@@ -29,14 +30,20 @@ enum WeightFormat : uint32_t {
   kSparseFloat = 6,  // float, non-zeros with their columns
   kDenseOctets = 8,  // int8, all weights, eight columns of a row adjacent
   kSlots32 = 9,      // int8, non-zeros with their positions in a window of 32 columns
+  kBfloat16 = 11,    // bfloat16, all weights; where the processor multiplies them
   kCsr4 = 10,        // int8, the non-zeros of each row with their columns, in groups of four
 };
 
-enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5 };
+// kTable: a table of the values for all integers of the grid `output` of the linear before.
+enum Activation : uint32_t { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kTanh = 4, kSilu = 5, kTable = 6 };
+constexpr uint32_t kTableSize = 256;
 
 // What the head is applied to: the first token of each text or the mean of all (sequence classification), or every token
 // (token classification).
 enum HeadTokens : uint32_t { kFirstToken = 0, kEveryToken = 1, kMeanOfTokens = 2 };
+
+// Which embeddings are added last, which matters where sums of them are rounded.
+enum AddedLast : uint32_t { kPositionsLast = 0, kTypesLast = 1, kWordsLast = 2 };
 
 // A quantization grid: integer = clamp(round(value / scale) + zero_point, least, most). Within 0 to 255, or, where the
 // grid is said to be int8, within -128 to 127; narrower with fewer bits.
@@ -50,9 +57,10 @@ struct Grid {
   }
 };
 
-// output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one.
+// output = (weights) x (quantized input) * scales + biases, by rows, rounded to the grid `output` if there is one, and to
+// `product` before biases are added.
 // Without a grid `input`, every text's inputs are quantized by their own range (ONNX's DynamicQuantizeLinear), and
-// scales are those of the weights alone. In kFloat and kSparseFloat: (weights) x (input) + biases, without scales and
+// scales are those of the weights alone. In kFloat, kSparseFloat and kBfloat16: (weights) x (input) + biases, without scales and
 // offsets; the input is rounded to its grid if there is one.
 struct Linear {
   uint64_t weights;       // packed in `format`
@@ -64,9 +72,12 @@ struct Linear {
   uint32_t columns;       // inputs
   uint32_t format;
   uint32_t reserved;
-  Grid input;   // uint8; scale 0: none
-  Grid output;  // uint8; scale 0: none
+  Grid input, output, product;  // uint8; scale 0: none
 };
+
+// How the products of attention are computed: of integers; of floats, rounded to grids with a scale that is not 0; of
+// floats, rounded by the range of each text (ONNX's DynamicQuantizeLinear).
+enum AttentionProducts : uint32_t { kIntegerAttention = 0, kFloatAttention = 1, kAttentionByRange = 2 };
 
 struct Norm {
   uint64_t weight;  // float[hidden]
@@ -83,7 +94,7 @@ struct Table {
 // Sizes may differ from layer to layer.
 struct Layer {
   Linear query, key, value, attention_output, intermediate, output;
-  Grid query_grid;          // uint8; scale 0: attention is computed in float, and the next three are not used
+  Grid query_grid;          // uint8
   Grid key_grid;            // int8, zero point 0
   Grid probabilities_grid;  // uint8
   Grid value_grid;          // int8, zero point 0
@@ -96,7 +107,15 @@ struct Layer {
   uint32_t heads;
   uint32_t activation;  // between intermediate and output
   float score_scale;    // of attention scores, usually 1 / sqrt(head size)
-  uint32_t reserved;
+  uint32_t attention;   // an AttentionProducts; with kFloatAttention, the four grids above are of uint8, of any zero point
+  // With kFloatAttention also scores, times score_scale, may be rounded, to one grid after the other.
+  Grid score_grids[kMaxScoreGrids];
+  Grid softmax_grid;  // of probabilities, before `probabilities_grid`
+  Grid context_grid;  // of what attention gives
+  // What hidden states are rounded to, uint8; scale 0: they stay as they are. `residual`: when the output of attention,
+  // or of the layer, is added to them; `sum`: before they are normalized.
+  Grid attention_residual, attention_sum, output_residual, output_sum;
+  uint64_t table;  // float[kTableSize], with the activation kTable
 };
 
 // Between the biases of two heads. That of a key and a query lies at reach - 1 + (place of the key - that of the query);
@@ -109,6 +128,7 @@ struct HeadLinear {
   uint32_t activation;  // after it
   uint32_t reserved;
   Norm norm;            // after the activation; offsets 0: none
+  uint64_t table;  // as in Layer
 };
 
 struct Model {
@@ -123,7 +143,9 @@ struct Model {
   uint32_t head_tokens;  // a HeadTokens
   float epsilon;         // of the norms
   uint32_t keeps_sums;   // 1: residuals are added to sums before their norms (pre-norm); 0: to what is normalized
+  uint32_t added_last;   // an AddedLast
   Table words, positions, types;
+  Grid first_sum, embedding_sum;  // of the embeddings that are added first, and of all: uint8; scale 0: not rounded
   Norm embedding_norm;
   Linear projection;  // rows 0: none
   HeadLinear head[kMaxHeadLinears];
@@ -158,6 +180,9 @@ RESPARSE_EXPORT const resparse::InstructionSet* resparse_instruction_set(uint32_
 
 // Bits of the instruction sets that this processor has and this build has kernels for.
 RESPARSE_EXPORT uint32_t resparse_isas();
+
+// Whether weights in float may be packed as kBfloat16 beside this instruction set: 1 or 0.
+RESPARSE_EXPORT int resparse_bfloats(uint32_t isa);
 
 // Pack an int8 matrix [rows][columns]. Writes to `out` and returns the bytes; with `out` null, only computes the size;
 // -1 on an error.

@@ -40,6 +40,7 @@ class Opener {
     opened.biases = array<float>(record.biases, round_up(rows, kPanelRows));
     opened.input = checked(record.input, true);
     opened.rounding = checked(record.output, true);
+    opened.product = checked(record.product, true);
     const auto* weights = array<uint8_t>(record.weights, record.weights_size);
     if (is_float(record.format)) {
       opened.weights = view_floats(record.format, weights, record.weights_size, rows, columns);
@@ -50,6 +51,12 @@ class Opener {
     opened.scales = array<float>(record.scales, round_up(rows, kPanelRows));
     opened.offsets = array<int32_t>(record.offsets, round_up(rows, kPanelRows));
     return opened;
+  }
+
+  const float* table(uint32_t activation, uint64_t offset, const OpenLinear& before) const {
+    if (activation != kTable) return nullptr;
+    if (before.rounding.scale == 0) damaged("a table of what is not rounded");
+    return array<float>(offset, kTableSize);
   }
 
   OpenNorm norm(const Norm& record, uint32_t width) const {
@@ -79,24 +86,33 @@ void check_sizes(const Model& model) {
       !within(model.head_linears, kMaxHeadLinears))
     damaged("its sizes");
   if (model.head_tokens > kMeanOfTokens) damaged("the tokens of its head");
+  if (model.added_last > kWordsLast) damaged("the order of its embeddings");
   if (model.projection.rows == 0 && model.embedding != model.hidden) damaged("the width of its embeddings");
   if (!std::isfinite(model.epsilon)) damaged("its numbers");
 }
 
 OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record) {
   const uint32_t width = record.query.rows, intermediate = record.intermediate.rows;
-  const bool in_integers = record.query_grid.scale != 0;
+  const bool in_integers = record.attention == kIntegerAttention;
+  if (record.attention > kAttentionByRange) damaged("its attention");
   if (in_integers) {
     check(record.query_grid, 0);
     check(record.probabilities_grid, 0);
     check(record.key_grid, -128);
     check(record.value_grid, -128);
     if (record.key_grid.zero_point != 0 || record.value_grid.zero_point != 0) damaged("a zero point");
+  } else {
+    for (const Grid* grid : {&record.query_grid, &record.key_grid, &record.probabilities_grid, &record.value_grid})
+      checked(*grid, true);
+    for (const Grid& grid : record.score_grids) checked(grid, true);
+    checked(record.softmax_grid, true);
+    checked(record.context_grid, true);
   }
   if (record.heads == 0 || width % record.heads != 0 || width / record.heads % 4 != 0) damaged("the size of its heads");
   if (!(record.score_scale > 0) || !std::isfinite(record.score_scale)) damaged("its numbers");
   OpenLayer layer;
   layer.record = &record;
+  layer.by_range = record.attention == kAttentionByRange;
   layer.query = opener.linear(record.query, width, hidden);
   layer.key = opener.linear(record.key, width, hidden);
   layer.value = opener.linear(record.value, width, hidden);
@@ -105,18 +121,24 @@ OpenLayer open_layer(const Opener& opener, uint32_t hidden, const Layer& record)
   layer.output = opener.linear(record.output, hidden, intermediate);
   layer.attention_norm = opener.norm(record.attention_norm, hidden);
   layer.output_norm = opener.norm(record.output_norm, hidden);
+  layer.table = opener.table(record.activation, record.table, layer.intermediate);
   if (record.gate.rows != 0) layer.gate = opener.linear(record.gate, intermediate, hidden);
   if (record.frequencies != 0) layer.frequencies = opener.array<float>(record.frequencies, width / record.heads / 2);
   if (record.bias != 0) {
     if (record.reach == 0) damaged("how far its positions reach");
     layer.bias = opener.array<float>(record.bias, record.heads * bias_stride(record.reach));
   }
-  layer.is_integer = in_integers && !layer.is_gated() && layer.frequencies == nullptr && record.query.input == record.key.input && record.query.input == record.value.input;
+  layer.is_integer = in_integers && layer.table == nullptr && !layer.is_gated() && layer.frequencies == nullptr &&
+                     record.query.input == record.key.input && record.query.input == record.value.input;
   for (const OpenLinear* one : layer.linears()) {
     if (one->weights.rows == 0) continue;
-    layer.is_integer = layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0;
+    layer.is_integer =
+        layer.is_integer && !is_float(one->weights.format) && one->input.scale != 0 && one->product.scale == 0;
     layer.by_range = layer.by_range || (!is_float(one->weights.format) && one->input.scale == 0);
   }
+  for (const Grid* grid :
+       {&record.attention_residual, &record.attention_sum, &record.output_residual, &record.output_sum})
+    layer.is_integer = layer.is_integer && checked(*grid, true).scale == 0;
   return layer;
 }
 
@@ -139,6 +161,8 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
   model.positions = opener.table(record->positions, record->embedding);
   model.types = opener.table(record->types, record->embedding);
   if (model.words.count == 0) damaged("its embeddings");
+  checked(record->first_sum, true);
+  checked(record->embedding_sum, true);
   model.embedding_norm = opener.norm(record->embedding_norm, record->embedding);
   if (record->projection.rows != 0)
     model.projection = opener.linear(record->projection, record->hidden, record->embedding);
@@ -149,6 +173,7 @@ OpenModel open_model(const uint8_t* block, uint64_t size) {
     const HeadLinear& head = record->head[i];
     model.head.push_back(opener.linear(head.linear, head.linear.rows, width));
     model.head_norms.push_back(opener.norm_if_any(head.norm, head.linear.rows));
+    model.tables.push_back(opener.table(head.activation, head.table, model.head.back()));
     width = head.linear.rows;
   }
   if (width != record->labels) damaged("its labels");

@@ -14,7 +14,7 @@ namespace resparse {
 // In float there are no scales and no offsets.
 struct OpenLinear {
   PackedMatrix weights;
-  Grid input{}, rounding{};  // as in Linear
+  Grid input{}, rounding{}, product{};  // as in Linear: `rounding` is `output`
   const float* scales = nullptr;
   const float* biases = nullptr;
   const int32_t* offsets = nullptr;
@@ -37,10 +37,11 @@ struct OpenLayer {
   const float* frequencies = nullptr;
   const float* bias = nullptr;
   const Layer* record = nullptr;
+  const float* table = nullptr;  // of the activation kTable
   // All linears and the attention are in integers, and nothing between them is in float: no input is quantized by its
-  // range, no position is rotary, and nothing is gated.
+  // range, no position is rotary, nothing is gated, and nothing is rounded but inputs and outputs of linears.
   bool is_integer = false;
-  bool by_range = false;  // inputs of some linears are
+  bool by_range = false;  // inputs of some linears, or the factors of attention, are
 
   // That of the gate has no rows where there is none.
   std::array<const OpenLinear*, 7> linears() const {
@@ -61,6 +62,7 @@ struct OpenModel {
   std::vector<OpenLayer> layers;
   std::vector<OpenLinear> head;
   std::vector<OpenNorm> head_norms;  // without weights: none
+  std::vector<const float*> tables;  // of the head's activations
 };
 
 // Throws Error where the block is no model, or where an offset in it points outside.

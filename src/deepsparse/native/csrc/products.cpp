@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/bfloats.h"
+
 namespace resparse {
 namespace {
 
@@ -22,7 +24,8 @@ uint32_t panel_blocks(const Product& product) {
   return divide_up(panels_of(product.linear.weights.rows), kPanelsOfTask);
 }
 
-// The grid of ONNX's DynamicQuantizeLinear: it includes 0.
+}  // namespace
+
 Grid grid_of_range(float least, float greatest) {
   least = std::min(least, 0.0f);
   const float scale = (std::max(greatest, 0.0f) - least) / 255.0f;
@@ -31,12 +34,15 @@ Grid grid_of_range(float least, float greatest) {
   return {scale, static_cast<int32_t>(zero), 0, 255};
 }
 
-}  // namespace
-
 void InputSizes::include(const OpenLinear& linear, uint32_t rows) {
   const uint32_t inputs = linear.weights.columns;
   columns = std::max(columns, inputs);
+  if (linear.product.scale != 0) {
+    outputs.include(rows, linear.weights.rows);
+    unbiased = std::max(unbiased, linear.weights.rows);
+  }
   if (!is_float(linear.weights.format)) return quantized.include(rows, inputs);
+  if (linear.weights.format == kBfloat16) bfloats.include(rows, inputs);
   if (linear.weights.format == kSparseFloat) turned.include(rows, inputs);
   if (linear.input.scale != 0) rounded.include(rows, inputs);
   if (linear.rounding.scale != 0) outputs.include(rows, linear.weights.rows);
@@ -50,14 +56,19 @@ Products::Products(const Kernels& kernels, const Tokens& tokens, uint32_t thread
       turned_stride_(round_up(largest.turned.columns, 4) * kFloatTile),
       rounded_stride_(round_up(largest.rounded.columns, kPanelRows)),
       outputs_stride_(round_up(largest.outputs.columns, kPanelRows)),
+      bfloats_stride_(round_up(largest.bfloats.columns, kPanelRows)),
       bytes_(bytes_stride_ * largest.quantized.rows),
       turned_(turned_stride_ * divide_up(largest.turned.rows, kFloatTile)),
       rounded_(rounded_stride_ * largest.rounded.rows),
       outputs_(outputs_stride_ * largest.outputs.rows),
+      bfloats_(bfloats_stride_ * largest.bfloats.rows),
+      zeros_(round_up(largest.unbiased, kPanelRows)),
       ranges_(largest.quantized.rows),
       grids_(largest.quantized.rows),
       arranged_size_(kernels.arrange == nullptr ? 0 : ArrangedInputs::size(tokens_of_task_, largest.columns)),
-      arranged_(arranged_size_ * threads) {}
+      arranged_(arranged_size_ * threads) {
+  std::fill_n(zeros_.data(), round_up(largest.unbiased, kPanelRows), 0.0f);
+}
 
 // --- integers ---
 
@@ -131,6 +142,7 @@ bool Products::same_inputs(const OpenLinear& a, const OpenLinear& b) {
 
 void Products::any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x,
                             const FloatResult& result, bool prepared) {
+  if (linear.product.scale != 0) return rounded_product(team, linear, x, result, prepared);
   if (is_float(linear.weights.format)) return floats(team, linear, x, result, prepared);
   const Product product{linear, bytes_.data(), bytes_stride_, x.count};
   if (linear.input.scale != 0) {
@@ -141,13 +153,30 @@ void Products::any_to_float(Team::Member& team, const OpenLinear& linear, const 
   by_range_to_float(team, product, result);
 }
 
+// As of a linear without biases, whose outputs are rounded; then biases are added.
+void Products::rounded_product(Team::Member& team, const OpenLinear& linear, const FloatRows& x,
+                               const FloatResult& result, bool prepared) {
+  OpenLinear unbiased = linear;
+  unbiased.biases = zeros_.data();
+  unbiased.rounding = linear.product;
+  unbiased.product = Grid{};
+  any_to_float(team, unbiased, x, {false, outputs_.data(), outputs_stride_}, prepared);
+  team.step(x.count, [&](uint32_t index) {
+    const uint32_t width = linear.weights.rows;
+    float *const row = &outputs_[index * outputs_stride_], *const out = result.out + index * result.stride;
+    for (uint32_t i = 0; i < width; ++i) row[i] += linear.biases[i];
+    if (linear.rounding.scale != 0) kernels_.round(row, width, linear.rounding, row);
+    for (uint32_t i = 0; i < width; ++i) out[i] = result.add ? out[i] + row[i] : row[i];
+  });
+}
+
 void Products::quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid) {
   team.step(x.count, [&](uint32_t row) {
     kernels_.quantize(x.data + row * x.stride, width, grid, &bytes_[row * bytes_stride_]);
   });
 }
 
-void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width) {
+void Products::find_grids(Team::Member& team, const FloatRows& x, uint32_t width) {
   team.step(x.count, [&](uint32_t row) {
     kernels_.range(x.data + row * x.stride, width, &ranges_[row].least, &ranges_[row].greatest);
   });
@@ -159,6 +188,16 @@ void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_
       all = {std::min(all.least, ranges_[row].least), std::max(all.greatest, ranges_[row].greatest)};
     std::fill(&grids_[first], &grids_[first] + (end - first), grid_of_range(all.least, all.greatest));
   });
+}
+
+void Products::round_by_range(Team::Member& team, float* x, size_t stride, uint32_t width) {
+  find_grids(team, {x, stride, tokens_.count(), false}, width);
+  team.step(tokens_.count(),
+            [&](uint32_t row) { kernels_.round(x + row * stride, width, grids_[row], x + row * stride); });
+}
+
+void Products::quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width) {
+  find_grids(team, x, width);
   team.step(x.count, [&](uint32_t row) {
     kernels_.quantize(x.data + row * x.stride, width, grids_[row], &bytes_[row * bytes_stride_]);
   });
@@ -193,6 +232,8 @@ void Products::floats(Team::Member& team, const OpenLinear& linear, const FloatR
   const FloatResult to = is_rounded ? FloatResult{false, outputs_.data(), outputs_stride_} : result;
   if (linear.weights.format == kFloat)
     dense_floats(team, linear, from, to);
+  else if (linear.weights.format == kBfloat16)
+    bfloats(team, linear, from, to, prepared);
   else
     sparse_floats(team, linear, from, to, prepared);
   if (!is_rounded) return;
@@ -212,6 +253,21 @@ void Products::dense_floats(Team::Member& team, const OpenLinear& linear, const 
     kernels_.multiply_floats(linear.weights, task % panels, x.data + token * x.stride, x.stride,
                              std::min(tokens_of_task_, x.count - token), linear.biases + row, result.add,
                              result.out + token * result.stride + row, result.stride);
+  });
+}
+
+void Products::bfloats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                       bool prepared) {
+  if (!prepared)
+    team.step(x.count, [&](uint32_t row) {
+      to_bfloats(x.data + row * x.stride, linear.weights.columns, &bfloats_[row * bfloats_stride_]);
+    });
+  const uint32_t panels = panels_of(linear.weights.rows);
+  team.step(panels * divide_up(x.count, tokens_of_task_), [&](uint32_t task) {
+    const uint32_t row = task % panels * kPanelRows, token = task / panels * tokens_of_task_;
+    multiply_bfloats(linear.weights, task % panels, &bfloats_[token * bfloats_stride_], bfloats_stride_,
+                     std::min(tokens_of_task_, x.count - token), linear.biases + row, result.add,
+                     result.out + token * result.stride + row, result.stride);
   });
 }
 

@@ -67,14 +67,18 @@ struct Size {
   }
 };
 
-// The largest of what `any_to_float` has to make room for: inputs that are quantized, turned or rounded, and outputs
-// that are rounded, of linears in float.
+// The largest of what `any_to_float` has to make room for: inputs that are quantized, turned, rounded or shortened to bfloat16, and outputs
+// that are rounded, of linears in float, and before biases are added.
 struct InputSizes {
-  Size quantized, turned, rounded, outputs;
+  Size quantized, turned, rounded, outputs, bfloats;
+  uint32_t unbiased = 0;  // rows of linears whose products are rounded before biases are added
   uint32_t columns = 0;  // of all linears, those in integers throughout included
 
   void include(const OpenLinear& linear, uint32_t rows);
 };
+
+// The grid of ONNX's DynamicQuantizeLinear: it includes 0.
+Grid grid_of_range(float least, float greatest);
 
 class Products {
  public:
@@ -91,6 +95,9 @@ class Products {
   void any_to_float(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                     bool prepared = false);
 
+  // Rounds rows of all tokens in place, by the range of each text.
+  void round_by_range(Team::Member& team, float* x, size_t stride, uint32_t width);
+
   static bool same_inputs(const OpenLinear& a, const OpenLinear& b);
 
  private:
@@ -98,12 +105,17 @@ class Products {
   void multiply(const Product& product, uint32_t panel_block, uint32_t token_block, const int32_t* offsets,
                 ArrangedInputs& inputs, const Finish& finish) const;
   ArrangedInputs arranged_inputs(const Team::Member& team) const;
+  void rounded_product(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+                       bool prepared);
   void quantize(Team::Member& team, const FloatRows& x, uint32_t width, Grid grid);
+  void find_grids(Team::Member& team, const FloatRows& x, uint32_t width);
   void quantize_by_range(Team::Member& team, const FloatRows& x, uint32_t width);
   void by_range_to_float(Team::Member& team, const Product& product, const FloatResult& result) const;
   void floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
               bool prepared);
   void dense_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result) const;
+  void bfloats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
+               bool prepared);
   void sparse_floats(Team::Member& team, const OpenLinear& linear, const FloatRows& x, const FloatResult& result,
                      bool prepared);
 
@@ -114,11 +126,13 @@ class Products {
   const Kernels& kernels_;
   const Tokens tokens_;
   const uint32_t tokens_of_task_;
-  const size_t bytes_stride_, turned_stride_, rounded_stride_, outputs_stride_;
+  const size_t bytes_stride_, turned_stride_, rounded_stride_, outputs_stride_, bfloats_stride_;
   Buffer<uint8_t> bytes_;  // inputs, quantized
   Buffer<float> turned_;   // inputs, tiles of tokens by columns
   Buffer<float> rounded_;  // inputs of linears in float
-  Buffer<float> outputs_;  // of linears in float, before they are rounded
+  Buffer<float> outputs_;  // of linears in float, and of products, before they are rounded
+  Buffer<uint16_t> bfloats_;
+  Buffer<float> zeros_;    // in the place of biases
   Buffer<Range> ranges_;
   Buffer<Grid> grids_;
   const size_t arranged_size_;  // of a thread

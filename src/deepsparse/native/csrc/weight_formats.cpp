@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "csr4.h"
+#include "kernels/bfloats.h"
 
 namespace resparse {
 namespace {
@@ -286,6 +287,12 @@ PackedMatrix view_floats(uint32_t format, const uint8_t* packed, size_t size, ui
   const size_t padded = round_up(rows, kPanelRows);
   if (format == kFloat) {
     if (size < sizeof(float) * padded * columns) throw Error("packed weights are cut short");
+    result.data = packed;
+    return result;
+  }
+  if (format == kBfloat16) {
+    if (!has_bfloats()) throw Error("packed weights in a form that this processor does not multiply");
+    if (size < sizeof(uint16_t) * padded * round_up(columns, 2)) throw Error("packed weights are cut short");
     result.data = packed;
     return result;
   }

@@ -29,7 +29,7 @@
 //
 // kFloat, kSparseFloat: multiplied with float inputs, packed by Python, without row sums. kFloat: float
 // weights[panels][columns][16 rows]. kSparseFloat: uint32 starts[padded rows + 1], counted in non-zeros; the non-zeros,
-// row by row, each a uint32 column and a float weight.
+// row by row, each a uint32 column and a float weight. kBfloat16: uint16 weights[panels][pairs of columns][16 rows][2].
 //
 // Each part begins at a multiple of 64 bytes.
 
@@ -98,7 +98,9 @@ void pack(uint32_t format, const int8_t* weights, uint32_t rows, uint32_t column
 // Throws Error where the kernels would read outside of the packed matrix.
 PackedMatrix view(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);
 
-constexpr bool is_float(uint32_t format) { return format == kFloat || format == kSparseFloat; }
+constexpr bool is_float(uint32_t format) {
+  return format == kFloat || format == kSparseFloat || format == kBfloat16;
+}
 
 // The same for the formats in float.
 PackedMatrix view_floats(uint32_t format, const uint8_t* packed, size_t size, uint32_t rows, uint32_t columns);

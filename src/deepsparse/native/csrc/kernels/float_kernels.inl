@@ -241,6 +241,13 @@ RESPARSE_INLINE void softmax_floats(float* scores, uint32_t rows, uint32_t token
   }
 }
 
+// Scores times `scale`, rounded to each of the grids that there are.
+RESPARSE_INLINE void round_scores(float* scores, size_t count, float scale, const Grid (&grids)[kMaxScoreGrids]) {
+  for (size_t i = 0; i < count; i += kVectorLanes) store(scores + i, load(scores + i) * scale);
+  for (const Grid& grid : grids)
+    if (grid.scale != 0) round(scores, static_cast<uint32_t>(count), grid, scores);
+}
+
 void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
   const FloatAttentionScratch places(task.tokens, task.head_size);
   const size_t padded = round_up(task.tokens, kPanelRows);
@@ -258,11 +265,29 @@ void attend_floats(const FloatAttentionTask& task, uint8_t* scratch) {
       multiply_all_float_rows(keys + key * task.head_size, kPanelRows, task.head_size,
                               task.queries + first * task.query_stride, task.query_stride, rows, nullptr, false,
                               scores + key, padded);
+    const bool is_rounded = task.score_grids[0].scale != 0;
+    const uint32_t computed = seen.end - seen.begin;
+    for (uint32_t row = 0; is_rounded && row < rows; ++row)
+      round_scores(scores + row * padded + seen.begin, computed, task.score_scale, task.score_grids);
+    const float scale = is_rounded ? 1.0f : task.score_scale;
     if (task.places.matter())
-      softmax_floats_by_place(scores, rows, task.tokens, task.score_scale, task.places, first, seen);
+      softmax_floats_by_place(scores, rows, task.tokens, scale, task.places, first, seen);
     else
-      softmax_floats(scores, rows, task.tokens, task.score_scale);
+      softmax_floats(scores, rows, task.tokens, scale);
     const uint32_t count = (seen.end < task.tokens ? seen.end : task.tokens) - seen.begin;
+    if (task.peak != nullptr) {
+      for (uint32_t row = 0; row < rows; ++row)
+        for (uint32_t i = 0; i < count; ++i) {
+          const float probability = scores[row * padded + seen.begin + i];
+          *task.peak = probability > *task.peak ? probability : *task.peak;
+        }
+      continue;
+    }
+    for (const Grid& grid : {task.softmax_grid, task.probabilities_grid})
+      for (uint32_t row = 0; grid.scale != 0 && row < rows; ++row) {
+        float* const probabilities = scores + row * padded + seen.begin;
+        round(probabilities, computed, grid, probabilities);
+      }
     for (uint32_t column = 0; column < task.head_size; column += kPanelRows) {
       float mixed[kQueryBlock * kPanelRows];
       multiply_all_float_rows(task.values + seen.begin * task.stride + column, task.stride, count,

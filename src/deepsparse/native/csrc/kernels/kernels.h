@@ -57,6 +57,9 @@ struct FloatAttentionTask {
   uint32_t query_count, tokens, head_size;
   Places places;
   float score_scale;
+  Grid score_grids[kMaxScoreGrids];  // as in Layer
+  Grid softmax_grid, probabilities_grid;
+  float* peak;  // where not null, gets the largest probability, and `context` is not written
 };
 
 struct Kernels {
