@@ -23,8 +23,9 @@ UV     := .venv-uv/bin/uv
 BROWSER := tests/runtime/test_runtime_browser.py
 CSRC   := src/deepsparse/native/csrc
 
-# Seconds for each target of `make stress`.
+# Of `make stress`: seconds for each target that is fuzzed, and kills of each command.
 SECONDS_EACH ?= 60
+KILLS        ?= 50
 
 .PHONY: demo test all-tests check lint types unit arm stress audit install lock newest oldest clean
 
@@ -54,14 +55,16 @@ unit: install
 arm: install
 	$(PYTEST) -rs tests/native/test_native_arm.py
 
-# Half an hour: every reader of foreign input is fuzzed, by coverage where atheris is installed in the environment.
+# An hour: every reader of foreign input is fuzzed, by coverage where atheris is installed in the environment; and
+# commands are killed at random moments, and repeated.
 stress: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS_EACH)
+	$(BIN)/python benchmarks/kill_anywhere.py --kills $(KILLS)
 
 # Known weaknesses of the locked packages. Without the advisories' service this says so, and fails nothing.
 audit: $(UV)
-	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	.venv-uv/bin/python benchmarks/audit.py $(LOCK)
+	@if .venv-uv/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; \
+	then .venv-uv/bin/python benchmarks/audit.py $(LOCK); else echo "NOT DONE: pip-audit could not be installed"; fi
 
 check: lint types unit
 

@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from kill_subjects import (
 from killing import Attempt, Ended
 from record import RESULTS, keep, table
 from resparse.console import run, say
+
+SUBJECTS = ("training", "export", "predict", "packing", "download", "clock")
 
 _UNDISTURBED = 0.25
 """The share of attempts that are not killed."""
@@ -117,7 +120,8 @@ def terminate(subject: Subject, times: int, chance: random.Random, log: Path, us
         while code != 0:
             attempt = Attempt(subject.works[0], subject.folder, log)
             if chance.random() > _UNDISTURBED:
-                _sleep_unless_ended(attempt, chance.uniform(0.0, usual.seconds))
+                time.sleep(chance.uniform(0.0, usual.seconds))
+                attempt.signal(signal.SIGTERM)
             code = attempt.wait().code
             stopped += code in (143, -signal.SIGTERM)
             if code not in (0, 143, -signal.SIGTERM):
@@ -128,13 +132,6 @@ def terminate(subject: Subject, times: int, chance: random.Random, log: Path, us
     return stopped
 
 
-def _sleep_unless_ended(attempt: Attempt, seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
-    attempt.signal(signal.SIGTERM)
-
-
 def _refuse_failure(ended: Sequence[Ended], subject: Subject, log: Path) -> None:
     codes = [one.code for one in ended if one.code != 0]
     if codes:
@@ -142,42 +139,46 @@ def _refuse_failure(ended: Sequence[Ended], subject: Subject, log: Path) -> None
         raise BrokenError(f"{subject.title}: exit code {codes[0]}:\n{last}")
 
 
-def tallies(kills: int, seed: int, root: Path) -> Iterator[Tally]:
-    """All subjects, one after the other."""
+def tallies(asked: Sequence[str], kills: int, seed: int, root: Path) -> Iterator[Tally]:
+    """The subjects that are asked for, one after the other; what the later ones need is made undisturbed."""
+    # Imported here, so that every process has them from its beginning.
     import onnxruntime  # noqa: F401
 
     import sparseml.export.deployment
-
-    # Imported here, so that every process has them from its beginning.
     import sparseml.training.run  # noqa: F401
     from support.hub import LoopbackHub
 
-    chance, log = random.Random(seed), root / "log.txt"
-    place = Place(root)
-    trained = training(place, root / "trained")
-    say(f"training, {kills} kills")
-    tally = kill(trained, kills, chance, log)
+    chance, log, place = random.Random(seed), root / "log.txt", Place(root)
     few = max(1, kills // 5)
-    tally.terminated = terminate(trained, few, chance, log, tally)
-    yield tally
-    model = root / "trained" / "out"
-    exported = export(place, model, root / "exported")
-    for subject in (exported,):
-        say(f"{subject.title}, {kills} kills")
-        yield kill(subject, kills, chance, log)
+
+    def measured(name: str, subject: Subject, count: int = kills) -> Tally:
+        say(f"{subject.title}: {count if name in asked else 'no'} kills")
+        return kill(subject, count if name in asked else 0, chance, log)
+
+    trained = training(place, root / "trained")
+    tally = measured("training", trained)
+    if "training" in asked:
+        tally.terminated = terminate(trained, few, chance, log, tally)
+        yield tally
+    exported = export(root / "trained" / "out", root / "exported")
+    tally = measured("export", exported)
+    if "export" in asked:
+        yield tally
     deployment = root / "exported" / "target" / "deployment"
     with LoopbackHub() as hub:
-        for subject in (
-            predictions(place, deployment, root / "predicted"),
-            packing(place, deployment, root / "packed"),
-            download(place, root / "fetched", hub, locks=True),
-            download(place, root / "fetched-without-locks", hub, locks=False),
-        ):
-            say(f"{subject.title}, {kills} kills")
-            yield kill(subject, kills, chance, log)
-    jumping = under_a_jumping_clock(training(place, root / "jumping"), seed)
-    say(f"{jumping.title}, {few} kills")
-    yield kill(jumping, few, chance, log)
+        others = {
+            "predict": [predictions(place, deployment, root / "predicted")],
+            "packing": [packing(deployment, root / "packed")],
+            "download": [
+                download(root / "fetched", hub, locks=True),
+                download(root / "fetched-without-locks", hub, locks=False),
+            ],
+        }
+        for name in asked:
+            for subject in others.get(name, []):
+                yield measured(name, subject)
+    if "clock" in asked:
+        yield measured("clock", under_a_jumping_clock(training(place, root / "jumping"), seed), few)
 
 
 def result_table(found: Sequence[Tally]) -> str:
@@ -211,6 +212,7 @@ def result_table(found: Sequence[Tally]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="of each subject (default: %(default)s)")
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--folder", type=Path, help="default: a temporary one, removed unless something is wrong"
@@ -220,7 +222,7 @@ def main() -> int:
     root = arguments.folder or Path(tempfile.mkdtemp(prefix="kill-anywhere-"))
     found: list[Tally] = []
     try:
-        for tally in tallies(arguments.kills, arguments.seed, root.resolve()):
+        for tally in tallies(arguments.subjects, arguments.kills, arguments.seed, root.resolve()):
             found.append(tally)
     except BrokenError as error:
         say(f"broken: {error}\nwhat is left lies in {root}")

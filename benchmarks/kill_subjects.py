@@ -167,7 +167,7 @@ def _check_checkpoints(out: Path) -> None:
             raise BrokenError(f"{folder} would be taken for whole, and has no {missing}")
 
 
-def export(place: Place, trained: Path, folder: Path) -> Subject:
+def export(trained: Path, folder: Path) -> Subject:
     """The export of a trained model."""
     from sparseml.transformers import export as exporting
 
@@ -219,7 +219,7 @@ def predictions(place: Place, deployment: Path, folder: Path) -> Subject:
     )
 
 
-def packing(place: Place, deployment: Path, folder: Path, locks: bool = True) -> Subject:
+def packing(deployment: Path, folder: Path) -> Subject:
     """Two processes that load a model whose packed form is not in the cache yet."""
     import numpy as np
 
@@ -252,7 +252,7 @@ def packing(place: Place, deployment: Path, folder: Path, locks: bool = True) ->
     return Subject("packing, two at once", folder, (work(0), work(1)), lambda: None, result)
 
 
-def download(place: Place, folder: Path, hub: Any, locks: bool) -> Subject:
+def download(folder: Path, hub: Any, locks: bool) -> Subject:
     """Two processes that fetch the same model from a Hub on loopback."""
     files = {"config.json": b'{"model_type": "bert"}', "model.safetensors": bytes(range(250)) * 60_000}
     name = "someone/model"

@@ -12,8 +12,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Any, Final
 from resparse.errors import UserError
 
 _ENDING: Final = ".part"
+_OLD: Final = 60 * 60
+"""Seconds after which a file is not written any more."""
 
 
 class WriteError(UserError):
@@ -91,16 +95,46 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files and folders beside `path` whose process, of this machine, has ended."""
-    ours = f".{path.name}.{_machine()}-"
+    for left in _leftovers(path):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def unfinished_file(path: Path) -> Path:
+    """A file beside `path` that this process alone writes, in place of it, and that is kept where it is killed.
+
+    What an ended process has left so is taken over, with what it holds; otherwise there is no such file yet.
+    """
+    own = path.with_name(f"{_prefix(path)}unfinished{_ENDING}")
+    for left in _leftovers(path):
+        # Another process may have been faster.
+        with contextlib.suppress(OSError):
+            left.rename(own)
+            break
+    return own
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """Temporary files and folders beside `path` whose process has ended; another machine's, if they are old."""
+    named = re.compile(
+        rf"{re.escape(f'.{path.name}.')}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-.*{_ENDING}"
+    )
+    found = []
     with contextlib.suppress(OSError):
-        for left in path.parent.glob(f"{glob.escape(ours)}*{_ENDING}"):
-            number = left.name.removeprefix(ours).partition("-")[0]
-            if not number.isdigit() or _runs(int(number)):
+        for left in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*{_ENDING}"):
+            parts = named.fullmatch(left.name)
+            if parts is None:
                 continue
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
+            if parts["machine"] == _machine():
+                has_ended = not _runs(int(parts["process"]))
             else:
-                left.unlink(missing_ok=True)
+                has_ended = time.time() - left.stat().st_mtime > _OLD
+            if has_ended:
+                found.append(left)
+    return found
 
 
 def _prefix(path: Path) -> str:

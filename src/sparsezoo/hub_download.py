@@ -7,7 +7,6 @@ renamed to their final name once their sha256 is verified.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from resparse.files import unfinished_file
 from sparsezoo.common import ZooError, git_blob_of, sha256_of
 from sparsezoo.hub_repo import HubRepo, client_errors, explain, pause_before_retry
 
@@ -115,8 +115,8 @@ def _with_retries(request: Callable[[], Result], explained: Callable[[Exception]
 def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     """Download a file of Git LFS into the cache; return whether it was missing there.
 
-    An interrupted download is resumed. Where the file system ignores locks, two processes may write to one file: its
-    checksum is then wrong, or it is gone, and this process downloads one of its own.
+    An interrupted download is resumed, by its own process or, where that has ended, by another one. Each writes a file of
+    its own: where the file system ignores locks, two may download at once.
     """
     # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -126,24 +126,20 @@ def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     blob = repo.folder / "blobs" / file.lfs.sha256
     if blob.exists():
         return False
-    part = blob.with_name(f"{blob.name}.part")
     lock = repo.cache / ".locks" / repo.folder.name / f"{blob.name}.lock"
-    for folder in (part.parent, lock.parent):
+    for folder in (blob.parent, lock.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         if blob.exists():
             return True
-        with contextlib.suppress(FileNotFoundError):
+        part = unfinished_file(blob)
+        resumed = part.exists()
+        _resume(repo, commit, file, part)
+        if resumed and sha256_of(part) != file.lfs.sha256:
+            part.unlink()
             _resume(repo, commit, file, part)
-            if sha256_of(part) == file.lfs.sha256:
-                part.replace(blob)
-                return True
-        if not blob.exists():
-            part.unlink(missing_ok=True)
-            own = part.with_name(f"{blob.name}.{os.getpid()}.part")
-            _resume(repo, commit, file, own)
-            _check(own, repo, file)
-            own.replace(blob)
+        _check(part, repo, file)
+        part.replace(blob)
     return True
 
 

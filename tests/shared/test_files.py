@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resparse.files import whole_file, whole_folder
+from resparse.files import unfinished_file, whole_file, whole_folder
 
 WRITE = """
 import os, signal, sys
@@ -20,6 +20,15 @@ from resparse.files import {kind}
 with {kind}(Path(sys.argv[1])) as temporary:
     (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
     os.kill(os.getpid(), signal.{signal})
+"""
+
+BEGIN = """
+import os, signal, sys
+from pathlib import Path
+from resparse.files import unfinished_file
+
+unfinished_file(Path(sys.argv[1])).write_text("half")
+os.kill(os.getpid(), signal.{signal})
 """
 
 
@@ -35,6 +44,9 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, kind: st
     others = [tmp_path / ".y.part", tmp_path / ".x.part", tmp_path / ".x.0123abcd-1-z.part"]
     for other in others:
         other.write_text("another's, or another machine's")
+    old = tmp_path / ".x.0123abcd-2-z.part"
+    old.write_text("another machine's")
+    os.utime(old, (0, 0))
     if kind == "whole_file":
         with whole_file(path) as temporary:
             temporary.write_text("whole")
@@ -55,6 +67,29 @@ def test_what_a_running_process_writes_stays(tmp_path: Path) -> None:
         stopped.send_signal(signal.SIGCONT)
         assert stopped.wait(60) == 0
         assert [entry.name for entry in tmp_path.iterdir()] == ["x"] and path.read_text() == "half"
+    finally:
+        stopped.kill()
+        stopped.wait()
+
+
+def test_an_unfinished_file_is_taken_over_from_an_ended_process(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    code = WRITE.replace(
+        "with {kind}(Path(sys.argv[1])) as temporary:",
+        "temporary = unfinished_file(Path(sys.argv[1]))\nif True:",
+    )
+    code = code.replace("import {kind}", "import unfinished_file").format(signal="SIGKILL")
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    own = unfinished_file(path)
+    assert own.read_text() == "half" and list(tmp_path.iterdir()) == [own]
+    assert unfinished_file(path) == own and own.read_text() == "half"
+    stopped = subprocess.Popen(
+        [sys.executable, "-c", code.replace("SIGKILL", "SIGSTOP"), str(tmp_path / "y")]
+    )
+    try:
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+        assert not unfinished_file(tmp_path / "y").exists()
     finally:
         stopped.kill()
         stopped.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resparse.files import unfinished_file
 from sparsezoo import Model, ZooError, local_path
 from sparsezoo.hub import deployment_files, training_files
 from sparsezoo.hub_repo import Access, UnreachableError, hub_cache
@@ -137,7 +138,7 @@ def test_a_part_that_is_not_of_the_file_is_fetched_anew(
     hub.add(REPO, FILES)
     blobs = hub_cache() / f"models--{REPO.replace('/', '--')}" / "blobs"
     blobs.mkdir(parents=True)
-    part = blobs / f"{hashlib.sha256(FILES['model.safetensors']).hexdigest()}.part"
+    part = unfinished_file(blobs / hashlib.sha256(FILES["model.safetensors"]).hexdigest())
     part.write_bytes(b"\1" * 500)
     assert (local_path(STUB) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert not part.exists()
