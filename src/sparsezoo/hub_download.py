@@ -115,8 +115,8 @@ def _with_retries(request: Callable[[], Result], explained: Callable[[Exception]
 def _fetch_large(repo: HubRepo, commit: str, file: RepoSibling) -> bool:
     """Download a file of Git LFS into the cache; return whether it was missing there.
 
-    An interrupted download is resumed, by its own process or, where that has ended, by another one. Each writes a file of
-    its own: where the file system ignores locks, two may download at once.
+    An interrupted download is resumed, by its own process or, where that has ended, by another one. Each writes a file
+    of its own: where the file system ignores locks, two may download at once.
     """
     # Public there, though its types do not say so.
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
