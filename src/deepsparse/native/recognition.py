@@ -16,7 +16,16 @@ from deepsparse.native.attention import attention
 from deepsparse.native.classification_head import is_layer, recognize_head
 from deepsparse.native.columns import columns
 from deepsparse.native.embeddings import TYPES, WORDS, Embeddings, embeddings
-from deepsparse.native.encoder import AnyActivation, AnyLinear, Encoder, HeadTokens, Layer, Roundings, check
+from deepsparse.native.encoder import (
+    AnyActivation,
+    AnyLinear,
+    Encoder,
+    Grid,
+    HeadTokens,
+    Layer,
+    Roundings,
+    check,
+)
 from deepsparse.native.linear import added_linear, linear
 from deepsparse.native.masks import MASK, bias_of
 from deepsparse.native.matching import Matcher
@@ -129,8 +138,8 @@ def _layer(matcher: Matcher, hidden: str) -> _Found:
     output_norm, total = norm(matcher, hidden)
     output_sum, total = rounded(matcher, total)
     output, activated, added = added_linear(matcher, total)
-    output_residual, residual = rounded(matcher, added)
     kind, intermediate, gate, middle = _intermediate(matcher, activated)
+    output_residual, residual = _residual(matcher, added, middle)
     attention_norm, total = norm(matcher, middle)
     keeps_sums = residual == total
     if not keeps_sums and residual != middle:
@@ -139,8 +148,8 @@ def _layer(matcher: Matcher, hidden: str) -> _Found:
         )
     attention_sum, total = rounded(matcher, total)
     attention_output, context, added = added_linear(matcher, total)
-    attention_residual, residual = rounded(matcher, added)
     found = attention(matcher, context)
+    attention_residual, residual = _residual(matcher, added, found.entry)
     roundings = Roundings(attention_residual, attention_sum, output_residual, output_sum)
     if keeps_sums and roundings != Roundings():
         matcher.refuse(hidden, "sums that are kept, and not rounded", settings.OUTPUTS)
@@ -163,6 +172,11 @@ def _layer(matcher: Matcher, hidden: str) -> _Found:
         roundings=roundings,
     )
     return _Found(layer, found.entry, residual, keeps_sums, found.added)
+
+
+def _residual(matcher: Matcher, added: str, read: str) -> tuple[Grid | None, str]:
+    """The grid that a residual is rounded to, where what is `read` beside it is not, and the residual before."""
+    return (None, added) if added == read else rounded(matcher, added)
 
 
 def _intermediate(matcher: Matcher, activated: str) -> tuple[AnyActivation, AnyLinear, AnyLinear | None, str]:
