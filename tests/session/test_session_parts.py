@@ -174,20 +174,32 @@ def test_other_errors_pass(tmp_path: Path, error: BaseException) -> None:
     assert caught.value is error
 
 
+def finish(folder: Path) -> None:
+    """Write what a checkpoint is finished with."""
+    folder.mkdir()
+    save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, folder / name)
+    (folder / checkpoint.TRAINER_STATE_FILE).write_text("{}", encoding="utf-8")
+
+
 def test_replaced_folder_comes_back_when_writing_fails(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint-5"
     with checkpoint.replacing(folder):
-        folder.mkdir()
-        (folder / "old").write_text("old", encoding="utf-8")
+        finish(folder)
+    before = tiny.contents(tmp_path)
     with pytest.raises(KeyboardInterrupt), checkpoint.replacing(folder):
         folder.mkdir()
         (folder / "new").write_text("half", encoding="utf-8")
         raise KeyboardInterrupt
-    assert tiny.contents(tmp_path).keys() == {"checkpoint-5", "checkpoint-5/old"}
+    assert tiny.contents(tmp_path) == before
     with checkpoint.replacing(folder):
         folder.mkdir()
         (folder / "new").write_text("new", encoding="utf-8")
     assert tiny.contents(tmp_path).keys() == {"checkpoint-5", "checkpoint-5/new"}
+    with checkpoint.replacing(folder):  # which is not finished, so that nothing is lost with it
+        assert list(tmp_path.iterdir()) == []
+        folder.mkdir()
 
 
 @pytest.mark.parametrize(

@@ -136,13 +136,8 @@ def _steps(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
 
 def latest(output_dir: Path) -> Path | None:
     """The newest complete checkpoint below a run's folder, or None."""
-    for candidate in sorted(output_dir.glob("checkpoint-*"), key=_step_of, reverse=True):
-        try:
-            refuse_unfinished(candidate)
-        except CheckpointError:
-            continue
-        return candidate
-    return None
+    candidates = sorted(output_dir.glob("checkpoint-*"), key=_step_of, reverse=True)
+    return next(filter(_is_finished, candidates), None)
 
 
 def newest(output_dir: Path) -> Path:
@@ -175,15 +170,17 @@ def refuse_unfinished(folder: Path) -> None:
 
 @contextmanager
 def replacing(folder: Path, leads: bool = True) -> Iterator[None]:
-    """Move an existing folder aside while a new one is written; restore it when the writing fails.
+    """Move an existing checkpoint aside while a new one is written; restore it when the writing fails.
 
     Of several processes that write into it, the one that `leads` does so, while the others wait.
     """
     older = folder.with_name(f".{folder.name}{_OLDER}")
     if leads:
         shutil.rmtree(older, ignore_errors=True)
-        if folder.exists():
+        if _is_finished(folder):
             folder.rename(older)
+        else:  # what a killed run left
+            shutil.rmtree(folder, ignore_errors=True)
     wait_for_all()
     try:
         yield
@@ -249,6 +246,14 @@ def remove_later(folder: Path) -> None:
     for other in folder.parent.glob("checkpoint-*"):
         if _step_of(other) > _step_of(folder):
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        refuse_unfinished(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _is_json(path: Path) -> bool:
