@@ -19,7 +19,7 @@ from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.pipeline import WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
-from resparse.files import WriteError, write_json
+from resparse.files import WriteError, remove_leftovers, write_json
 from resparse.progress import share
 
 _SHOWN = 5
@@ -192,6 +192,7 @@ class _Run:
         else:
             paths.part(paths.rejected).unlink()
         paths.progress.unlink(missing_ok=True)
+        remove_leftovers(paths.progress)  # of a run that was killed while it noted its progress
         if progress.refused and not progress.labelled:
             paths.part(paths.output).unlink()
             raise self._nothing_labelled(progress.refused)
