@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +34,7 @@ class Predictions:
 def facts(predictions: Predictions) -> dict[str, Any]:
     """Scores, confusions and examples, ready for JSON."""
     kind = predictions.labels.kind
+    predictions = replace(predictions, logits=predictions.labels.confidence.scaled(predictions.logits))
     evaluate = _regression if kind == REGRESSION else _multi_label if kind == MULTI else _single_label
     evaluated = {"kind": kind, "rows": len(predictions.texts), **evaluate(predictions)}
     return {**evaluated, "learned": _learned(evaluated)}

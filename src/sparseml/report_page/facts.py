@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,8 @@ class Evaluation:
         rows_called: which rows.
         confusion: {true: {predicted: rows}}, zeros left out; for one label a row.
         labels: {name: {right, missed, wrong}}, for several.
+        calibration: of the model as it is deployed, and "before" it was calibrated.
+        coverage: by lowest score, for one label a row.
     """
 
     rows_called: str
@@ -61,6 +63,7 @@ class Evaluation:
     confusion: Mapping[str, Mapping[str, int]] | None = None
     labels: Mapping[str, Mapping[str, int]] | None = None
     calibration: Mapping[str, Any] | None = None
+    coverage: Sequence[Mapping[str, float]] | None = None
 
 
 @dataclass
@@ -189,7 +192,7 @@ def _sparsity(log: list[dict[str, Any]]) -> Series | None:
 def _evaluations(facts: Facts) -> None:
     """Fill in the evaluated rows; of a guided training's export where the model's own are not there."""
     for split, found in facts.report.get("evaluation", {}).items():
-        known = {key: found.get(key) for key in ("confusion", "labels", "calibration")}
+        known = {key: found.get(key) for key in ("confusion", "labels", "calibration", "coverage")}
         facts.evaluations.append(
             Evaluation(f"the {split.replace('_', ' ')} rows", found["kind"], found["rows"], **known)
         )

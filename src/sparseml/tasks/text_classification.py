@@ -32,6 +32,7 @@ from sparseml.metrics import metrics_for
 from sparseml.modifiers.base import Batch, Outputs
 from sparseml.options.text_classification import ClassificationArguments
 from sparseml.selective import decided, outside_id
+from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task, Texts
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -241,6 +242,13 @@ quantized classifier with its report comes out."""
     def deployment_config(self, config: Any) -> dict[str, Any]:
         """See `Task`; `problem_type` and a threshold are there even where the model's configuration has none."""
         kind, values = problem_type(config), super().deployment_config(config)
+        values = {
+            key: value for key, value in values.items() if key not in confidence.KEYS or value is not None
+        }
+        if kind != SINGLE and values.keys() & {confidence.MIN_SCORE, confidence.OUT_OF_SCOPE}:
+            raise ModelError(
+                "--min_score and --out_of_scope_label are for a model whose labels exclude each other."
+            )
         several = {thresholds.KEY: values.get(thresholds.KEY) or thresholds.DEFAULT} if kind == MULTI else {}
         return {**values, "problem_type": kind, **several}
 
@@ -248,10 +256,7 @@ quantized classifier with its report comes out."""
         """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
         from deepsparse.pipeline import WINDOW
 
-        own = pipeline.handler.label_set
-        labels = Labels(
-            pipeline.problem_type, pipeline.labels, own.threshold or thresholds.DEFAULT, own.confidence
-        )
+        labels = deployed_labels(pipeline)
         data = load_text_data(replace(options, known_labels=_with_outside(labels)))
         for note in data.notes:
             say(note)
@@ -291,6 +296,26 @@ def problem_type(config: Any) -> Kind:
     """What a classifier predicts, by its configuration; Transformers' rule where that does not say."""
     kind: Kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
     return kind
+
+
+def deployed_labels(pipeline: Any) -> Labels:
+    """The labels of a deployed model, and how it decides on them."""
+    own = pipeline.handler.label_set
+    return Labels(pipeline.problem_type, pipeline.labels, own.threshold or thresholds.DEFAULT, own.confidence)
+
+
+def deployed_rows(task: Task, pipeline: Any, options: DataOptions) -> tuple[Array, Array, Labels]:
+    """A deployed model's logits [rows, labels] of labelled rows, their labels, and the model's.
+
+    Rows out of scope have the number of labels as their class, where that is none of the model's.
+    """
+    labels = deployed_labels(pipeline)
+    data = load_text_data(replace(options, known_labels=_with_outside(labels)))
+    for note in data.notes:
+        say(note)
+    assert data.validation is not None
+    logits = deployed_logits(pipeline, task.texts(data, data.validation), _WINDOW, "classifying")
+    return logits, np.asarray(list(data.validation["labels"])), labels
 
 
 def deployed_logits(pipeline: Any, texts: Sequence[Texts], window: int, doing: str) -> Array:
