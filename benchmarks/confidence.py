@@ -14,15 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data import Rows
 from deepsparse import Pipeline
 from record import keep, table
 from resparse import thresholds
 from resparse.confidence import AS_IT_IS
-from resparse.console import run
-from small_trainings import Small, trained
+from resparse.console import output, run
+from small_trainings import EMOTION, Small, trained
 from sparseml.calibrate import quality
 from sparseml.data import DataOptions, Labels
 from sparseml.metrics import multi_label_metrics
@@ -33,8 +31,8 @@ from sparseml.transformers import export
 
 OUTSIDE = "out_of_scope"
 UNSEEN = ("NUM", "LOC")
+BY_LABEL = ("--multi_label_threshold", "validation")
 LEAST = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
-CALIBRATED = ("--calibration", "temperature")
 
 
 def held_out(split: str, rows: Rows) -> Rows:
@@ -50,17 +48,16 @@ def half_held_out(split: str, rows: Rows) -> Rows:
     return [row | ({"label_name": OUTSIDE} if row["label_name"] in UNSEEN else {}) for row in kept]
 
 
-EMOTION = Small("tweeteval_emotion", {"train": 1000}, epochs=5)
-SEVERAL = Small("go_emotions", {"train": 3000, "validation": 1500, "test": 2000}, epochs=5)
-QUESTIONS = Small("trec", {"train": 1000, "validation": 300}, epochs=5, changed=held_out)
-TAUGHT = Small("trec", {"train": 1000, "validation": 300}, epochs=5, changed=half_held_out)
+SEVERAL = Small("go_emotions", {"train": 2000, "validation": 1000, "test": 1500}, epochs=5)
+QUESTIONS = Small("trec", {"train": 800, "validation": 300}, epochs=5, changed=held_out)
+TAUGHT = Small("trec", {"train": 800, "validation": 300}, epochs=5, changed=half_held_out)
 
 
 def deployed(
     small: Small, folder: Path, flags: tuple[str, ...], epochs: int | None
 ) -> tuple[Any, Any, Labels]:
     """Logits and labels of the test rows, by the exported model."""
-    model = trained(small, folder, "run", flags, 0, epochs)
+    model = trained(small, folder, "plain", flags, 0, epochs)
     deployment = model.parent / "deployment"
     if not (deployment / "model.onnx").is_file():
         export.main(["--model_path", str(model), "--task", "text_classification"])
@@ -74,7 +71,7 @@ def deployed(
 def calibration(folder: Path, epochs: int | None) -> tuple[list[list[str]], dict[str, Any]]:
     """Calibration before and after, of one label a row and of several."""
     lines, found = [], {}
-    for small, flags in ((EMOTION, CALIBRATED), (SEVERAL, (*CALIBRATED, *_BY_LABEL))):
+    for small, flags in ((EMOTION, ()), (SEVERAL, BY_LABEL)):
         logits, truth, labels = deployed(small, folder / small.dataset, flags, epochs)
         before = quality(logits, truth, replace(labels, confidence=AS_IT_IS))
         after = quality(logits, truth, labels)
@@ -85,12 +82,9 @@ def calibration(folder: Path, epochs: int | None) -> tuple[list[list[str]], dict
     return lines, found
 
 
-_BY_LABEL = ("--multi_label_threshold", "validation")
-
-
 def several(folder: Path, epochs: int | None) -> tuple[list[list[str]], dict[str, Any]]:
     """F1 with the threshold of SparseML for all labels, with the best one for all, and with one for each."""
-    logits, truth, labels = deployed(SEVERAL, folder / SEVERAL.dataset, (*CALIBRATED, *_BY_LABEL), epochs)
+    logits, truth, labels = deployed(SEVERAL, folder / SEVERAL.dataset, BY_LABEL, epochs)
     scaled = labels.confidence.scaled(logits)
     plain = multi_label_metrics(logits, truth, labels.names, thresholds.DEFAULT)
     half = multi_label_metrics(logits, truth, labels.names, 0.5)
@@ -107,11 +101,9 @@ def outside(folder: Path, epochs: int | None) -> tuple[list[list[str]], dict[str
     """In-scope accuracy and out-of-scope recall by lowest score, without and with a trained class for the latter."""
     lines, found = [], {}
     for title, small in (("by score alone", QUESTIONS), ("trained class, too", TAUGHT)):
-        flags = (*CALIBRATED, "--out_of_scope_label", OUTSIDE)
-        if small is QUESTIONS:
-            flags = (*flags, "--min_score", "0.5")
+        flags = ("--out_of_scope_label", OUTSIDE, *(("--min_score", "0.5") if small is QUESTIONS else ()))
         logits, truth, labels = deployed(
-            small, folder / title.replace(" ", "-").replace(",", ""), flags, epochs
+            small, folder / f"trec-{title.replace(' ', '-').replace(',', '')}", flags, epochs
         )
         for least in LEAST:
             if least == 0 and outside_id(labels) == labels.num_labels:
@@ -132,29 +124,37 @@ _SHOWN: Mapping[str, str] = {
 }
 
 
+PARTS = {"calibration": calibration, "several": several, "out_of_scope": outside}
+HEADS = {
+    "calibration": ["data set", "temperature", "ECE before", "NLL before", "ECE after", "NLL after"],
+    "several": ["threshold", "macro F1", "micro F1", "macro precision", "macro recall"],
+    "out_of_scope": ["refused", "min score", *_SHOWN.values()],
+}
+SAID = {
+    "calibration": "Calibration: expected calibration error (ECE) and negative log-likelihood (NLL) of test rows.",
+    "several": "Thresholds of several labels: GoEmotions, 28 labels; 2,000 training, 1,000 validation, 1,500 test rows",
+    "out_of_scope": (
+        "Out of scope: TREC without the classes NUM and LOC, whose test rows are out of scope; in the lower half, LOC "
+        "is trained as the class `out_of_scope`, and NUM stays unseen."
+    ),
+}
+
+
 def main() -> None:
     """Train what is missing, and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="this part; records nothing")
     parser.add_argument("--epochs", type=int, help="of each training; records nothing")
-    parser.add_argument("--folder", type=Path, default=Path("runs/confidence"), help="for rows and models")
+    parser.add_argument("--folder", type=Path, default=Path("runs/small"), help="for rows and models")
     options = parser.parse_args()
-    np.seterr(all="ignore")
-    honest, honest_facts = calibration(options.folder, options.epochs)
-    by_label, label_facts = several(options.folder, options.epochs)
-    refused, refused_facts = outside(options.folder, options.epochs)
-    if options.epochs is not None:
+    blocks, facts = [], {}
+    for name in [options.only] if options.only else PARTS:
+        lines, facts[name] = PARTS[name](options.folder, options.epochs)
+        blocks += [SAID[name], table(HEADS[name], lines)]
+    if options.only or options.epochs is not None:
+        output.print("\n\n".join(blocks), markup=False)
         return
-    blocks = [
-        "## Calibration\n\nExpected calibration error and negative log-likelihood of test rows.",
-        table(["data set", "temperature", "ECE before", "NLL before", "ECE after", "NLL after"], honest),
-        "## Thresholds of several labels\n\nGoEmotions, 28 labels; 3,000 training, 1,500 validation, 2,000 test rows.",
-        table(["threshold", "macro F1", "micro F1", "macro precision", "macro recall"], by_label),
-        "## Out of scope\n\nTREC without the classes NUM and LOC, whose test rows are out of scope; in the lower half, "
-        "LOC is trained as the class `out_of_scope`, and NUM stays unseen.",
-        table(["refused", "min score", *_SHOWN.values()], refused),
-    ]
-    data = {"calibration": honest_facts, "thresholds": label_facts, "out_of_scope": refused_facts}
-    keep("confidence", "Honest confidence, of exported int8 models", blocks, data)
+    keep("confidence", "Honest confidence, of exported int8 models", blocks, facts)
 
 
 if __name__ == "__main__":

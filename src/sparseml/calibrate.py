@@ -20,6 +20,9 @@ from sparseml.metrics import multi_label_metrics
 LEAST_ROWS: Final = 50
 """Of fewer, a temperature would be chance: its standard error is about a tenth of it with a few hundred decisions."""
 
+LEAST_ROWS_BY_LABEL: Final = 200
+"""A guided run looks for thresholds by label in no fewer rows: it would find what suits these alone."""
+
 TEMPERATURE: Final = "temperature"
 """What `--calibration` is given for it."""
 

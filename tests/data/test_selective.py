@@ -60,7 +60,11 @@ def test_the_curve_is_the_metrics_at_each_lowest_score(seed: int, temperature: f
     logits, truth = source.normal(0, 2, (40, 2)), source.integers(0, 2, 40)
     labels = replace(LABELS, confidence=Confidence(temperature))
     curve = coverage_curve(logits, truth, labels)
-    assert curve[0] == {"min_score": 0.0, "coverage": 1.0, "accuracy": float((logits.argmax(1) == truth).mean())}
+    assert curve[0] == {
+        "min_score": 0.0,
+        "coverage": 1.0,
+        "accuracy": float((logits.argmax(1) == truth).mean()),
+    }
     for entry in curve:
         confidence = replace(labels.confidence, min_score=entry["min_score"])
         found = selective_metrics(logits, truth, replace(labels, confidence=confidence))

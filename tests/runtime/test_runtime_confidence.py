@@ -37,7 +37,9 @@ def expected(temperature: float = 4.0, least: float = LEAST, other: str | None =
     for text in TEXTS:
         scores = softmax(logits(weights(), text) / temperature)
         best = int(scores.argmax())
-        found.append((NAMES[best] if scores[best] >= least else other, pytest.approx(float(scores[best]), 1e-4)))
+        found.append(
+            (NAMES[best] if scores[best] >= least else other, pytest.approx(float(scores[best]), 1e-4))
+        )
     return found
 
 
@@ -90,7 +92,9 @@ def test_file(unsure: Path, tmp_path: Path) -> None:
         assert main(words) == 0
         with output.open(newline="") as file:
             found = list(csv.DictReader(file))
-        assert [row["predicted_label"] for row in found] == [label for label, _ in expected(least=least, other=other)]
+        assert [row["predicted_label"] for row in found] == [
+            label for label, _ in expected(least=least, other=other)
+        ]
     assert main([*words, "--top-k", "3"]) == 0
     with output.open(newline="") as file:
         assert any(row["predicted_label_3"] == "" for row in csv.DictReader(file))
@@ -128,7 +132,9 @@ def test_server(unsure: Path) -> None:
 
 @pytest.mark.parametrize("problem", [MULTI, "regression"])
 def test_only_labels_that_exclude_each_other_have_a_lowest_score(tmp_path: Path, problem: str) -> None:
-    folder = deployment(tmp_path / "other", problem_type=problem, names=NAMES if problem == MULTI else NAMES[:1])
+    folder = deployment(
+        tmp_path / "other", problem_type=problem, names=NAMES if problem == MULTI else NAMES[:1]
+    )
     with pytest.raises(EngineError, match="exclude each other"):
         Pipeline.create(model_path=folder, min_score=0.5)
 

@@ -21,7 +21,7 @@ from resparse.files import whole_file
 from resparse.progress import track
 from resparse.threshold_search import VALIDATION
 from sparseml import class_weights
-from sparseml.calibrate import TEMPERATURE, Fitted, fit
+from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, fit
 from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
@@ -141,11 +141,11 @@ quantized classifier with its report comes out."""
             truth = np.asarray(list(data.train["labels"]))
             arguments.class_weights, why = class_weights.choose(labels, truth)
             notes += [why] if why else []
-        if data.validation is not None and not arguments.eval_on_test:
-            if "calibration" not in given:
-                arguments.calibration = TEMPERATURE
-            if thresholds.KEY not in given and labels.kind == MULTI:
-                arguments.multi_label_threshold = VALIDATION
+        rows = 0 if data.validation is None or arguments.eval_on_test else len(data.validation)
+        if "calibration" not in given and rows >= LEAST_ROWS:
+            arguments.calibration = TEMPERATURE
+        if thresholds.KEY not in given and labels.kind == MULTI and rows >= LEAST_ROWS_BY_LABEL:
+            arguments.multi_label_threshold = VALIDATION
         return notes
 
     def assess(
