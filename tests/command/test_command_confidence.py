@@ -22,7 +22,7 @@ from support.tiny import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LONGER = "num_epochs=4,init_lr=5e-3,qat_start_epoch=2,observer_epoch=3"
+LONGER = "num_epochs=12,init_lr=1e-2,qat_start_epoch=8,observer_epoch=10"
 
 
 def rare(count: int, seed: int) -> list[dict[str, Any]]:
