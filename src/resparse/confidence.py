@@ -7,7 +7,6 @@ Training's metrics and predictions, pipelines, files and the server all go by it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,9 @@ MIN_SCORE: Final = "min_score"
 OUT_OF_SCOPE: Final = "out_of_scope_label"
 KEYS: Final = (TEMPERATURE, MIN_SCORE, OUT_OF_SCOPE)
 """The entries of a model's config.json; a model without them answers as its logits say."""
+
+MOST: Final = 1000
+"""The largest temperature, and one over the smallest: beyond them scores say nothing but which is the greatest."""
 
 REFUSED: Final = -1
 """In the place of a label's index: none is sure enough."""
@@ -48,12 +50,14 @@ class Confidence:
             ValueError: a value that makes no sense, with its entry.
         """
         temperature, least, name = (config.get(key) for key in KEYS)
-        if temperature is not None and not (_is_number(temperature) and 0 < temperature < math.inf):
-            raise ValueError(f"{TEMPERATURE} is {temperature!r}; wanted is a number above 0")
+        if temperature is not None and not (_is_number(temperature) and 1 / MOST <= temperature <= MOST):
+            raise ValueError(
+                f"{TEMPERATURE} is {temperature!r:.60}; wanted is a number from {1 / MOST} to {MOST}"
+            )
         if least is not None and not is_min_score(least):
-            raise ValueError(f"{MIN_SCORE} is {least!r}; wanted is a number from 0 to below 1")
+            raise ValueError(f"{MIN_SCORE} is {least!r:.60}; wanted is a number from 0 to below 1")
         if name is not None and not (isinstance(name, str) and name.strip()):
-            raise ValueError(f"{OUT_OF_SCOPE} is {name!r}; wanted is a name")
+            raise ValueError(f"{OUT_OF_SCOPE} is {name!r:.60}; wanted is a name")
         return cls(
             1.0 if temperature is None else float(temperature),
             None if least is None else float(least),

@@ -31,6 +31,7 @@ def server(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     config = tmp_path_factory.mktemp("browser") / "config.yaml"
     config.write_text(
         f"endpoints:\n  - {{task: glue, model: {deployed}, route: /team/mood}}\n  - {{task: glue, model: {deployed}}}\n"
+        f"  - {{task: glue, model: {deployed}, name: strict, kwargs: {{min_score: 0.9, out_of_scope_label: other}}}}\n"
     )
     with serving("--config_file", config, log=config.with_name("log")) as running:
         yield running
@@ -67,6 +68,23 @@ def test_a_person_types_a_text_and_sees_labels_with_bars(browser: Any, server: R
     asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith(server.url)]
     assert any("/infer" in url for url in asked)
     assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+def test_a_text_that_gets_no_label_shows_all_of_them_and_says_so(browser: Any, server: Running):
+    browser.get(server.url + "/")
+    browser.find_element("css selector", "#model option:nth-child(3)")
+    for model, text, refused in (("strict", "the film", True), ("strict", "a happy film", False)):
+        browser.execute_script(
+            "const model = document.getElementById('model'); model.value = arguments[0];"
+            "document.getElementById('text').value = arguments[1]",
+            model,
+            text,
+        )
+        browser.find_element("id", "send").click()
+        labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
+        assert sorted(labels) == sorted(NAMES)
+        said = browser.find_element("id", "refused").text
+        assert ("No label reaches 90 %" in said and "label other" in said) == refused
 
 
 def test_what_is_wrong_is_said(browser: Any, server: Running):

@@ -144,8 +144,8 @@ def test_the_page_is_whole_and_stands_alone(written: str) -> None:
 
 def test_all_that_a_training_has_is_shown(written: str) -> None:
     assert headings(written) == [
-        *("Loss", "Learning rate", "Sparsity", "Scores", "Confusion matrix", "Reliability", "Against dense"),
-        *("Metrics", "Layers", "How it was made"),
+        *("Loss", "Learning rate", "Sparsity", "Scores", "Confusion matrix", "Reliability", "Coverage"),
+        *("Against dense", "Metrics", "Layers", "How it was made"),
     ]
     assert "faster: " in written and "Expected calibration error" in written
 
@@ -172,7 +172,7 @@ def test_the_tables_say_the_same(trained: Path, capfd: pytest.CaptureFixture[str
     ("gone", "lost"),
     [
         ("trainer_state.json", {"Loss", "Learning rate", "Sparsity", "Scores"}),
-        ("report.json", {"Confusion matrix", "Reliability", "Metrics"}),
+        ("report.json", {"Confusion matrix", "Reliability", "Coverage", "Metrics"}),
         ("recipe.yaml", set()),
     ],
 )

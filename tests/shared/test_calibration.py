@@ -93,6 +93,8 @@ def test_entries_of_a_configuration_and_back() -> None:
     [
         {"calibration_temperature": 0},
         {"calibration_temperature": float("inf")},
+        {"calibration_temperature": 10**400},
+        {"calibration_temperature": 1e-9},
         {"calibration_temperature": float("nan")},
         {"calibration_temperature": "1.5"},
         {"min_score": 1},

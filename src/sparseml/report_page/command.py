@@ -46,8 +46,10 @@ def show(facts: Facts, latency: Latency | None) -> None:
     for evaluation in facts.evaluations:
         if evaluation.calibration is not None and "ece" in evaluation.calibration:
             error = evaluation.calibration["ece"]
+            before = evaluation.calibration.get("before")
+            was = f", {before['ece']:.1%} before its temperature" if before else ""
             say(
-                f"calibration: expected error {error:.1%} on {evaluation.rows:,} rows ({evaluation.rows_called})"
+                f"calibration: expected error {error:.1%}{was}, on {evaluation.rows:,} rows ({evaluation.rows_called})"
             )
     for line in facts.missing:
         say(f"not here: {line}")
