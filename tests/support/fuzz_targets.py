@@ -193,7 +193,7 @@ def packed(data: bytes, folder: Path) -> None:
 
 
 def body(data: bytes, folder: Path) -> None:
-    """Bodies of requests are parsed for every task, as plain JSON and with binary tensors after it; for other routes."""
+    """Bodies of requests are parsed: of every task, plain or with binary tensors behind; of other routes."""
     from deepsparse import tasks
     from deepsparse.server.other_servers import parse_classify, parse_predict
     from deepsparse.server.requests import parse_benchmark, parse_infer
