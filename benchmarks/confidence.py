@@ -9,7 +9,7 @@ numbers). A run that was stopped goes on with what is missing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from deepsparse import Pipeline
 from record import keep, table
 from resparse import thresholds
 from resparse.confidence import AS_IT_IS
-from resparse.console import output, run
+from resparse.console import run
 from small_trainings import EMOTION, Small, trained
 from sparseml.calibrate import quality
 from sparseml.data import DataOptions, Labels
@@ -68,10 +68,12 @@ def deployed(
     return found
 
 
-def calibration(folder: Path, epochs: int | None) -> tuple[list[list[str]], dict[str, Any]]:
+def calibration(
+    folder: Path, epochs: int | None, sets: Sequence[tuple[Small, tuple[str, ...]]]
+) -> tuple[list[list[str]], dict[str, Any]]:
     """Calibration before and after, of one label a row and of several."""
     lines, found = [], {}
-    for small, flags in ((EMOTION, ()), (SEVERAL, BY_LABEL)):
+    for small, flags in sets:
         logits, truth, labels = deployed(small, folder / small.dataset, flags, epochs)
         before = quality(logits, truth, replace(labels, confidence=AS_IT_IS))
         after = quality(logits, truth, labels)
@@ -124,14 +126,22 @@ _SHOWN: Mapping[str, str] = {
 }
 
 
-PARTS = {"calibration": calibration, "several": several, "out_of_scope": outside}
+PARTS: Mapping[str, Callable[..., tuple[list[list[str]], dict[str, Any]]]] = {
+    "one_label": lambda *given: calibration(*given, [(EMOTION, ())]),
+    "several_calibrated": lambda *given: calibration(*given, [(SEVERAL, BY_LABEL)]),
+    "several": several,
+    "out_of_scope": outside,
+}
+_CALIBRATION = ["data set", "temperature", "ECE before", "NLL before", "ECE after", "NLL after"]
 HEADS = {
-    "calibration": ["data set", "temperature", "ECE before", "NLL before", "ECE after", "NLL after"],
+    "one_label": _CALIBRATION,
+    "several_calibrated": _CALIBRATION,
     "several": ["threshold", "macro F1", "micro F1", "macro precision", "macro recall"],
     "out_of_scope": ["refused", "min score", *_SHOWN.values()],
 }
 SAID = {
-    "calibration": "Calibration: expected calibration error (ECE) and negative log-likelihood (NLL) of test rows.",
+    "one_label": "Calibration: expected calibration error (ECE) and negative log-likelihood (NLL) of test rows.",
+    "several_calibrated": "The same of several labels, over the decisions on all of them.",
     "several": "Thresholds of several labels: GoEmotions, 28 labels; 1,000 training, 600 validation, 1,000 test rows",
     "out_of_scope": (
         "Out of scope: TREC without the classes NUM and LOC, whose test rows are out of scope; in the lower half, LOC "
@@ -143,18 +153,16 @@ SAID = {
 def main() -> None:
     """Train what is missing, and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=PARTS, help="this part; records nothing")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these")
     parser.add_argument("--epochs", type=int, help="of each training; records nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs/small"), help="for rows and models")
     options = parser.parse_args()
     blocks, facts = [], {}
-    for name in [options.only] if options.only else PARTS:
+    for name in options.parts:
         lines, facts[name] = PARTS[name](options.folder, options.epochs)
         blocks += [SAID[name], table(HEADS[name], lines)]
-    if options.only or options.epochs is not None:
-        output.print("\n\n".join(blocks), markup=False)
-        return
-    keep("confidence", "Honest confidence, of exported int8 models", blocks, facts)
+    if options.epochs is None:
+        keep("confidence", "Honest confidence, of exported int8 models", blocks, facts)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["tweeteval_emotion"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--variants", nargs="+", help="only these, as folders are called; records nothing")
+    parser.add_argument("--variants", nargs="+", help="only these, as folders are called")
     parser.add_argument("--epochs", type=int, help="of each training; records nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs/small"), help="for rows and models")
     options = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> None:
                 lines,
             ),
         ]
-    if options.epochs is None and not options.variants:
+    if options.epochs is None:
         title = f"Rare classes: weights and the focal loss, seeds {', '.join(map(str, options.seeds))}"
         keep("imbalance", title, blocks, {"seeds": options.seeds, "results": outcomes})
 

@@ -187,6 +187,17 @@ def test_a_training_from_a_calibrated_model_begins_anew(
     assert evaluated["metrics"]["eval_coverage"] == pytest.approx(before["eval_coverage"], abs=0.05)
 
 
+def test_a_name_that_no_row_would_get_is_told(
+    pruned_model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(pruned_model, folder, tmp_path / "run", max_steps=1, out_of_scope_label="other")
+    assert "--out_of_scope_label has no effect" in capsys.readouterr().err
+    train(pruned_model, folder, tmp_path / "class", max_steps=1, out_of_scope_label="positive", do_eval=True)
+    assert "no effect" not in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "class" / "report.json").read_text())["metrics"]
+    assert "eval_out_of_scope_recall" in metrics
+
+
 def test_thresholds_by_label_are_those_of_the_validation_rows(pruned_model: Path, tmp_path: Path) -> None:
     names = ("good", "long", "the")
 

@@ -81,6 +81,10 @@ quantized classifier with its report comes out."""
             warn(f"--{next(iter(asked))} has no effect: it is for labels that exclude each other.")
         elif asked:
             labels = replace(labels, confidence=replace(labels.confidence, **asked))
+            if labels.confidence.min_score is None and outside_id(labels) == labels.num_labels:
+                warn(
+                    "--out_of_scope_label has no effect: no class has that name, and there is no --min_score."
+                )
         return replace(data, labels=labels)
 
     def labels_of(self, config: Any) -> Labels | None:
