@@ -49,8 +49,8 @@ def half_held_out(split: str, rows: Rows) -> Rows:
 
 
 SEVERAL = Small("go_emotions", {"train": 1000, "validation": 600, "test": 1000}, epochs=5)
-QUESTIONS = Small("trec", {"train": 800, "validation": 300}, epochs=5, changed=held_out)
-TAUGHT = Small("trec", {"train": 800, "validation": 300}, epochs=5, changed=half_held_out)
+QUESTIONS = Small("trec", {"train": 400, "validation": 200}, epochs=6, changed=held_out)
+TAUGHT = Small("trec", {"train": 400, "validation": 200}, epochs=6, changed=half_held_out)
 
 
 def deployed(
