@@ -142,10 +142,10 @@ HEADS = {
 SAID = {
     "one_label": "Calibration: expected calibration error (ECE) and negative log-likelihood (NLL) of test rows.",
     "several_calibrated": "The same of several labels, over the decisions on all of them.",
-    "several": "Thresholds of several labels: GoEmotions, 28 labels; 1,000 training, 600 validation, 1,000 test rows",
+    "several": "Thresholds of several labels: GoEmotions, 28 labels; 1,000 training, 600 validation, 1,000 test rows.",
     "out_of_scope": (
-        "Out of scope: TREC without the classes NUM and LOC, whose test rows are out of scope; in the lower half, LOC "
-        "is trained as the class `out_of_scope`, and NUM stays unseen."
+        "Out of scope: TREC without the classes NUM and LOC (of 400 training rows those that are left), whose test "
+        "rows are out of scope; in the lower half, LOC is trained as the class `out_of_scope`, and NUM stays unseen."
     ),
 }
 
