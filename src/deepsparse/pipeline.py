@@ -13,6 +13,7 @@ from deepsparse.backends import AUTOMATIC
 from deepsparse.deployment import Deployment, open_deployment
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError
+from deepsparse.lengths import Lengths
 from deepsparse.tasks.base import Outputs, OutputT, PredictionT, Row, Task, check_positive
 from resparse.console import say_once
 from resparse.errors import did_you_mean
@@ -67,7 +68,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
         **settings: Any,
     ) -> None:
         from deepsparse.batching import BatchRunner
-        from deepsparse.tokenizer import load_tokenizer
+        from deepsparse.tokenizer import WHOLE, load_tokenizer
 
         check_positive("batch_size", batch_size)
         longest = _longest(sequence_length)
@@ -75,7 +76,10 @@ class Pipeline(Generic[PredictionT, OutputT]):
         self.model_path = deployment.model
         self.handler = tasks.of_deployment(deployment, self.task or task)(deployment, **settings)
         self.task = self.handler.name
-        tokenizer = load_tokenizer(deployment, longest, self.handler.truncation, self.handler.stride)
+        longest, strategy = self.handler.length(longest), self.handler.truncation
+        if self.handler.windows and not self.handler.stride:
+            strategy = WHOLE
+        tokenizer = load_tokenizer(deployment, longest, strategy, self.handler.stride)
         self.sequence_length = tokenizer.max_length
         self.engine = Engine(
             deployment.model,
@@ -178,6 +182,11 @@ class Pipeline(Generic[PredictionT, OutputT]):
     def describe(self) -> dict[str, Any]:
         """What a client may want to know of the model."""
         return {"sequence_length": self.sequence_length}
+
+    @property
+    def lengths(self) -> Lengths:
+        """How many rows were longer than the model takes."""
+        return self._runner.lengths
 
     def close(self) -> None:
         """Stop the threads; the pipeline is not to be called any more."""

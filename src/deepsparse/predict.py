@@ -16,10 +16,13 @@ from deepsparse.backends import AUTOMATIC
 from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
+from deepsparse.lengths import longer_text
 from deepsparse.pipeline import WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json
+from resparse.long_texts import KEY as LONG_TEXTS
+from resparse.long_texts import POOLINGS, READS
 from resparse.progress import share
 
 _SHOWN = 5
@@ -58,6 +61,8 @@ class Progress:
     place: Place
     labelled: int = 0
     refused: int = 0
+    longer: int = 0
+    unread: int = 0
     output_bytes: int = 0
     rejected_bytes: int = 0
 
@@ -72,7 +77,8 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    asked_for = {"top_k": arguments.top_k, "threshold": arguments.threshold}
+    names = ("top_k", "threshold", "long_texts", "window_stride", "window_pooling", "max_windows")
+    asked_for = {name: getattr(arguments, name) for name in names}
     settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
         model_path=deployment,
@@ -100,11 +106,14 @@ class _Run:
         if taken := [name for name in self._added if name in table.columns]:
             raise TableError(f"{paths.rows} has a column {taken[0]!r} already: rename it.")
         self._first_refused: list[BadRow] = []
+        # The summary says it for the whole file.
+        pipeline.lengths.told = lambda longer, unread: None
 
     def go(self) -> None:
         paths = self._paths
         key = self._key()
         progress = _resumed(paths, key) or Progress(self._table.start)
+        self._longer_before = progress.longer, progress.unread
         try:
             with ExitStack() as stack:
                 output = stack.enter_context(_opened(paths.part(paths.output), progress.output_bytes))
@@ -122,6 +131,8 @@ class _Run:
                         file.flush()
                         os.fsync(file.fileno())
                     progress.place = window[-1].after
+                    lengths, (longer, unread) = self._pipeline.lengths, self._longer_before
+                    progress.longer, progress.unread = longer + lengths.longer, unread + lengths.unread
                     progress.output_bytes, progress.rejected_bytes = output.tell(), refused.tell()
                     done = {**vars(progress), "place": [progress.place.byte, progress.place.line]}
                     write_json(paths.progress, {"key": key, "done": done})
@@ -179,6 +190,7 @@ class _Run:
                 self._added,
                 self._pipeline.sequence_length,
                 self._pipeline.describe().get("threshold"),
+                self._pipeline.describe().get(LONG_TEXTS),
             ],
         }
 
@@ -198,6 +210,10 @@ class _Run:
             raise self._nothing_labelled(progress.refused)
         paths.part(paths.output).replace(paths.output)
         say(f"{paths.output}: {progress.labelled:,} rows labelled")
+        lengths = self._pipeline.lengths
+        longer = longer_text(progress.longer, progress.unread, lengths.tokens, lengths.windows)
+        if longer is not None:
+            say(longer)
         if progress.refused:
             warn(f"{progress.refused:,} rows could not be labelled; they are in {paths.rejected}:")
             for row in self._first_refused:
@@ -271,6 +287,14 @@ def _parser() -> Parser:
     add(
         "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
     )
+    add(
+        "--long-texts",
+        choices=READS,
+        help="of longer texts, read the first window or all [as the model was trained]",
+    )
+    add("--window-stride", type=int, help="tokens that neighbouring windows have in common [the model's]")
+    add("--window-pooling", choices=POOLINGS, help="of the windows' logits [the model's]")
+    add("--max-windows", type=parser.count, help="windows of a text, at most [the model's]")
     add("--engine", default=AUTOMATIC, help="native, onnxruntime, openvino, ... [the best here]")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")
     add("--overwrite", action="store_true", help="replace an output that is there already")

@@ -40,6 +40,7 @@ class Endpoint:
         self.name = config.served_as
         self.pipeline: Pipeline[Any, Any] = Pipeline.create(config.task, model_path=config.model, **settings)
         engine = self.pipeline.engine
+        self.pipeline.lengths.told = partial(_count_longer, metrics, self.name)
         self._metrics = metrics
         self._batcher = MicroBatcher(
             partial(self.pipeline.run, spread=False),
@@ -97,6 +98,11 @@ class Endpoint:
             "platform": f"{engine.engine_type} {engine.version}",
             **self.pipeline.describe(),
         }
+
+
+def _count_longer(metrics: Metrics, name: str, longer: int, unread: int) -> None:
+    metrics.longer.labels(name).inc(longer)
+    metrics.unread.labels(name).inc(unread)
 
 
 class Endpoints:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -84,6 +84,22 @@ class Outputs:
             return Outputs(arrays, encodings)
         counts = [len(part.sequences(row)) for part in parts for row in range(len(part))]
         return Outputs(arrays, encodings, list(accumulate(counts, initial=0)))
+
+
+@dataclass(slots=True)
+class Sequences:
+    """The tokens of some rows.
+
+    Attributes:
+        encodings, starts: see `Outputs`.
+        longer: rows that are longer than the model takes.
+        unread: of these, rows of which a part is in no sequence.
+    """
+
+    encodings: list[Encoding]
+    starts: list[int] | None = None
+    longer: int = 0
+    unread: int = 0
 
 
 class Task(ABC, Generic[PredictionT, OutputT]):
@@ -177,6 +193,30 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoding]:
         """Tokens of the rows, an encoding each; further windows of a row are its encoding's `overflowing`."""
         return tokenizer.encode(rows, self.offsets)
+
+    @property
+    def windows(self) -> bool:
+        """Whether rows that are longer than the model takes are read in windows."""
+        return self.stride > 0
+
+    def length(self, asked: int | None) -> int | None:
+        """The tokens that a row, or a window of it, is cut to, where `asked` is what the caller says."""
+        return asked
+
+    def sequences(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> Sequences:
+        """What the engine is given for the rows."""
+        encodings = self.encode(tokenizer, rows)
+        if not self.stride:
+            longer = sum(map(tokenizer.was_cut, encodings))
+            return Sequences(encodings, None, longer, unread=longer)
+        windows = [[encoding, *encoding.overflowing] for encoding in encodings]
+        starts = list(accumulate(map(len, windows), initial=0))
+        longer = sum(len(each) > 1 for each in windows)
+        return Sequences(list(chain.from_iterable(windows)), starts, longer)
+
+    def reduce(self, outputs: Outputs) -> Outputs:
+        """What `decode` is given of the engine's outputs; by default all."""
+        return outputs
 
     def check(self, outputs: Outputs) -> None:
         """Refuse outputs that do not belong to this configuration.

@@ -13,8 +13,10 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
+from deepsparse.tasks.long_texts import LongTextTask
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
+from resparse.long_texts import KEY as LONG_TEXTS
 from resparse.thresholds import Threshold, read_threshold, stated, threshold_of
 
 _PROBABILITY = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
@@ -161,10 +163,11 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
 
     def describe(self) -> dict[str, Any]:
         several = {} if self.threshold is None else {"threshold": self.threshold}
-        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k, **several}
+        long = {LONG_TEXTS: kept} if (kept := self.handler.long_texts.stated()) else {}
+        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k, **several, **long}
 
 
-class TextClassification(TextTask[Prediction, TextClassificationOutput]):
+class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
     """The labels of a text, or of a pair of texts.
 
     Args:
@@ -173,6 +176,7 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         threshold: in place of the deployment's (`multi_label_threshold` in its config.json): a probability, or an
             object of labels and probabilities; other labels keep theirs.
         return_all_scores: give all labels.
+        long_texts, window_stride, window_pooling, max_windows: see `LongTextTask`.
 
     Raises:
         EngineError: a threshold that is no probability, of a label that is not there, or of a model whose labels
@@ -210,8 +214,18 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         top_k: int | None = None,
         threshold: float | Mapping[str, float] | None = None,
         return_all_scores: bool = False,
+        long_texts: str | None = None,
+        window_stride: int | None = None,
+        window_pooling: str | None = None,
+        max_windows: int | None = None,
     ) -> None:
-        super().__init__(deployment)
+        super().__init__(
+            deployment,
+            long_texts=long_texts,
+            window_stride=window_stride,
+            window_pooling=window_pooling,
+            max_windows=max_windows,
+        )
         check_positive("top_k", top_k)
         self.label_set = label_set(deployment)
         if threshold is not None:
