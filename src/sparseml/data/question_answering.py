@@ -57,7 +57,9 @@ def load_questions(
         DataError: with file, row and remedy.
     """
     if options.task_name is not None:
-        raise DataError(f"--task_name {options.task_name} names sentences with labels: no questions on passages.")
+        raise DataError(
+            f"--task_name {options.task_name} names sentences with labels: no questions on passages."
+        )
     source, roles, options = read_splits(options, labels_from_training=False)
     notes = list(source.notes)
     asked = (options.input_column_names or "").split(",") if options.input_column_names else []
@@ -81,7 +83,9 @@ def load_questions(
         )
     built = {role: _dataset(split, columns) for role, split in splits.items()}
     reading = Reading(**{**reading.stated(), "version_2_with_negative": allowed})
-    return QuestionData(source.name, Columns("question", "context", "answers"), None, notes=notes, reading=reading, **built)
+    return QuestionData(
+        source.name, Columns("question", "context", "answers"), None, notes=notes, reading=reading, **built
+    )
 
 
 def _choose(roles: Roles, question: str | None, context: str | None, answers: str | None) -> Columns:
@@ -91,11 +95,15 @@ def _choose(roles: Roles, question: str | None, context: str | None, answers: st
         "question": _column(first, question, QUESTIONS, "question"),
         "context": _column(first, context, CONTEXTS, "context"),
     }
-    label = _column(first, answers, ANSWERS, "answer", required=not all(role.startswith("test") for role in roles))
+    label = _column(
+        first, answers, ANSWERS, "answer", required=not all(role.startswith("test") for role in roles)
+    )
     for role, split in roles.items():
         needed = [*chosen.values(), *([label] if label and not role.startswith("test") else [])]
         if missing := [name for name in needed if name not in split.columns]:
-            raise DataError(f"{split.name} has no column {missing[0]!r}. {did_you_mean(missing[0], split.columns)}")
+            raise DataError(
+                f"{split.name} has no column {missing[0]!r}. {did_you_mean(missing[0], split.columns)}"
+            )
     return Columns(chosen["question"], chosen["context"], label)
 
 
@@ -181,7 +189,9 @@ def _without_gaps(rows: RawSplit, columns: Columns, notes: list[str]) -> RawSpli
     if not blank:
         return rows
     if len(blank) == len(rows):
-        raise DataError(f"{rows.name}: no row has both a question and a passage ({rows.places.describe(blank)}).")
+        raise DataError(
+            f"{rows.name}: no row has both a question and a passage ({rows.places.describe(blank)})."
+        )
     notes.append(
         f"{rows.name}: {rows_text(len(blank))} left out without a question or a passage "
         f"({rows.places.describe(blank, most=3)})"
@@ -237,7 +247,9 @@ def _given(value: Any, first: Any, where: str) -> list[tuple[str, int | None]] |
     if isinstance(value, str):
         return [] if is_missing(value) else [(value, _whole(first, where))]
     if not isinstance(value, Sequence):
-        raise DataError(f"{where}: {str(value)[:60]!r} is no answer: a text, or a list of texts with their places.")
+        raise DataError(
+            f"{where}: {str(value)[:60]!r} is no answer: a text, or a list of texts with their places."
+        )
     if all(isinstance(entry, Mapping) for entry in value):
         first = [entry.get("answer_start") for entry in value]
         value = [entry.get("text") for entry in value]
@@ -246,9 +258,7 @@ def _given(value: Any, first: Any, where: str) -> list[tuple[str, int | None]] |
     places = first if isinstance(first, Sequence) and not isinstance(first, str) else [None] * len(value)
     if len(places) != len(value):
         raise DataError(f"{where}: {len(value)} answers, but {len(places)} places in answer_start.")
-    return [
-        (text, _whole(place, where)) for text, place in zip(value, places, strict=True) if text.strip()
-    ]
+    return [(text, _whole(place, where)) for text, place in zip(value, places, strict=True) if text.strip()]
 
 
 def _whole(value: Any, where: str) -> int | None:

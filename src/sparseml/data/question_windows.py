@@ -70,7 +70,9 @@ def encode_windows(
 def shortened(tokenizer: Any, questions: Sequence[str], most: int) -> list[str]:
     """Questions cut to `most` tokens, without white space before them."""
     stripped = [question.lstrip() for question in questions]
-    offsets = tokenizer(stripped, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    offsets = tokenizer(stripped, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+        "offset_mapping"
+    ]
     return [
         question if len(places) <= most else question[: places[most - 1][1]]
         for question, places in zip(stripped, offsets, strict=True)
@@ -98,7 +100,9 @@ def _table(encoded: Any, batch: Mapping[str, Any], tokenizer: Any, start: int, n
         ids = encoded["input_ids"]
         targets = []
         for window, owner in enumerate(owners):
-            nothing = ids[window].index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids[window] else 0
+            nothing = (
+                ids[window].index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids[window] else 0
+            )
             texts, places = batch["answers"][owner], batch["answer_start"][owner]
             found = None
             if texts and places[0] >= 0:
@@ -140,5 +144,7 @@ def windows_by_row(rows: Dataset, outputs: tuple[Array, ...]) -> Iterator[tuple[
         for position in positions:
             one = held[position]
             start, end = (np.asarray(output[position][: one["length"]], np.float32) for output in outputs[:2])
-            found.append(Window(start, end, one["first"], np.asarray(one["offsets"], np.int64).reshape(-1, 2)))
+            found.append(
+                Window(start, end, one["first"], np.asarray(one["offsets"], np.int64).reshape(-1, 2))
+            )
         yield row, found

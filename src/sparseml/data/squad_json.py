@@ -7,7 +7,9 @@ from typing import Any
 
 from sparseml.data.rows import DataError
 
-_EXAMPLE = '{"data": [{"paragraphs": [{"context": ..., "qas": [{"id": ..., "question": ..., "answers": [...]}]}]}]}'
+_EXAMPLE = (
+    '{"data": [{"paragraphs": [{"context": ..., "qas": [{"id": ..., "question": ..., "answers": [...]}]}]}]}'
+)
 
 
 def is_squad(value: Any) -> bool:
