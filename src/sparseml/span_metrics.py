@@ -12,7 +12,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -121,13 +120,13 @@ def best_threshold(rows: Sequence[Answered], measure: Callable[[str, str], float
     return 100.0 * float(totals[best]) / len(rows), threshold
 
 
-def mistakes(rows: Sequence[Answered], version_2: bool) -> dict[str, Any]:
+def mistakes(rows: Sequence[Answered], version_2: bool) -> dict[str, int]:
     """Of how many questions the answer was right, partly right, wrong, missed or invented; for `report.json`."""
     kinds: Counter[str] = Counter(
         dict.fromkeys(("exact", "partly", "wrong", *(("missed", "invented") if version_2 else ())), 0)
     )
     kinds.update(_kind(row, version_2) for row in rows)
-    return {"questions": len(rows), **kinds}
+    return dict(kinds)
 
 
 def _kind(row: Answered, version_2: bool) -> str:

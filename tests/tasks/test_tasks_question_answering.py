@@ -74,8 +74,10 @@ def test_it_learns_and_reports(trained: Path) -> None:
     assert report["metrics"]["eval_f1"] > 90 and report["metrics"]["eval_NoAns_total"] == 8
     assert report["metrics"]["eval_best_f1"] >= report["metrics"]["eval_f1"] - 1e-9
     assert report["totals"]["quantized_layers"] > 8
-    answers = report["evaluation"]["validation"]["answers"]
-    assert answers.pop("questions") == sum(answers.values()) == 32
+    evaluation = report["evaluation"]["validation"]
+    assert evaluation["rows"] == sum(evaluation["answers"].values()) == 32
+    assert cli.main(["report", str(trained / "model")]) == 0
+    assert "Answers" in (trained / "model" / "report.html").read_text()
     assert report["data"]["rows"]["validation"] == 32
     card = (trained / "model" / "README.md").read_text()
     assert "question-answering" in card and "--task question_answering" in card

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from resparse.column_names import ANSWER_STARTS, ANSWERS, CONTEXTS, QUESTIONS, by_name
 from resparse.errors import did_you_mean
+from resparse.json_text import JsonError, parse_json
 from resparse.spans import Reading
 from sparseml.data.columns import Columns
 from sparseml.data.rows import DataError, RawSplit, is_missing, rows_text
@@ -83,32 +84,30 @@ def load_questions(
         )
     built = {role: _dataset(split, columns) for role, split in splits.items()}
     reading = Reading(**{**reading.stated(), "version_2_with_negative": allowed})
-    return QuestionData(
-        source.name, Columns("question", "context", "answers"), None, notes=notes, reading=reading, **built
-    )
+    found = Columns("question", "context", "answers")
+    return QuestionData(source.name, found, None, notes=notes, reading=reading, **built)
 
 
 def _choose(roles: Roles, question: str | None, context: str | None, answers: str | None) -> Columns:
     """The columns of the first split, which all need."""
     first = next(iter(roles.values()))
-    chosen = {
-        "question": _column(first, question, QUESTIONS, "question"),
-        "context": _column(first, context, CONTEXTS, "context"),
-    }
-    label = _column(
-        first, answers, ANSWERS, "answer", required=not all(role.startswith("test") for role in roles)
+    texts = (
+        _column(first, question, QUESTIONS, "question", required=True),
+        _column(first, context, CONTEXTS, "context", required=True),
     )
+    unlabelled = all(role.startswith("test") for role in roles)
+    label = _column(first, answers, ANSWERS, "answer", required=not unlabelled)
     for role, split in roles.items():
-        needed = [*chosen.values(), *([label] if label and not role.startswith("test") else [])]
-        if missing := [name for name in needed if name not in split.columns]:
-            raise DataError(
-                f"{split.name} has no column {missing[0]!r}. {did_you_mean(missing[0], split.columns)}"
-            )
-    return Columns(chosen["question"], chosen["context"], label)
+        for name in (*texts, *(() if role.startswith("test") else (label,))):
+            if name is not None and name not in split.columns:
+                raise DataError(
+                    f"{split.name} has no column {name!r}. {did_you_mean(name, list(split.columns))}"
+                )
+    return Columns(str(texts[0]), texts[1], label)
 
 
 def _column(
-    split: RawSplit, asked: str | None, usual: Sequence[str], what: str, required: bool = True
+    split: RawSplit, asked: str | None, usual: Sequence[str], what: str, required: bool
 ) -> str | None:
     available = list(split.columns)
     if asked is not None:
@@ -206,7 +205,8 @@ def _refuse_absent(rows: RawSplit, absent: list[int], known: Sequence[Answers]) 
     text = known[absent[0]][0][0]
     raise DataError(
         f"{rows.name}: of {rows_text(len(rows))}, {len(absent):,} have an answer that is not in the passage "
-        f"({rows.places.describe(absent)}; the first: {text[:60]!r}). Answers have to be copied from the passage, letter by letter."
+        f"({rows.places.describe(absent)}; the first: {text[:60]!r}). Answers have to be copied "
+        "from the passage, letter by letter."
     )
 
 
@@ -234,10 +234,10 @@ def _given(value: Any, first: Any, where: str) -> list[tuple[str, int | None]] |
     in the Hub's SQuAD, a list of `{"text": ..., "answer_start": ...}`, or JSON of one of these, as CSV files hold it.
     """
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            pass  # a text that begins with a bracket
+        with suppress(JsonError):  # else it is a text that begins with a bracket
+            value = parse_json(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if value is None or isinstance(value, float):  # pandas writes NaN for an empty text
         return [] if isinstance(value, float) else None
     if isinstance(value, Mapping):

@@ -70,12 +70,10 @@ def encode_windows(
 def shortened(tokenizer: Any, questions: Sequence[str], most: int) -> list[str]:
     """Questions cut to `most` tokens, without white space before them."""
     stripped = [question.lstrip() for question in questions]
-    offsets = tokenizer(stripped, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-        "offset_mapping"
-    ]
+    encoded = tokenizer(stripped, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
         question if len(places) <= most else question[: places[most - 1][1]]
-        for question, places in zip(stripped, offsets, strict=True)
+        for question, places in zip(stripped, encoded["offset_mapping"], strict=True)
     ]
 
 

@@ -147,7 +147,8 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
     ) -> dict[str, Any] | None:
         """What became of the questions; see `span_metrics.mistakes`."""
         split, decisions = _decisions(outputs, data, rows)
-        return {"answers": mistakes(answered(decisions, split), data.reading.version_2_with_negative)}
+        counts = mistakes(answered(decisions, split), data.reading.version_2_with_negative)
+        return {"kind": self.name, "rows": len(split), "answers": counts}
 
     def write_evaluation(self, folder: Path, outputs: tuple[Array, ...], data: Any, rows: Any) -> None:
         split, decisions = _decisions(outputs, data, rows)

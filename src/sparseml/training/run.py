@@ -250,7 +250,7 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
 def _recording(
     prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any], folder: Path | None = None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """As `_metrics`; what the same outputs say beyond them is put into `evaluations` and, where one is given, a folder."""
+    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`, and into a folder."""
     metrics = _metrics(prepared, rows)
     if metrics is None:
         return None
