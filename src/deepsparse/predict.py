@@ -17,7 +17,7 @@ from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.lengths import longer_text
-from deepsparse.pipeline import WINDOW, Pipeline
+from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json
@@ -285,7 +285,10 @@ def _parser() -> Parser:
     )
     add("--threshold", type=float, help="of several labels, those with a higher score count [the model's]")
     add(
-        "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
+        "--sequence-length",
+        type=parser.count,
+        default=USUAL_LENGTH,
+        help="tokens that a text, or a window of a passage, is cut to [128, or the model's own]",
     )
     add(
         "--long-texts",

@@ -16,7 +16,7 @@ from deepsparse.deployment import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, D
 from deepsparse.errors import EngineError, ModelError
 from resparse.arrays import Array
 from resparse.console import say_once
-from resparse.long_texts import Cut, LongTexts, cut
+from resparse.long_texts import WHOLE, Cut, LongTexts, cut
 
 # Transformers writes a number above this as the length of models without a limit.
 _UNLIMITED = 10**9
@@ -25,9 +25,6 @@ _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "longformer", "mpnet
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """The inputs of a model that a tokenizer makes."""
-
-WHOLE = "do_not_truncate"
-"""The strategy that leaves rows as long as they are."""
 
 USUAL_LENGTHS = (128, 384)
 """Default lengths that texts are truncated to, of pipelines (as in DeepSparse) and of evaluations."""
@@ -78,16 +75,25 @@ class Tokenizer:
         self._padding = padding
         self.pads_left = padding.left
         self._rust = rust
+        self._truncation = truncation
         rust.no_padding()
-        self._left = truncation.left
-        if truncation.strategy == WHOLE:
-            rust.no_truncation()
+        self.set_stride(truncation.stride)
+
+    @property
+    def special(self) -> int:
+        """Tokens that a row of two texts has beside those of its texts."""
+        return int(self._rust.num_special_tokens_to_add(is_pair=True))
+
+    def set_stride(self, stride: int) -> None:
+        """Choose how many tokens neighbouring windows have in common; before the first row is encoded."""
+        if self._truncation.strategy == WHOLE:
+            self._rust.no_truncation()
             return
-        rust.enable_truncation(
-            max_length,
-            stride=truncation.stride,
-            strategy=truncation.strategy,
-            direction="left" if truncation.left else "right",
+        self._rust.enable_truncation(
+            self.max_length,
+            stride=stride,
+            strategy=self._truncation.strategy,
+            direction="left" if self._truncation.left else "right",
         )
 
     def encode(
@@ -118,7 +124,7 @@ class Tokenizer:
             ModelError: see `encode`.
         """
         with _own_errors():
-            return cut(self._rust, rows, self.max_length, settings, self._left)
+            return cut(self._rust, rows, self.max_length, settings, self._truncation.left)
 
     def arrays(self, encodings: Sequence[Encoding], length: int, names: Sequence[str]) -> dict[str, Array]:
         """A batch's inputs: of the `names` that a tokenizer makes, arrays of int64, (rows, length), padded.

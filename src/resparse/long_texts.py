@@ -26,6 +26,9 @@ WINDOWS: Final = "windows"
 READS: Final = (FIRST, WINDOWS)
 POOLINGS: Final = ("mean", "max")
 
+WHOLE: Final = "do_not_truncate"
+"""The strategy of a tokenizer that leaves rows as long as they are; `cut` makes windows of them."""
+
 MOST_WINDOWS: Final = 64
 """Windows of one text by default: 8,192 tokens of a model that takes 128. One request must not occupy a server."""
 

@@ -10,7 +10,7 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, ModelError
 from deepsparse.tasks.base import Outputs, OutputT, PredictionT, Row, Sequences
 from deepsparse.tasks.text_inputs import TextTask
-from resparse.long_texts import LongTexts, long_texts_of, pool, starts_of
+from resparse.long_texts import WHOLE, LongTexts, long_texts_of, pool, starts_of
 
 if TYPE_CHECKING:
     from deepsparse.tokenizer import Tokenizer
@@ -50,17 +50,11 @@ class LongTextTask(TextTask[PredictionT, OutputT], ABC):
         except ValueError as error:
             name, _, rest = str(error).partition(" ")
             raise EngineError(f"{_NAMES[name]} {rest}.") from error
-
-    @property
-    def windows(self) -> bool:
-        return self.long_texts.windows
-
-    def length(self, asked: int | None) -> int | None:
-        """Windows are as long as in training; the usual lengths are defaults, which nobody asked for."""
-        from deepsparse.tokenizer import USUAL_LENGTHS
-
-        kept = self.long_texts.length
-        return kept if self.windows and kept is not None and asked in (None, *USUAL_LENGTHS) else asked
+        self.windows = self.long_texts.windows
+        if self.windows:
+            self.truncation = WHOLE
+            # Windows are as long as in training where nobody asks for another length.
+            self.usual_length = self.long_texts.length or self.usual_length
 
     def sequences(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> Sequences:
         if not self.windows:
