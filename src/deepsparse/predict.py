@@ -19,6 +19,7 @@ from deepsparse.errors import DeepsparseError, InputError
 from deepsparse.lengths import longer_text
 from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
+from resparse.confidence import KEYS
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json
 from resparse.long_texts import KEY as LONG_TEXTS
@@ -77,7 +78,8 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    names = ("top_k", "threshold", "long_texts", "window_stride", "window_pooling", "max_windows")
+    names = ("top_k", "threshold", "min_score", "out_of_scope_label")
+    names += ("long_texts", "window_stride", "window_pooling", "max_windows")
     asked_for = {name: getattr(arguments, name) for name in names}
     settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
@@ -191,8 +193,14 @@ class _Run:
                 self._pipeline.sequence_length,
                 self._pipeline.describe().get("threshold"),
                 self._pipeline.describe().get(LONG_TEXTS),
+                *([sure] if (sure := self._confidence()) else []),
             ],
         }
+
+    def _confidence(self) -> dict[str, Any]:
+        """What decides whether a row gets a label; {} where every row does."""
+        described = self._pipeline.describe()
+        return {name: described[name] for name in KEYS if name in described}
 
     def _finish(self, progress: Progress) -> None:
         paths = self._paths
@@ -284,6 +292,12 @@ def _parser() -> Parser:
         "--top-k", type=parser.count, help="labels for each row, best first [1; of several, those that count]"
     )
     add("--threshold", type=float, help="of several labels, those with a higher score count [the model's]")
+    add(
+        "--min-score",
+        type=float,
+        help="no label for rows whose best has a lower score; 0: all get one [the model's]",
+    )
+    add("--out-of-scope-label", help="the label of such rows [the model's, or none]")
     add(
         "--sequence-length",
         type=parser.count,

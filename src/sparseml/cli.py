@@ -18,6 +18,7 @@ usage: sparseml VERB ...
   sparsify   prune an encoder on plain text, to start from; or adapt a sparse one to your texts
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
+  calibrate  fit a deployed classifier's probabilities to labelled rows, or its thresholds
   report     show a trained folder: sparsity, loss, scores, confusions, size and speed, as tables and as a page
   recipe     write a recipe, show or check one, or list the modifiers that one may use
   demo       run it all on the embedded model and data
@@ -130,6 +131,15 @@ def _predict(words: list[str]) -> int | None:
         raise _missing("Predicting", error, "runtime") from error
 
 
+def _calibrate(words: list[str]) -> int:
+    try:
+        from sparseml.transformers import calibrate
+
+        return calibrate.main(words)
+    except ModuleNotFoundError as error:
+        raise _missing("Calibrating", error) from error
+
+
 def _report(words: list[str]) -> int:
     try:
         from sparseml.report_page.command import report
@@ -181,6 +191,7 @@ _VERBS: Mapping[str, Verb] = {
     "sparsify": _sparsify,
     "predict": _predict,
     "export": _export,
+    "calibrate": _calibrate,
     "report": _report,
     "recipe": _recipe,
     "demo": _demo,

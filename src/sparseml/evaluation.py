@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from resparse.arrays import Array
+from resparse.calibration import negative_log_likelihood
 from sparseml.data.label_encoding import MULTI, REGRESSION, Kind, Labels
-from sparseml.metrics import confusion, decisions, probabilities
+from sparseml.decisions import decisions, probabilities
+from sparseml.metrics import confusion
+from sparseml.selective import coverage_curve
 
 BINS = 15
 """Bins of confidence, as in Guo et al. 2017, On Calibration of Modern Neural Networks (arXiv:1706.04599)."""
@@ -24,8 +27,9 @@ def evaluation(logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
         truth: [rows] class ids or scores; [rows, labels] of 0 and 1 for several labels.
 
     Returns:
-        kind and rows; "calibration"; and "confusion" {true: {predicted: rows}} without zeros for one label a row, or
-        "labels" {name: {right, missed, wrong}} for several.
+        kind and rows; "calibration", where there is a temperature with "before" it; and "confusion"
+        {true: {predicted: rows}} without zeros and "coverage" by lowest score for one label a row, or "labels"
+        {name: {right, missed, wrong}} for several.
     """
     found: dict[str, Any] = {"kind": labels.kind, "rows": len(truth)}
     if not np.isfinite(logits).all():  # a training that diverged
@@ -33,8 +37,14 @@ def evaluation(logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
     if labels.kind == REGRESSION:
         found["calibration"] = {"bins": score_bins(decisions(logits, REGRESSION), truth)}
         return found
-    predicted = decisions(logits, labels.kind, labels.threshold)
-    found["calibration"] = calibration(*confidences(logits, truth, labels.kind))
+    scaled = labels.confidence.scaled(logits)
+    predicted = decisions(scaled, labels.kind, labels.threshold)
+    found["calibration"] = _reliability(scaled, truth, labels.kind)
+    if labels.confidence.temperature != 1:
+        found["calibration"] |= {
+            "temperature": labels.confidence.temperature,
+            "before": _reliability(logits, truth, labels.kind),
+        }
     if labels.kind == MULTI:
         found["labels"] = _by_label(np.asarray(truth) > 0.5, predicted.astype(bool), labels)
     else:
@@ -42,7 +52,14 @@ def evaluation(logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
         found["confusion"] = {
             name: {taken: rows for taken, rows in row.items() if rows} for name, row in table.items()
         }
+        found["coverage"] = coverage_curve(logits, truth, labels)
     return found
+
+
+def _reliability(logits: Array, truth: Array, kind: Kind) -> dict[str, Any]:
+    """The reliability diagram of logits, and their negative log-likelihood."""
+    found = calibration(*confidences(logits, truth, kind))
+    return {**found, "nll": negative_log_likelihood(logits, np.asarray(truth))}
 
 
 def confidences(logits: Array, truth: Array, kind: Kind) -> tuple[Array, Array]:

@@ -32,6 +32,7 @@ MODEL_FILES: Final = (
 """Patterns of the files of a model's folder that a run reads from its start, and writes for its result."""
 
 _DATA: Final = ("train_file", "validation_file", "test_file", "dataset_name")
+_OPTIONAL_FILES: Final = ("class_weights",)  # which may be a word, too
 _MODELS: Final = ("model_name_or_path", "config_name", "tokenizer_name", "distill_teacher")
 
 # Where files go, how the run is shown and logged, and how it is spread over processes.
@@ -60,7 +61,10 @@ _SCORING: Final = frozenset(
 )
 # What is done with the trained model: a run that differs in these alone trains the same one.
 _AFTER_TRAINING: Final = frozenset(
-    {"test_file", "do_predict", "max_predict_samples", "num_export_samples", "multi_label_threshold"}
+    {
+        *("test_file", "do_predict", "max_predict_samples", "num_export_samples"),
+        *("multi_label_threshold", "calibration", "min_score", "out_of_scope_label"),
+    }
 )
 
 
@@ -125,6 +129,10 @@ def fingerprint(
     output = values.get("output_dir")
     outside = Path(str(output)) if output is not None else None
     found = {name: _data(str(values[name]), outside) for name in _DATA if values.get(name) is not None}
+    files = {
+        name: Path(str(values[name])).expanduser() for name in _OPTIONAL_FILES if values.get(name) is not None
+    }
+    found |= {name: _readable([path]) for name, path in files.items() if path.is_file()}
     folders = {name: Path(str(values[name])).expanduser() for name in _MODELS if values.get(name) is not None}
     if start is not None:
         folders["model_name_or_path"] = start

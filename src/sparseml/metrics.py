@@ -16,7 +16,9 @@ import numpy as np
 
 from resparse import thresholds
 from sparseml.data.known_datasets import BENCHMARK_TASKS, BenchmarkTask
-from sparseml.data.label_encoding import MULTI, REGRESSION, Kind, Labels
+from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
+from sparseml.decisions import decisions
+from sparseml.selective import outside_id, selective_metrics
 
 
 class Evaluation(Protocol):
@@ -47,8 +49,8 @@ def metrics_for(task_name: str | None, labels: Labels) -> Callable[[Evaluation],
     if labels.kind == REGRESSION:
         return lambda evaluation: regression_metrics(*_arrays(evaluation))
     if labels.kind == MULTI:
-        return lambda evaluation: multi_label_metrics(*_arrays(evaluation), labels.names, labels.threshold)
-    return lambda evaluation: classification_metrics(*_arrays(evaluation))
+        return lambda evaluation: _multi_label(labels, *_arrays(evaluation))
+    return lambda evaluation: _single_label(labels, *_arrays(evaluation))
 
 
 def main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,30 +58,6 @@ def main_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if len(metrics) <= _MOST_SHOWN:
         return dict(metrics)
     return {name: value for name, value in metrics.items() if not _OF_ONE_LABEL.match(name)}
-
-
-def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """Logits (rows, num_labels) to float64 probabilities: softmax, sigmoid for several labels; scores unchanged."""
-    logits = np.asarray(logits, dtype=np.float64)
-    if kind == REGRESSION:
-        return logits
-    if kind == MULTI:
-        # tanh saturates where exp(-x) would overflow.
-        return 0.5 * (1.0 + np.tanh(0.5 * logits))
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
-
-
-def decisions(
-    logits: np.ndarray, kind: Kind, threshold: thresholds.Threshold = thresholds.DEFAULT
-) -> np.ndarray:
-    """Logits (rows, num_labels) to class ids (rows,), to 0 and 1 (rows, num_labels), or to scores (rows,)."""
-    logits = np.asarray(logits)
-    if kind == REGRESSION:
-        return logits.reshape(len(logits))
-    if kind == MULTI:
-        return (probabilities(logits, kind) > np.asarray(threshold)).astype(np.int64)
-    return logits.argmax(axis=-1)
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -94,13 +72,25 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str])
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> Metrics:
-    """Accuracy, and the mean of F1 over the classes that occur among labels or predictions."""
-    from sklearn.metrics import f1_score
+    """Accuracy, and what does not let common classes hide the rare ones.
 
-    predicted = logits.argmax(axis=-1)
+    That is the mean of F1 over the classes that occur among labels or predictions, the same weighted by their rows, and
+    balanced accuracy: the mean of recall over the classes that occur among labels.
+    """
+    from sklearn.metrics import f1_score, recall_score
+
+    predicted, truth = logits.argmax(axis=-1), np.asarray(labels)
     with _silent():
-        f1 = f1_score(labels, predicted, average="macro", zero_division=0)
-    return {"accuracy": _accuracy(labels, predicted), "f1_macro": float(f1)}
+        macro, weighted = (
+            f1_score(truth, predicted, average=average, zero_division=0) for average in ("macro", "weighted")
+        )
+        balanced = recall_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
+    return {
+        "accuracy": _accuracy(truth, predicted),
+        "f1_macro": float(macro),
+        "f1_weighted": float(weighted),
+        "balanced_accuracy": float(balanced),
+    }
 
 
 def regression_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
@@ -134,6 +124,20 @@ def multi_label_metrics(
         results[f"{metric}_macro_average"] = float(np.mean(values))
         results[f"{metric}_std"] = float(np.std(values))
     return results | {"f1_micro": float(micro)}
+
+
+def _multi_label(labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
+    return multi_label_metrics(labels.confidence.scaled(logits), truth, labels.names, labels.threshold)
+
+
+def _single_label(labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:
+    """Metrics of the rows in scope, and where the model may give no label those of that, too."""
+    # Rows out of scope, where that is no class, have no right answer among the logits.
+    known = truth < labels.num_labels if outside_id(labels) == labels.num_labels else slice(None)
+    return {
+        **classification_metrics(logits[known], truth[known]),
+        **selective_metrics(logits, truth, labels),
+    }
 
 
 def _benchmark(task: BenchmarkTask, labels: Labels, logits: np.ndarray, truth: np.ndarray) -> Metrics:

@@ -16,7 +16,8 @@ from sklearn import metrics as reference
 
 from sparseml.data.known_datasets import BENCHMARK_TASKS
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Labels
-from sparseml.metrics import confusion, decisions, metrics_for, probabilities
+from sparseml.decisions import decisions, probabilities
+from sparseml.metrics import confusion, metrics_for
 
 RNG = np.random.default_rng(0)
 LOGITS = st.lists(st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3), min_size=1, max_size=5)
@@ -39,6 +40,8 @@ def test_single_label():
     assert evaluate(None, classes(4), logits, truth) == {
         "accuracy": pytest.approx(reference.accuracy_score(truth, predicted)),
         "f1_macro": pytest.approx(reference.f1_score(truth, predicted, average="macro")),
+        "f1_weighted": pytest.approx(reference.f1_score(truth, predicted, average="weighted")),
+        "balanced_accuracy": pytest.approx(reference.balanced_accuracy_score(truth, predicted)),
     }
 
 

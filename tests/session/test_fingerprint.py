@@ -74,6 +74,25 @@ def test_arguments_that_matter(place: Path, more: dict[str, Any], differences: l
     assert of(place, **more).differences(of(place)) == differences
 
 
+def test_weights_of_classes_count_by_their_content(place: Path) -> None:
+    """Under whatever name; what is done with the trained model makes no other training."""
+    plain, file = of(place), place / "weights.json"
+    file.write_text('{"joy": 2}')
+    weighted = of(place, class_weights=str(file))
+    assert plain.differences(weighted) == ["--class_weights"]
+    assert weighted.differences(of(place, class_weights=str(file.rename(place / "other.json")))) == []
+    (place / "other.json").write_text('{"joy": 3}')
+    assert weighted.differences(of(place, class_weights=str(place / "other.json"))) == [
+        "what --class_weights holds"
+    ]
+    assert plain.differences(of(place, class_weights="balanced", focal_gamma=2.0)) == [
+        "--class_weights",
+        "--focal_gamma",
+    ]
+    after = {"calibration": "temperature", "min_score": 0.5, "out_of_scope_label": "other"}
+    assert plain.differences(of(place, multi_label_threshold="validation", **after)) == []
+
+
 def test_a_fetched_start_counts_by_its_content(place: Path) -> None:
     values = {"model_name_or_path": "owner/name"}
     before = fingerprint(values, {}, place / "model")

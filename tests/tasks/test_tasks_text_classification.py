@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
-from sparseml.metrics import probabilities
+from sparseml.decisions import probabilities
 from sparseml.tasks.text_classification import prior_logits, set_bias
 from support.encoders import ARCHITECTURES, classifier
 

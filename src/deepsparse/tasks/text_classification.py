@@ -16,6 +16,7 @@ from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
 from deepsparse.tasks.long_texts import LongTextTask
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
+from resparse.confidence import AS_IT_IS, Confidence, is_min_score
 from resparse.long_texts import KEY as LONG_TEXTS
 from resparse.thresholds import Threshold, read_threshold, stated, threshold_of
 
@@ -28,11 +29,12 @@ class Prediction:
     """The labels of one row.
 
     Attributes:
-        labels: the best names, best first; `label` is the best, None where none counts.
-        scores: one for each, 0 to 1 (a regression's is the value itself).
+        labels: the best names, best first; `label` is the best, None where none counts. Where the best is below the
+            lowest score that counts, one entry: the out-of-scope label, or None.
+        scores: one for each, 0 to 1 (a regression's is the value itself); of an out-of-scope label, of the best one.
     """
 
-    labels: list[str]
+    labels: list[str | None]
     scores: list[float]
 
     @property
@@ -54,7 +56,7 @@ class TextClassificationOutput(TaskOutput):
         scores: likewise.
     """
 
-    labels: list[str | None] | list[list[str]]
+    labels: list[str | None] | list[list[str | None]]
     scores: list[float | None] | list[list[float]]
 
 
@@ -68,11 +70,13 @@ class LabelSet:
             value is given as it is.
         threshold: of several labels, those with a higher score count, for each label alike or for each its own; None
             where a row always has one.
+        confidence: the temperature that logits are divided by, and the lowest score of labels that exclude each other.
     """
 
     names: tuple[str, ...]
     problem: ProblemType
     threshold: Threshold | None = None
+    confidence: Confidence = AS_IT_IS
 
     def check(self, logits: Array, where: str) -> None:
         """Refuse logits of another number of columns than labels, with a ModelError."""
@@ -95,6 +99,7 @@ class LabelSet:
             )
         if self.problem == "regression":
             return logits
+        logits = self.confidence.scaled(logits)
         return softmax(logits) if self.problem == "single_label_classification" else sigmoid(logits)
 
     def above(self, logits: Array, threshold: Threshold | None = None) -> list[Prediction]:
@@ -110,19 +115,35 @@ class LabelSet:
         found = []
         for indices, values, above in zip(order.tolist(), scores.tolist(), counts.tolist(), strict=True):
             kept = [index for index in indices if above[index]]
-            found.append(Prediction([self.names[index] for index in kept], [values[index] for index in kept]))
+            labels: list[str | None] = [self.names[index] for index in kept]
+            found.append(Prediction(labels, [values[index] for index in kept]))
         return found
 
-    def best(self, logits: Array, top_k: int) -> list[Prediction]:
-        """The `top_k` best labels of each row of logits; of equal ones, the first."""
+    def best(self, logits: Array, top_k: int, min_score: float | None = None) -> list[Prediction]:
+        """The `top_k` best labels of each row of logits; of equal ones, the first.
+
+        Those below the lowest score are left out, and where all are, the row is refused.
+
+        Args:
+            logits: (rows, labels).
+            min_score: in the place of its own.
+        """
         scores = self.scores(logits)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
         kept = np.take_along_axis(scores, order, axis=1)
-        names = self.names
-        return [
+        names, least = self.names, self.confidence.min_score if min_score is None else min_score
+        found = [
             Prediction([names[index] for index in indices], values)
             for indices, values in zip(order.tolist(), kept.tolist(), strict=True)
         ]
+        return found if not least else [self._sure(prediction, least) for prediction in found]
+
+    def _sure(self, prediction: Prediction, least: float) -> Prediction:
+        """Without the labels below the lowest score; refused, where all are."""
+        count = sum(score >= least for score in prediction.scores)
+        if count:
+            return Prediction(prediction.labels[:count], prediction.scores[:count])
+        return Prediction([self.confidence.out_of_scope_label], prediction.scores[:1])
 
 
 class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput]):
@@ -153,6 +174,11 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
         labels = self.handler.label_set
         return None if labels.threshold is None else stated(labels.threshold, labels.names)
 
+    @property
+    def min_score(self) -> float | None:
+        """The lowest score at which a label counts, where labels exclude each other; None where all do."""
+        return self.handler.label_set.confidence.min_score
+
     def logits(self, sequences: Any, spread: bool = True) -> Array:
         """The model's logits, (rows, labels), in their order; `sequences` as for a call, `spread` as for `run`."""
         rows = self.handler.parse_rows(sequences)
@@ -163,8 +189,10 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
 
     def describe(self) -> dict[str, Any]:
         several = {} if self.threshold is None else {"threshold": self.threshold}
+        sure = self.handler.label_set.confidence.entries()
         long = {LONG_TEXTS: kept} if (kept := self.handler.long_texts.stated()) else {}
-        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k, **several, **long}
+        settings = {"top_k": self.top_k, **several, **sure, **long}
+        return {"labels": list(self.labels), **super().describe(), **settings}
 
 
 class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
@@ -175,12 +203,15 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
             above the threshold.
         threshold: in place of the deployment's (`multi_label_threshold` in its config.json): a probability, or an
             object of labels and probabilities; other labels keep theirs.
-        return_all_scores: give all labels.
+        min_score: in place of the deployment's: of labels that exclude each other, those with a lower score are not
+            given, and a text that has no other is refused; 0 refuses none.
+        out_of_scope_label: in place of the deployment's: the label of a text that is refused; else it has none.
+        return_all_scores: give all labels, whatever their score.
         long_texts, window_stride, window_pooling, max_windows: see `LongTextTask`.
 
     Raises:
         EngineError: a threshold that is no probability, of a label that is not there, or of a model whose labels
-            exclude each other.
+            exclude each other; a lowest score of any other model.
     """
 
     name = "text_classification"
@@ -203,6 +234,12 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
                     {"type": "object", "additionalProperties": _PROBABILITY, "minProperties": 1},
                 ],
             },
+            "min_score": {
+                "type": "number",
+                "minimum": 0,
+                "exclusiveMaximum": 1,
+                "description": "Of labels that exclude each other, those with a lower score are not given; 0: all are.",
+            },
         },
         "example": {"sequences": ["What a day!", "Not again."]},
     }
@@ -213,6 +250,8 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
         *,
         top_k: int | None = None,
         threshold: float | Mapping[str, float] | None = None,
+        min_score: float | None = None,
+        out_of_scope_label: str | None = None,
         return_all_scores: bool = False,
         long_texts: str | None = None,
         window_stride: int | None = None,
@@ -228,12 +267,16 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
         )
         check_positive("top_k", top_k)
         self.label_set = label_set(deployment)
-        if threshold is not None:
-            try:
-                own = self._threshold(threshold)
-            except InputError as error:
-                raise EngineError(f"{self.deployment.folder}: {error}") from error
-            self.label_set = replace(self.label_set, threshold=own)
+        try:
+            if threshold is not None:
+                self.label_set = replace(self.label_set, threshold=self._threshold(threshold))
+            if min_score is not None or out_of_scope_label is not None or return_all_scores:
+                self.label_set = replace(
+                    self.label_set,
+                    confidence=self._confidence(min_score, out_of_scope_label, return_all_scores),
+                )
+        except InputError as error:
+            raise EngineError(f"{self.deployment.folder}: {error}") from error
         count = len(self.label_set.names)
         self.top_k = count if return_all_scores else min(top_k, count) if top_k is not None else None
         if self.top_k is None and self.label_set.threshold is None:
@@ -251,15 +294,36 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
         except ValueError as error:
             raise InputError(f"threshold is {error}.".replace("..", ".")) from None
 
+    def _confidence(self, least: object, name: object, every: bool) -> Confidence:
+        """The model's own confidence with a caller's lowest score and name; an InputError where they make no sense."""
+        own = self.label_set.confidence
+        if least is not None:
+            own = replace(own, min_score=self._min_score(least))
+        elif every:
+            own = replace(own, min_score=None)
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            raise InputError(f"out_of_scope_label is {name!r}; wanted is a name.")
+        return replace(own, out_of_scope_label=name) if isinstance(name, str) else own
+
+    def _min_score(self, value: object) -> float:
+        """A lowest score of a caller or a request; an InputError where it makes no sense."""
+        if not is_min_score(value):
+            raise InputError(f"min_score is {json.dumps(value)}; wanted is a number from 0 to below 1.")
+        if self.label_set.problem != "single_label_classification":
+            raise InputError(
+                "min_score is for labels that exclude each other; of several, threshold decides."
+            )
+        return float(value)  # type: ignore[arg-type]
+
     @classmethod
     def options(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """`top_k` and `threshold`; None where the pipeline's own is meant."""
+        """`top_k`, `threshold` and `min_score`; None where the pipeline's own is meant."""
         top_k = fields.get("top_k")
         if type(top_k) is float and top_k.is_integer():
             top_k = int(top_k)  # JSON's 2.0 is 2
         if top_k is not None and (type(top_k) is not int or top_k < 1):
             raise InputError(f"top_k is {json.dumps(top_k)}; wanted is a whole number from 1 on.")
-        return {"top_k": top_k, "threshold": fields.get("threshold")}
+        return {"top_k": top_k, **{name: fields.get(name) for name in ("threshold", "min_score")}}
 
     def check(self, outputs: Outputs) -> None:
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
@@ -270,18 +334,20 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
         outputs: Outputs,
         top_k: int | None = None,
         threshold: object = None,
+        min_score: object = None,
         **options: Any,
     ) -> list[Prediction]:
-        """The labels of each row, with `top_k` or `threshold` other than the pipeline's own where they are given.
+        """The labels of each row, with `top_k`, `threshold` or `min_score` other than the pipeline's own where given.
 
         Raises:
-            InputError: a threshold that makes no sense for this model.
+            InputError: a threshold or a lowest score that makes no sense for this model.
         """
+        least = None if min_score is None else self._min_score(min_score)
         above = None if threshold is None else self._threshold(threshold)
         wanted, logits = top_k or self.top_k, outputs.arrays["logits"]
         if wanted is None or (top_k is None and above is not None):
             return self.label_set.above(logits, above)
-        return self.label_set.best(logits, wanted)
+        return self.label_set.best(logits, wanted, least)
 
     def output(
         self,
@@ -310,25 +376,30 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
 
     def values(self, prediction: Prediction) -> list[Any]:
         if self.top_k is None:
-            return [",".join(prediction.labels), ",".join(f"{score:.6g}" for score in prediction.scores)]
+            scores = ",".join(f"{score:.6g}" for score in prediction.scores)
+            return [",".join(map(str, prediction.labels)), scores]
         pairs = zip(prediction.labels, prediction.scores, strict=True)
-        return [value for label, score in pairs for value in (label, round(score, 6))]
+        values = [value for label, score in pairs for value in (label, round(score, 6))]
+        # Labels below the lowest score are left out.
+        return values + [None] * (2 * self.top_k - len(values))
 
 
 def label_set(deployment: Deployment) -> LabelSet:
     """The labels that a deployment's `config.json` names; a ModelError where it leaves some out."""
     names = deployment.label_names()
     problem = deployment.config.get("problem_type")
-    if problem == "multi_label_classification":
-        try:
-            return LabelSet(names, "multi_label_classification", threshold_of(deployment.config, names))
-        except ValueError as error:
-            raise ModelError(f"{deployment.config_file}: {error}.") from error
+    try:
+        own = Confidence.of(deployment.config)
+        if problem == "multi_label_classification":
+            return LabelSet(names, "multi_label_classification", threshold_of(deployment.config, names), own)
+    except ValueError as error:
+        raise ModelError(f"{deployment.config_file}: {error}.") from error
     for known in get_args(ProblemType):
         if problem == known:
-            return LabelSet(names, known)
+            return LabelSet(names, known, confidence=own)
     # A single logit without a problem type is taken for the probability of its label.
-    return LabelSet(names, "multi_label_classification" if len(names) == 1 else "single_label_classification")
+    single: ProblemType = "multi_label_classification" if len(names) == 1 else "single_label_classification"
+    return LabelSet(names, single, confidence=own)
 
 
 def softmax(logits: Array) -> Array:

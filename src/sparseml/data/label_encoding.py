@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from resparse import thresholds
+from resparse.confidence import AS_IT_IS, Confidence
 from resparse.errors import did_you_mean
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_values import (
@@ -47,6 +48,7 @@ class Labels:
     threshold: thresholds.Threshold = (
         thresholds.DEFAULT
     )  # of several labels, those with a higher probability count
+    confidence: Confidence = AS_IT_IS  # how logits become probabilities, and how high one has to be
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from resparse.confidence import TEMPERATURE
+from resparse.console import warn
 from resparse.files import WriteError, temporary_folder, whole_file, write_json, write_text
 from resparse.progress import waiting
 from sparseml.export import stored, verify
@@ -47,6 +49,9 @@ class ExportRequest:
     samples: int = 0  # number of rows and outputs to save as NumPy files beside the folder
     external_data: bool = False  # write weights to a separate file even where one file could hold them
     recipe: str | None = None  # applied once before the export (one-shot), calibrated on `rows`
+    decide: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # entries for config.json, of `resparse.confidence.KEYS`
     command: list[str] = field(default_factory=list)  # the command line, for the report
 
 
@@ -65,6 +70,9 @@ def export(request: ExportRequest) -> dict[str, Any]:
     rows = verify.evenly_spaced(request.rows) or verify.synthetic_texts(trained.tokenizer, trained.limit)
     if request.recipe is not None:
         apply_once(trained, request.recipe, rows)
+        _forget_temperature(trained)
+    for name, value in request.decide.items():
+        setattr(trained.model.config, name, value)
     with _staging_folder(request.folder) as stage:
         facts = _write_model(trained, request, rows, stage)
         write_json(stage / "config.json", trained.task.deployment_config(trained.model.config))
@@ -79,6 +87,16 @@ def export(request: ExportRequest) -> dict[str, Any]:
         (request.folder / name).unlink(missing_ok=True)
     _write_samples(trained, request, rows)
     return report
+
+
+def _forget_temperature(trained: Trained) -> None:
+    """A temperature is of the model that it was fitted to; a recipe that was applied since has made another."""
+    if getattr(trained.model.config, TEMPERATURE, None) is not None:
+        setattr(trained.model.config, TEMPERATURE, None)
+        warn(
+            "The recipe has changed the model, so the temperature of its training is left out: fit another to the "
+            "deployment with `sparseml calibrate`."
+        )
 
 
 def _write_model(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from resparse.arrays import Array
+from resparse.confidence import Confidence
 from resparse.progress import track
 from resparse.thresholds import as_logit, threshold_of
 from sparseml.export.rounding import OtherRounding
@@ -205,9 +206,10 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     actual, _ = run(onnxruntime, "comparing with PyTorch", by_length)
     kind = trained.model.config.problem_type or "single_label_classification"
     config = trained.model.config
-    boundary = as_logit(
-        threshold_of(config.to_dict(), [str(name) for _, name in sorted(config.id2label.items())])
-    )
+    values = config.to_dict()
+    labels = [str(name) for _, name in sorted(config.id2label.items())]
+    # Thresholds are of probabilities at the model's temperature.
+    boundary = as_logit(threshold_of(values, labels)) * Confidence.of(values).temperature
     comparison = Comparison(expected, actual, rows, kind, row_of=owners, boundary=boundary)
     if not comparison.differ:
         return comparison

@@ -116,7 +116,11 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     if "save_steps" not in guided.given:
         steps_per_epoch = -(-rows // sized.batch)
         training.save_steps = max(steps_per_epoch, _MIN_SAVE_STEPS)
-    prepared.task.initialize_head(prepared.loaded.model, prepared.loaded.new, prepared.data, prepared.labels)
+    for note in prepared.task.choose(prepared.data, prepared.labels, data, guided.given):
+        say(note)
+    loaded = prepared.loaded
+    if prepared.task.initialize_head(loaded.model, loaded.new, prepared.data, prepared.labels):
+        prepared.task.balance_head(loaded.model, loaded.new, prepared.data, prepared.labels, data)
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
         _say_truncation(data, prepared)

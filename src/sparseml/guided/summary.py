@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from resparse import thresholds
 from sparseml import metrics
 from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
+from sparseml.decisions import decisions, probabilities
 
 EXAMPLES: Final = 3
 """Wrong predictions that are shown."""
@@ -33,6 +34,7 @@ class Predictions:
 def facts(predictions: Predictions) -> dict[str, Any]:
     """Scores, confusions and examples, ready for JSON."""
     kind = predictions.labels.kind
+    predictions = replace(predictions, logits=predictions.labels.confidence.scaled(predictions.logits))
     evaluate = _regression if kind == REGRESSION else _multi_label if kind == MULTI else _single_label
     evaluated = {"kind": kind, "rows": len(predictions.texts), **evaluate(predictions)}
     return {**evaluated, "learned": _learned(evaluated)}
@@ -53,8 +55,8 @@ def _example(predictions: Predictions, row: int, label: Any, predicted: Any, sco
 
 def _single_label(predictions: Predictions) -> dict[str, Any]:
     names = predictions.labels.names
-    predicted = metrics.decisions(predictions.logits, predictions.labels.kind)
-    shares = metrics.probabilities(predictions.logits, predictions.labels.kind)
+    predicted = decisions(predictions.logits, predictions.labels.kind)
+    shares = probabilities(predictions.logits, predictions.labels.kind)
     scores = metrics.classification_metrics(predictions.logits, predictions.truth)
     counts = np.bincount(predictions.truth, minlength=len(names))
     wrong = np.flatnonzero(predicted != predictions.truth)
@@ -93,9 +95,9 @@ def confused(table: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
 
 def _multi_label(predictions: Predictions) -> dict[str, Any]:
     names = predictions.labels.names
-    shares = metrics.probabilities(predictions.logits, MULTI)
+    shares = probabilities(predictions.logits, MULTI)
     threshold = predictions.labels.threshold
-    predicted = metrics.decisions(predictions.logits, MULTI, threshold)
+    predicted = decisions(predictions.logits, MULTI, threshold)
     truth = (np.asarray(predictions.truth) > 0.5).astype(np.int64)
     scores = metrics.multi_label_metrics(predictions.logits, truth, names, threshold)
     # By row, the distance of wrongly decided probabilities from the truth.
@@ -129,7 +131,7 @@ def _multi_label(predictions: Predictions) -> dict[str, Any]:
 
 
 def _regression(predictions: Predictions) -> dict[str, Any]:
-    predicted = metrics.decisions(predictions.logits, REGRESSION).astype(np.float64)
+    predicted = decisions(predictions.logits, REGRESSION).astype(np.float64)
     truth = np.asarray(predictions.truth, dtype=np.float64)
     off = np.abs(predicted - truth)
     return {

@@ -24,7 +24,7 @@ def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
     """
     results = facts["answers"]
     title = f"{facts['name']}: {_problem(results)}, learned from {rows_text(facts['train_rows'])}"
-    parts = [[title], _scores(results, facts["rows_called"]), _advice(facts)]
+    parts = [[title], [*_scores(results, facts["rows_called"]), *_calibration(facts)], _advice(facts)]
     if results["kind"] == MULTI:
         parts.append(_label_table(results))
     elif results["kind"] != REGRESSION:
@@ -69,6 +69,24 @@ def _scores(results: Mapping[str, Any], called: str) -> list[str]:
         ("always the commonest", f"{common['share']:.1%}", f"which is {common['label']}"),
         ("F1, mean of classes", f"{results['f1_macro']:.1%}", ""),
     )
+
+
+def _calibration(facts: Mapping[str, Any]) -> list[str]:
+    """How honest the probabilities are, and on which rows thresholds were chosen; [] where nothing was fitted."""
+    fitted = facts.get("calibration") or {}
+    temperature = fitted.get("temperature") or {}
+    found = []
+    if temperature.get("value") is not None:
+        before, after = (f"{temperature[when]['ece']:.1%}" for when in ("before", "after"))
+        found.append(
+            f"A probability is {after} off how often it comes true, by the validation rows ({before} before a "
+            f"temperature of {temperature['value']:.2f}, which is deployed)."
+        )
+    if "thresholds" in fitted:
+        found.append("The threshold of each label is that of its greatest F1 on the validation rows.")
+        if facts["rows_called"].startswith("validation"):
+            found.append("These are the rows above: expect a little less of others, or give a --test_file.")
+    return found
 
 
 def _advice(facts: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from resparse import thresholds
 from resparse.errors import did_you_mean, nearest
 from sparseml.data.known_datasets import find_benchmark_task
 from sparseml.data.readers import READERS
+from sparseml.options import decision_rules
 from sparseml.options.table import ArgumentError, Option
 
 _FILE_ARGUMENTS: Final = ("train_file", "validation_file", "test_file")
@@ -31,6 +32,8 @@ def normalise(values: dict[str, Any]) -> None:
     """Normalize the names of tasks and columns, in place; a DataError where there is no such task."""
     if values.get("task_name") is not None:
         values["task_name"], _ = find_benchmark_task(values["task_name"])
+    if isinstance(values.get(thresholds.KEY), str):
+        values[thresholds.KEY] = values[thresholds.KEY].lower()
     if values.get("input_column_names") is not None:
         names = values["input_column_names"].split(",")
         values["input_column_names"] = ",".join(name.strip() for name in names)
@@ -52,9 +55,7 @@ def check(
         value = values.get(name)
         if value is not None and value < least:
             raise ArgumentError(f"--{name} {value:g}: it must be at least {least:g}.")
-    threshold = values.get(thresholds.KEY)
-    if threshold is not None and not thresholds.is_threshold(threshold):
-        raise ArgumentError(f"--{thresholds.KEY} {threshold:g}: it is a probability, between 0 and 1.")
+    decision_rules.check(values, holds_out)
     _check_work(values)
     _check_source(values, holds_out, endings)
     _check_columns(values)

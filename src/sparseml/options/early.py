@@ -50,11 +50,14 @@ def options(task: str) -> dict[str, Option] | None:
         return None
     own, theirs = _HERE / "groups.py", Path(transformers.origin).with_name("training_args.py")
     module = TASKS[task].place.partition(":")[0].rpartition(".")[2]
-    task_file = _HERE.parent / "tasks" / f"{module}.py"
+    # A task's own arguments are in its file, or in one of its name here.
+    places = [
+        path for path in (_HERE / f"{module}.py", _HERE.parent / "tasks" / f"{module}.py") if path.exists()
+    ]
     fields = {
         **dict(_fields(own, "ModelArguments")),
         **dict(_fields(own, _BASE)),
-        **{name: kind for each in _subclasses(task_file) for name, kind in _fields(task_file, each)},
+        **{name: kind for path in places for each in _subclasses(path) for name, kind in _fields(path, each)},
         **dict(_fields(theirs, "TrainingArguments")),
         **dict(_fields(own, "TrainingArguments")),
     }

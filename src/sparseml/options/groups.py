@@ -62,9 +62,10 @@ class DataTrainingArguments:
     do_regression: bool | None = argument(
         None, "Take numbers as scores (true) or as classes (false); by default their values decide."
     )
-    multi_label_threshold: float | None = argument(
+    multi_label_threshold: float | str | None = argument(
         None,
-        "Of several labels, those with a probability above this count, here and when deployed; 0.3 by default.",
+        "Of several labels, those with a probability above this count, here and when deployed; 0.3 by default. "
+        "`validation` finds one for each label, that of the greatest F1 on the validation rows.",
     )
     max_seq_length: int = argument(384, "Longer texts are cut to so many tokens.")
     pad_to_max_length: bool = argument(

@@ -136,11 +136,32 @@ def _evaluation(found: Evaluation) -> list[str]:
         else:
             said = (
                 f"How often a confidence comes true, on {rows} On the dashed line it would be as often as said. "
-                f"Expected calibration error: {error:.1%}."
+                f"{_calibrated(found.calibration)}"
             )
-        drawn = svg.reliability(bins, shares=error is not None)
-        parts.append(_section("Reliability", said, drawn))
+        before = found.calibration.get("before")
+        drawn = svg.reliability(bins, shares=error is not None, before=before["bins"] if before else ())
+        names = [("--s1", "as deployed"), ("--s2", "before calibration")]
+        parts.append(_section("Reliability", said, (_legend(names) if before else "") + drawn))
+    if found.coverage:
+        curve = [(entry["coverage"], entry["accuracy"]) for entry in found.coverage]
+        said = (
+            f"Accuracy of the rows that are answered, if those with a lower score than a --min_score are not: from 0, "
+            f"at the right, in steps of 0.05, on {rows}"
+        )
+        drawn = svg.lines({"accuracy": sorted(curve)}, x_name="share of rows answered", y_format=svg.percent)
+        parts.append(_section("Coverage", said, drawn))
     return parts
+
+
+def _calibrated(calibration: Mapping[str, Any]) -> str:
+    """Expected calibration error and negative log-likelihood, as they are and as they were."""
+    before, likelihood = calibration.get("before"), calibration.get("nll")
+    said = f"Expected calibration error: {calibration['ece']:.1%}"
+    said += f", negative log-likelihood {likelihood:.3f}" if likelihood is not None else ""
+    if before is None:
+        return f"{said}."
+    was = f"{before['ece']:.1%} and {before['nll']:.3f}"
+    return f"{said}; before the logits were divided by {calibration['temperature']:.3g}, {was}."
 
 
 def _confusion(confusion: Mapping[str, Mapping[str, int]], rows: str) -> str:

@@ -163,12 +163,15 @@ def matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     return figure("".join(parts), round(left + size + extra), round(top + size + 4), "confusion matrix")
 
 
-def reliability(bins: Sequence[Mapping[str, float]], shares: bool = True) -> str:
+def reliability(
+    bins: Sequence[Mapping[str, float]], shares: bool = True, before: Sequence[Mapping[str, float]] = ()
+) -> str:
     """Predicted against actual by bin, beside the diagonal; areas of the dots are the bins' rows.
 
     Args:
         bins: mean "predicted", mean "actual", "rows".
         shares: whether both are shares, from 0 to 1.
+        before: likewise, before the calibration; as a second line.
     """
     values = [entry[key] for entry in bins for key in ("predicted", "actual")]
     ends = [0.0, 1.0] if shares else [min(values), max(values)]
@@ -180,8 +183,9 @@ def reliability(bins: Sequence[Mapping[str, float]], shares: bool = True) -> str
         f'<line class="ideal" x1="{frame.x(low)}" y1="{frame.y(low)}" x2="{frame.x(high)}" y2="{frame.y(high)}"/>'
     )
     most = max(entry["rows"] for entry in bins)
-    path = " ".join(f"{frame.x(entry['predicted'])},{frame.y(entry['actual'])}" for entry in bins)
-    parts.append(f'<polyline class="line s1" points="{path}"/>')
+    for color, drawn in ((2, before), (1, bins)):
+        path = " ".join(f"{frame.x(entry['predicted'])},{frame.y(entry['actual'])}" for entry in drawn)
+        parts.append(f'<polyline class="line s{color}" points="{path}"/>' if drawn else "")
     for entry in bins:
         radius = 3 + 6 * math.sqrt(entry["rows"] / most)
         tip = f"predicted {shown(entry['predicted'])}, actual {shown(entry['actual'])}, {entry['rows']:,.0f} decisions"

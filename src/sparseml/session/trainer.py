@@ -37,6 +37,8 @@ class RecipeTrainer(PushingTrainer):
         distance: of the model's outputs to the teacher's, as the task defines it; distillation needs it.
         base: recipe and state of the model that the training starts from (`models.starting_point`); saved first.
         allow_dense_start: accept a transfer recipe on weights that are not sparse.
+        task_loss: of the model's outputs and the batch's labels, in the place of the model's own loss; what the
+            recipe's modifiers add is mixed with it likewise.
         has_no_loss: the model returns no loss; only what the recipe's modifiers add is learned.
         evaluation: the task's own, on encoded rows; where it gives None, the Trainer's.
         *args, **kwargs: the Trainer's own.
@@ -57,6 +59,7 @@ class RecipeTrainer(PushingTrainer):
         distance: Distance | None = None,
         base: checkpoint.Saved | None = None,
         allow_dense_start: bool = False,
+        task_loss: Callable[[Mapping[str, Any], Tensor], Tensor] | None = None,
         has_no_loss: bool = False,
         evaluation: Callable[[RecipeTrainer, Any], dict[str, float] | None] | None = None,
         **kwargs: Any,
@@ -70,7 +73,7 @@ class RecipeTrainer(PushingTrainer):
                 path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
-        self._has_no_loss, self._evaluation = has_no_loss, evaluation
+        self._task_loss, self._has_no_loss, self._evaluation = task_loss, has_no_loss, evaluation
         # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
         self.add_callback(EpochCallback())
@@ -139,6 +142,8 @@ class RecipeTrainer(PushingTrainer):
             loss = 0.0 * next(iter(outputs.values())).reshape(-1)[0].float()
         else:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            if self._task_loss is not None:
+                loss = self._task_loss(outputs, inputs["labels"])
         if self.session is not None and model.training:
             self.session.run.batch = inputs
             loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, stored))

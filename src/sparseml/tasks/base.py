@@ -8,7 +8,9 @@ A training asks its task in this order (`sparseml/training`):
     rows = task.encode(split, data, tokenizer, ...)      # rows to token ids
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
     task.distance(student, teacher, temperature, ...)    # the distillation loss, while a modifier distils
+    task.loss(data, labels, arguments)                   # where it is not the model's own
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
+    task.calibrate(outputs, truth, labels, arguments)    # after the training, on the validation rows
     task.evaluation(outputs, truth, labels, data, rows)  # of the last one, for report.json
     task.write_evaluation(folder, outputs, data, rows)   # and for the user
     task.write_predictions(stem, outputs, data, labels, rows)  # --do_predict
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deepsparse.pipeline import Pipeline
+    from sparseml.calibrate import Fitted
     from sparseml.session.trainer import RecipeTrainer
 
 Texts = tuple[str, ...]
@@ -147,6 +150,16 @@ class Task(ABC):
     ) -> Tensor:
         """The distillation loss between two models' outputs for a batch: a scalar."""
 
+    def loss(
+        self, data: TextData, labels: Labels | None, arguments: Any
+    ) -> Callable[[Outputs, Tensor], Tensor] | None:
+        """The loss to train by, of a batch's outputs and labels; None: the model's own.
+
+        Args:
+            arguments: an instance of `arguments`.
+        """
+        return None
+
     @abstractmethod
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
@@ -166,6 +179,21 @@ class Task(ABC):
 
     def write_evaluation(self, folder: Path, outputs: tuple[Array, ...], data: Any, rows: Any) -> None:  # noqa: B027
         """Write what the validation rows were answered, for a task that shows it; arguments as for `evaluation`."""
+
+    def calibrates(self, arguments: Any) -> bool:
+        """Whether the arguments ask for `calibrate`."""
+        return False
+
+    def calibrate(
+        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None, arguments: Any
+    ) -> Fitted:
+        """Fit to the validation rows, after the training, what the model decides by; see `sparseml.calibrate`.
+
+        Args:
+            outputs, truth: as for `evaluation`.
+            arguments: an instance of `arguments`.
+        """
+        raise NotImplementedError
 
     def evaluate(self, trainer: RecipeTrainer, rows: Any) -> dict[str, float] | None:
         """Metrics named `eval_...` on encoded rows, for a task that evaluates in its own way; None: by `metrics`."""
@@ -201,6 +229,25 @@ class Task(ABC):
             Whether there was such a head.
         """
         return False
+
+    def balance_head(  # noqa: B027  most have no classes to weight
+        self, model: nn.Module, new: Collection[str], data: TextData, labels: Labels | None, arguments: Any
+    ) -> None:
+        """Fit what `initialize_head` has set to the weights that the task's `loss` gives the classes, in place."""
+
+    def choose(
+        self, data: TextData, labels: Labels | None, arguments: Any, given: Collection[str]
+    ) -> list[str]:
+        """Choose, in place, arguments of the task's own that were not given, by the data.
+
+        Args:
+            arguments: an instance of `arguments`.
+            given: names of those that the user gave.
+
+        Returns:
+            Lines to print about it.
+        """
+        return []
 
     def assess(
         self, pipeline: Pipeline[Any, Any], texts: Sequence[Texts], truth: Array, labels: Labels | None

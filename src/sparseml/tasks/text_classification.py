@@ -13,17 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resparse import thresholds
+from resparse import confidence, thresholds
 from resparse.arrays import Array
+from resparse.confidence import Confidence
 from resparse.console import say, warn
 from resparse.files import whole_file
 from resparse.progress import track
+from resparse.threshold_search import VALIDATION
+from sparseml import class_weights
+from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, fit
+from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.data.rows import DataError
+from sparseml.decisions import decisions, probabilities
 from sparseml.distillation.loss import distillation_loss
-from sparseml.metrics import decisions, metrics_for, probabilities
+from sparseml.metrics import metrics_for
 from sparseml.modifiers.base import Batch, Outputs
+from sparseml.options.text_classification import ClassificationArguments
+from sparseml.selective import decided, outside_id
+from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task, Texts
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -46,6 +55,10 @@ Trains a text classifier: a pruned checkpoint, a dataset and a recipe go in; a s
 quantized classifier with its report comes out."""
 
     @property
+    def arguments(self) -> type:
+        return ClassificationArguments
+
+    @property
     def model_class(self) -> Any:
         from transformers import AutoModelForSequenceClassification
 
@@ -53,19 +66,32 @@ quantized classifier with its report comes out."""
 
     def load_data(self, options: DataOptions, arguments: Any) -> TextData:
         data = load_text_data(options)
-        given = getattr(arguments, thresholds.KEY, None)
-        if given is None or data.labels is None:
+        if data.labels is None:
             return data
-        if data.labels.kind != MULTI:
+        labels = data.labels
+        given = getattr(arguments, thresholds.KEY, None)
+        if given is not None and labels.kind != MULTI:
             warn(f"--{thresholds.KEY} has no effect: every row has one label.")
-        return replace(data, labels=replace(data.labels, threshold=given))
+        if isinstance(given, float | int):
+            labels = replace(labels, threshold=given)
+        asked = {
+            name: value for name in confidence.KEYS if (value := getattr(arguments, name, None)) is not None
+        }
+        if asked and labels.kind != SINGLE:
+            warn(f"--{next(iter(asked))} has no effect: it is for labels that exclude each other.")
+        elif asked:
+            labels = replace(labels, confidence=replace(labels.confidence, **asked))
+        return replace(data, labels=labels)
 
     def labels_of(self, config: Any) -> Labels | None:
         if not any("SequenceClassification" in name for name in config.architectures or ()):
             return None
         names = tuple(str(config.id2label[index]) for index in range(config.num_labels))
         try:
-            return Labels(problem_type(config), names, thresholds.threshold_of(config.to_dict(), names))
+            values = config.to_dict()
+            return Labels(
+                problem_type(config), names, thresholds.threshold_of(values, names), Confidence.of(values)
+            )
         except ValueError as error:
             raise DataError(f"The model's config.json: {error}.") from error
 
@@ -81,6 +107,8 @@ quantized classifier with its report comes out."""
                 if labels.kind == MULTI
                 else {}
             ),
+            **dict.fromkeys(confidence.KEYS),  # what the start decided by
+            **labels.confidence.entries(),
             "finetuning_task": data.task_name,
         }
 
@@ -91,6 +119,34 @@ quantized classifier with its report comes out."""
         assert labels is not None and data.train is not None
         truth = np.asarray(list(data.train["labels"]))
         return set_bias(model, new, prior_logits(truth, labels.kind, labels.num_labels))
+
+    def balance_head(
+        self, model: nn.Module, new: Collection[str], data: TextData, labels: Labels | None, arguments: Any
+    ) -> None:
+        weights = _weights(data, labels, arguments)
+        if weights is not None:
+            assert labels is not None and data.train is not None
+            logits = prior_logits(np.asarray(list(data.train["labels"])), labels.kind, labels.num_labels)
+            set_bias(model, new, logits + np.log(weights))
+
+    def choose(
+        self, data: TextData, labels: Labels | None, arguments: Any, given: Collection[str]
+    ) -> list[str]:
+        """Weights of classes by their counts; a temperature, and thresholds of several labels, by validation rows."""
+        assert labels is not None and data.train is not None
+        if labels.kind == REGRESSION:
+            return []
+        notes = []
+        if "class_weights" not in given:
+            truth = np.asarray(list(data.train["labels"]))
+            arguments.class_weights, why = class_weights.choose(labels, truth)
+            notes += [why] if why else []
+        rows = 0 if data.validation is None or arguments.eval_on_test else len(data.validation)
+        if "calibration" not in given and rows >= LEAST_ROWS:
+            arguments.calibration = TEMPERATURE
+        if thresholds.KEY not in given and labels.kind == MULTI and rows >= LEAST_ROWS_BY_LABEL:
+            arguments.multi_label_threshold = VALIDATION
+        return notes
 
     def assess(
         self, pipeline: Any, texts: Sequence[Texts], truth: Array, labels: Labels | None
@@ -129,6 +185,35 @@ quantized classifier with its report comes out."""
             logits, teacher["logits"].to(logits.device), temperature, problem_type(config)
         )
 
+    def loss(
+        self, data: TextData, labels: Labels | None, arguments: Any
+    ) -> Callable[[Outputs, Tensor], Tensor] | None:
+        """Cross entropy with weights of classes, or the focal loss; see `sparseml.class_loss`."""
+        assert labels is not None
+        weights = _weights(data, labels, arguments)
+        if labels.kind == REGRESSION or (weights is None and not arguments.focal_gamma):
+            if labels.kind == REGRESSION and (arguments.focal_gamma or arguments.class_weights):
+                warn("--class_weights and --focal_gamma have no effect: the labels are scores.")
+            return None
+        if weights is not None:
+            say(f"weights of the classes: {class_weights.described(labels, weights)}")
+        return ClassLoss(labels.kind, weights, arguments.focal_gamma)
+
+    def calibrates(self, arguments: Any) -> bool:
+        return arguments.calibration == TEMPERATURE or getattr(arguments, thresholds.KEY) == VALIDATION
+
+    def calibrate(
+        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None, arguments: Any
+    ) -> Fitted:
+        assert labels is not None
+        return fit(
+            outputs[0],
+            truth,
+            labels,
+            temperature=arguments.calibration == TEMPERATURE,
+            by_label=getattr(arguments, thresholds.KEY) == VALIDATION,
+        )
+
     def metrics(self, data: TextData, labels: Labels | None, rows: Any) -> Callable[[Any], dict[str, float]]:
         assert labels is not None
         return metrics_for(data.task_name, labels)
@@ -157,6 +242,13 @@ quantized classifier with its report comes out."""
     def deployment_config(self, config: Any) -> dict[str, Any]:
         """See `Task`; `problem_type` and a threshold are there even where the model's configuration has none."""
         kind, values = problem_type(config), super().deployment_config(config)
+        values = {
+            key: value for key, value in values.items() if key not in confidence.KEYS or value is not None
+        }
+        if kind != SINGLE and values.keys() & {confidence.MIN_SCORE, confidence.OUT_OF_SCOPE}:
+            raise ModelError(
+                "--min_score and --out_of_scope_label are for a model whose labels exclude each other."
+            )
         several = {thresholds.KEY: values.get(thresholds.KEY) or thresholds.DEFAULT} if kind == MULTI else {}
         return {**values, "problem_type": kind, **several}
 
@@ -164,13 +256,11 @@ quantized classifier with its report comes out."""
         """See `Task`; on MNLI, of both validation splits: accuracy_m and accuracy_mm."""
         from deepsparse.pipeline import WINDOW
 
-        own = pipeline.handler.label_set.threshold
-        labels = Labels(pipeline.problem_type, pipeline.labels, own or thresholds.DEFAULT)
-        data = load_text_data(replace(options, known_labels=labels))
+        labels = deployed_labels(pipeline)
+        data = load_text_data(replace(options, known_labels=_with_outside(labels)))
         for note in data.notes:
             say(note)
-        assert data.labels is not None
-        score = metrics_for(data.task_name, data.labels)
+        score = metrics_for(data.task_name, labels)
 
         def evaluated(split: Any) -> dict[str, float]:
             logits = deployed_logits(pipeline, self.texts(data, split), WINDOW, "classifying")
@@ -185,10 +275,47 @@ quantized classifier with its report comes out."""
         }
 
 
+def _weights(data: TextData, labels: Labels | None, arguments: Any) -> Array | None:
+    """The weights of the classes, by the training rows; None where none are asked for, or there are none."""
+    if labels is None or labels.kind == REGRESSION or data.train is None:
+        return None
+    return class_weights.class_weights(
+        arguments.class_weights, labels, np.asarray(list(data.train["labels"]))
+    )
+
+
+def _with_outside(labels: Labels) -> Labels:
+    """Labels by which rows out of scope can be read, too: their name as one more class, where it is none."""
+    name = labels.confidence.out_of_scope_label
+    if labels.kind != SINGLE or name is None or outside_id(labels) < labels.num_labels:
+        return labels
+    return replace(labels, names=(*labels.names, name))
+
+
 def problem_type(config: Any) -> Kind:
     """What a classifier predicts, by its configuration; Transformers' rule where that does not say."""
     kind: Kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE)
     return kind
+
+
+def deployed_labels(pipeline: Any) -> Labels:
+    """The labels of a deployed model, and how it decides on them."""
+    own = pipeline.handler.label_set
+    return Labels(pipeline.problem_type, pipeline.labels, own.threshold or thresholds.DEFAULT, own.confidence)
+
+
+def deployed_rows(task: Task, pipeline: Any, options: DataOptions) -> tuple[Array, Array, Labels]:
+    """A deployed model's logits [rows, labels] of labelled rows, their labels, and the model's.
+
+    Rows out of scope have the number of labels as their class, where that is none of the model's.
+    """
+    labels = deployed_labels(pipeline)
+    data = load_text_data(replace(options, known_labels=_with_outside(labels)))
+    for note in data.notes:
+        say(note)
+    assert data.validation is not None
+    logits = deployed_logits(pipeline, task.texts(data, data.validation), _WINDOW, "classifying")
+    return logits, np.asarray(list(data.validation["labels"])), labels
 
 
 def deployed_logits(pipeline: Any, texts: Sequence[Texts], window: int, doing: str) -> Array:
@@ -277,7 +404,11 @@ def write_predictions(path: Path, logits: Array, labels: Labels) -> None:
     Several labels of one row are joined by commas; a score is written as it is. What counts as predicted is what
     the metrics count.
     """
-    shares, decided = probabilities(logits, labels.kind), decisions(logits, labels.kind, labels.threshold)
+    scaled = labels.confidence.scaled(logits)
+    shares = probabilities(scaled, labels.kind)
+    chosen = (
+        decided(logits, labels) if labels.kind == SINGLE else decisions(scaled, labels.kind, labels.threshold)
+    )
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         if labels.kind == REGRESSION:
@@ -285,12 +416,14 @@ def write_predictions(path: Path, logits: Array, labels: Labels) -> None:
             writer.writerows([index, f"{score:.6g}"] for index, score in enumerate(shares.reshape(-1)))
             return
         writer.writerow(["index", "prediction", *(f"probability_{name}" for name in labels.names)])
-        for index, (row, chosen) in enumerate(zip(shares, decided, strict=True)):
-            writer.writerow([index, _predicted(chosen, labels), *(f"{share:.6f}" for share in row)])
+        for index, (row, one) in enumerate(zip(shares, chosen, strict=True)):
+            writer.writerow([index, _predicted(one, labels), *(f"{share:.6f}" for share in row)])
 
 
 def _predicted(chosen: Any, labels: Labels) -> str:
-    """The name of a class id, or those of a row of zeros and ones."""
+    """The name of a class id, or those of a row of zeros and ones; of a row that gets no class what stands for it."""
     if labels.kind == MULTI:
         return ",".join(name for name, flag in zip(labels.names, chosen, strict=True) if flag)
+    if int(chosen) == confidence.REFUSED:
+        return labels.confidence.out_of_scope_label or ""
     return labels.names[int(chosen)]

@@ -63,6 +63,7 @@ def conclude(arguments: Arguments, prepared: Prepared, report: dict[str, Any]) -
         "name": folder.name,
         "train_rows": len(prepared.data.train),
         "rows_called": rows_called,
+        "calibration": report.get("calibration"),
         **_measured(prepared, folder / DEPLOYMENT, rows, truth, arguments.data.max_seq_length),
         "size": exported["export"]["size"],
         "check": exported["export"]["verification"],

@@ -34,6 +34,7 @@ from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
 from sparseml.training.arguments import Arguments, parse
+from sparseml.training.calibration import calibrate
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
@@ -98,6 +99,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         trainer.session.apply_once()
         _begin(output, training)
         trainer.save_model(_internal_call=True)
+    fitted = calibrate(arguments, trainer, prepared, rows) if arguments.learns else None
     if training.do_eval:
         metrics |= _evaluate(trainer, prepared, rows, evaluations)
     if training.do_predict:
@@ -105,7 +107,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics, evaluations)
+    report = _report(arguments, trainer, prepared, metrics, evaluations, fitted)
     if guided is not None:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
@@ -152,6 +154,7 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         base=base,
         allow_dense_start=training.allow_dense_start,
         distance=partial(task.distance, config=model.config),
+        task_loss=task.loss(prepared.data, prepared.labels, arguments.data) if arguments.learns else None,
         has_no_loss=task.has_no_loss(model.config),
         evaluation=task.evaluate,
         train_dataset=rows.get("train"),
@@ -340,6 +343,7 @@ def _report(
     prepared: Prepared,
     metrics: dict[str, Any],
     evaluations: dict[str, Any],
+    fitted: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -356,6 +360,7 @@ def _report(
         },
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
+        **({"calibration": fitted} if fitted else {}),
     )
     # The report of a mere evaluation must not replace the training's.
     if arguments.learns and trainer.args.should_save:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from resparse.confidence import MIN_SCORE, OUT_OF_SCOPE, is_min_score
 from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
@@ -70,6 +71,10 @@ class ExportArguments:
     one_shot: str | None = _arg("a recipe to apply once before the export: a file or a zoo: stub")
     num_export_samples: int = _arg("how many rows and answers to keep as NumPy files", 0)
     save_with_external_data: bool = _arg("keep weights in a file of their own (always so above 2 GB)", False)
+    min_score: float | None = _arg(
+        "deploy it so that texts whose best label has a lower probability get none; 0: all get one"
+    )
+    out_of_scope_label: str | None = _arg("the label of such texts: another name, or one of the classes")
     finetuning_task: str | None = _arg("the GLUE task that the model was trained for, where not known")
     no_convert_qat: bool = _arg("keep QuantizeLinear and DequantizeLinear: the portable form has them", False)
     deployment_target: str | None = _arg(
@@ -152,6 +157,7 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
             samples=arguments.num_export_samples,
             external_data=arguments.save_with_external_data,
             recipe=arguments.one_shot,
+            decide=_decide(arguments),
             command=[PROGRAM, *words],
         )
     )
@@ -166,6 +172,8 @@ def _check(arguments: ExportArguments) -> None:
         tasks.own_name(arguments.task)
     if arguments.opset is not None and not 13 <= arguments.opset <= 22:
         raise ArgumentError(f"--opset {arguments.opset}: operator sets 13 to 22 can be written.")
+    if arguments.min_score is not None and not is_min_score(arguments.min_score):
+        raise ArgumentError(f"--min_score {arguments.min_score:g}: it is a probability, from 0 to below 1.")
     name = arguments.onnx_file_name
     if name != Path(name).name or not name.endswith(".onnx"):
         raise ArgumentError(f"--onnx_file_name {name!r} must be a file's name that ends in .onnx.")
@@ -178,6 +186,12 @@ def _check(arguments: ExportArguments) -> None:
         )
     if _runtime(arguments) == "deepsparse" and (arguments.opset or 0) > 14:
         raise ArgumentError(f"--opset {arguments.opset}: DeepSparse 1.8 runs operator sets up to 14 well.")
+
+
+def _decide(arguments: ExportArguments) -> dict[str, Any]:
+    """What the arguments say of when the deployed model gives no label."""
+    asked = {MIN_SCORE: arguments.min_score, OUT_OF_SCOPE: arguments.out_of_scope_label}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _runtime(arguments: ExportArguments) -> str:
