@@ -27,6 +27,11 @@ from resparse.long_texts import POOLINGS, READS
 from resparse.progress import share
 
 _SHOWN = 5
+# Settings that some task has; the options are of the same names.
+_SETTINGS = (
+    *("top_k", "threshold", "min_score", "out_of_scope_label"),
+    *("long_texts", "window_stride", "window_pooling", "max_windows"),
+)
 
 
 class PredictError(DeepsparseError):
@@ -78,9 +83,7 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    names = ("top_k", "threshold", "min_score", "out_of_scope_label")
-    names += ("long_texts", "window_stride", "window_pooling", "max_windows")
-    asked_for = {name: getattr(arguments, name) for name in names}
+    asked_for = {name: getattr(arguments, name) for name in _SETTINGS}
     settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
         model_path=deployment,

@@ -13,6 +13,7 @@ from resparse.confidence import MIN_SCORE, OUT_OF_SCOPE, is_min_score
 from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
+from resparse.long_texts import WINDOWS
 from sparseml import tasks
 from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
 
@@ -308,6 +309,7 @@ def _print_report(report: dict[str, Any], folder: Path) -> None:
         ("same labels as PyTorch", share),
         *([(itself, f"{own['label_agreement']:.2%}")] if own is not None else []),
         ("largest logit difference", f"{checked['largest_logit_difference']:.4f}"),
+        *([(f"longer than {checked['window']} tokens", _longer(checked))] if checked["longer"] else []),
         ("int8 layers", int8),
         ("pruned weights, all at the zero point", f"{layers['pruned_weights_at_zero_point']:,}"),
         ("size, dense float32", f"{size['dense_bytes'] / 1e6:.1f} MB"),
@@ -316,6 +318,11 @@ def _print_report(report: dict[str, Any], folder: Path) -> None:
     ]
     output.print(aligned(rows, ("export", "")))
     say(f"deployment: {folder}")
+
+
+def _longer(checked: dict[str, Any]) -> str:
+    read = "read in windows" if checked["read"] == WINDOWS else "cut there"
+    return f"{checked['longer']:,} of {checked['rows']:,} rows: {read}"
 
 
 if __name__ == "__main__":
