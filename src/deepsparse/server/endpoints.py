@@ -65,11 +65,20 @@ class Endpoint:
         """
         if not rows:
             return []
-        outputs = await self._batcher.submit(rows)
-        predictions = self.pipeline.handler.decode(rows, outputs, **options)
+        outputs = await self.outputs(rows)
+        predictions: list[Any] = self.pipeline.handler.decode(rows, outputs, **options)
+        return predictions
+
+    async def outputs(self, rows: list[Row]) -> Outputs:
+        """The model's outputs for one or more rows, computed together with whatever else waits.
+
+        Raises:
+            DeepsparseError: the queue is full, or the model gives no answer.
+        """
+        outputs: Outputs = await self._batcher.submit(rows)
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
-        return predictions
+        return outputs
 
     async def is_ready(self) -> bool:
         """Whether the model answers: within the last seconds, or now a test request."""

@@ -121,8 +121,7 @@ def add_teacher(
         trainer.args.process_index,
         trainer.args.world_size,
     )
-    if not same:
-        logits = _by_text(logits, own_rows, rows, pooling)
+    logits = _by_text(logits, own_rows, rows, pooling)
     share = _agreement(logits, rows, labels.kind, pooling)
     if share is not None:
         say(f"The teacher {called} agrees with {share:.1%} of the training labels.")
@@ -177,7 +176,7 @@ def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:
 
 def _by_text(logits: NDArray[np.float32], own_rows: Any, rows: Any, pooling: str) -> NDArray[np.float32]:
     """For each of the student's `rows` the teacher's answer to its text, where its windows are others."""
-    if not has_windows(rows):
+    if own_rows is rows or not has_windows(rows):
         return logits
     answers: NDArray[np.float32] = by_document(logits, own_rows, pooling)[np.asarray(rows[DOCUMENT])]
     return answers
