@@ -2,8 +2,8 @@
 
 The texts are passages of English novels (corpora/novels.txt.xz in the data folder, ELTeC, public domain), and the label
 is the novel: every part of a passage says something of it, none says all. Passages for training and test are of
-different thirds of a novel. Each run is a training from the embedded encoder, exported, and answered by the engine; what
-is done is kept, so a run that was cut off goes on.
+different thirds of a novel. Each run is a training from the embedded encoder, exported, and answered by the engine.
+What is done is kept, so a run that was cut off goes on.
 
     python benchmarks/long_texts.py --folder runs/long_texts
 """

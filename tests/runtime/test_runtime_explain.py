@@ -47,9 +47,7 @@ def linear(
         asked += rows
         texts = [row if isinstance(row, str) else " ".join(row) for row in rows]
         logits = np.full((len(rows), len(classifier.labels)), -60.0)
-        logits[:, 0] = [
-            sum(weights.get(text[slice(*span)], 0.0) for span in words_of(text)) for text in texts
-        ]
+        logits[:, 0] = [sum(weights.get(word, 0.0) for word in text.split()) for text in texts]
         logits[:, 1] = 0.0
         try:
             rows = steps.send(logits)
@@ -81,7 +79,7 @@ words = st.lists(st.sampled_from(["good", "bad", "plain", "day", "."]), min_size
 
 
 @given(words, words, st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_of_a_linear_model_evidence_adds_up(
     classifier: Any, one: list[str], other: list[str], pair: bool
 ) -> None:
@@ -104,7 +102,7 @@ def test_of_a_linear_model_evidence_adds_up(
         assert all(part.words == 1 for part in found.parts)
 
 
-@pytest.mark.parametrize("count", [300, 5_000, 100_000])
+@pytest.mark.parametrize("count", [300, 5_000, 20_000])
 def test_the_strongest_word_of_a_long_text_is_found(classifier: Any, count: int) -> None:
     text = " ".join(["day"] * count + ["good"] + ["day"] * (count // 3))
     found, asked = linear(classifier, text, {"good": 5.0})
@@ -168,7 +166,7 @@ def test_a_word_goes_with_one_space() -> None:
 
 
 def test_what_cannot_be_explained(classifier: Any) -> None:
-    with pytest.raises(InputError, match="no label 'joyful'.*joy"):
+    with pytest.raises(InputError, match=r"no label 'joyful'.*joy"):
         explain(classifier, ROW, label="joyful")
     with pytest.raises(InputError, match="no words"):
         explain(classifier, " \n ")
@@ -221,7 +219,8 @@ def test_over_http(deployed: Path, classifier: Any) -> None:
             found = answer.json()
             for mine, theirs in zip(found.pop("parts"), expected["parts"], strict=True):
                 assert mine == pytest.approx(theirs, abs=1e-5)
-            assert found == pytest.approx({key: expected[key] for key in found}, abs=1e-5)
+            assert found.pop("score") == pytest.approx(expected["score"], abs=1e-5)
+            assert found == {key: expected[key] for key in found}
         pair = served.post(
             "/explain", json={"sequences": [["happy film", "a sad day"]], "label": "sadness"}
         ).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 from resparse.long_texts import KEY, LongTexts, cut, long_texts_of, pool, starts_of
 from support.deployment import WORDS, tokenizer
-import itertools
 
 TOKENIZER = tokenizer()
 PLAIN = [word for word in WORDS if word.isalpha()]
