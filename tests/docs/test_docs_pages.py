@@ -21,6 +21,8 @@ from support.pages import ROOT, Reader, blocks, prepare_folder
 PAGES = (
     "README.md",
     "docs/architecture.md",
+    "docs/explain.md",
+    "docs/long_texts.md",
     "docs/migration.md",
     "docs/recipes.md",
     "docs/serving.md",
