@@ -134,7 +134,8 @@ def test_files_are_summed_up(
     )
     expected = "cut there" if read == "first" else "read in windows"
     assert f"2 rows were longer than 16 tokens, and {expected}" in capsys.readouterr().err
-    found = list(csv.DictReader((tmp_path / "out.csv").open()))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
     labels = Pipeline.create(model_path=folder, long_texts=read, sequence_length=16)(
         [SHORT, LONG, LONG]
     ).labels
