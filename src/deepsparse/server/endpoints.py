@@ -12,6 +12,7 @@ from typing import Any
 
 from deepsparse.errors import DeepsparseError
 from deepsparse.pipeline import Pipeline
+from deepsparse.server import open_inference
 from deepsparse.server.config import EndpointConfig, ServerConfig, load_config
 from deepsparse.server.metrics import Metrics
 from deepsparse.server.queue import MicroBatcher
@@ -39,6 +40,8 @@ class Endpoint:
         self.config = config
         self.name = config.served_as
         self.pipeline: Pipeline[Any, Any] = Pipeline.create(config.task, model_path=config.model, **settings)
+        task = self.pipeline.handler
+        self._tensors = open_inference.metadata(task, self.pipeline(**task.example))
         engine = self.pipeline.engine
         self.pipeline.lengths.told = partial(_count_longer, metrics, self.name)
         self._metrics = metrics
@@ -70,11 +73,7 @@ class Endpoint:
         return predictions
 
     async def outputs(self, rows: list[Row]) -> Outputs:
-        """The model's outputs for one or more rows, computed together with whatever else waits.
-
-        Raises:
-            DeepsparseError: the queue is full, or the model gives no answer.
-        """
+        """The model's outputs for one or more rows, before a task makes predictions of them; raises as `answer`."""
         outputs: Outputs = await self._batcher.submit(rows)
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
@@ -106,6 +105,7 @@ class Endpoint:
             "model": self.config.model_name,
             "platform": f"{engine.engine_type} {engine.version}",
             **self.pipeline.describe(),
+            **self._tensors,
         }
 
 
