@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from tokenizers import Encoding
 
 from deepsparse.engine import Engine
 from deepsparse.errors import ModelError
+from deepsparse.lengths import Lengths
 from deepsparse.tasks import Outputs, Task
 from deepsparse.tasks.base import Row
 from deepsparse.tokenizer import INPUTS, Tokenizer
@@ -34,6 +35,9 @@ class BatchRunner:
         engine: a model with the inputs `input_ids`, `attention_mask`, `token_type_ids`, or some of them.
         batch_size: rows of one batch at most; None lets `TOKEN_BUDGET` decide.
 
+    Attributes:
+        lengths: how many rows were longer than the model takes.
+
     Raises:
         ModelError: the model wants inputs that no tokenizer makes, or lacks outputs.
     """
@@ -49,6 +53,7 @@ class BatchRunner:
         self.engine = engine
         self.tokenizer = tokenizer
         self._task = task
+        self.lengths = Lengths(tokenizer.max_length, task.windows)
         self._outputs = _positions(engine, task)
         # Some exports have fixed shapes: every batch is padded to them.
         self._fixed_rows, self._fixed_length, *_ = (*engine.inputs[0].shape, None, None)
@@ -72,9 +77,9 @@ class BatchRunner:
             rows: one or more.
             spread: run batches in the engine's streams; False runs them in the caller's thread.
         """
-        encodings, starts = self._task.encode(self.tokenizer, rows), None
-        if self._task.stride:
-            encodings, starts = _with_windows(encodings)
+        sequences = self._task.sequences(self.tokenizer, rows)
+        self.lengths.add(sequences.longer, sequences.unread)
+        encodings = sequences.encodings
         batches = self._batches(list(map(len, encodings)))
         parts = [[encodings[index] for index in batch] for batch in batches]
         if self._threads is None or len(parts) == 1 or not spread:
@@ -86,7 +91,7 @@ class BatchRunner:
             name: _in_order(outputs, order)
             for name, outputs in zip(self._task.output_names, zip(*found, strict=True), strict=True)
         }
-        return Outputs(arrays, encodings, starts)
+        return self._task.reduce(Outputs(arrays, encodings, sequences.starts))
 
     def close(self) -> None:
         if self._threads is not None:
@@ -139,12 +144,6 @@ def _positions(engine: Engine, task: Task[Any, Any]) -> list[int]:
             "for another task?"
         )
     return list(range(len(wanted)))
-
-
-def _with_windows(encodings: Iterable[Encoding]) -> tuple[list[Encoding], list[int]]:
-    """All windows of all rows, and where each row's begin, (rows + 1,)."""
-    windows = [[encoding, *encoding.overflowing] for encoding in encodings]
-    return list(chain.from_iterable(windows)), list(accumulate(map(len, windows), initial=0))
 
 
 def _in_order(parts: Sequence[Any], order: Sequence[int]) -> Any:

@@ -16,14 +16,22 @@ from deepsparse.backends import AUTOMATIC
 from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
-from deepsparse.pipeline import WINDOW, Pipeline
+from deepsparse.lengths import longer_text
+from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.confidence import KEYS
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json
+from resparse.long_texts import KEY as LONG_TEXTS
+from resparse.long_texts import POOLINGS, READS
 from resparse.progress import share
 
 _SHOWN = 5
+# Settings that some task has; the options are of the same names.
+_SETTINGS = (
+    *("top_k", "threshold", "min_score", "out_of_scope_label"),
+    *("long_texts", "window_stride", "window_pooling", "max_windows"),
+)
 
 
 class PredictError(DeepsparseError):
@@ -59,6 +67,8 @@ class Progress:
     place: Place
     labelled: int = 0
     refused: int = 0
+    longer: int = 0
+    unread: int = 0
     output_bytes: int = 0
     rejected_bytes: int = 0
 
@@ -73,8 +83,7 @@ def main(words: Sequence[str]) -> int:
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
     # Not every task has such a setting; it is an error only where it is asked for.
-    names = ("top_k", "threshold", "min_score", "out_of_scope_label")
-    asked_for = {name: getattr(arguments, name) for name in names}
+    asked_for = {name: getattr(arguments, name) for name in _SETTINGS}
     settings = {name: value for name, value in asked_for.items() if value is not None}
     pipeline = Pipeline.create(
         model_path=deployment,
@@ -102,11 +111,14 @@ class _Run:
         if taken := [name for name in self._added if name in table.columns]:
             raise TableError(f"{paths.rows} has a column {taken[0]!r} already: rename it.")
         self._first_refused: list[BadRow] = []
+        # The summary says it for the whole file.
+        pipeline.lengths.told = lambda longer, unread: None
 
     def go(self) -> None:
         paths = self._paths
         key = self._key()
         progress = _resumed(paths, key) or Progress(self._table.start)
+        self._longer_before = progress.longer, progress.unread
         try:
             with ExitStack() as stack:
                 output = stack.enter_context(_opened(paths.part(paths.output), progress.output_bytes))
@@ -124,6 +136,8 @@ class _Run:
                         file.flush()
                         os.fsync(file.fileno())
                     progress.place = window[-1].after
+                    lengths, (longer, unread) = self._pipeline.lengths, self._longer_before
+                    progress.longer, progress.unread = longer + lengths.longer, unread + lengths.unread
                     progress.output_bytes, progress.rejected_bytes = output.tell(), refused.tell()
                     done = {**vars(progress), "place": [progress.place.byte, progress.place.line]}
                     write_json(paths.progress, {"key": key, "done": done})
@@ -181,6 +195,7 @@ class _Run:
                 self._added,
                 self._pipeline.sequence_length,
                 self._pipeline.describe().get("threshold"),
+                self._pipeline.describe().get(LONG_TEXTS),
                 *([sure] if (sure := self._confidence()) else []),
             ],
         }
@@ -206,6 +221,10 @@ class _Run:
             raise self._nothing_labelled(progress.refused)
         paths.part(paths.output).replace(paths.output)
         say(f"{paths.output}: {progress.labelled:,} rows labelled")
+        lengths = self._pipeline.lengths
+        longer = longer_text(progress.longer, progress.unread, lengths.tokens, lengths.windows)
+        if longer is not None:
+            say(longer)
         if progress.refused:
             warn(f"{progress.refused:,} rows could not be labelled; they are in {paths.rejected}:")
             for row in self._first_refused:
@@ -283,8 +302,19 @@ def _parser() -> Parser:
     )
     add("--out-of-scope-label", help="the label of such rows [the model's, or none]")
     add(
-        "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
+        "--sequence-length",
+        type=parser.count,
+        default=USUAL_LENGTH,
+        help="tokens that a text, or a window of a passage, is cut to [128, or the model's own]",
     )
+    add(
+        "--long-texts",
+        choices=READS,
+        help="of longer texts, read the first window or all [as the model was trained]",
+    )
+    add("--window-stride", type=int, help="tokens that neighbouring windows have in common [the model's]")
+    add("--window-pooling", choices=POOLINGS, help="of the windows' logits [the model's]")
+    add("--max-windows", type=parser.count, help="windows of a text, at most [the model's]")
     add("--engine", default=AUTOMATIC, help="native, onnxruntime, openvino, ... [the best here]")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")
     add("--overwrite", action="store_true", help="replace an output that is there already")

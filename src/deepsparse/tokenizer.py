@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from deepsparse.deployment import SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, D
 from deepsparse.errors import EngineError, ModelError
 from resparse.arrays import Array
 from resparse.console import say_once
+from resparse.long_texts import WHOLE, Cut, LongTexts, cut
 
 # Transformers writes a number above this as the length of models without a limit.
 _UNLIMITED = 10**9
@@ -42,7 +44,8 @@ class Truncation:
     """How rows that are too long are cut.
 
     Attributes:
-        strategy: which text of a pair is cut: "longest_first", "only_first" or "only_second".
+        strategy: which text of a pair is cut: "longest_first", "only_first" or "only_second"; `WHOLE`: none, since
+            `Tokenizer.cut` cuts them into windows.
         stride: tokens that neighbouring windows have in common; the rest of a row is in `Encoding.overflowing`.
         left: whether its beginning is cut off, not its end.
     """
@@ -72,12 +75,25 @@ class Tokenizer:
         self._padding = padding
         self.pads_left = padding.left
         self._rust = rust
+        self._truncation = truncation
         rust.no_padding()
-        rust.enable_truncation(
-            max_length,
-            stride=truncation.stride,
-            strategy=truncation.strategy,
-            direction="left" if truncation.left else "right",
+        self.set_stride(truncation.stride)
+
+    @property
+    def special(self) -> int:
+        """Tokens that a row of two texts has beside those of its texts."""
+        return int(self._rust.num_special_tokens_to_add(is_pair=True))
+
+    def set_stride(self, stride: int) -> None:
+        """Choose how many tokens neighbouring windows have in common; before the first row is encoded."""
+        if self._truncation.strategy == WHOLE:
+            self._rust.no_truncation()
+            return
+        self._rust.enable_truncation(
+            self.max_length,
+            stride=stride,
+            strategy=self._truncation.strategy,
+            direction="left" if self._truncation.left else "right",
         )
 
     def encode(
@@ -94,14 +110,21 @@ class Tokenizer:
             ModelError: the tokenizer lacks what it needs, such as its own unknown token.
         """
         encode = self._rust.encode_batch if offsets else self._rust.encode_batch_fast
-        try:
+        with _own_errors():
             return encode(list(rows), is_pretokenized)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
-            raise ModelError(
-                f"The model's {TOKENIZER} cannot tokenize this: {error}. Copy it again."
-            ) from error
+
+    def was_cut(self, encoding: Encoding) -> bool:
+        """Whether a part of the row is missing in its encoding, and of its windows in the first."""
+        return len(encoding) >= self.max_length and bool(encoding.overflowing)
+
+    def cut(self, rows: Sequence[Any], settings: LongTexts) -> list[Cut]:
+        """Tokenize rows, the long ones in windows of `max_length` tokens; safe to call from several threads.
+
+        Raises:
+            ModelError: see `encode`.
+        """
+        with _own_errors():
+            return cut(self._rust, rows, self.max_length, settings, self._truncation.left)
 
     def arrays(self, encodings: Sequence[Encoding], length: int, names: Sequence[str]) -> dict[str, Array]:
         """A batch's inputs: of the `names` that a tokenizer makes, arrays of int64, (rows, length), padded.
@@ -160,6 +183,17 @@ def load_tokenizer(
         min(lengths, default=512),
         Truncation(strategy, stride, left=settings.get("truncation_side") == "left"),
     )
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """What the library raises while it tokenizes, as a ModelError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more precise; its panics are no Exception
+        raise ModelError(f"The model's {TOKENIZER} cannot tokenize this: {error}. Copy it again.") from error
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ usage: sparseml VERB ...
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
   calibrate  fit a deployed classifier's probabilities to labelled rows, or its thresholds
+  explain    show which words of a text moved its label
   report     show a trained folder: sparsity, loss, scores, confusions, size and speed, as tables and as a page
   recipe     write a recipe, show or check one, or list the modifiers that one may use
   demo       run it all on the embedded model and data
@@ -140,6 +141,15 @@ def _calibrate(words: list[str]) -> int:
         raise _missing("Calibrating", error) from error
 
 
+def _explain(words: list[str]) -> int | None:
+    from deepsparse import explain_command
+
+    try:
+        return explain_command.main(words)
+    except ModuleNotFoundError as error:
+        raise _missing("Explaining", error, "runtime") from error
+
+
 def _report(words: list[str]) -> int:
     try:
         from sparseml.report_page.command import report
@@ -190,6 +200,7 @@ _VERBS: Mapping[str, Verb] = {
     "train": _train,
     "sparsify": _sparsify,
     "predict": _predict,
+    "explain": _explain,
     "export": _export,
     "calibrate": _calibrate,
     "report": _report,

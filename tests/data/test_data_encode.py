@@ -68,7 +68,13 @@ def test_labels_go_along_through_batches(labels: list[Any], monkeypatch: pytest.
 
 def test_rows_without_labels():
     tokens = tokenize(Dataset.from_dict({"text": ["a"]}), ONE, TOKENIZER, 16)
-    assert sorted(tokens.column_names) == ["attention_mask", "input_ids", "length", "token_type_ids"]
+    assert sorted(tokens.column_names) == [
+        "attention_mask",
+        "input_ids",
+        "length",
+        "longer",
+        "token_type_ids",
+    ]
 
 
 def test_token_types_only_where_the_model_uses_them():

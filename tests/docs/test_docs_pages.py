@@ -25,6 +25,8 @@ PAGES = (
     "docs/confidence.md",
     "docs/imbalance.md",
     "docs/c.md",
+    "docs/explain.md",
+    "docs/long_texts.md",
     "docs/migration.md",
     "docs/recipes.md",
     "docs/serving.md",

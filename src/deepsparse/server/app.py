@@ -23,6 +23,7 @@ from deepsparse.server.added import ForbiddenError, added_endpoint
 from deepsparse.server.api_key import ApiKey
 from deepsparse.server.config import ServerConfig
 from deepsparse.server.endpoints import ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
+from deepsparse.server.explanations import add_explanations
 from deepsparse.server.metrics import METRICS_TYPE
 from deepsparse.server.openapi import (
     ADDED,
@@ -260,6 +261,7 @@ def create_app(server: Server, fast: bool = True) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _let_go)
     _add_information(app, server)
     _add_models(app, server)
+    add_explanations(app, server.endpoints, _json, _status)
     if server.config.integration == "sagemaker":
         _add_sagemaker(app, server)
     return app
@@ -345,7 +347,7 @@ def _add_models(app: FastAPI, server: Server) -> None:
 
 def _refuse_to_get(name: str) -> None:
     """What is only posted to is no model's name: a GET says so with 405."""
-    for action in ("infer", "benchmark"):
+    for action in ("infer", "benchmark", "explain"):
         if name.endswith(f"/{action}"):
             raise HTTPException(405, f"{action} takes POST, with the texts in the body.", {"Allow": "POST"})
 

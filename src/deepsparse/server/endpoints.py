@@ -43,6 +43,7 @@ class Endpoint:
         task = self.pipeline.handler
         self._tensors = open_inference.metadata(task, self.pipeline(**task.example))
         engine = self.pipeline.engine
+        self.pipeline.lengths.told = partial(_count_longer, metrics, self.name)
         self._metrics = metrics
         self._batcher = MicroBatcher(
             partial(self.pipeline.run, spread=False),
@@ -67,20 +68,16 @@ class Endpoint:
         """
         if not rows:
             return []
-        outputs = await self._batcher.submit(rows)
-        predictions = self.pipeline.handler.decode(rows, outputs, **options)
-        self._note(rows)
+        outputs = await self.outputs(rows)
+        predictions: list[Any] = self.pipeline.handler.decode(rows, outputs, **options)
         return predictions
 
     async def outputs(self, rows: list[Row]) -> Outputs:
         """The model's outputs for one or more rows, before a task makes predictions of them; raises as `answer`."""
         outputs: Outputs = await self._batcher.submit(rows)
-        self._note(rows)
-        return outputs
-
-    def _note(self, rows: list[Row]) -> None:
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
+        return outputs
 
     async def is_ready(self) -> bool:
         """Whether the model answers: within the last seconds, or now a test request."""
@@ -110,6 +107,11 @@ class Endpoint:
             **self.pipeline.describe(),
             **self._tensors,
         }
+
+
+def _count_longer(metrics: Metrics, name: str, longer: int, unread: int) -> None:
+    metrics.longer.labels(name).inc(longer)
+    metrics.unread.labels(name).inc(unread)
 
 
 class Endpoints:

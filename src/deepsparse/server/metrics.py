@@ -24,6 +24,16 @@ class Metrics:
             "deepsparse_requests", "Requests answered", ["endpoint", "status"], registry=self._registry
         )
         self.texts = Counter("deepsparse_texts", "Texts classified", **by_endpoint)
+        self.longer = Counter(
+            "deepsparse_longer_texts",
+            "Texts longer than the model takes, cut or read in windows",
+            **by_endpoint,
+        )
+        self.unread = Counter(
+            "deepsparse_unread_texts",
+            "Texts of which a part was not read, since they are longer",
+            **by_endpoint,
+        )
         self.seconds = Histogram(
             "deepsparse_request_seconds",
             "From a request read to its answer made",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -91,6 +91,22 @@ class Outputs:
         return Outputs(arrays, encodings, list(accumulate(counts, initial=0)))
 
 
+@dataclass(slots=True)
+class Sequences:
+    """The tokens of some rows.
+
+    Attributes:
+        encodings, starts: see `Outputs`.
+        longer: rows that are longer than the model takes.
+        unread: of these, rows of which a part is in no sequence.
+    """
+
+    encodings: list[Encoding]
+    starts: list[int] | None = None
+    longer: int = 0
+    unread: int = 0
+
+
 class Task(ABC, Generic[PredictionT, OutputT]):
     """A task, and as an instance: the task of one deployed model, with the settings of one pipeline.
 
@@ -108,7 +124,9 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         token_level: whether the outputs have one entry for each token (dimension 1).
         offsets: whether `decode` needs the tokens' places in the text.
         truncation: what long pairs lose: "longest_first", "only_first" or "only_second".
-        stride: tokens that the windows of a long row have in common; 0 truncates to one window.
+        stride: tokens that the windows of a long row have in common; 0 cuts them off one another.
+        windows: whether long rows are read in windows, rather than cut to one.
+        usual_length: tokens that rows are cut to where nothing else is asked for.
     """
 
     name: ClassVar[str]
@@ -120,8 +138,10 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     output_names: ClassVar[tuple[str, ...]] = ("logits",)
     token_level: ClassVar[bool] = False
     offsets: ClassVar[bool] = False
-    truncation: ClassVar[str] = "longest_first"
+    truncation: str = "longest_first"
+    windows: bool = False
     stride: int = 0
+    usual_length: int = 128
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -179,9 +199,36 @@ class Task(ABC, Generic[PredictionT, OutputT]):
             InputError: they make none.
         """
 
+    def fit(self, max_length: int, special: int) -> int:
+        """Settle, before the tokenizer is used, what depends on its length; returns the `stride`.
+
+        Args:
+            max_length: tokens that a row is cut to.
+            special: tokens among them that belong to no text, of a row of two texts.
+
+        Raises:
+            EngineError: the length is too small.
+        """
+        return self.stride
+
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoding]:
         """Tokens of the rows, an encoding each; further windows of a row are its encoding's `overflowing`."""
         return tokenizer.encode(rows, self.offsets)
+
+    def sequences(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> Sequences:
+        """What the engine is given for the rows."""
+        encodings = self.encode(tokenizer, rows)
+        if not (self.windows or self.stride):
+            longer = sum(map(tokenizer.was_cut, encodings))
+            return Sequences(encodings, None, longer, unread=longer)
+        windows = [[encoding, *encoding.overflowing] for encoding in encodings]
+        starts = list(accumulate(map(len, windows), initial=0))
+        longer = sum(len(each) > 1 for each in windows)
+        return Sequences(list(chain.from_iterable(windows)), starts, longer)
+
+    def reduce(self, outputs: Outputs) -> Outputs:
+        """What `decode` is given of the engine's outputs; by default all."""
+        return outputs
 
     def check(self, outputs: Outputs) -> None:
         """Refuse outputs that do not belong to this configuration.

@@ -13,9 +13,11 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
+from deepsparse.tasks.long_texts import LongTextTask
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
 from resparse.confidence import AS_IT_IS, Confidence, is_min_score
+from resparse.long_texts import KEY as LONG_TEXTS
 from resparse.thresholds import Threshold, read_threshold, stated, threshold_of
 
 _PROBABILITY = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
@@ -195,10 +197,12 @@ class TextClassificationPipeline(Pipeline[Prediction, TextClassificationOutput])
     def describe(self) -> dict[str, Any]:
         several = {} if self.threshold is None else {"threshold": self.threshold}
         sure = self.handler.label_set.confidence.entries()
-        return {"labels": list(self.labels), **super().describe(), "top_k": self.top_k, **several, **sure}
+        long = {LONG_TEXTS: kept} if (kept := self.handler.long_texts.stated()) else {}
+        settings = {"top_k": self.top_k, **several, **sure, **long}
+        return {"labels": list(self.labels), **super().describe(), **settings}
 
 
-class TextClassification(TextTask[Prediction, TextClassificationOutput]):
+class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
     """The labels of a text, or of a pair of texts.
 
     Args:
@@ -210,6 +214,7 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
             given, and a text that has no other is refused; 0 refuses none.
         out_of_scope_label: in place of the deployment's: the label of a text that is refused; else it has none.
         return_all_scores: give all labels, whatever their score.
+        long_texts, window_stride, window_pooling, max_windows: see `LongTextTask`.
 
     Raises:
         EngineError: a threshold that is no probability, of a label that is not there, or of a model whose labels
@@ -255,8 +260,18 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
         min_score: float | None = None,
         out_of_scope_label: str | None = None,
         return_all_scores: bool = False,
+        long_texts: str | None = None,
+        window_stride: int | None = None,
+        window_pooling: str | None = None,
+        max_windows: int | None = None,
     ) -> None:
-        super().__init__(deployment)
+        super().__init__(
+            deployment,
+            long_texts=long_texts,
+            window_stride=window_stride,
+            window_pooling=window_pooling,
+            max_windows=max_windows,
+        )
         check_positive("top_k", top_k)
         self.label_set = label_set(deployment)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from resparse.progress import track
@@ -31,8 +32,8 @@ def tokenize(
     """Tokenize a split of `load_text_data`; of a pair the longer text is truncated.
 
     Unless padded to `max_seq_length`, rows are padded by the collator. Returns `input_ids`, `attention_mask`,
-    `token_type_ids` where the model uses them, `labels` where there are any, and `length` (tokens without padding,
-    int32), by which batches are grouped.
+    `token_type_ids` where the model uses them, `labels` where there are any, `length` (tokens without padding,
+    int32), by which batches are grouped, and `longer`: whether the row was truncated.
     """
     import pyarrow
     from datasets import Dataset
@@ -47,12 +48,34 @@ def tokenize(
             max_length=limit,
             padding="max_length" if pad_to_max_length else False,
         )
-        parts.append(token_table(encoded, tokenizer))
+        table = token_table(encoded, tokenizer)
+        texts = [list(batch[column]) for column in columns.texts]
+        cut = pyarrow.array(_are_cut(encoded, texts, tokenizer, limit), pyarrow.bool_())
+        parts.append(table.append_column("longer", cut))
     tokens = pyarrow.concat_tables(parts)
     if "labels" in dataset.column_names:
-        labels = dataset.select_columns(["labels"]).with_format("arrow")[:]
-        tokens = tokens.append_column("labels", labels["labels"])
+        tokens = tokens.append_column("labels", label_column(dataset))
     return Dataset(tokens)
+
+
+def label_column(dataset: Dataset) -> Any:
+    """The Arrow column of a split's labels."""
+    return dataset.select_columns(["labels"]).with_format("arrow")[:]["labels"]
+
+
+def _are_cut(
+    encoded: Any, texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> list[bool]:
+    """By row, whether a part of it was cut off; `texts` are one or two columns."""
+    full = [sum(mask) >= limit for mask in encoded["attention_mask"]]
+    if encoded.encodings is not None:
+        return [cut and bool(row.overflowing) for cut, row in zip(full, encoded.encodings, strict=True)]
+    # A tokenizer in Python does not say, so those that may be cut are tokenized again.
+    rows = zip(*texts, strict=True)
+    return [
+        cut and len(tokenizer(*row, verbose=False)["input_ids"]) > limit
+        for cut, row in zip(full, rows, strict=True)
+    ]
 
 
 def token_table(encoded: Any, tokenizer: PreTrainedTokenizerBase) -> Any:

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from resparse.console import say, warn
 from resparse.progress import track
 from sparseml.data.label_encoding import Labels
+from sparseml.data.long_texts import DOCUMENT, by_document, has_windows
 from sparseml.distillation.teacher import (
     DISABLED,
     SELF,
@@ -48,6 +49,7 @@ def add_teacher(
     own_tokenizer: bool = False,
     on_every_batch: bool = False,
     new: Sequence[str] = (),
+    pooling: str = "mean",
 ) -> None:
     """Give a trainer whose recipe distils its teacher: as a column of its training rows, or as a model.
 
@@ -61,6 +63,8 @@ def add_teacher(
         own_tokenizer: the teacher's own tokenizer, also where both have the same vocabulary.
         on_every_batch: the teacher must run on every batch, such as for outputs of every token; so it does where
             a modifier needs the model itself.
+        pooling: of the logits of a text's windows, where rows are windows. A teacher of the same vocabulary answers
+            each window; another's windows are others, and each of the student's gets the answer to its text.
         new: the student's parameters that were not trained yet: as `self`, it has no outputs to teach.
 
     Raises:
@@ -117,7 +121,8 @@ def add_teacher(
         trainer.args.process_index,
         trainer.args.world_size,
     )
-    share = agreement(logits, rows["labels"], labels.kind)
+    logits = _by_text(logits, own_rows, rows, pooling)
+    share = _agreement(logits, rows, labels.kind, pooling)
     if share is not None:
         say(f"The teacher {called} agrees with {share:.1%} of the training labels.")
     trainer.train_dataset = with_logits(rows, logits)
@@ -167,6 +172,22 @@ def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:
     flat = pyarrow.array(logits.reshape(-1))
     column = pyarrow.FixedSizeListArray.from_arrays(flat, logits.shape[1])
     return Dataset(rows.data.table.append_column(COLUMN, column))
+
+
+def _by_text(logits: NDArray[np.float32], own_rows: Any, rows: Any, pooling: str) -> NDArray[np.float32]:
+    """For each of the student's `rows` the teacher's answer to its text, where its windows are others."""
+    if own_rows is rows or not has_windows(rows):
+        return logits
+    answers: NDArray[np.float32] = by_document(logits, own_rows, pooling)[np.asarray(rows[DOCUMENT])]
+    return answers
+
+
+def _agreement(logits: NDArray[np.float32], rows: Any, kind: str, pooling: str) -> float | None:
+    """`agreement` on the texts that the rows are, or are windows of."""
+    truth: Any = np.asarray(rows["labels"])
+    if has_windows(rows):
+        logits, truth = by_document(logits, rows, pooling), by_document(truth, rows, "first")
+    return agreement(logits, truth, kind)
 
 
 def agreement(logits: NDArray[np.float32], labels: Sequence[Any], kind: str) -> float | None:

@@ -123,6 +123,9 @@ def _write_model(
         "verification": {
             "on": request.rows_called if request.rows else "made-up texts",
             **comparison.facts(),
+            "longer": trained.longer(rows),
+            "window": trained.window,
+            "read": trained.long_texts.read,
         },
         "layers": layers,
         "size": sizes,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from resparse.long_texts import LongTexts, cut, long_texts_of, starts_of
+from sparseml.data.long_texts import as_columns, plain_tokenizer, rows_of
 from sparseml.export.trace import ExportError, input_names
 from sparseml.modifiers.base import Batch
 from sparseml.quantization.structure import clip_weights
@@ -37,6 +40,42 @@ class Trained:
     def inputs(self) -> list[str]:
         """Names of the exported graph's inputs."""
         return input_names(self.model, self.tokenizer.model_input_names)
+
+    @cached_property
+    def long_texts(self) -> LongTexts:
+        """What it reads of texts that are longer than it takes.
+
+        Raises:
+            ExportError: its configuration says what makes no sense.
+        """
+        try:
+            return long_texts_of(self.model.config.to_dict())
+        except ValueError as error:
+            raise ExportError(f"The model's config.json: {error}.") from error
+
+    @property
+    def window(self) -> int:
+        """Tokens of one window of a text, or of all that is read of it."""
+        return (
+            min(self.limit, self.long_texts.length or self.limit) if self.long_texts.windows else self.limit
+        )
+
+    @cached_property
+    def _plain_tokenizer(self) -> Any:
+        return plain_tokenizer(self.tokenizer)
+
+    def windows(self, rows: Sequence[Texts]) -> tuple[Any, list[int]]:
+        """As `encode`, [windows, tokens], a row's windows side by side; and where each row's begin, (rows + 1,)."""
+        texts = rows_of([list(column) for column in zip(*rows, strict=True)])
+        left = self.tokenizer.truncation_side == "left"
+        cuts = cut(self._plain_tokenizer, texts, self.window, self.long_texts, left)
+        batch = self.tokenizer.pad(as_columns(cuts), return_tensors="pt")
+        return batch, starts_of(len(each.windows) for each in cuts)
+
+    def longer(self, rows: Sequence[Texts]) -> int:
+        """How many of the rows are longer than a window."""
+        lengths = (len(self.tokenizer(*row, verbose=False)["input_ids"]) for row in rows)
+        return sum(length > self.window for length in lengths)
 
     def encode(self, rows: Sequence[Texts]) -> Any:
         """Tokenize a batch of rows: PyTorch tensors [rows, tokens], padded to the longest."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from resparse.arrays import Array
 from resparse.confidence import Confidence
+from resparse.long_texts import pool
 from resparse.progress import track
 from resparse.thresholds import as_logit, threshold_of
 from sparseml.export.rounding import OtherRounding
@@ -184,9 +185,8 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
         logits, whose = [], []
         for start in track(range(0, len(order), _BATCH), why):
             batch_rows = order[start : start + _BATCH]
-            encoded = trained.encode([rows[index] for index in batch_rows])
-            outputs = dict(zip(names, compute({name: encoded[name] for name in trained.inputs}), strict=True))
-            decided, owner = trained.task.decisions(outputs, encoded["attention_mask"].numpy())
+            outputs, mask = _outputs(trained, [rows[index] for index in batch_rows], compute)
+            decided, owner = trained.task.decisions(outputs, mask)
             logits.append(decided)
             whose.append(batch_rows[owner])
         owner = np.concatenate(whose)
@@ -225,6 +225,29 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
         before = expected[np.isin(owners, unclear)][:, : again.shape[1]]
         np.maximum.at(moved, owner, np.abs(before - again).max(axis=1))
     return replace(comparison, moved=moved)
+
+
+def _outputs(
+    trained: Trained, rows: Sequence[Texts], compute: Callable[[dict[str, Tensor]], Sequence[Array]]
+) -> tuple[dict[str, Array], Array]:
+    """A model's outputs for a batch of rows by name, and the attention mask; of windows, the rows' pooled outputs."""
+    names = trained.task.output_names
+    if not trained.long_texts.windows:
+        encoded = trained.encode(rows)
+        fed = {name: encoded[name] for name in trained.inputs}
+        return dict(zip(names, compute(fed), strict=True)), encoded["attention_mask"].numpy()
+    encoded, starts = trained.windows(rows)
+    fed = {name: encoded[name] for name in trained.inputs}
+    found = [
+        compute({name: tensor[first : first + _BATCH] for name, tensor in fed.items()})
+        for first in range(0, starts[-1], _BATCH)
+    ]
+    whole = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    outputs = {
+        name: pool(array, starts, trained.long_texts.pooling)
+        for name, array in zip(names, whole, strict=True)
+    }
+    return outputs, encoded["attention_mask"][starts[:-1]].numpy()
 
 
 def open_session(file: Path) -> Any:

@@ -27,9 +27,6 @@ SOURCES: Final = ("train_file", "dataset_name", "task_name")
 # Maximum number of tokens, the default of the runtime and its server.
 LENGTH: Final = 128
 
-# Truncation is reported where it affects more than this share of a sample of rows.
-_SAMPLED_ROWS: Final = 500
-_MAX_TRUNCATED: Final = 0.05
 _MIN_SAVE_STEPS: Final = 50
 
 
@@ -123,7 +120,6 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
         prepared.task.balance_head(loaded.model, loaded.new, prepared.data, prepared.labels, data)
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
-        _say_truncation(data, prepared)
 
 
 def _given_number(
@@ -141,22 +137,6 @@ def _say_variables(variables: Mapping[str, Any], sized: sizing.Sizing, rows: int
         for name, value in variables.items()
     )
     say(f"recipe for {rows:,} rows and {what}: {shown}; about {sized.steps:,} steps of {sized.batch} rows")
-
-
-def _say_truncation(data: Any, prepared: Any) -> None:
-    """Print a note where many texts are truncated."""
-    columns = prepared.data.columns.texts
-    rows = prepared.data.train
-    sample = rows.select(range(0, len(rows), max(1, len(rows) // _SAMPLED_ROWS)))
-    encoded = prepared.tokenizer(
-        *(list(sample[column]) for column in columns), truncation=False, verbose=False
-    )
-    truncated = sum(len(ids) > data.max_seq_length for ids in encoded["input_ids"]) / max(len(sample), 1)
-    if truncated > _MAX_TRUNCATED:
-        say(
-            f"{truncated:.0%} of the texts are longer than {data.max_seq_length} tokens, and are cut there "
-            f"(--max_seq_length {2 * data.max_seq_length} reads more of them, and takes longer)"
-        )
 
 
 @contextmanager

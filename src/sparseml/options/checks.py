@@ -20,6 +20,8 @@ _AT_LEAST: Final[Mapping[str, float]] = {
     **dict.fromkeys(("max_seq_length", "preprocessing_num_workers", "max_train_samples"), 1),
     **dict.fromkeys(("max_eval_samples", "max_predict_samples"), 1),
     "num_export_samples": 0,
+    "window_stride": 0,
+    "max_windows": 1,
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1),
     "gradient_accumulation_steps": 1,
     **dict.fromkeys(("learning_rate", "weight_decay", "num_train_epochs", "warmup_steps"), 0),
@@ -56,12 +58,20 @@ def check(
         if value is not None and value < least:
             raise ArgumentError(f"--{name} {value:g}: it must be at least {least:g}.")
     decision_rules.check(values, holds_out)
+    _check_windows(values)
     _check_work(values)
     _check_source(values, holds_out, endings)
     _check_columns(values)
     _check_validation(values)
     _check_recipe_and_precision(values)
     _check_trackers(values, options)
+
+
+def _check_windows(values: Mapping[str, Any]) -> None:
+    if values.get("long_texts") == "windows" and values.get("pad_to_max_length"):
+        raise ArgumentError(
+            "--pad_to_max_length pads texts, and --long_texts windows cuts them: leave one of the two out."
+        )
 
 
 def _check_work(values: Mapping[str, Any]) -> None:

@@ -53,6 +53,7 @@ class Evaluation:
         rows_called: which rows.
         confusion: {true: {predicted: rows}}, zeros left out; for one label a row.
         labels: {name: {right, missed, wrong}}, for several.
+        answers: {what became of a question: questions}, where questions are answered.
         calibration: of the model as it is deployed, and "before" it was calibrated.
         coverage: by lowest score, for one label a row.
     """
@@ -63,6 +64,7 @@ class Evaluation:
     confusion: Mapping[str, Mapping[str, int]] | None = None
     labels: Mapping[str, Mapping[str, int]] | None = None
     calibration: Mapping[str, Any] | None = None
+    answers: Mapping[str, int] | None = None
     coverage: Sequence[Mapping[str, float]] | None = None
 
 
@@ -192,7 +194,8 @@ def _sparsity(log: list[dict[str, Any]]) -> Series | None:
 def _evaluations(facts: Facts) -> None:
     """Fill in the evaluated rows; of a guided training's export where the model's own are not there."""
     for split, found in facts.report.get("evaluation", {}).items():
-        known = {key: found.get(key) for key in ("confusion", "labels", "calibration", "coverage")}
+        names = ("confusion", "labels", "calibration", "answers", "coverage")
+        known = {key: found.get(key) for key in names}
         facts.evaluations.append(
             Evaluation(f"the {split.replace('_', ' ')} rows", found["kind"], found["rows"], **known)
         )

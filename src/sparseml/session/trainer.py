@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import EvalPrediction
 
 from resparse.files import give_usual_mode, temporary_folder
+from sparseml.data.long_texts import by_document, has_windows
 from sparseml.modifiers import Clock
 from sparseml.modifiers.base import Batch, Distance
 from sparseml.quantization.structure import is_quantized
@@ -41,6 +43,8 @@ class RecipeTrainer(PushingTrainer):
             recipe's modifiers add is mixed with it likewise.
         has_no_loss: the model returns no loss; only what the recipe's modifiers add is learned.
         evaluation: the task's own, on encoded rows; where it gives None, the Trainer's.
+        pooling: of the logits of a text's windows, where evaluated rows are windows ("mean" or "max"): metrics and
+            predictions are of texts, in their order. The loss is of windows.
         *args, **kwargs: the Trainer's own.
 
     Where the recipe says the number of epochs or the learning rate, the arguments' are not used; `max_steps` still
@@ -49,6 +53,8 @@ class RecipeTrainer(PushingTrainer):
     Raises:
         RecipeError, ModifierError: the recipe cannot be carried out on this model.
     """
+
+    compute_metrics: Any
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class RecipeTrainer(PushingTrainer):
         task_loss: Callable[[Mapping[str, Any], Tensor], Tensor] | None = None,
         has_no_loss: bool = False,
         evaluation: Callable[[RecipeTrainer, Any], dict[str, float] | None] | None = None,
+        pooling: str = "mean",
         **kwargs: Any,
     ) -> None:
         asked = kwargs.get("args", args[1] if len(args) > 1 else None)
@@ -73,6 +80,7 @@ class RecipeTrainer(PushingTrainer):
                 path.rmdir()  # the Trainer creates them at once; here they are created with the first file
         self.session: Session | None = None
         self.base = base
+        self._pooling = pooling
         self._task_loss, self._has_no_loss, self._evaluation = task_loss, has_no_loss, evaluation
         # Models average their loss over the batch: accumulated gradients are divided by the number of batches.
         self.model_accepts_loss_kwargs = False
@@ -119,6 +127,33 @@ class RecipeTrainer(PushingTrainer):
         self.log(dict(own))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, own)
         return own
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; where the rows are windows of texts, its outputs are of the texts."""
+        rows, score = dataloader.dataset, self.compute_metrics
+        if not has_windows(rows):
+            return super().evaluation_loop(dataloader, *args, **kwargs)
+
+        def pooled(found: Any) -> Any:
+            """A tuple of arrays or an array, by text."""
+            if isinstance(found, tuple):
+                return tuple(map(pooled, found))
+            return by_document(found, rows, self._pooling)
+
+        def of_texts(evaluated: Any) -> dict[str, float]:
+            assert score is not None
+            truth = by_document(evaluated.label_ids, rows, "first")
+            found: dict[str, float] = score(EvalPrediction(pooled(evaluated.predictions), truth))
+            return found
+
+        self.compute_metrics = of_texts if score is not None else None
+        try:
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
+        finally:
+            self.compute_metrics = score
+        truth = None if output.label_ids is None else by_document(output.label_ids, rows, "first")
+        found = None if output.predictions is None else pooled(output.predictions)
+        return output._replace(predictions=found, label_ids=truth)
 
     def set_teacher(self, teacher: nn.Module) -> None:
         """Distil from a model that runs on every training batch."""

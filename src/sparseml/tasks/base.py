@@ -11,8 +11,9 @@ A training asks its task in this order (`sparseml/training`):
     task.loss(data, labels, arguments)                   # where it is not the model's own
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
     task.calibrate(outputs, truth, labels, arguments)    # after the training, on the validation rows
-    task.evaluation(outputs, truth, labels)              # of the last one, for report.json
-    task.write_predictions(stem, outputs, data, labels)  # --do_predict
+    task.evaluation(outputs, truth, labels, data, rows)  # of the last one, for report.json
+    task.write_evaluation(folder, outputs, data, rows)   # and for the user
+    task.write_predictions(stem, outputs, data, labels, rows)  # --do_predict
     task.pipeline_tag(...), task.usage(...)              # the model card
 
 An export (`sparseml/export`):
@@ -164,15 +165,20 @@ class Task(ABC):
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
 
     def evaluation(
-        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+        self, outputs: tuple[Array, ...], truth: Any, labels: Labels | None, data: Any, rows: Any
     ) -> dict[str, Any] | None:
         """What evaluated rows say beyond the metrics, for `report.json` and its page; None where a task has nothing.
 
         Args:
             outputs: the model's, in the order of `output_names`; first dimension: rows.
-            truth: the rows' labels, as the collator gave them.
+            truth: the rows' labels, as the collator gave them; a tuple where a row has several.
+            data: what `load_data` gave.
+            rows: encoded, in the order of the outputs.
         """
         return None
+
+    def write_evaluation(self, folder: Path, outputs: tuple[Array, ...], data: Any, rows: Any) -> None:  # noqa: B027
+        """Write what the validation rows were answered, for a task that shows it; arguments as for `evaluation`."""
 
     def calibrates(self, arguments: Any) -> bool:
         """Whether the arguments ask for `calibrate`."""
@@ -195,13 +201,14 @@ class Task(ABC):
 
     @abstractmethod
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None, rows: Any
     ) -> Path:
         """Write the predictions of the test rows.
 
         Args:
             stem: the path without its ending.
             outputs: the model's, in the order of `output_names`; first dimension: rows.
+            rows: encoded, in the order of the outputs.
 
         Returns:
             The file.

@@ -24,7 +24,9 @@ from sparseml import class_weights
 from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, fit
 from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
+from sparseml.data.encode import sequence_limit
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
+from sparseml.data.long_texts import asked_for, tokenize_windows
 from sparseml.data.rows import DataError
 from sparseml.decisions import decisions, probabilities
 from sparseml.distillation.loss import distillation_loss
@@ -169,6 +171,10 @@ quantized classifier with its report comes out."""
         return lines(facts, width)
 
     def encode(self, split: Any, data: Any, tokenizer: Any, arguments: Any) -> Any:
+        settings = asked_for(arguments)
+        if settings.windows:
+            limit = sequence_limit(tokenizer, arguments.max_seq_length)
+            return tokenize_windows(split, data.columns, tokenizer, limit, settings)
         return tokenize(
             split,
             data.columns,
@@ -226,7 +232,7 @@ quantized classifier with its report comes out."""
         return "text-classification"
 
     def evaluation(
-        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+        self, outputs: tuple[Array, ...], truth: Any, labels: Labels | None, data: Any, rows: Any
     ) -> dict[str, Any] | None:
         """Confusions and calibration; see `sparseml.evaluation`."""
         from sparseml.evaluation import evaluation
@@ -235,7 +241,7 @@ quantized classifier with its report comes out."""
         return evaluation(outputs[0], truth, labels)
 
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None, rows: Any
     ) -> Path:
         """See `Task`; a file of tab-separated values, which `write_predictions` describes."""
         assert labels is not None

@@ -19,6 +19,7 @@ from sparseml.session.models import (
 )
 from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
+from sparseml.training import long_texts
 from sparseml.training.arguments import Arguments
 
 SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
@@ -73,6 +74,7 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
     _check_vocabulary(loaded.model, tokenizer, tokenizer_source)
     if tokenizer_source is not source:
         _compare_vocabularies(tokenizer, tokenizer_source, source)
+    long_texts.settle(arguments.data, loaded.model.config, tokenizer, arguments.learns)
     task.settle(data, loaded.model, arguments.training)
     return Prepared(task, data, labels, source, loaded, tokenizer)
 

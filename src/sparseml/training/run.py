@@ -17,6 +17,7 @@ from resparse.arrays import Array
 from resparse.console import console, output, say, silent, warn
 from resparse.files import whole_file, write_json
 from sparseml import report as reports
+from sparseml.data.long_texts import has_windows
 from sparseml.distillation.logits import add_teacher
 from sparseml.distillation.teacher import DISABLED
 from sparseml.fingerprint import Fingerprint, fingerprint
@@ -33,6 +34,7 @@ from sparseml.session.sampling import by_length
 from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
+from sparseml.training import long_texts
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.calibration import calibrate
 from sparseml.training.card import write_card
@@ -86,6 +88,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     if guided is not None:
         fit(guided, training, arguments.data, prepared)
     rows = encoded(arguments, prepared)
+    read = long_texts.read(arguments.data, rows, prepared.tokenizer)
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
@@ -107,7 +110,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics, evaluations, fitted)
+    report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read)
     if guided is not None:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
@@ -157,6 +160,7 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         task_loss=task.loss(prepared.data, prepared.labels, arguments.data) if arguments.learns else None,
         has_no_loss=task.has_no_loss(model.config),
         evaluation=task.evaluate,
+        pooling=getattr(arguments.data, "window_pooling", None) or "mean",
         train_dataset=rows.get("train"),
         eval_dataset=validation,
         processing_class=prepared.tokenizer,
@@ -202,6 +206,7 @@ def _add_teacher(
         own_tokenizer=arguments.model.use_teacher_tokenizer,
         on_every_batch=not task.one_output_a_row,
         new=prepared.loaded.new,
+        pooling=getattr(arguments.data, "window_pooling", None) or "mean",
     )
     session = trainer.session
     if task.has_no_loss(trainer.model.config) and (session is None or session.run.teacher is None):
@@ -251,9 +256,9 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
 
 
 def _recording(
-    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any]
+    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any], folder: Path | None = None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`."""
+    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`, and into a folder."""
     metrics = _metrics(prepared, rows)
     if metrics is None:
         return None
@@ -261,7 +266,11 @@ def _recording(
     def compute(evaluated: Any) -> dict[str, float]:
         outputs = evaluated.predictions
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        found = prepared.task.evaluation(outputs, evaluated.label_ids, prepared.labels)
+        outputs = outputs[: len(prepared.task.output_names)]
+        task, data = prepared.task, prepared.data
+        found = task.evaluation(outputs, evaluated.label_ids, prepared.labels, data, rows)
+        if folder is not None:
+            task.write_evaluation(folder, outputs, data, rows)
         if found is not None:
             evaluations[split] = found
         return metrics(evaluated)
@@ -278,7 +287,8 @@ def _evaluate(
         if split not in rows:
             continue
         sorted_rows, _ = by_length(rows[split])
-        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
+        folder = Path(trainer.args.output_dir) if trainer.args.should_save else None
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations, folder)
         found = trainer.evaluate(sorted_rows)
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
@@ -299,12 +309,14 @@ def _predict(
         sorted_rows, order = by_length(rows[split])
         trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
         result = trainer.predict(sorted_rows, metric_key_prefix="predict")
+        if has_windows(sorted_rows):
+            order = np.arange(prepared.data.rows[split])  # predictions are of texts, in their order
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
         if trainer.args.should_save:
             path = prepared.task.write_predictions(
-                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
+                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels, rows[split]
             )
-            say(f"predictions of {len(rows[split]):,} rows: {path}")
+            say(f"predictions of {prepared.data.rows[split]:,} rows: {path}")
         metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
     return _save_metrics(trainer, "predict", metrics)
 
@@ -339,6 +351,7 @@ def _report(
     metrics: dict[str, Any],
     evaluations: dict[str, Any],
     fitted: dict[str, Any] | None,
+    read: dict[str, Any],
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -352,6 +365,7 @@ def _report(
             "name": prepared.data.name,
             **({} if labels is None else {"labels": list(labels.names), "kind": labels.kind}),
             "rows": prepared.data.rows,
+            **read,
         },
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),

@@ -11,9 +11,12 @@ from typing import Any
 
 from deepsparse import Pipeline
 from deepsparse.command_line import ArgumentsError, Parser, normal_options
+from deepsparse.deployment import open_deployment
+from deepsparse.pipeline import USUAL_LENGTH
 from resparse.console import output, run, warn
 from resparse.errors import did_you_mean
 from resparse.files import write_json
+from resparse.long_texts import KEY as LONG_TEXTS
 from sparseml.data import DataOptions
 from sparseml.data.known_datasets import BENCHMARK_TASKS, benchmark_key
 from sparseml.tasks import load_task
@@ -22,7 +25,10 @@ _EXAMPLE = """\
 for example:
   deepsparse.transformers.eval_downstream deployment/ -d mnli
   deepsparse.transformers.eval_downstream deployment/ -d test.csv"""
-_UNSUPPORTED = ("squad", "squad_v2", "conll2003", "sst2_zero_shot")
+# Datasets that only models of one task can be evaluated on.
+_OF_TASK = {"squad": "question_answering", "squad_v2": "question_answering"}
+_USUAL_LENGTH = 384
+_UNSUPPORTED = ("conll2003", "sst2_zero_shot")
 
 
 def cli() -> int:
@@ -38,7 +44,16 @@ def main(words: Sequence[str]) -> int:
         raise ArgumentsError(
             f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"
         )
-    pipeline = Pipeline.create(None, arguments.model, **_settings(arguments))
+    deployment = open_deployment(arguments.model)
+    settings = _settings(arguments)
+    if arguments.max_sequence_length is None and deployment.config.get(LONG_TEXTS):
+        settings["sequence_length"] = USUAL_LENGTH
+    pipeline = Pipeline.create(None, deployment, **settings)
+    wanted = _OF_TASK.get(arguments.dataset, pipeline.task)
+    if pipeline.task != wanted:
+        raise ArgumentsError(
+            f"{arguments.dataset} is for {wanted}, and {arguments.model} for {pipeline.task}."
+        )
     metrics = load_task(pipeline.task).evaluate_deployment(pipeline, _data_options(arguments))
     output.print("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
     if arguments.output:
@@ -72,7 +87,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "engine_type": arguments.engine,
         "num_cores": arguments.num_cores or None,
-        "sequence_length": arguments.max_sequence_length,
+        "sequence_length": arguments.max_sequence_length or _USUAL_LENGTH,
     }
     if arguments.profile or arguments.trust_remote_code:
         warn("--profile and --trust-remote-code have no effect here")
@@ -98,7 +113,11 @@ def _parser() -> Parser:
     )
     add("-e", "--engine", default="deepsparse", help="onnxruntime, openvino, ... [the best installed]")
     add("-c", "--num-cores", type=int, default=0, help="threads that compute; 0: all [%(default)s]")
-    add("--max-sequence-length", type=parser.count, default=384, help="tokens of a text [%(default)s]")
+    add(
+        "--max-sequence-length",
+        type=parser.count,
+        help="tokens of a text, or a window [384; of windows, the model's]",
+    )
     add("--max-samples", type=parser.count, help="rows at most, classes in proportion")
     add("-v", "--validation-ratio", type=float, help="share of the training rows to evaluate on instead")
     add("--eval-on-test", action="store_true", help="evaluate on the test split")
