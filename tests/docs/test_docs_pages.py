@@ -22,6 +22,7 @@ PAGES = (
     "README.md",
     "docs/architecture.md",
     "docs/migration.md",
+    "docs/question_answering.md",
     "docs/recipes.md",
     "docs/serving.md",
     "docs/transfer.md",
