@@ -93,7 +93,10 @@ def _train(words: list[str]) -> int | None:
 
 
 def _task(words: list[str]) -> tuple[str | None, list[str]]:
-    """The task that `--task` names (None without it), and the other words; of data sets, `--task` is an old name of `--task_name`."""
+    """The task that `--task` names (None without it), and the other words.
+
+    Of data sets, `--task` is an old name of `--task_name`.
+    """
     from sparseml import tasks
 
     for place, word in enumerate(words):

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,7 @@ def task_of(words: Sequence[str]) -> str:
 def _values(words: Sequence[str]) -> dict[str, str]:
     """The flags of a command line that have one value, by name."""
     found = {}
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
         flag, equals, value = word.partition("=")
         if flag.startswith("--"):
             found[flag[2:].replace("-", "_")] = value if equals else after
