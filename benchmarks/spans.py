@@ -152,9 +152,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/spans"))
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--validation_rows", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--name", default="spans", help="of the results")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--same_start", action="store_true", help="train the embedded encoder without a recipe"
@@ -162,7 +164,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = {split: arguments.folder / f"{split}.json" for split in ("train", "validation")}
     write(files["train"], arguments.rows, seed=0)
-    write(files["validation"], 300, seed=1)
+    write(files["validation"], arguments.validation_rows, seed=1)
     starts = {"dense": SPARSE_MODEL if arguments.same_start else DENSE_MODEL, "sparse int8": SPARSE_MODEL}
     folders = {name: train(name, model, arguments) for name, model in starts.items()}
     answers = {}
@@ -173,9 +175,9 @@ def main() -> None:
         answers[name] = json.loads(kept.read_text())
     speed = race(folders, arguments.rounds, arguments.threads)
     keep(
-        "spans",
+        arguments.name,
         "Question answering: answers and speed",
-        tables(answers, speed, 300),
+        tables(answers, speed, arguments.validation_rows),
         {"answers": answers, "speed": speed},
     )
 

@@ -28,7 +28,7 @@ class RunFolder:
     made_of: Fingerprint
 
 
-def choose(values: Mapping[str, Any], defaults: Mapping[str, Any], product: str) -> RunFolder:
+def choose(values: Mapping[str, Any], defaults: Mapping[str, Any], product: str = "classifier") -> RunFolder:
     """The folder for the output: the named one, or a free one beside the data.
 
     Args:
