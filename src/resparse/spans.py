@@ -171,19 +171,24 @@ def decide(windows: Iterable[Window], reading: Reading) -> Decision:
             place = found.start, found.end
             if place not in spans or found.score > spans[place].score:
                 spans[place] = found
-    ranked = sorted(spans.values(), key=lambda span: -span.score)
+    ranked = sorted(spans.values(), key=_rank)
     best = ranked[0] if ranked else None
     if not reading.version_2_with_negative or null is None:
         kept = _with_probabilities(ranked[: reading.n_best_size])
         chosen = kept[0] if kept else NOTHING
         return Decision(kept or (NOTHING,), chosen, kept[0] if kept else None)
-    both = sorted([*ranked, null], key=lambda candidate: -candidate.score)[: reading.n_best_size]
+    both = sorted([*ranked, null], key=_rank)[: reading.n_best_size]
     kept = _with_probabilities(both if null in both else [*both, null])
     odds = null.score - best.score if best is not None else float("inf")
     silent = odds > reading.null_score_diff_threshold
     best = next((candidate for candidate in kept if not candidate.is_null), best)
     chosen = next(candidate for candidate in kept if candidate.is_null) if silent or best is None else best
     return Decision(kept, chosen, best, odds)
+
+
+def _rank(candidate: Candidate) -> tuple[float, int, int]:
+    """The best first; of equal ones the shortest, and of these the first in the passage."""
+    return -candidate.score, candidate.end - candidate.start, candidate.start
 
 
 def best_spans(window: Window, max_answer_length: int, count: int) -> list[Candidate]:

@@ -59,14 +59,13 @@ class Answered:
     best_span: str = ""
     null_odds: float | None = None
 
-    def score(self, measure: Callable[[str, str], float], said: str) -> float:
-        """The score of something said, by the gold answer that it fits best."""
-        return max(measure(said, gold) for gold in self.wanted)
+    def score(self, measure: Callable[[str, str], float], said: str, version_2: bool = True) -> float:
+        """The score of something said, by the gold answer that it fits best.
 
-    @property
-    def wanted(self) -> list[str]:
-        """The gold answers with a word in them; "" where there is none."""
-        return [gold for gold in self.gold if normalize(gold)] or [""]
+        SQuAD 2.0 passes over gold answers of which nothing is left once they are normalized.
+        """
+        wanted = [gold for gold in self.gold if normalize(gold)] if version_2 else self.gold
+        return max(measure(said, gold) for gold in wanted or [""])
 
     @property
     def has_answer(self) -> bool:
@@ -84,8 +83,8 @@ def scores(rows: Sequence[Answered], version_2: bool) -> dict[str, float]:
         rows: one or more; of SQuAD 2.0 with their null odds.
         version_2: whether questions may have no answer.
     """
-    exact = np.asarray([row.score(exact_match, row.predicted) for row in rows])
-    words = np.asarray([row.score(f1, row.predicted) for row in rows])
+    exact = np.asarray([row.score(exact_match, row.predicted, version_2) for row in rows])
+    words = np.asarray([row.score(f1, row.predicted, version_2) for row in rows])
     if not version_2:
         return {"exact_match": _percent(exact), "f1": _percent(words)}
     found = {"exact": _percent(exact), "f1": _percent(words), "total": float(len(rows))}
@@ -130,13 +129,13 @@ def mistakes(rows: Sequence[Answered], version_2: bool) -> dict[str, int]:
 
 
 def _kind(row: Answered, version_2: bool) -> str:
-    if row.score(exact_match, row.predicted):
+    if row.score(exact_match, row.predicted, version_2):
         return "exact"
     if version_2 and not row.predicted:
         return "missed"
     if version_2 and not row.has_answer:
         return "invented"
-    return "partly" if row.score(f1, row.predicted) else "wrong"
+    return "partly" if row.score(f1, row.predicted, version_2) else "wrong"
 
 
 def _percent(values: Array) -> float:

@@ -28,6 +28,7 @@ PAGES = (
     "docs/explain.md",
     "docs/long_texts.md",
     "docs/migration.md",
+    "docs/question_answering.md",
     "docs/recipes.md",
     "docs/serving.md",
     "docs/transfer.md",

@@ -96,6 +96,7 @@ def test_the_same_as_torchmetrics() -> None:
         ("on the mat", ["mat", "the red mat"]),
         ("42", ["forty-two", "42."]),
         ("", ["nothing"]),
+        ("an", ["the", "mat"]),
     ]
     theirs = squad(
         [{"prediction_text": said, "id": str(number)} for number, (said, _) in enumerate(rows)],

@@ -84,8 +84,7 @@ def load_questions(
         )
     built = {role: _dataset(split, columns) for role, split in splits.items()}
     reading = Reading(**{**reading.stated(), "version_2_with_negative": allowed})
-    found = Columns("question", "context", "answers")
-    return QuestionData(source.name, found, None, notes=notes, reading=reading, **built)
+    return QuestionData(source.name, columns, None, notes=notes, reading=reading, **built)
 
 
 def _choose(roles: Roles, question: str | None, context: str | None, answers: str | None) -> Columns:

@@ -40,6 +40,7 @@ import numpy as np
 from resparse.arrays import Array
 from sparseml.data import DataOptions, Labels, TextData
 from sparseml.data.readers import READERS
+from sparseml.guided.sizing import RECIPE
 from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -67,6 +68,18 @@ class Task(ABC):
 
     guided: ClassVar[bool] = False
     """Whether a command that names no work is a guided run."""
+
+    guided_recipe: ClassVar[str] = RECIPE
+    """The recipe of a guided run."""
+
+    guided_length: ClassVar[int] = 128
+    """The most tokens of a row in a guided run; the default of the runtime and its server."""
+
+    reads_windows: ClassVar[bool] = False
+    """Whether long texts are read in windows, of a length that the deployment keeps."""
+
+    product: ClassVar[str] = "classifier"
+    """What a guided run makes, as its folder is called."""
 
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
@@ -249,6 +262,10 @@ class Task(ABC):
         """
         return []
 
+    def truth(self, split: Any) -> Array | None:
+        """What is right for each row of a split, for `assess`; None where that is not known."""
+        return np.asarray(list(split["labels"])) if "labels" in split.column_names else None
+
     def assess(
         self, pipeline: Pipeline[Any, Any], texts: Sequence[Texts], truth: Array, labels: Labels | None
     ) -> dict[str, Any]:
@@ -256,7 +273,7 @@ class Task(ABC):
 
         Args:
             texts: the rows.
-            truth: their `labels`.
+            truth: see `truth`.
         """
         raise NotImplementedError
 

@@ -16,7 +16,7 @@ from resparse.console import say
 from resparse.files import write_json
 from resparse.progress import track
 from resparse.spans import KEY, Candidate, Decision, Reading, decide
-from sparseml.data import DataOptions, Labels
+from sparseml.data import DataOptions, Labels, TextData
 from sparseml.data.question_answering import QuestionData, load_questions
 from sparseml.data.question_windows import POSITIONS, encode_windows, windows_by_row
 from sparseml.distillation.loss import distillation_loss
@@ -24,7 +24,7 @@ from sparseml.modifiers.base import Batch, Outputs
 from sparseml.options.groups import DataTrainingArguments, argument
 from sparseml.options.table import ArgumentError
 from sparseml.span_metrics import Answered, mistakes, scores
-from sparseml.tasks.base import Task
+from sparseml.tasks.base import Task, Texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,6 +64,11 @@ class QuestionAnswering(Task):
 
     name = "question_answering"
     output_names = _OUTPUTS
+    guided = True
+    guided_recipe = "zoo:nlp/question_answering/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
+    guided_length = 384
+    reads_windows = True
+    product = "reader"
     introduction = """\
 Trains a model that answers questions by a part of a passage: a pruned checkpoint, a dataset
 in the form of SQuAD and a recipe go in; a sparse, quantized model with its report comes out."""
@@ -92,6 +97,9 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
             context=arguments.context_column_name,
             answers=arguments.answer_column_name,
         )
+
+    def texts(self, data: TextData, split: Any) -> list[Texts]:
+        return list(zip(split["question"], split["context"], strict=True))
 
     def labels_of(self, config: Any) -> Labels | None:
         """None: there are no classes, only tokens to choose from."""
@@ -160,6 +168,28 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
         """See `Task`; the files of Transformers' run_qa, which `write_answers` describes."""
         split, decisions = _decisions(outputs, data, rows)
         return write_answers(stem.parent, "predict", decisions, split)
+
+    def truth(self, split: Any) -> Array | None:
+        """The right answers of each question, a list each."""
+        if "answers" not in split.column_names:
+            return None
+        gold = np.empty(len(split), object)
+        gold[:] = [tuple(texts) for texts in split["answers"]]
+        return gold
+
+    def assess(
+        self, pipeline: Any, texts: Sequence[Texts], truth: Array, labels: Labels | None
+    ) -> dict[str, Any]:
+        """See `Task` and `guided/answers.py`."""
+        from sparseml.guided.answers import facts
+
+        return facts(pipeline, texts, truth)
+
+    def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
+        """See `Task` and `guided/answers.py`."""
+        from sparseml.guided.answers import lines
+
+        return lines(facts, width)
 
     def pipeline_tag(self, model_class: str) -> str | None:
         return "question-answering"
