@@ -95,6 +95,12 @@ class TrainingArguments(transformers.TrainingArguments):
         None, "The teacher: a folder, a zoo: stub, a Hub id, `self`, or `disable` for none."
     )
     best_model_after_epoch: int | None = argument(None, "Look for the best model only after this epoch.")
+    early_stopping_patience: int | None = argument(
+        None, "End after so many evaluations in a row without a gain, once the recipe's last phase has begun."
+    )
+    early_stopping_threshold: float | None = argument(
+        None, "By how much --metric_for_best_model must improve to be a gain; 0 by default."
+    )
     allow_dense_start: bool = argument(
         False, "Let a recipe that keeps sparsity start from weights that have none."
     )

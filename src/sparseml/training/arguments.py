@@ -19,7 +19,7 @@ from resparse.json_text import JsonError, parse_json
 from resparse.yaml_text import YamlError, parse_yaml
 from sparseml.guided import choices
 from sparseml.guided.choices import Guided
-from sparseml.options import checks, environment, help, renamed
+from sparseml.options import checks, early_stopping, environment, help, renamed
 from sparseml.options.groups import DEFAULT_MODEL, DataTrainingArguments, ModelArguments, TrainingArguments
 from sparseml.options.table import ArgumentError, Option, check_names, options_of, requests_help, scan
 from sparseml.tasks.base import Task
@@ -87,6 +87,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
+    notes += early_stopping.fit(typed)
     guide, defaults = None, {name: option.default for name, option in options.items()}
     if task.guided and choices.is_guided(typed):
         guide, chosen = choices.choose(typed, defaults)

@@ -26,6 +26,7 @@ from sparseml.options.table import ArgumentError
 from sparseml.processes import summed_by_name, wait_for_all
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
+from sparseml.session.early_stopping import EARLY_STOP, EarlyStoppingCallback
 from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
@@ -88,11 +89,14 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
+    early_stop: dict[str, Any] | None = None
     if training.do_train:
         assert output is not None
         _add_teacher(arguments, trainer, prepared, rows)
         trainer.add_callback(_BeginsFolder(output))
+        stopping = _stops_early(trainer)
         metrics |= _train(trainer, output.resume)
+        early_stop = stopping.stopped if stopping is not None else None
     elif arguments.data.one_shot:
         assert trainer.session is not None and output is not None
         trainer.session.apply_once()
@@ -105,7 +109,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics, evaluations)
+    report = _report(arguments, trainer, prepared, metrics, evaluations, early_stop)
     if guided is not None:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
@@ -173,6 +177,17 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
+
+
+def _stops_early(trainer: RecipeTrainer) -> EarlyStoppingCallback | None:
+    """Add early stopping, where it is asked for."""
+    asked: Any = trainer.args
+    if asked.early_stopping_patience is None:
+        return None
+    threshold = asked.early_stopping_threshold or 0.0
+    callback = EarlyStoppingCallback(asked.early_stopping_patience, threshold, trainer.not_yet_final)
+    trainer.add_callback(callback)
+    return callback
 
 
 def _metrics(prepared: Prepared, rows: Any) -> Callable[[Any], dict[str, float]] | None:
@@ -335,6 +350,7 @@ def _report(
     prepared: Prepared,
     metrics: dict[str, Any],
     evaluations: dict[str, Any],
+    early_stop: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -351,6 +367,7 @@ def _report(
         },
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
+        **({EARLY_STOP: early_stop} if early_stop else {}),
     )
     # The report of a mere evaluation must not replace the training's.
     if arguments.learns and trainer.args.should_save:
