@@ -1,4 +1,4 @@
-"""Early stopping: what counts, that a recipe's phases are kept whole, and that a resumed run stops where it would have."""
+"""Early stopping: what counts, that phases are kept whole, and that a resumed run stops where it would have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--early_stopping_patience` needs of the other arguments: evaluations, and the checkpoint of the best of them."""
+"""What `--early_stopping_patience` needs of the other arguments: evaluations, and checkpoints of the same steps."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def fit(values: dict[str, Any]) -> list[str]:
         return []
     return [
         "early stopping: the last model is kept, as checkpoints are written at other steps than it is evaluated at "
-        "(--load_best_model_at_end keeps the best, and needs --save_strategy and --save_steps to be those of --eval_...)"
+        "(--load_best_model_at_end keeps the best, and needs the steps of --save_... to be those of --eval_...)"
     ]

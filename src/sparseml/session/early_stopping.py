@@ -1,4 +1,4 @@
-"""Early stopping under a recipe: a training ends once its validation score no longer improves, in its last phase only."""
+"""Early stopping under a recipe: ends a training whose validation score no longer improves, in its last phase only."""
 
 from __future__ import annotations
 
