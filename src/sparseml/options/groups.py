@@ -56,6 +56,9 @@ class DataTrainingArguments:
     validation_ratio: float | None = argument(
         None, "The part of the training rows to validate on, where there is no such split."
     )
+    split_seed: int | None = argument(
+        None, "The seed that validation rows are held out by, and rows are limited by; --seed by default."
+    )
     eval_on_test: bool = argument(False, "Evaluate on the test split.")
     input_column_names: str | None = argument(None, "The column of the text, or two separated by a comma.")
     label_column_name: str = argument("label", "The column of the label.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import transformers
+from transformers import TrainerCallback
 from transformers.integrations import unset_hf_deepspeed_config
 
 from resparse.json_text import JsonError, parse_json
@@ -40,6 +41,7 @@ class Arguments:
         command: the command that asks for the same, access tokens left out.
         values: the arguments that were given or chosen, by name.
         defaults: of all arguments, by name.
+        callbacks: further ones for the training.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Arguments:
     command: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
+    callbacks: tuple[TrainerCallback, ...] = ()
 
     @property
     def learns(self) -> bool:

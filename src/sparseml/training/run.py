@@ -95,6 +95,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         _add_teacher(arguments, trainer, prepared, rows)
         trainer.add_callback(_BeginsFolder(output))
         stopping = _stops_early(trainer)
+        for callback in arguments.callbacks:
+            trainer.add_callback(callback)
         metrics |= _train(trainer, output.resume)
         early_stop = stopping.stopped if stopping is not None else None
     elif arguments.data.one_shot:
@@ -110,7 +112,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations, early_stop)
-    if guided is not None:
+    if guided is not None and guided.concludes:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
         trainer.push_to_hub()
