@@ -38,6 +38,14 @@ class ModelArguments:
     model_revision: str | None = argument(
         None, "A branch, tag or commit of the Hub's repository; by default main, or what the zoo pins."
     )
+    classifier_pooling: str | None = argument(
+        None,
+        "What a classifier reads: the first token (cls), or the mean of all, which few rows want.",
+        choices=("cls", "mean"),
+    )
+    head_first: bool | None = argument(
+        None, "Begin with the classifier that logistic regression on the start's features gives."
+    )
     token: str | bool | None = argument(
         None, "An access token for the Hub; without a value, the one you logged in with."
     )

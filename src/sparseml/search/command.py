@@ -203,7 +203,13 @@ def _finish(request: Request, finished: Sequence[Trial]) -> None:
             shutil.copytree(
                 best.model, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint-*")
             )
-        _call("exporting the best model, and comparing with PyTorch", "export", str(folder))
+        _call(
+            "exporting the best model, and comparing with PyTorch",
+            "export",
+            str(folder),
+            "--target_path",
+            str(folder),
+        )
     test = _test_score(request, folder)
     facts = {
         "made_of": request.fingerprint(),

@@ -109,3 +109,12 @@ def metric_name(args: Any) -> str:
     """The metric by which checkpoints are compared, as evaluations log it."""
     name = str(args.metric_for_best_model or "loss")
     return name if name.startswith("eval_") else f"eval_{name}"
+
+
+def early_stopping(args: Any, not_yet_final: Callable[[int], bool]) -> EarlyStoppingCallback | None:
+    """The callback that training arguments ask for; None where they do not."""
+    if args.early_stopping_patience is None:
+        return None
+    return EarlyStoppingCallback(
+        args.early_stopping_patience, args.early_stopping_threshold or 0.0, not_yet_final
+    )

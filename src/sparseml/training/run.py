@@ -26,7 +26,7 @@ from sparseml.options.table import ArgumentError
 from sparseml.processes import summed_by_name, wait_for_all
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
-from sparseml.session.early_stopping import EARLY_STOP, EarlyStoppingCallback
+from sparseml.session.early_stopping import EARLY_STOP, early_stopping
 from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
@@ -34,6 +34,7 @@ from sparseml.session.sampling import by_length
 from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
+from sparseml.training import classifier_start
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
@@ -85,7 +86,10 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     prepared = prepare(arguments, source)
     if guided is not None:
         fit(guided, training, arguments.data, prepared)
+    classifier_start.choose(arguments, prepared)
     rows = encoded(arguments, prepared)
+    if output is None or output.resume is None:
+        classifier_start.begin(arguments, prepared, rows.get("train"))
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
@@ -94,7 +98,9 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         assert output is not None
         _add_teacher(arguments, trainer, prepared, rows)
         trainer.add_callback(_BeginsFolder(output))
-        stopping = _stops_early(trainer)
+        stopping = early_stopping(training, trainer.not_yet_final)
+        if stopping is not None:
+            trainer.add_callback(stopping)
         for callback in arguments.callbacks:
             trainer.add_callback(callback)
         metrics |= _train(trainer, output.resume)
@@ -179,17 +185,6 @@ def _trainer(arguments: Arguments, prepared: Prepared, rows: dict[str, Any]) -> 
         if training.distill_teacher not in (None, DISABLED) and not trainer.session.needs_teacher:
             warn("--distill_teacher is not used: the recipe has no DistillationModifier.")
     return trainer
-
-
-def _stops_early(trainer: RecipeTrainer) -> EarlyStoppingCallback | None:
-    """Add early stopping, where it is asked for."""
-    asked: Any = trainer.args
-    if asked.early_stopping_patience is None:
-        return None
-    threshold = asked.early_stopping_threshold or 0.0
-    callback = EarlyStoppingCallback(asked.early_stopping_patience, threshold, trainer.not_yet_final)
-    trainer.add_callback(callback)
-    return callback
 
 
 def _metrics(prepared: Prepared, rows: Any) -> Callable[[Any], dict[str, float]] | None:
