@@ -1,4 +1,4 @@
-"""What few rows are trained with: mean pooling, in PyTorch and exported, and a classifier that begins at a regression."""
+"""What few rows are trained with: mean pooling, in PyTorch and exported, and a head that begins at a regression."""
 
 from __future__ import annotations
 
