@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from sparseml.options import early_stopping
 from sparseml.options.table import ArgumentError
 from sparseml.session.early_stopping import standing
+from sparseml.tasks import load_task
+from sparseml.training.arguments import parse
 from support import tiny
 
 # Six epochs of six steps, quantized from the end of the second; a rate so low that nothing is learned.
@@ -109,3 +111,14 @@ def test_what_is_not_given_is_chosen(values: dict[str, Any], chosen: dict[str, A
 def test_what_is_refused(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):
         early_stopping.fit(dict(values))
+
+
+def test_in_a_guided_run_checkpoints_are_still_removed_at_the_end(rows_folder: Path, tmp_path: Path) -> None:
+    arguments = parse(
+        load_task(),
+        train_file=str(rows_folder / "train.csv"),
+        output_dir=str(tmp_path / "run"),
+        early_stopping_patience=2,
+    )
+    assert arguments.training.load_best_model_at_end and arguments.guided is not None
+    assert not arguments.guided.keeps_checkpoints()

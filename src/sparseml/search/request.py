@@ -44,7 +44,7 @@ DEFAULT_TRIALS: Final = 20
 # What the bundled recipes call what the training command has a flag for.
 _VARIABLES: Final = {"learning_rate": "init_lr", "num_train_epochs": "num_epochs"}
 # What a trial must not be told by the user: where it writes, and anything of the test rows.
-_WITHHELD: Final = ("test_file", "do_predict", "max_predict_samples")
+_WITHHELD: Final[tuple[str, ...]] = ("test_file", "do_predict", "max_predict_samples")
 _OURS: Final = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub")
 
 

@@ -36,11 +36,8 @@ def best_of(trials: Sequence[Trial], metric: str) -> Trial | None:
 
     def rank(trial: Trial) -> tuple[float, float, int]:
         loss = trial.value("eval_loss")
-        return (
-            sign * float(trial.value(metric) or 0.0),
-            -loss if _finite(loss) else -math.inf,
-            -trial.number,
-        )  # type: ignore[operator]
+        lower = -loss if loss is not None and math.isfinite(loss) else -math.inf
+        return sign * float(trial.value(metric) or 0.0), lower, -trial.number
 
     return max(finished, key=rank, default=None)
 

@@ -158,7 +158,8 @@ def _from_entry(name: str, entry: Any) -> Parameter:
 def _value(given: Any) -> Value:
     """A value from text: a number where it is one. YAML takes 1e-4, without a point, for text."""
     if not isinstance(given, str):
-        return given  # type: ignore[no-any-return]
+        plain: Value = given
+        return plain
     text = given.strip()
     try:
         number = json.loads(text)

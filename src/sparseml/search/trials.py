@@ -15,8 +15,10 @@ from typing import Any, Final, Literal
 from resparse.files import write_json
 from sparseml.search.space import Point
 
-DONE, FAILED, PRUNED = "done", "failed", "pruned"
 State = Literal["done", "failed", "pruned"]
+DONE: Final = "done"
+FAILED: Final = "failed"
+PRUNED: Final = "pruned"
 
 SETTING, OUTCOME, LOG, MODEL = "trial.json", "outcome.json", "log.txt", "model"
 EVALUATIONS: Final = "evaluations.jsonl"

@@ -50,7 +50,7 @@ def mean_of_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 def can_pool(model: Any) -> bool:
     """Whether `set_pooling` can change what a classifier reads."""
-    base = getattr(model, model.base_model_prefix, None)
+    base: Any = getattr(model, model.base_model_prefix, None)
     return type(base) in (BertModel, _MeanBert) and type(base.pooler) in (BertPooler, _EveryToken)
 
 

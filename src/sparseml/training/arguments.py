@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,10 +90,12 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
+    asked = frozenset(typed)
     notes += early_stopping.fit(typed)
     guide, defaults = None, {name: option.default for name, option in options.items()}
     if task.guided and choices.is_guided(typed):
         guide, chosen = choices.choose(typed, defaults)
+        guide = replace(guide, given=guide.given & asked)
         notes = chosen + notes
     holds_out = task.holds_out or (guide is not None and guide.hold_out)
     checks.check(typed, options, holds_out, task.file_endings)

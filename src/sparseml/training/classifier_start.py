@@ -67,7 +67,7 @@ def _classes(labels: Labels) -> int:
 
 
 def _a_class(prepared: Prepared, labels: Labels) -> str:
-    rows = len(prepared.data.train)
+    rows = len(prepared.data.train or ())
     if labels.kind == REGRESSION:
         return f"{rows:,}"
     return f"{rows:,}, about {rows / labels.num_labels:.0f} a class"
