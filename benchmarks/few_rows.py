@@ -43,17 +43,22 @@ _WITHOUT = {
 _WORKER = Path(__file__).parent / "opponents" / "few_rows_worker.py"
 
 
+def test_rows(dataset: DataSet) -> list[dict[str, Any]]:
+    """The rows that all are tested on."""
+    rows = dataset.splits()["test"]
+    return random.Random(0).sample(rows, min(TEST_ROWS, len(rows)))
+
+
 def draw(dataset: DataSet, size: int, seed: int, folder: Path) -> tuple[Path, Path]:
     """Write `size` training rows a class, and the test rows, which depend on neither size nor seed."""
-    splits = dataset.splits()
-    rows = splits["train"]
+    rows = dataset.splits()["train"]
     random.Random(f"{seed}").shuffle(rows)
     taken: dict[Any, list[Any]] = {}
     for row in rows:
         own = taken.setdefault(row[dataset.label], [])
         if len(own) < size:
             own.append(row)
-    test = random.Random(0).sample(splits["test"], min(TEST_ROWS, len(splits["test"])))
+    test = test_rows(dataset)
     paths = folder / "train.jsonl", folder / "test.jsonl"
     for path, chosen in zip(paths, ([row for own in taken.values() for row in own], test), strict=True):
         kept = [{name: row[name] for name in (*dataset.columns, dataset.label)} for row in chosen]
