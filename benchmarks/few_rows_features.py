@@ -1,10 +1,10 @@
-"""What a frozen start's features tell of a few rows: first token, its pooler or the mean, by three ways to a classifier.
+"""What a frozen start's features tell of a few rows: first token, its pooler or the mean of all.
 
     python benchmarks/few_rows_features.py WORK
 
-The evidence for what a guided run of few rows begins with (`sparseml/training/classifier_start.py`): no step of training,
-logistic regression at three strengths or the nearest mean of a class, on features of the embedded start. WORK keeps the
-features, so that the table can be made again in seconds.
+The evidence for what a guided run of few rows begins with (`sparseml/training/classifier_start.py`): no step of
+training, logistic regression at three strengths or the nearest mean of a class, on features of the embedded start. WORK
+keeps the features, so that the table can be made again in seconds.
 """
 
 from __future__ import annotations

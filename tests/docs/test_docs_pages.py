@@ -35,7 +35,7 @@ SKIPPED = {
     "make demo": "takes minutes; the demo has tests of its own, and the target is looked up below",
     "make test": "would run this test; the target is looked up below",
     "sparseml sparsify": "takes the minutes that it is told; it has tests of its own, and what it runs is run here",
-    "sparseml search --train_file train.csv --space space.yaml --method optuna": "needs Optuna; it has tests of its own",
+    "sparseml search --train_file train.csv --space space.yaml --method optuna": "needs Optuna; has tests",
     "pip install": "needs a package index; its extras are looked up below",
     "pip uninstall": "would change the environment that runs the tests",
 }
