@@ -32,7 +32,7 @@ KILLS        ?= 50
 install: $(READY)
 
 # The native engine is built along with the installation.
-$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(addprefix $(CSRC)/,*.* */*.* */*/*.*))
+$(READY): pyproject.toml setup.py $(LOCK) $(wildcard $(addprefix $(CSRC)/,*.* */*.* */*/*.*) $(CSRC)/../include/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) --constraint $(LOCK) "$(TORCH)"
 	$(PIP) --requirement $(LOCK)

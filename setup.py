@@ -32,7 +32,7 @@ setup(
         Extension(
             "deepsparse.native._engine",
             sorted(map(str, SOURCES.rglob("*.cpp"))),
-            depends=sorted(str(path) for path in SOURCES.rglob("*") if path.suffix in (".h", ".inl")),
+            depends=sorted(str(path) for path in SOURCES.parent.rglob("*") if path.suffix in (".h", ".inl")),
             include_dirs=[str(SOURCES)],
             extra_compile_args=FLAGS,
             extra_link_args=["-pthread"],

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from deepsparse.hardware import usable_cores
-from deepsparse.native import library
+from deepsparse.native import library, timing
 from deepsparse.native.encoder import Activation
-from deepsparse.native.library import InstructionSet, PackedMatrix, WeightFormat
+from deepsparse.native.library import InstructionSet, WeightFormat
+from deepsparse.native.timing import PackedMatrix
 from interleaved import WARM_UP
 from processors import keep_here
 from record import table
@@ -124,7 +125,7 @@ class Products:
     def burst(self, peak: Peak, counts: bool) -> None:
         """Measure the peak, then the products."""
         at_most = peak.rate(self.isa, self.threads)
-        seconds = library.seconds(
+        seconds = timing.seconds(
             self.isa,
             self.matrices,
             self.tokens,

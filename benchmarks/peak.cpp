@@ -5,16 +5,15 @@
 // engine_peak.py builds it together with the engine's sources.
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <numeric>
 #include <thread>
 #include <vector>
 
 #include "instruction_sets.h"
 #include "kernels/x86/amx_tiles.h"
+#include "timing.h"
 
 using namespace resparse;
 
@@ -32,16 +31,6 @@ struct Instruction {
 };
 
 void nothing() {}
-
-// Of one thread the time that it ran, of several that which passed; as the engine times products (timing.cpp).
-double now(uint32_t threads) {
-#ifdef CLOCK_THREAD_CPUTIME_ID
-  timespec time;
-  if (threads == 1 && clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0)
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-#endif
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Multiply-adds a second of `threads` threads that begin together, and all go on until the time is over.
 double rate(const Instruction& instruction, uint32_t threads, double seconds) {

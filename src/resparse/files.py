@@ -95,12 +95,12 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files and folders beside `path` whose process, of this machine, has ended."""
-    for left in _leftovers(path):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                left.unlink()
+    _remove(_leftovers(path.parent, path.name))
+
+
+def remove_leftovers_in(folder: Path) -> None:
+    """Do so for all files of a folder."""
+    _remove(_leftovers(folder))
 
 
 def unfinished_file(path: Path) -> Path:
@@ -109,7 +109,7 @@ def unfinished_file(path: Path) -> Path:
     What an ended process has left so is taken over, with what it holds; otherwise there is no such file yet.
     """
     own = path.with_name(f"{_prefix(path)}unfinished{_ENDING}")
-    for left in _leftovers(path):
+    for left in _leftovers(path.parent, path.name):
         # Another process may have been faster.
         with contextlib.suppress(OSError):
             left.rename(own)
@@ -117,14 +117,24 @@ def unfinished_file(path: Path) -> Path:
     return own
 
 
-def _leftovers(path: Path) -> list[Path]:
-    """Temporary files and folders beside `path` whose process has ended; another machine's, if they are old."""
+def _remove(left: list[Path]) -> None:
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Temporary files, of this name or of any, whose process has ended; another machine's, if they are old."""
     named = re.compile(
-        rf"{re.escape(f'.{path.name}.')}(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-.*{_ENDING}"
+        rf"\.{'.+' if name is None else re.escape(name)}"
+        rf"\.(?P<machine>[0-9a-f]{{8}})-(?P<process>\d+)-.*{_ENDING}"
     )
     found = []
     with contextlib.suppress(OSError):
-        for left in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*{_ENDING}"):
+        for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*{_ENDING}"):
             parts = named.fullmatch(left.name)
             if parts is None:
                 continue

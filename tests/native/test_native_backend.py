@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from deepsparse import DeepsparseError, Engine, InputError
 from deepsparse.backends import Resources
 from deepsparse.backends.native import NativeBackend
-from deepsparse.native import cache, library, packing
+from deepsparse.native import cache, library, records
 from support.encoders import VOCABULARY
 from support.exports import EVERY, FLOAT_HEADS, POSITIONS, SETTINGS
 
@@ -272,7 +272,7 @@ def test_damaged_exports_never_crash(exported: Callable[[str], Path], tmp_path: 
     "damage",
     [
         {"magic": 1},
-        {"version": packing.VERSION + 1},
+        {"version": records.VERSION + 1},
         {"isa": 1 << 31},
         {"size": 64},
         {"layer_records": 1 << 40},
@@ -291,12 +291,12 @@ def test_a_whole_packed_model_that_the_library_refuses_is_made_again(
     (path,) = tmp_path.iterdir()
     key = path.read_bytes()[-32:]
     block = np.frombuffer(path.read_bytes(), np.uint8)[:-64].copy()
-    record = packing.ModelRecord.from_buffer(block.data)
+    record = records.ModelRecord.from_buffer(block.data)
     for name, value in damage.items():
         setattr(record, name, value)
     cache.renewed(key, lambda: block)
     for _ in range(2):
         (found,) = Engine(exported("bert"), num_cores=1, engine_type="native").run(given)
         np.testing.assert_array_equal(found, wanted)
-        made = packing.ModelRecord.from_buffer_copy(path.read_bytes())
-        assert (made.magic, made.size) == (packing.MAGIC, path.stat().st_size - 64)
+        made = records.ModelRecord.from_buffer_copy(path.read_bytes())
+        assert (made.magic, made.size) == (records.MAGIC, path.stat().st_size - 64)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepsparse.native import cache
+from resparse import files
 
 KEY = b"k" * 32
 BLOCK = np.arange(4096, dtype=np.uint8)
@@ -145,12 +146,14 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(cache.cached(KEY, Maker()), BLOCK)
 
 
-def test_unfinished_files_go_when_they_are_old(place: Path):
+def test_unfinished_files_go_with_their_process(place: Path):
+    """Of another key, too: a process that was killed may never come again."""
     place.mkdir()
-    left, written = place / ".a.packed.x1.part", place / ".a.packed.x2.part"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, written = (place / f".a.packed.{files._machine()}-{pid}-x.part" for pid in (ended.pid, os.getpid()))
     for path in (left, written):
         path.touch()
-    os.utime(left, (0, 0))
     cache.cached(KEY, Maker())
     assert not left.exists() and written.exists()
 

@@ -18,8 +18,9 @@ from deepsparse.native import library, packing
 from deepsparse.native.encoder import Activation, Encoder, FloatLinear, Grid, Head, Linear
 from deepsparse.native.library import WeightFormat
 from deepsparse.native.onnx_graph import Graph, Node, read
-from deepsparse.native.packing import LayerRecord, ModelRecord, build
+from deepsparse.native.packing import build
 from deepsparse.native.recognition import recognize
+from deepsparse.native.records import LayerRecord, ModelRecord
 from support import exports
 from support.encoders import VOCABULARY
 

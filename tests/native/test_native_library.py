@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepsparse.errors import EngineError, ModelError
-from deepsparse.native import library, packing, recognition
+from deepsparse.native import library, packed_file, packing, recognition, records, timing
 from deepsparse.native.encoder import Activation
 from deepsparse.native.library import WeightFormat
 from deepsparse.native.packing import fastest
@@ -123,13 +123,13 @@ def test_a_loud_moment_does_not_change_the_choice(monkeypatch: pytest.MonkeyPatc
     matrices = [sparse(64, 64, 0.5, seed) for seed in range(4)]
     least = 3 * len(matrices)  # measurements in which each format of each matrix has its turn
 
-    def seconds(_: library.InstructionSet, products: list[library.PackedMatrix], tokens: int) -> float:
+    def seconds(_: library.InstructionSet, products: list[timing.PackedMatrix], tokens: int) -> float:
         nonlocal calls
         calls += 1
         true = {WeightFormat.DENSE: 1.0, WeightFormat.SLOTS64: 2.0, WeightFormat.MASK64: 1.5}
         return true[products[0].format] * (4 if calls in loud else 1)
 
-    monkeypatch.setattr(library, "seconds", seconds)
+    monkeypatch.setattr(timing, "seconds", seconds)
     for begin in range(0, 60, 5):
         calls, loud = 0, range(begin, begin + least)
         assert fastest(isa, matrices) == [WeightFormat.DENSE] * len(matrices)
@@ -187,35 +187,37 @@ def _camel(name: str) -> str:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ here")
 def test_records_lie_as_the_library_reads_them(tmp_path: Path):
     """Sizes and offsets of every field, as the compiler says and as ctypes says."""
-    records = {
-        "Grid": packing.GridRecord,
-        "Linear": packing.LinearRecord,
-        "Norm": packing.NormRecord,
-        "Table": packing.TableRecord,
-        "Layer": packing.LayerRecord,
-        "HeadLinear": packing.HeadRecord,
-        "Model": packing.ModelRecord,
+    laid_out = {
+        "Grid": records.GridRecord,
+        "Linear": records.LinearRecord,
+        "Norm": records.NormRecord,
+        "Table": records.TableRecord,
+        "Layer": records.LayerRecord,
+        "HeadLinear": records.HeadRecord,
+        "Model": records.ModelRecord,
         "InstructionSet": library._Description,
         "TimedMatrix": library.TimedMatrix,
+        "PackedFile": packed_file.FileRecord,
     }
     lines = [
         '#include "weight_formats.h"',
+        '#include "packed_file.h"',
         "#include <cstddef>",
         "#include <cstdio>",
         "using namespace resparse;",
         "int main() {",
     ]
     wanted = []
-    for name, record in records.items():
+    for name, record in laid_out.items():
         lines.append(f'std::printf("%zu\\n", sizeof({name}));')
         wanted.append(ctypes.sizeof(record))
         for field, *_ in record._fields_:
             lines.append(f'std::printf("%zu\\n", offsetof({name}, {field}));')
             wanted.append(getattr(record, field).offset)
     numbers = {
-        "kMagic": packing.MAGIC,
-        "kVersion": packing.VERSION,
-        "kMaxHeadLinears": packing.MOST_HEAD_LINEARS,
+        "kMagic": records.MAGIC,
+        "kVersion": records.VERSION,
+        "kMaxHeadLinears": records.MOST_HEAD_LINEARS,
         "kMaxLayers": recognition.MOST_LAYERS,
         "kAlignment": packing.ALIGNMENT,
         "kPanelRows": library.PANEL_ROWS,

@@ -227,6 +227,7 @@ def test_toy_tasks_behind_http(shouting: Path, searching: Path, deployed: Path):
         ["sequences"],
         ["sequences"],
         ["question", "context"],
+        ["inputs"],
     ]
 
 

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -193,19 +193,24 @@ def packed(data: bytes, folder: Path) -> None:
 
 
 def body(data: bytes, folder: Path) -> None:
-    """Bodies of requests are parsed for every task."""
+    """Bodies of requests are parsed: of every task, plain or with binary tensors behind; of other routes."""
     from deepsparse import tasks
+    from deepsparse.server.other_servers import parse_classify, parse_predict
     from deepsparse.server.requests import parse_benchmark, parse_infer
     from resparse.errors import UserError
 
+    end = str(data.rfind(b"}") + 1)
+    ways: list[Callable[[], object]] = [partial(parse_classify, data), partial(parse_predict, data)]
+    for task in map(tasks.find, tasks.names()):
+        ways += [partial(parse, data, task) for parse in (parse_infer, parse_benchmark)]  # type: ignore[operator]
+        ways.append(partial(parse_infer, data, task, end))
     refused: list[UserError] = []
-    for name in tasks.names():
-        for parse in (parse_infer, parse_benchmark):
-            try:
-                parse(data, tasks.find(name))  # type: ignore[operator]
-            except UserError as error:
-                refused.append(error)
-    if len(refused) == 2 * len(tasks.names()):
+    for parsed in ways:
+        try:
+            parsed()
+        except UserError as error:
+            refused.append(error)
+    if len(refused) == len(ways):
         raise refused[-1]
 
 

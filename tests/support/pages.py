@@ -7,10 +7,12 @@ own, on a free port, and `curl` is the real one.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -61,7 +63,8 @@ def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Pat
     Args:
         zoo_home: where the model is put as the embedded one, beside that one's recipes.
         model: a folder; it stands for the dense original, too.
-        rows: a folder with train.csv and validation.csv, which the reader has; messages.csv and corpus.txt come beside.
+        rows: a folder with train.csv and validation.csv, which the reader has; messages.csv, corpus.txt and examples
+            come beside.
         folder: to make.
     """
     shutil.copytree(model, zoo_home / _EMBEDDED)
@@ -71,6 +74,7 @@ def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Pat
     shutil.copytree(rows, folder)
     corpora.write(folder / "corpus.txt", corpora.documents(100, words=(80, 120)))
     shutil.copy(folder / "train.csv", folder / "messages.csv")
+    shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
 
@@ -136,9 +140,23 @@ class Reader:
             self._curl(words, place)
         elif words[0] == "deepsparse.server":
             self._serve(words[1:])
+        elif words[0] == "cc" or words[0].startswith("./"):
+            self._compiled(" ".join(words), place)
         else:
             assert words[0] in self._commands, f"{place}: there is no command {words[0]}"
             assert self._commands[words[0]](words[1:]) in (0, None), f"{place}: {line}"
+
+    def _compiled(self, line: str, place: str) -> None:
+        """Run a line in a shell: a compiler, or a program that it has made."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{place}: {done.stdout}{done.stderr}"
 
     def _serve(self, words: list[str]) -> None:
         """Serve, in the place of what was served before."""

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import mmap
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -19,10 +18,10 @@ import numpy as np
 
 from deepsparse.hardware import cpu_identity
 from deepsparse.native import library
-from deepsparse.native.packing import VERSION
+from deepsparse.native.records import VERSION
 from resparse import __version__
 from resparse.arrays import Array
-from resparse.files import WriteError, whole_file
+from resparse.files import WriteError, remove_leftovers_in, whole_file
 
 VARIABLE: Final = "DEEPSPARSE_CACHE"
 """The environment variable that names the folder; empty turns the cache off."""
@@ -32,10 +31,6 @@ KEPT: Final = 16
 
 _DIGEST: Final = 32
 _ENDING: Final = ".packed"
-_UNFINISHED: Final = f".*{_ENDING}.*.part"
-_STALE: Final = 24 * 60 * 60
-"""Seconds after which an unfinished file is what a process left that was ended while it wrote."""
-
 _CHUNK: Final = 1 << 20
 
 
@@ -128,6 +123,4 @@ def _drop_old(place: Path) -> None:
         files = sorted(place.glob(f"*{_ENDING}"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files[KEPT:]:
             path.unlink(missing_ok=True)
-        for path in place.glob(_UNFINISHED):
-            if path.stat().st_mtime < time.time() - _STALE:
-                path.unlink(missing_ok=True)
+    remove_leftovers_in(place)

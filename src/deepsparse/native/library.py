@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Sequence
 from ctypes import c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
@@ -235,7 +234,7 @@ def multiplies_bfloats(isa: InstructionSet) -> bool:
 def packed_size(weight_format: WeightFormat, weights: Array) -> int:
     """Size of a packed matrix in bytes; arguments as for `pack`."""
     rows, columns = weights.shape
-    return _checked(load().resparse_pack(weight_format, _address(weights, np.int8), rows, columns, None, 0))
+    return _checked(load().resparse_pack(weight_format, address(weights, np.int8), rows, columns, None, 0))
 
 
 def pack(weight_format: WeightFormat, weights: Array, out: Array) -> None:
@@ -246,8 +245,8 @@ def pack(weight_format: WeightFormat, weights: Array, out: Array) -> None:
         out: uint8 [packed_size(...)], at an address that is a multiple of 64.
     """
     rows, columns = weights.shape
-    address = _address(weights, np.int8)
-    _checked(load().resparse_pack(weight_format, address, rows, columns, _address(out, np.uint8), out.size))
+    given, made = address(weights, np.int8), address(out, np.uint8)
+    _checked(load().resparse_pack(weight_format, given, rows, columns, made, out.size))
 
 
 def row_sums(packed: Array, rows: int) -> Array:
@@ -261,50 +260,6 @@ def trim() -> None:
     load().resparse_trim()
 
 
-@dataclass(frozen=True)
-class PackedMatrix:
-    """A packed integer matrix, and the activation function that follows its product (a number of `Activation`)."""
-
-    format: WeightFormat
-    data: Array
-    rows: int
-    columns: int
-    activation: int = 0
-
-
-def seconds(
-    isa: InstructionSet,
-    matrices: Sequence[PackedMatrix],
-    tokens: int,
-    *,
-    threads: int = 1,
-    runs: int = 1,
-    sums_only: bool = False,
-) -> float:
-    """Time of the products of `tokens` rows with matrices, one after the other, as a model runs them.
-
-    Args:
-        threads: that compute, at most.
-        runs: whose mean is returned; one more before them is not counted.
-        sums_only: leave out what follows the sums: scales, activation, rounding.
-
-    Returns:
-        Seconds for all matrices together; on one thread those for which it ran, on more those that passed.
-    """
-    records = (TimedMatrix * len(matrices))(
-        *(
-            TimedMatrix(
-                _address(one.data, np.uint8), one.data.size, one.rows, one.columns, one.format, one.activation
-            )
-            for one in matrices
-        )
-    )
-    taken: float = load().resparse_time(isa.isa, records, len(records), tokens, threads, runs, sums_only)
-    if taken < 0:
-        raise ModelError(f"The native engine cannot time these products: {error()}")
-    return taken
-
-
 def multiply(
     isa: InstructionSet, weight_format: WeightFormat, packed: Array, rows: int, columns: int, x: Array
 ) -> Array:
@@ -315,13 +270,13 @@ def multiply(
         load().resparse_multiply(
             isa.isa,
             weight_format,
-            _address(packed, np.uint8),
+            address(packed, np.uint8),
             packed.size,
             rows,
             columns,
-            _address(x, np.uint8),
+            address(x, np.uint8),
             tokens,
-            _address(out, np.int32),
+            address(out, np.int32),
         )
     )
     return out[:, :rows]
@@ -356,7 +311,7 @@ class Model:
         self._block = block
         self._labels = labels
         self._every_token = every_token
-        self._handle = self._library.resparse_open(_address(block, np.uint8), block.size)
+        self._handle = self._library.resparse_open(address(block, np.uint8), block.size)
         if not self._handle:
             raise ModelError(f"The native engine refuses the packed model: {error()}")
 
@@ -378,10 +333,10 @@ class Model:
         logits = np.empty((len(ids) if self._every_token else texts, self._labels), np.float32)
         status = self._library.resparse_run(
             self._handle,
-            _address(ids, np.int32),
-            None if types is None else _address(types, np.int32),
-            _address(positions, np.int32),
-            _address(starts, np.int64),
+            address(ids, np.int32),
+            None if types is None else address(types, np.int32),
+            address(positions, np.int32),
+            address(starts, np.int64),
             texts,
             threads,
             logits.ctypes.data_as(ctypes.POINTER(c_float)),
@@ -395,7 +350,8 @@ class Model:
             self._library.resparse_close(self._handle)
 
 
-def _address(array: Array, dtype: Any) -> int:
+def address(array: Array, dtype: Any) -> int:
+    """The address of a contiguous array of this type."""
     assert array.dtype == dtype and array.flags.c_contiguous, "the library reads plain arrays"
     return int(array.ctypes.data)
 

@@ -9,12 +9,12 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import Structure, c_float, c_int32, c_uint32, c_uint64, sizeof
+from ctypes import sizeof
 from typing import Final
 
 import numpy as np
 
-from deepsparse.native import library
+from deepsparse.native import library, timing
 from deepsparse.native.encoder import (
     LAYER_LINEARS,
     MOST_SCORE_GRIDS,
@@ -31,18 +31,26 @@ from deepsparse.native.encoder import (
     linears,
 )
 from deepsparse.native.library import InstructionSet, WeightFormat
+from deepsparse.native.records import (
+    LAYER_GRIDS,
+    MAGIC,
+    ROUNDINGS,
+    VERSION,
+    GridRecord,
+    HeadRecord,
+    LayerRecord,
+    LinearRecord,
+    ModelRecord,
+    NormRecord,
+    TableRecord,
+)
 from resparse.arrays import Array
 
-MAGIC: Final = 0x3165766974616E72
-VERSION: Final = 7
-MOST_HEAD_LINEARS: Final = 4
 ALIGNMENT: Final = 64
 """Of arrays in the block, in bytes."""
 
 _NO_WINDOW: Final = 0xFFFFFFFF
 
-_LAYER_GRIDS: Final = ("query", "key", "probabilities", "value")
-_ROUNDINGS: Final = ("attention_residual", "attention_sum", "output_residual", "output_sum")
 _TABLE: Final = 6
 """The number of tabulated activations."""
 
@@ -60,105 +68,6 @@ _ROUNDS: Final = 5
 
 _NEAR_TIE: Final = 1.15
 """Times within this factor are as good as equal."""
-
-
-class GridRecord(Structure):
-    """`Grid`."""
-
-    _fields_ = (("scale", c_float), ("zero_point", c_int32), ("least", c_int32), ("most", c_int32))
-
-
-class LinearRecord(Structure):
-    """`Linear`."""
-
-    _fields_ = (
-        ("weights", c_uint64),
-        ("weights_size", c_uint64),
-        ("scales", c_uint64),
-        ("biases", c_uint64),
-        ("offsets", c_uint64),
-        ("rows", c_uint32),
-        ("columns", c_uint32),
-        ("format", c_uint32),
-        ("reserved", c_uint32),
-        ("input", GridRecord),
-        ("output", GridRecord),
-        ("product", GridRecord),
-    )
-
-
-class NormRecord(Structure):
-    """`Norm`."""
-
-    _fields_ = (("weight", c_uint64), ("bias", c_uint64))
-
-
-class TableRecord(Structure):
-    """`Table`."""
-
-    _fields_ = (("rows", c_uint64), ("count", c_uint32), ("scale", c_float))
-
-
-class LayerRecord(Structure):
-    """`Layer`."""
-
-    _fields_ = (
-        *((name, LinearRecord) for name in LAYER_LINEARS),
-        *((f"{name}_grid", GridRecord) for name in _LAYER_GRIDS),
-        ("attention_norm", NormRecord),
-        ("output_norm", NormRecord),
-        ("gate", LinearRecord),
-        ("frequencies", c_uint64),
-        ("bias", c_uint64),
-        ("reach", c_uint32),
-        ("window", c_uint32),
-        ("heads", c_uint32),
-        ("activation", c_uint32),
-        ("score_scale", c_float),
-        ("attention", c_uint32),
-        ("score_grids", GridRecord * MOST_SCORE_GRIDS),
-        ("softmax_grid", GridRecord),
-        ("context_grid", GridRecord),
-        *((name, GridRecord) for name in _ROUNDINGS),
-        ("table", c_uint64),
-    )
-
-
-class HeadRecord(Structure):
-    """`HeadLinear`."""
-
-    _fields_ = (
-        ("linear", LinearRecord),
-        ("activation", c_uint32),
-        ("reserved", c_uint32),
-        ("norm", NormRecord),
-        ("table", c_uint64),
-    )
-
-
-class ModelRecord(Structure):
-    """`Model`, with which a block begins."""
-
-    _fields_ = (
-        ("magic", c_uint64),
-        ("version", c_uint32),
-        ("isa", c_uint32),
-        ("size", c_uint64),
-        *((name, c_uint32) for name in ("layers", "hidden", "embedding")),
-        *((name, c_uint32) for name in ("labels", "head_linears", "head_tokens")),
-        ("epsilon", c_float),
-        ("keeps_sums", c_uint32),
-        ("added_last", c_uint32),
-        ("words", TableRecord),
-        ("positions", TableRecord),
-        ("types", TableRecord),
-        ("first_sum", GridRecord),
-        ("embedding_sum", GridRecord),
-        ("embedding_norm", NormRecord),
-        ("projection", LinearRecord),
-        ("head", HeadRecord * MOST_HEAD_LINEARS),
-        ("layer_records", c_uint64),
-    )
 
 
 def build(encoder: Encoder, isa: InstructionSet, in_bfloats: bool = False) -> Array:
@@ -202,19 +111,19 @@ def fastest(isa: InstructionSet, matrices: Sequence[Array]) -> list[WeightFormat
     the format that takes the least memory.
     """
     candidates = [
-        [library.PackedMatrix(one, _packed(one, sample), *sample.shape) for one in isa.formats]
+        [timing.PackedMatrix(one, _packed(one, sample), *sample.shape) for one in isa.formats]
         for sample in (np.ascontiguousarray(matrix[:_TIMED_ROWS]) for matrix in matrices)
     ]
     least = [[math.inf] * len(isa.formats) for _ in matrices]
     for _ in range(_ROUNDS):
         for times, ones in zip(least, candidates, strict=True):
             for place, one in enumerate(ones):
-                times[place] = min(times[place], library.seconds(isa, [one], _TIMED_TOKENS))
+                times[place] = min(times[place], timing.seconds(isa, [one], _TIMED_TOKENS))
     return [_smallest_of_nearly_fastest(*one) for one in zip(candidates, least, strict=True)]
 
 
 def _smallest_of_nearly_fastest(
-    candidates: Sequence[library.PackedMatrix], seconds: Sequence[float]
+    candidates: Sequence[timing.PackedMatrix], seconds: Sequence[float]
 ) -> WeightFormat:
     nearly = _NEAR_TIE * min(seconds)
     fast = [one for one, taken in zip(candidates, seconds, strict=True) if taken <= nearly]
@@ -383,7 +292,7 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
     scores = getattr(layer.grids, "scores", ())
     return LayerRecord(
         **{name: records[id(getattr(layer, name))] for name in LAYER_LINEARS},
-        **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in _LAYER_GRIDS},
+        **{f"{name}_grid": _grid(getattr(layer.grids, name, None)) for name in LAYER_GRIDS},
         attention_norm=block.norm(layer.attention_norm),
         output_norm=block.norm(layer.output_norm),
         gate=LinearRecord() if layer.gate is None else records[id(layer.gate)],
@@ -398,7 +307,7 @@ def _layer(layer: Layer, block: _Block, records: dict[int, LinearRecord]) -> Lay
         score_grids=(GridRecord * MOST_SCORE_GRIDS)(*map(_grid, scores)),
         softmax_grid=_grid(getattr(layer.grids, "softmax", None)),
         context_grid=_grid(getattr(layer.grids, "context", None)),
-        **{name: _grid(getattr(layer.roundings, name)) for name in _ROUNDINGS},
+        **{name: _grid(getattr(layer.roundings, name)) for name in ROUNDINGS},
     )
 
 

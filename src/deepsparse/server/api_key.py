@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from deepsparse.server.config import ConfigError
+from deepsparse.server.refusal import refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -74,7 +75,7 @@ class ApiKey:
             return
         self._on_refused()
         words = "This server asks for its API key, in the header Authorization: Bearer KEY."
-        body = json.dumps({"detail": words}).encode()
+        body = json.dumps(refusal(words)).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepsparse.errors import InputError, ModelError
+from deepsparse.server import open_inference, other_servers
 from deepsparse.server.added import ForbiddenError, added_endpoint
 from deepsparse.server.api_key import ApiKey
 from deepsparse.server.config import ServerConfig
@@ -32,7 +33,9 @@ from deepsparse.server.openapi import (
     refusals,
     secured,
 )
+from deepsparse.server.other_servers import CLASSIFY, PREDICT, parse_classify, parse_predict
 from deepsparse.server.queue import ClosingError, QueueFullError, TooManyError
+from deepsparse.server.refusal import refusal
 from deepsparse.server.requests import (
     BodyLimit,
     FastInferRoute,
@@ -101,7 +104,23 @@ class Server:
         await self.endpoints.close()
 
     async def infer(self, name: str, request: Request) -> Response:
-        """Classify the texts of a request."""
+        """Answer a request in the task's own form, or in that of the Open Inference Protocol."""
+
+        async def answered(endpoint: Endpoint, content: bytes) -> Response:
+            json_length = request.headers.get(open_inference.LENGTH_HEADER)
+            rows, options, asked = parse_infer(content, endpoint.pipeline.handler, json_length)
+            output = endpoint.pipeline.output(await endpoint.answer(rows, **options), **options)
+            if asked is None:
+                return _json(vars(output))
+            body, headers = open_inference.answer(name, asked, output)
+            return Response(body, headers=headers)
+
+        return await self._counted(name, request, answered)
+
+    async def _counted(
+        self, name: str, request: Request, answered: Callable[[Endpoint, bytes], Awaitable[Response]]
+    ) -> Response:
+        """Read a request's body, have it answered, and count it with its status."""
         _ = self.endpoints[name]  # an unknown name is refused before the body is read
         started, status = time.perf_counter(), 500
         counts = self.endpoints.metrics
@@ -110,11 +129,9 @@ class Server:
             started = time.perf_counter()
             # Looked up once the body is here, with nothing awaited before its texts are in the queue: a model that
             # is replaced answers all that it was given, and closes.
-            endpoint = self.endpoints[name]
-            rows, options = parse_infer(content, endpoint.pipeline.handler)
-            predictions = await endpoint.answer(rows, **options)
+            response = await answered(self.endpoints[name], content)
             status = 200
-            return _json(vars(endpoint.pipeline.output(predictions, **options)))
+            return response
         except (UserError, HTTPException) as error:
             status = error.status_code if isinstance(error, HTTPException) else _status(error)
             raise
@@ -127,10 +144,31 @@ class Server:
 
     async def infer_first(self, request: Request) -> Response:
         """Classify by the first model."""
+        return await self.infer(self._first(), request)
+
+    async def classify(self, request: Request) -> Response:
+        """Classify texts, as vLLM's server does."""
+        asked = parse_classify(await request.body())
+
+        async def answered(endpoint: Endpoint, content: bytes) -> Response:
+            return _json(await other_servers.classify(endpoint, asked))
+
+        return await self._counted(asked.model or self._first(), request, answered)
+
+    async def predict(self, request: Request) -> Response:
+        """Classify by the first model, as Text Embeddings Inference does."""
+
+        async def answered(endpoint: Endpoint, content: bytes) -> Response:
+            return _json(await other_servers.predict(endpoint, parse_predict(content)))
+
+        return await self._counted(self._first(), request, answered)
+
+    def _first(self) -> str:
+        """The name of the first model; an UnknownEndpointError where there is none."""
         first: Endpoint | None = next(iter(self.endpoints), None)
         if first is None:
             raise UnknownEndpointError("No model is served at the moment.")
-        return await self.infer(first.name, request)
+        return first.name
 
     async def benchmark(self, name: str, request: Request) -> Response:
         """Classify the same texts again and again for a while, and say how long it took."""
@@ -218,6 +256,7 @@ def create_app(server: Server, fast: bool = True) -> FastAPI:
         )
         app.openapi = secured(app.openapi)  # type: ignore[method-assign]
     app.add_exception_handler(UserError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_by_status)
     app.add_exception_handler(ClientDisconnect, _let_go)
     _add_information(app, server)
     _add_models(app, server)
@@ -237,7 +276,8 @@ def _add_information(app: FastAPI, server: Server) -> None:
     @app.get("/v2")
     async def metadata() -> dict[str, Any]:
         models = [endpoint.describe() for endpoint in server.endpoints]
-        return {"name": "deepsparse", "version": __version__, "extensions": [], "models": models}
+        extensions = list(open_inference.EXTENSIONS)
+        return {"name": "deepsparse", "version": __version__, "extensions": extensions, "models": models}
 
     @app.get("/v2/health/live")
     async def live() -> dict[str, bool]:
@@ -277,6 +317,12 @@ def _add_models(app: FastAPI, server: Server) -> None:
         openapi_extra=body(benchmark_schema()),
         responses=_OF_INFERENCE,
     )
+
+    for path, answer, schema in (
+        ("/classify", server.classify, CLASSIFY),
+        ("/predict", server.predict, PREDICT),
+    ):
+        app.add_api_route(path, answer, methods=["POST"], openapi_extra=body(schema), responses=_OF_INFERENCE)
 
     @app.get(of_model, responses=refusals(404, 405))
     async def model(name: str) -> dict[str, Any]:
@@ -318,7 +364,12 @@ def _add_sagemaker(app: FastAPI, server: Server) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFullError) else None
-    return JSONResponse({"detail": " ".join(str(error).splitlines())}, _status(error), headers)
+    return JSONResponse(refusal(" ".join(str(error).splitlines())), _status(error), headers)
+
+
+async def _refuse_by_status(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(refusal(error.detail), error.status_code, error.headers)
 
 
 async def _let_go(request: Request, error: Exception) -> Response:
@@ -342,7 +393,7 @@ def _ready(value: bool) -> Response:
     return JSONResponse({"ready": value}, 200 if value else 503)
 
 
-def _json(content: dict[str, Any]) -> Response:
+def _json(content: dict[str, Any] | list[Any]) -> Response:
     return Response(_encoder.encode(content), media_type="application/json")
 
 

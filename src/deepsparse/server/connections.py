@@ -8,6 +8,7 @@ protocol on httptools with these limits.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -17,6 +18,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deepsparse.server.metrics import Metrics
+from deepsparse.server.refusal import refusal
 
 _MOST_HEAD_BYTES: Final = 64 * 1024
 # Requests that a client may send ahead of their answers.
@@ -228,7 +230,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc]
             return
         self._deaf, self._in_head = True, False
         status, title, words = _REFUSALS[reason]
-        body = f'{{"detail": "{words}"}}'
+        body = json.dumps(refusal(words))
         self.transport.write(
             f"HTTP/1.1 {status} {title}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
             f"connection: close\r\n\r\n{body}".encode()

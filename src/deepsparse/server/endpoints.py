@@ -12,6 +12,7 @@ from typing import Any
 
 from deepsparse.errors import DeepsparseError
 from deepsparse.pipeline import Pipeline
+from deepsparse.server import open_inference
 from deepsparse.server.config import EndpointConfig, ServerConfig, load_config
 from deepsparse.server.metrics import Metrics
 from deepsparse.server.queue import MicroBatcher
@@ -39,6 +40,8 @@ class Endpoint:
         self.config = config
         self.name = config.served_as
         self.pipeline: Pipeline[Any, Any] = Pipeline.create(config.task, model_path=config.model, **settings)
+        task = self.pipeline.handler
+        self._tensors = open_inference.metadata(task, self.pipeline(**task.example))
         engine = self.pipeline.engine
         self._metrics = metrics
         self._batcher = MicroBatcher(
@@ -66,9 +69,18 @@ class Endpoint:
             return []
         outputs = await self._batcher.submit(rows)
         predictions = self.pipeline.handler.decode(rows, outputs, **options)
+        self._note(rows)
+        return predictions
+
+    async def outputs(self, rows: list[Row]) -> Outputs:
+        """The model's outputs for one or more rows, before a task makes predictions of them; raises as `answer`."""
+        outputs: Outputs = await self._batcher.submit(rows)
+        self._note(rows)
+        return outputs
+
+    def _note(self, rows: list[Row]) -> None:
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
-        return predictions
 
     async def is_ready(self) -> bool:
         """Whether the model answers: within the last seconds, or now a test request."""
@@ -96,6 +108,7 @@ class Endpoint:
             "model": self.config.model_name,
             "platform": f"{engine.engine_type} {engine.version}",
             **self.pipeline.describe(),
+            **self._tensors,
         }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from deepsparse import tasks
+from deepsparse.server import open_inference
 from deepsparse.server.api_key import OPEN, SCHEMES
 from deepsparse.server.requests import SECONDS
 from deepsparse.tasks.base import Task
@@ -24,8 +25,11 @@ _REFUSALS: Final = {
 }
 _DETAIL: Final = {
     "type": "object",
-    "required": ["detail"],
-    "properties": {"detail": {"type": "string", "description": "One sentence."}},
+    "required": ["detail", "error"],
+    "properties": {
+        "detail": {"type": "string", "description": "One sentence."},
+        "error": {"type": "string", "description": "The same, as the Open Inference Protocol calls it."},
+    },
 }
 _NAME: Final = {"type": "string", "description": "In the address /v2/models/NAME/infer."}
 
@@ -56,8 +60,8 @@ REMOVED: Final[dict[str, Any]] = {
 
 
 def infer_schema() -> dict[str, Any]:
-    """The body of a request for inference, of any task."""
-    return _any_of([dict(tasks.find(name).request) for name in tasks.names()])
+    """The body of a request for inference: of any task, or of the Open Inference Protocol."""
+    return _any_of([*(dict(tasks.find(name).request) for name in tasks.names()), open_inference.SCHEMA])
 
 
 def benchmark_schema() -> dict[str, Any]:
@@ -71,7 +75,7 @@ def body(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The part of an operation that describes these answers, all of them `{"detail": "one sentence"}`."""
+    """The part of an operation that describes these answers, all of them as `refusal` makes them."""
     content = {"application/json": {"schema": _DETAIL}}
     return {status: {"description": _REFUSALS[status], "content": content} for status in statuses}
 

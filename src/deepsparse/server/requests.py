@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepsparse import tasks
 from deepsparse.errors import InputError
+from deepsparse.server import open_inference
+from deepsparse.server.refusal import refusal
 from deepsparse.tasks.base import Row, Task
 from resparse.errors import UserError, did_you_mean
 from resparse.json_text import JsonError, parse_json
@@ -98,27 +100,48 @@ class FastInferRoute:
         except UserError as error:
             response = await self._refuse(request, error)
         except HTTPException as error:
-            response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            response = JSONResponse(refusal(error.detail), error.status_code, error.headers)
         except ClientDisconnect:
             return  # there is nobody to answer
         await response(scope, receive, send)
 
 
-def parse_infer(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
-    """Rows and options of a request for inference.
+def parse_infer(
+    body: bytes, task: Task[Any, Any], json_length: str | None = None
+) -> tuple[list[Row], dict[str, Any], open_inference.Asked | None]:
+    """Rows and options of a request for inference, and what the Open Inference Protocol asks; None of another body.
+
+    Args:
+        json_length: the header that says where the body's JSON ends, where there is one.
 
     Raises:
         InputError: no JSON, unknown fields, no inputs; says what and where.
     """
-    fields = _fields(body, task, task.request["properties"])
+    end = len(body)
+    if json_length is not None:
+        end = int(json_length) if json_length.isdecimal() and len(json_length) < 16 else -1
+        if not 0 <= end <= len(body):
+            raise InputError(
+                f"{open_inference.LENGTH_HEADER} is {json_length[:20]!r}; the body has {len(body):,} bytes."
+            )
+    fields = parse_object(body[:end], task)
+    asked = None
+    if open_inference.is_one(fields, task):
+        fields, asked = open_inference.read(fields, body[end:], task)
+    elif end < len(body):
+        raise InputError(
+            "Binary data follow the body's JSON, which is no request of the Open Inference Protocol."
+        )
+    _check_names(fields, task.request["properties"])
     options = task.options(fields)
-    return task.parse(fields), options
+    return task.parse(fields), options, asked
 
 
 def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float]:
     """Rows of a request to measure, and for how many seconds they are run again and again; raises as `parse_infer`."""
     inputs = task.request["required"]
-    fields = _fields(body, task, [*inputs, "seconds"])
+    fields = parse_object(body, task)
+    _check_names(fields, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
     if type(seconds) not in (int, float) or not SECONDS["minimum"] <= seconds <= SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
@@ -150,12 +173,10 @@ def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, A
     return content
 
 
-def _fields(body: bytes, task: Task[Any, Any], known: Collection[str]) -> dict[str, Any]:
-    fields = parse_object(body, task)
+def _check_names(fields: Mapping[str, Any], known: Collection[str]) -> None:
     for name in fields:
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
-    return fields
 
 
 def _endpoint(scope: Scope) -> str | None:

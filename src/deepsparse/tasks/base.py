@@ -19,6 +19,7 @@ import numpy as np
 
 from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError
+from resparse.arrays import Array
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -39,6 +40,10 @@ class TaskOutput:
     def model_dump(self) -> dict[str, Any]:
         """The fields as a dictionary."""
         return asdict(self)
+
+    def tensors(self) -> Mapping[str, Sequence[Any]]:
+        """The fields as the Open Inference Protocol gives them: by name, a value for each row."""
+        return {name: value if isinstance(value, list) else [value] for name, value in vars(self).items()}
 
     dict = model_dump
 
@@ -192,6 +197,14 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         Raises:
             ModelError: outputs that are no numbers.
         """
+
+    def label_scores(self, outputs: Outputs, raw: bool = False) -> tuple[tuple[str, ...], Array] | None:
+        """The labels, and a score of each for each row: [rows, labels]; None of a task that has no such thing.
+
+        Args:
+            raw: logits in the place of scores.
+        """
+        return None
 
     @abstractmethod
     def output(self, predictions: Sequence[PredictionT], **options: Any) -> OutputT:

@@ -55,6 +55,13 @@ class TextClassificationOutput(TaskOutput):
     labels: list[str | None] | list[list[str]]
     scores: list[float | None] | list[list[float]]
 
+    def tensors(self) -> dict[str, Sequence[Any]]:
+        """`label` and `score`; of a row without a label, an empty text and 0."""
+        return {
+            "label": ["" if label is None else label for label in self.labels],
+            "score": [0.0 if score is None else score for score in self.scores],
+        }
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -249,6 +256,10 @@ class TextClassification(TextTask[Prediction, TextClassificationOutput]):
 
     def check(self, outputs: Outputs) -> None:
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
+
+    def label_scores(self, outputs: Outputs, raw: bool = False) -> tuple[tuple[str, ...], Array]:
+        logits = outputs.arrays["logits"]
+        return self.label_set.names, logits if raw else self.label_set.scores(logits)
 
     def decode(
         self,

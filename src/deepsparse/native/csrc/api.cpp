@@ -1,11 +1,10 @@
 // The functions of engine.h: arguments checked, exceptions turned into messages.
 
 #include <algorithm>
-#include <exception>
-#include <string>
 
 #include "encoder.h"
 #include "engine.h"
+#include "guarded.h"
 #include "instruction_sets.h"
 #include "kernels/bfloats.h"
 #include "model.h"
@@ -17,19 +16,6 @@
 
 namespace resparse {
 namespace {
-
-thread_local std::string last_error;
-
-// The result of `body`; where it throws, `otherwise`, and the message is kept for resparse_error().
-template <typename Result, typename Body>
-Result guarded(Result otherwise, const Body& body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    last_error = error.what();
-  }
-  return otherwise;
-}
 
 struct Product {
   const Kernels& kernels;

@@ -26,8 +26,10 @@ OpenLinear linear_of(uint32_t isa, const TimedMatrix& matrix, const Buffer<float
   return linear;
 }
 
-// Of one thread, the time that it ran: what others do meanwhile does not count. Of several, which wait for each other,
-// the time that passed.
+void leave_sums(const Sums&, uint32_t, const float*, const float*, Grid, uint32_t, Grid, uint8_t*, size_t) {}
+
+}  // namespace
+
 double now(uint32_t threads) {
 #ifdef CLOCK_THREAD_CPUTIME_ID
   timespec time;
@@ -36,10 +38,6 @@ double now(uint32_t threads) {
 #endif
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-void leave_sums(const Sums&, uint32_t, const float*, const float*, Grid, uint32_t, Grid, uint8_t*, size_t) {}
-
-}  // namespace
 
 double time_products(uint32_t isa, const TimedMatrix* matrices, uint32_t count, uint32_t tokens, uint32_t threads,
                      uint32_t runs, bool sums_only) {
