@@ -31,14 +31,16 @@ SIZES, SEEDS = (8, 16, 32, 64), (0, 1, 2)
 TEST_ROWS = 500
 OURS, PLAIN, HEAD, MEAN = "ours", "plain", "head first, first token", "mean, random head"
 SETFIT, MODEL2VEC = "setfit", "model2vec"
-CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, HEAD, MEAN)
+NO_CONTRAST = "no contrast"
+CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, NO_CONTRAST, HEAD, MEAN)
 
-# Of a guided run, what leaves out the two choices for few rows, or one of them.
+# Of a guided run, what leaves out the choices for few rows, or one of them.
 _WITHOUT = {
     OURS: (),
-    PLAIN: ("--classifier_pooling", "cls", "--no_head_first"),
-    HEAD: ("--classifier_pooling", "cls"),
-    MEAN: ("--no_head_first",),
+    PLAIN: ("--classifier_pooling", "cls", "--no_head_first", "--contrastive_steps", "0"),
+    NO_CONTRAST: ("--contrastive_steps", "0"),
+    HEAD: ("--classifier_pooling", "cls", "--contrastive_steps", "0"),
+    MEAN: ("--no_head_first", "--contrastive_steps", "0"),
 }
 _WORKER = Path(__file__).parent / "opponents" / "few_rows_worker.py"
 

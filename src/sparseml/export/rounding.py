@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _ULP: Final = 2.0**-23
-_PRODUCTS: Final = frozenset({F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention})
+# And the sum of tokens in a mean of them (`session/pooling.py`), which is quantized next.
+_PRODUCTS: Final = frozenset(
+    {F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention, Tensor.sum}
+)
 
 
 class OtherRounding(TorchFunctionMode):
@@ -32,7 +35,7 @@ class OtherRounding(TorchFunctionMode):
     ) -> Any:
         """Compute `func`; of a matrix product, the result rounded otherwise."""
         result = func(*args, **(kwargs or {}))
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or not result.is_floating_point():
             return result
         up_or_down = torch.randint(0, 2, result.shape, generator=self._chance, dtype=torch.int8) * 2 - 1
         return torch.addcmul(result, result, up_or_down.to(result.dtype), value=_ULP)

@@ -19,6 +19,7 @@ _AT_LEAST: Final[Mapping[str, float]] = {
     **dict.fromkeys(("max_seq_length", "preprocessing_num_workers", "max_train_samples"), 1),
     **dict.fromkeys(("max_eval_samples", "max_predict_samples"), 1),
     "num_export_samples": 0,
+    "contrastive_steps": 0,
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1),
     "gradient_accumulation_steps": 1,
     **dict.fromkeys(("learning_rate", "weight_decay", "num_train_epochs", "warmup_steps"), 0),

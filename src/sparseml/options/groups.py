@@ -46,6 +46,10 @@ class ModelArguments:
     head_first: bool | None = argument(
         None, "Begin with the classifier that logistic regression on the start's features gives."
     )
+    contrastive_steps: int | None = argument(
+        None,
+        "Before the classifier is fitted, so many steps that move texts of a class together; with --head_first.",
+    )
     token: str | bool | None = argument(
         None, "An access token for the Hub; without a value, the one you logged in with."
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from resparse.console import say
-from sparseml.data.label_encoding import REGRESSION, Labels
+from sparseml.data.label_encoding import REGRESSION, SINGLE, Labels
+from sparseml.session.contrast import contrast
 from sparseml.session.head_start import begin_at_regression, new_last_layer
 from sparseml.session.pooling import KEY, MEAN, can_pool, pass_through, set_pooling
 from sparseml.training.arguments import Arguments
@@ -18,6 +19,8 @@ from sparseml.training.prepare import Prepared
 MOST_A_CLASS: Final = 100
 MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
+
+CONTRASTIVE_STEPS: Final = 40
 
 
 def choose(arguments: Arguments, prepared: Prepared) -> None:
@@ -34,6 +37,11 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
     if few and asked.classifier_pooling is None and can_pool(loaded.model):
         asked.classifier_pooling = MEAN
         chosen.append(f"the classifier reads the mean of all tokens (--{KEY} cls: the first one)")
+    if few and asked.contrastive_steps is None and asked.head_first is not False and labels.kind == SINGLE:
+        asked.contrastive_steps = CONTRASTIVE_STEPS
+        chosen.append(
+            f"{CONTRASTIVE_STEPS} steps move texts of a class together (--contrastive_steps 0: none)"
+        )
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
@@ -52,6 +60,10 @@ def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
         return
     model = prepared.loaded.model
     collate = prepared.task.collate(prepared.tokenizer, labels)
+    layer, steps = new_last_layer(model, prepared.loaded.new), arguments.model.contrastive_steps or 0
+    if steps and layer is not None and labels.kind == SINGLE:
+        model.to(arguments.training.device)
+        contrast(model, layer, rows, collate, steps, arguments.training.seed)
     count = begin_at_regression(model, prepared.loaded.new, rows, collate, labels.kind)
     if count == 0:
         say("--head_first has no effect: the start has a classifier of these classes already.")
