@@ -31,16 +31,16 @@ SIZES, SEEDS = (8, 16, 32, 64), (0, 1, 2)
 TEST_ROWS = 500
 OURS, PLAIN, HEAD, MEAN = "ours", "plain", "head first, first token", "mean, random head"
 SETFIT, MODEL2VEC = "setfit", "model2vec"
-NO_CONTRAST = "no contrast"
-CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, NO_CONTRAST, HEAD, MEAN)
+CONTRAST = "contrast"
+CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, CONTRAST, HEAD, MEAN)
 
-# Of a guided run, what leaves out the choices for few rows, or one of them.
-_WITHOUT = {
-    OURS: (),
-    PLAIN: ("--classifier_pooling", "cls", "--no_head_first", "--contrastive_steps", "0"),
-    NO_CONTRAST: ("--contrastive_steps", "0"),
-    HEAD: ("--classifier_pooling", "cls", "--contrastive_steps", "0"),
-    MEAN: ("--no_head_first", "--contrastive_steps", "0"),
+# What a guided run is told of the choices for few rows; by itself it makes those of `ours`, for single texts.
+_SETTINGS = {
+    OURS: ("--classifier_pooling", "mean", "--head_first"),
+    CONTRAST: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "40"),
+    PLAIN: ("--classifier_pooling", "cls", "--no_head_first"),
+    HEAD: ("--classifier_pooling", "cls", "--head_first"),
+    MEAN: ("--classifier_pooling", "mean", "--no_head_first"),
 }
 _WORKER = Path(__file__).parent / "opponents" / "few_rows_worker.py"
 
@@ -81,7 +81,7 @@ def ours(
         "seed": seed,
         "eval_strategy": "no",
     }
-    command = [*our_command(), *flags(arguments), *_WITHOUT[contestant], "--overwrite_output_dir"]
+    command = [*our_command(), *flags(arguments), *_SETTINGS[contestant], "--overwrite_output_dir"]
     cost = timed(command, folder / "log.txt")
     report = json.loads((folder / "model" / "report.json").read_text())
     for path in (folder / "model").glob("*.safetensors"):
@@ -126,7 +126,7 @@ def measure(asked: argparse.Namespace) -> None:
                 train, test = draw(dataset, size, seed, folder)
                 for contestant in asked.contestants:
                     own = folder / contestant.replace(", ", "-").replace(" ", "-")
-                    if contestant in _WITHOUT:
+                    if contestant in _SETTINGS:
                         outcome(own, lambda: ours(contestant, dataset, train, test, seed, own))  # noqa: B023
                     elif (python := pythons[contestant]) is not None:
                         outcome(own, lambda: opponent(contestant, python, dataset, train, test, seed, own))  # noqa: B023

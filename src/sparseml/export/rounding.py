@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _ULP: Final = 2.0**-23
-# And the sum of tokens in a mean of them (`session/pooling.py`), which is quantized next.
-_PRODUCTS: Final = frozenset(
-    {F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention, Tensor.sum}
-)
+_PRODUCTS: Final = frozenset({F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention})
 
 
 class OtherRounding(TorchFunctionMode):
@@ -35,7 +32,7 @@ class OtherRounding(TorchFunctionMode):
     ) -> Any:
         """Compute `func`; of a matrix product, the result rounded otherwise."""
         result = func(*args, **(kwargs or {}))
-        if func not in _PRODUCTS or not result.is_floating_point():
+        if func not in _PRODUCTS:
             return result
         up_or_down = torch.randint(0, 2, result.shape, generator=self._chance, dtype=torch.int8) * 2 - 1
         return torch.addcmul(result, result, up_or_down.to(result.dtype), value=_ULP)

@@ -1,7 +1,7 @@
 """Where a new classifier begins: what it reads of a text, and its first weights. A guided run of few rows chooses both.
 
-Measured by benchmarks/few_rows.py (docs/few_rows.md): with few rows, the mean of the tokens and a classifier that
-begins at logistic regression score higher than the first token and a random classifier.
+Measured by benchmarks/few_rows.py (docs/few_rows.md): with few rows of one text, the mean of the tokens and a
+classifier that begins at logistic regression score higher than the first token and a random classifier.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ MOST_A_CLASS: Final = 100
 MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
 
-CONTRASTIVE_STEPS: Final = 40
-
 
 def choose(arguments: Arguments, prepared: Prepared) -> None:
     """Set, in place, what the classifier reads: as asked, or as suits few rows; notes in the arguments what follows.
@@ -32,16 +30,12 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
     asked, loaded, labels = arguments.model, prepared.loaded, prepared.labels
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
         return
-    few = arguments.guided is not None and are_few(len(prepared.data.train or ()), labels)
+    one_text = len(prepared.data.columns.texts) == 1  # of pairs, no gain was measured
+    few = arguments.guided is not None and one_text and are_few(len(prepared.data.train or ()), labels)
     chosen = []
     if few and asked.classifier_pooling is None and can_pool(loaded.model):
         asked.classifier_pooling = MEAN
         chosen.append(f"the classifier reads the mean of all tokens (--{KEY} cls: the first one)")
-    if few and asked.contrastive_steps is None and asked.head_first is not False and labels.kind == SINGLE:
-        asked.contrastive_steps = CONTRASTIVE_STEPS
-        chosen.append(
-            f"{CONTRASTIVE_STEPS} steps move texts of a class together (--contrastive_steps 0: none)"
-        )
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
