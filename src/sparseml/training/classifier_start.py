@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from resparse.console import say
 from sparseml.data.label_encoding import REGRESSION, SINGLE, Labels
+from sparseml.options.table import ArgumentError
 from sparseml.session.contrast import contrast
 from sparseml.session.head_start import begin_at_regression, new_last_layer
 from sparseml.session.pooling import KEY, MEAN, can_pool, pass_through, set_pooling
@@ -26,6 +27,7 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
 
     Raises:
         ModelError: what is asked for cannot be had of this architecture.
+        ArgumentError: contrastive steps are asked for where they have no effect.
     """
     asked, loaded, labels = arguments.model, prepared.loaded, prepared.labels
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
@@ -39,6 +41,10 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
+    if asked.contrastive_steps and (not asked.head_first or labels.kind != SINGLE):
+        raise ArgumentError(
+            "--contrastive_steps come before a classifier of single labels that is fitted by --head_first: give that, too."
+        )
     if chosen:
         say(f"few rows ({_a_class(prepared, labels)}): {'; '.join(chosen)}")
     if asked.classifier_pooling is not None:
