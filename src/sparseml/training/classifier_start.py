@@ -43,7 +43,7 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
     if asked.contrastive_steps and (not asked.head_first or labels.kind != SINGLE):
         raise ArgumentError(
-            "--contrastive_steps come before a classifier of single labels that is fitted by --head_first: give that, too."
+            "--contrastive_steps come before a classifier of single labels that is fitted by --head_first: give that."
         )
     if chosen:
         say(f"few rows ({_a_class(prepared, labels)}): {'; '.join(chosen)}")
