@@ -15,6 +15,7 @@ _HELP = """\
 usage: sparseml VERB ...
 
   train      fine-tune a pruned checkpoint by a recipe; of a --train_file alone make all that serves it
+  search     train with several settings, choose by the validation rows, and export the best
   sparsify   prune an encoder on plain text, to start from; or adapt a sparse one to your texts
   export     write a trained classifier as ONNX, in a deployment folder that is checked to be right
   predict    label a CSV, TSV or JSON Lines file with an exported model
@@ -111,6 +112,17 @@ def _task(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
+def _search(words: list[str]) -> int:
+    from sparseml import tasks
+    from sparseml.search.command import search
+
+    called, words = _task(words)
+    try:
+        return search(tasks.own_name(called or tasks.DEFAULT), words)
+    except ModuleNotFoundError as error:
+        raise _missing("A search", error) from error
+
+
 def _sparsify(words: list[str]) -> int | None:
     from sparseml import sparsify
 
@@ -205,6 +217,7 @@ def _new_recipe(words: list[str]) -> int:
 
 _VERBS: Mapping[str, Verb] = {
     "train": _train,
+    "search": _search,
     "sparsify": _sparsify,
     "predict": _predict,
     "explain": _explain,

@@ -51,7 +51,7 @@ _NO_MATTER: Final = frozenset(
         *("ddp_backend", "ddp_timeout", "do_train", "do_eval"),
     }
 )
-# How the run is scored: it decides the weights only where the best of them are looked for.
+# How the run is scored: it decides the weights only where the best of them are looked for, or it ends the training.
 _SCORING: Final = frozenset(
     {
         *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"),
@@ -141,7 +141,7 @@ def fingerprint(
         found["recipe"] = _recipe(values["recipe"], values.get("recipe_args"))
     contents = {name: digest for name, digest in found.items() if digest is not None}
     passed_over = _NO_MATTER | contents.keys() | ({"recipe_args"} if "recipe" in contents else set())
-    if not values.get("load_best_model_at_end"):
+    if not values.get("load_best_model_at_end") and values.get("early_stopping_patience") is None:
         passed_over |= _SCORING
     arguments = {
         name: value

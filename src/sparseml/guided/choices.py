@@ -37,6 +37,7 @@ class Guided:
     folder: RunFolder
     given: frozenset[str]  # names of the arguments that the user gave
     hold_out: bool  # hold out validation rows where the data have none
+    concludes: bool = True  # export and summarize at the end
 
     def keeps_checkpoints(self) -> bool:
         """Whether the user asked for checkpoints, rather than only a stopped run needing them."""

@@ -22,6 +22,7 @@ _AT_LEAST: Final[Mapping[str, float]] = {
     "num_export_samples": 0,
     "window_stride": 0,
     "max_windows": 1,
+    "contrastive_steps": 0,
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1),
     "gradient_accumulation_steps": 1,
     **dict.fromkeys(("learning_rate", "weight_decay", "num_train_epochs", "warmup_steps"), 0),

@@ -38,6 +38,18 @@ class ModelArguments:
     model_revision: str | None = argument(
         None, "A branch, tag or commit of the Hub's repository; by default main, or what the zoo pins."
     )
+    classifier_pooling: str | None = argument(
+        None,
+        "What a classifier reads: the first token (cls), or the mean of all, which few rows want.",
+        choices=("cls", "mean"),
+    )
+    head_first: bool | None = argument(
+        None, "Begin with the classifier that logistic regression on the start's features gives."
+    )
+    contrastive_steps: int | None = argument(
+        None,
+        "Before the classifier is fitted, so many steps that move texts of a class together; with --head_first.",
+    )
     token: str | bool | None = argument(
         None, "An access token for the Hub; without a value, the one you logged in with."
     )
@@ -55,6 +67,9 @@ class DataTrainingArguments:
     test_file: str | None = argument(None, "A local file of test rows.")
     validation_ratio: float | None = argument(
         None, "The part of the training rows to validate on, where there is no such split."
+    )
+    split_seed: int | None = argument(
+        None, "The seed that validation rows are held out by, and rows are limited by; --seed by default."
     )
     eval_on_test: bool = argument(False, "Evaluate on the test split.")
     input_column_names: str | None = argument(None, "The column of the text, or two separated by a comma.")
@@ -96,6 +111,12 @@ class TrainingArguments(transformers.TrainingArguments):
         None, "The teacher: a folder, a zoo: stub, a Hub id, `self`, or `disable` for none."
     )
     best_model_after_epoch: int | None = argument(None, "Look for the best model only after this epoch.")
+    early_stopping_patience: int | None = argument(
+        None, "End after so many evaluations in a row without a gain, once the recipe's last phase has begun."
+    )
+    early_stopping_threshold: float | None = argument(
+        None, "By how much --metric_for_best_model must improve to be a gain; 0 by default."
+    )
     allow_dense_start: bool = argument(
         False, "Let a recipe that keeps sparsity start from weights that have none."
     )

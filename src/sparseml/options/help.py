@@ -26,7 +26,10 @@ for example:
   {program} --do_train --do_eval --output_dir emotion \\
     --train_file train.csv --validation_file validation.csv --recipe recipe.yaml"""
 
-_RECIPE: Final = ("recipe", "recipe_args", "distill_teacher", "best_model_after_epoch", "allow_dense_start")
+_RECIPE: Final = (
+    *("recipe", "recipe_args", "distill_teacher", "best_model_after_epoch", "allow_dense_start"),
+    *("early_stopping_patience", "early_stopping_threshold"),
+)
 _TRAINING: Final = (
     *("output_dir", "do_train", "do_eval", "do_predict", "overwrite_output_dir", "resume_from_checkpoint"),
     *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),

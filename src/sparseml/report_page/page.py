@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 from sparseml.command_text import wrapped
@@ -12,6 +11,9 @@ from sparseml.guided.summary import confused
 from sparseml.metrics import main_metrics
 from sparseml.report_page import svg
 from sparseml.report_page.facts import Evaluation, Facts, Series, export_size, well_formed
+from sparseml.report_page.html import document
+from sparseml.report_page.html import section as _section
+from sparseml.report_page.html import table as _table
 from sparseml.report_page.latency import Latency
 
 MOST_CLASSES = 30
@@ -36,16 +38,7 @@ def _page(facts: Facts, latency: Latency | None) -> str:
         _made(facts),
         _missing(facts.missing),
     ]
-    style = files("sparseml.report_page").joinpath("page.css").read_text(encoding="utf-8")
-    name = escape(facts.name)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{name}</title>\n<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n'
-        f"<h1>{name}</h1>\n<p>{escape(_about(facts.report))}</p>\n"
-        f"{_tiles(facts, latency)}\n"
-        f'<div class="cards">\n{chr(10).join(filter(None, plots))}\n</div>\n</main>\n</body>\n</html>\n'
-    )
+    return document(facts.name, _about(facts.report), _tiles(facts, latency), plots)
 
 
 def _about(report: Mapping[str, Any]) -> str:
@@ -247,20 +240,9 @@ def _missing(missing: Sequence[str]) -> str:
     return _section("Not here", "", f"<ul>{listed}</ul>", wide=True) if missing else ""
 
 
-def _section(title: str, said: str, body: str, wide: bool = False) -> str:
-    text = f"<p>{escape(said)}</p>" if said else ""
-    return f"<section{' class=wide' if wide else ''}><h2>{escape(title)}</h2>{text}{body}</section>"
-
-
 def _legend(names: Iterable[tuple[str, str]]) -> str:
     entries = (f'<span><i style="background:var({color})"></i>{escape(name)}</span>' for color, name in names)
     return f'<div class="legend">{"".join(entries)}</div>'
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _megabytes(size: float) -> str:

@@ -101,6 +101,18 @@ def lines(
     return figure("".join(parts), frame.width, frame.height, ", ".join(series))
 
 
+def scatter(dots: Sequence[tuple[float, float, str, int]], x_name: str) -> str:
+    """Dots over two axes: x, y, a tip, and which of the colors 1 to 4."""
+    frame = Frame([x for x, *_ in dots], [y for _, y, *_ in dots])
+    parts = [frame.grid(x_name, number)]
+    for x, y, tip, color in dots:
+        parts.append(
+            f'<circle class="dot s{color} ring" cx="{frame.x(x)}" cy="{frame.y(y)}" r="5">'
+            f"<title>{escape(tip)}</title></circle>"
+        )
+    return figure("".join(parts), frame.width, frame.height, x_name)
+
+
 def bars(rows: Sequence[tuple[str, float, str, int]], most: float, label: str, width: int = 900) -> str:
     """Horizontal bars.
 

@@ -44,7 +44,7 @@ class RecipeCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.session.before_step(state.global_step)
-        if self._not_yet_final(state.global_step):
+        if self.not_yet_final(state.global_step):
             # A better score of a model that is not yet what the recipe makes must not win over the final ones.
             state.best_metric, state.best_model_checkpoint, state.best_global_step = None, None, 0
 
@@ -73,7 +73,8 @@ class RecipeCallback(TrainerCallback):
             epoch = round(self.clock.epoch(state.global_step), 4)
             state.log_history.append({"epoch": epoch, SPARSITY: sparsity, "step": state.global_step})
 
-    def _not_yet_final(self, step: int) -> bool:
+    def not_yet_final(self, step: int) -> bool:
+        """Whether the model after this many steps is not yet a candidate for the best one."""
         if self._best_after is not None and self.clock.epoch(step) <= self._best_after:
             return True
         return 0 < step <= self.session.final_from()

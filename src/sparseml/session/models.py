@@ -18,6 +18,7 @@ from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
+from sparseml.session.pooling import restore_pooling
 from sparseml.session.session import state_prefix, without_prefix
 from sparseml.session.sources import ModelError, local_folder
 from sparseml.session.thinned import load_thinned
@@ -140,6 +141,7 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
             "it was cut short, or its config.json belongs to another model."
         )
     heads = dict.fromkeys(name.rpartition(".")[0] for name in new)
+    restore_pooling(model)
     notes = [f"new, to be trained: {', '.join(heads)}"] if heads else []
     return Loaded(model.float(), new, notes)
 

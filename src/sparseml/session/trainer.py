@@ -116,6 +116,15 @@ class RecipeTrainer(PushingTrainer):
             checkpoint.load_state(self.session, self.base, Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def not_yet_final(self, step: int) -> bool:
+        """Whether the model after this many steps is not yet what the recipe makes; see `RecipeCallback`."""
+        return self.session is not None and self._bridge.not_yet_final(step)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, but not where a callback ended the training before it: the Trainer asks after a step."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's, but the random state stays: weights must not depend on how often a run is evaluated."""
         with torch.random.fork_rng(devices=[]):

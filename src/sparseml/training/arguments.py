@@ -8,18 +8,19 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import transformers
+from transformers import TrainerCallback
 from transformers.integrations import unset_hf_deepspeed_config
 
 from resparse.json_text import JsonError, parse_json
 from resparse.yaml_text import YamlError, parse_yaml
 from sparseml.guided import choices
 from sparseml.guided.choices import Guided
-from sparseml.options import checks, environment, help, renamed
+from sparseml.options import checks, early_stopping, environment, help, renamed
 from sparseml.options.groups import DEFAULT_MODEL, DataTrainingArguments, ModelArguments, TrainingArguments
 from sparseml.options.table import ArgumentError, Option, check_names, options_of, requests_help, scan
 from sparseml.tasks.base import Task
@@ -40,6 +41,7 @@ class Arguments:
         command: the command that asks for the same, access tokens left out.
         values: the arguments that were given or chosen, by name.
         defaults: of all arguments, by name.
+        callbacks: further ones for the training.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Arguments:
     command: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
+    callbacks: tuple[TrainerCallback, ...] = ()
 
     @property
     def learns(self) -> bool:
@@ -87,9 +90,12 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
+    asked = frozenset(typed)
+    notes += early_stopping.fit(typed)
     guide, defaults = None, {name: option.default for name, option in options.items()}
     if task.guided and choices.is_guided(typed):
         guide, chosen = choices.choose(typed, defaults, task)
+        guide = replace(guide, given=guide.given & asked)
         notes = chosen + notes
     holds_out = task.holds_out or (guide is not None and guide.hold_out)
     checks.check(typed, options, holds_out, task.file_endings)

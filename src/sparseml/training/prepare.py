@@ -133,7 +133,7 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         hold_out=arguments.guided is not None and arguments.guided.hold_out,
         cache_dir=arguments.model.cache_dir,
         token=arguments.model.token,
-        seed=training.seed,
+        seed=training.seed if asked.split_seed is None else asked.split_seed,
         needs_train=arguments.learns,
         needs_eval=training.do_eval or training.eval_strategy != "no",
         needs_predict=training.do_predict,

@@ -27,6 +27,7 @@ from sparseml.options.table import ArgumentError
 from sparseml.processes import summed_by_name, wait_for_all
 from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
+from sparseml.session.early_stopping import EARLY_STOP, early_stopping
 from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
 from sparseml.session.pushing import address
@@ -34,7 +35,7 @@ from sparseml.session.sampling import by_length
 from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks.base import Task
-from sparseml.training import long_texts
+from sparseml.training import classifier_start, long_texts
 from sparseml.training.arguments import Arguments, parse
 from sparseml.training.calibration import calibrate
 from sparseml.training.card import write_card
@@ -87,16 +88,26 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     prepared = prepare(arguments, source)
     if guided is not None:
         fit(guided, training, arguments.data, prepared)
+    classifier_start.choose(arguments, prepared)
     rows = encoded(arguments, prepared)
     read = long_texts.read(arguments.data, rows, prepared.tokenizer)
+    if output is None or output.resume is None:
+        classifier_start.begin(arguments, prepared, rows.get("train"))
     trainer = _trainer(arguments, prepared, rows)
     metrics: dict[str, Any] = {}
     evaluations: dict[str, Any] = {}
+    early_stop: dict[str, Any] | None = None
     if training.do_train:
         assert output is not None
         _add_teacher(arguments, trainer, prepared, rows)
         trainer.add_callback(_BeginsFolder(output))
+        stopping = early_stopping(training, trainer.not_yet_final)
+        if stopping is not None:
+            trainer.add_callback(stopping)
+        for callback in arguments.callbacks:
+            trainer.add_callback(callback)
         metrics |= _train(trainer, output.resume)
+        early_stop = stopping.stopped if stopping is not None else None
     elif arguments.data.one_shot:
         assert trainer.session is not None and output is not None
         trainer.session.apply_once()
@@ -110,8 +121,8 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
-    report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read)
-    if guided is not None:
+    report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read, early_stop)
+    if guided is not None and guided.concludes:
         report = conclude(arguments, prepared, report)
     if training.push_to_hub and arguments.learns:
         trainer.push_to_hub()
@@ -352,6 +363,7 @@ def _report(
     evaluations: dict[str, Any],
     fitted: dict[str, Any] | None,
     read: dict[str, Any],
+    early_stop: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Build the report, write it to `report.json` after a training, and print its main lines (but in a guided run)."""
     folder, labels = trainer.args.output_dir, prepared.labels
@@ -370,6 +382,7 @@ def _report(
         seed=arguments.training.seed,
         **({"evaluation": evaluations} if evaluations else {}),
         **({"calibration": fitted} if fitted else {}),
+        **({EARLY_STOP: early_stop} if early_stop else {}),
     )
     # The report of a mere evaluation must not replace the training's.
     if arguments.learns and trainer.args.should_save:

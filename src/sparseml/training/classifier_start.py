@@ -1,0 +1,85 @@
+"""Where a new classifier begins: what it reads of a text, and its first weights. A guided run of few rows chooses both.
+
+Measured by benchmarks/few_rows.py (docs/few_rows.md): with few rows of one text, the mean of the tokens and a
+classifier that begins at logistic regression score higher than the first token and a random classifier.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from resparse.console import say
+from sparseml.data.label_encoding import REGRESSION, SINGLE, Labels
+from sparseml.options.table import ArgumentError
+from sparseml.session.contrast import contrast
+from sparseml.session.head_start import begin_at_regression, new_last_layer
+from sparseml.session.pooling import KEY, MEAN, can_pool, pass_through, set_pooling
+from sparseml.training.arguments import Arguments
+from sparseml.training.prepare import Prepared
+
+MOST_A_CLASS: Final = 100
+MOST_ROWS: Final = 2_000
+"""Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
+
+
+def choose(arguments: Arguments, prepared: Prepared) -> None:
+    """Set, in place, what the classifier reads: as asked, or as suits few rows; notes in the arguments what follows.
+
+    Raises:
+        ModelError: what is asked for cannot be had of this architecture.
+        ArgumentError: contrastive steps are asked for where they have no effect.
+    """
+    asked, loaded, labels = arguments.model, prepared.loaded, prepared.labels
+    if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
+        return
+    one_text = len(prepared.data.columns.texts) == 1  # of pairs, no gain was measured
+    few = arguments.guided is not None and one_text and are_few(len(prepared.data.train or ()), labels)
+    chosen = []
+    if few and asked.classifier_pooling is None and can_pool(loaded.model):
+        asked.classifier_pooling = MEAN
+        chosen.append(f"the classifier reads the mean of all tokens (--{KEY} cls: the first one)")
+    if few and asked.head_first is None:
+        asked.head_first = True
+        chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
+    if asked.contrastive_steps and (not asked.head_first or labels.kind != SINGLE):
+        raise ArgumentError(
+            "--contrastive_steps come before a classifier of single labels that is fitted by --head_first: give that."
+        )
+    if chosen:
+        say(f"few rows ({_a_class(prepared, labels)}): {'; '.join(chosen)}")
+    if asked.classifier_pooling is not None:
+        set_pooling(loaded.model, asked.classifier_pooling)
+        if asked.classifier_pooling == MEAN and can_pool(loaded.model):
+            pass_through(loaded.model)
+
+
+def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
+    """Fit the new classifier to the encoded training rows, in place, where that is asked for or chosen."""
+    labels = prepared.labels
+    if not (arguments.model.head_first and arguments.training.do_train and labels is not None):
+        return
+    model = prepared.loaded.model
+    collate = prepared.task.collate(prepared.tokenizer, labels)
+    layer, steps = new_last_layer(model, prepared.loaded.new), arguments.model.contrastive_steps or 0
+    if steps and layer is not None and labels.kind == SINGLE:
+        model.to(arguments.training.device)
+        contrast(model, layer, rows, collate, steps, arguments.training.seed)
+    count = begin_at_regression(model, prepared.loaded.new, rows, collate, labels.kind)
+    if count == 0:
+        say("--head_first has no effect: the start has a classifier of these classes already.")
+
+
+def are_few(rows: int, labels: Labels) -> bool:
+    """Whether so many training rows are few."""
+    return 0 < rows <= min(MOST_A_CLASS * _classes(labels), MOST_ROWS)
+
+
+def _classes(labels: Labels) -> int:
+    return 2 if labels.kind == REGRESSION else max(labels.num_labels, 2)
+
+
+def _a_class(prepared: Prepared, labels: Labels) -> str:
+    rows = len(prepared.data.train or ())
+    if labels.kind == REGRESSION:
+        return f"{rows:,}"
+    return f"{rows:,}, about {rows / labels.num_labels:.0f} a class"
