@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -39,14 +40,15 @@ def digest(files: Mapping[str, bytes]) -> str:
 def key_of(
     files: Sequence[File], model: str, columns: Sequence[str], rows: int, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What must be the same for blocks of an earlier run to count."""
-    return {
+    """What must be the same for blocks of an earlier run to count, as JSON has it."""
+    key: dict[str, Any] = {
         "input": [[file.url, file.size, file.version] for file in files],
         "model": model,
         "columns": list(columns),
         "block rows": rows,
         "settings": dict(settings),
     }
+    return json.loads(json.dumps(key))  # type: ignore[no-any-return]
 
 
 def begin(folder: Folder, key: Mapping[str, Any], overwrite: bool) -> set[str]:
