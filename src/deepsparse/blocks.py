@@ -300,9 +300,8 @@ def _type(kinds: set[type]) -> pyarrow.DataType:
 
 
 def _with_fields(schema: pyarrow.Schema, scorer: Scorer) -> pyarrow.Schema:
-    kinds = {"string": pyarrow.string(), "double": pyarrow.float64()}
-    for name, kind in scorer.fields.items():
-        schema = schema.append(pyarrow.field(name, kinds[kind]))
+    for name, kind in scorer.arrow_types().items():
+        schema = schema.append(pyarrow.field(name, kind))
     return schema
 
 

@@ -80,14 +80,21 @@ class Scorer:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The added columns in their order, with their types: "string" or "double"."""
+        """The added columns in their order, with their types: "string", "double" or "bigint"."""
         if self._fields is None:
             pipeline = self.pipeline
             task = pipeline.handler
             shown = task.values(pipeline.predict(**task.example)[0])
-            kinds = ["double" if _is_number(value) else "string" for value in shown]
+            kinds = [_kind(value) for value in shown]
             self._fields = {**dict(zip(task.columns(), kinds, strict=True)), ERROR: "string"}
         return self._fields
+
+    def arrow_types(self) -> dict[str, Any]:
+        """`fields`, with PyArrow's types."""
+        import pyarrow
+
+        kinds = {"string": pyarrow.string(), "double": pyarrow.float64(), "bigint": pyarrow.int64()}
+        return {name: kinds[kind] for name, kind in self.fields.items()}
 
     def schema(self, spark_schema: Any) -> Any:
         """A Spark `StructType` with the added columns behind its own, as `mapInPandas` is told."""
@@ -147,8 +154,9 @@ class Scorer:
                     values = [*task.values(next(predictions)), None]
                 else:
                     values = [*[None] * (len(added) - 1), reason]
-                for column, value in zip(added.values(), values, strict=True):
-                    column.append(value)
+                for name, value in zip(added, values, strict=True):
+                    is_text = value is None or self.fields[name] != "string"
+                    added[name].append(value if is_text else str(value))
         return added
 
     def _dictionary(self, block: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,16 +178,19 @@ class Scorer:
             return table
         import pyarrow
 
-        kinds = {"string": pyarrow.string(), "double": pyarrow.float64()}
+        kinds = self.arrow_types()
         wanted = self.find_columns(table.schema.names)
         added = self.score({name: table.column(name).to_pylist() for name in wanted})
         for name, values in added.items():
-            table = table.append_column(name, pyarrow.array(values, kinds[self.fields[name]]))
+            table = table.append_column(name, pyarrow.array(values, kinds[name]))
         return table
 
     def _array(self, name: str, values: list[Any]) -> np.ndarray[Any, Any]:
-        """A column of NumPy: float64 with NaN for null, or objects with None."""
-        return np.array(values, np.float64 if self.fields[name] == "double" else object)
+        """A column of NumPy: float64 with NaN for null, or objects with None; whole numbers are float64 with nulls."""
+        kind = self.fields[name]
+        if kind == "bigint" and None not in values:
+            return np.array(values, np.int64)
+        return np.array(values, object if kind == "string" else np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is known of the model here need not be so of the model of that path elsewhere.
@@ -207,8 +218,10 @@ def is_null(value: Any) -> bool:
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _kind(value: Any) -> str:
+    if isinstance(value, float):
+        return "double"
+    return "bigint" if isinstance(value, int) and not isinstance(value, bool) else "string"
 
 
 def _listed(column: Any) -> list[Any]:
