@@ -170,7 +170,7 @@ def watched(command: list[str], kill_beside: Path | None) -> tuple[float, float,
                 try:
                     times = each.cpu_times()
                     seen[each.pid] = times.user + times.system
-                    is_actor = each.name().startswith("ray::") or each.cmdline()[0].startswith("ray::Actor")
+                    is_actor = each.cmdline()[0].startswith("ray::Actor")
                 except (psutil.Error, IndexError):
                     continue
                 is_due = kill_beside is not None and len(list(kill_beside.glob("part-*"))) >= 3
@@ -180,7 +180,7 @@ def watched(command: list[str], kill_beside: Path | None) -> tuple[float, float,
             time.sleep(_EVERY)
         errors = process.stderr.read() if process.stderr else ""
     if process.returncode:
-        raise UserError(f"{command[-2:]}: {errors[-2000:]}")
+        raise UserError(f"{command[-3:]} left with code {process.returncode}: {errors[-2000:]}")
     return time.perf_counter() - started, sum(seen.values()), killed
 
 

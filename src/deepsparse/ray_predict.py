@@ -81,24 +81,26 @@ class Job:
 class Actor:
     """A process of the cluster that scores blocks.
 
-    Args:
-        shared: a reference to the job. In a list, Ray does not take it for the job itself, which a machine that is lost
-            could lose.
+    Its methods take a reference to the job, in a list so that Ray does not fetch it each time. A constructor could not:
+    one that is started again, on another machine, could not rely on its arguments.
     """
 
-    def __init__(self, shared: list[Any]) -> None:
-        job: Job = ray.get(shared[0])
-        self._scorer = job.scorer()
-        self._schema = job.schema
-        self._folder = Folder(job.output)
+    def __init__(self) -> None:
+        self._job: Job | None = None
 
-    def ready(self) -> dict[str, str]:
+    def ready(self, shared: list[Any]) -> dict[str, str]:
         """Have the model loaded."""
-        return self._scorer.fields
+        return self._loaded(shared).scorer().fields
 
-    def score(self, block: Block) -> Outcome:
+    def score(self, shared: list[Any], block: Block) -> Outcome:
         """Write the block's predictions."""
-        return blocks.score_block(self._scorer, block, self._schema, self._folder)
+        job = self._loaded(shared)
+        return blocks.score_block(job.scorer(), block, job.schema, Folder(job.output))
+
+    def _loaded(self, shared: list[Any]) -> Job:
+        if self._job is None:
+            self._job = ray.get(shared[0])
+        return self._job
 
 
 def predict(arguments: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -175,13 +177,13 @@ class _Pool:
         kind = ray.remote(num_cpus=job.threads, max_restarts=-1, max_task_retries=_TRIES)(Actor)
         # One copy on each machine, however many actors it has; kept for those that are started again.
         self._shared = [ray.put(job)]
-        self._actors = [kind.remote(self._shared) for _ in range(count)]
+        self._actors = [kind.remote() for _ in range(count)]
         self._wanted = f"{count} actors of {job.threads} CPUs, of {cores} in the cluster"
 
     def run(self, todo: Iterator[Block]) -> Iterator[tuple[Block, Outcome]]:
         """Each block, when it is done."""
         # An actor that has no machine yet is given nothing: others would wait for its blocks.
-        starting = {actor.ready.remote(): actor for actor in self._actors}
+        starting = {actor.ready.remote(self._shared): actor for actor in self._actors}
         scoring: dict[Any, tuple[Any, Block]] = {}
         patience = time.monotonic() + _PATIENCE
         left: Block | None = next(todo)
@@ -199,7 +201,7 @@ class _Pool:
                     yield block, _result(reference, f"{block.file} from {_place(block)} on")
                     wanted = 1
                 while left is not None and wanted:
-                    scoring[actor.score.remote(left)] = (actor, left)
+                    scoring[actor.score.remote(self._shared, left)] = (actor, left)
                     left, wanted = next(todo, None), wanted - 1
 
 
