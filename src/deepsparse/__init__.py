@@ -17,6 +17,7 @@ refuse_foreign("deepsparse")
 from deepsparse.engine import Engine, compile_model  # noqa: E402
 from deepsparse.errors import DeepsparseError, EngineError, InputError, ModelError  # noqa: E402
 from deepsparse.pipeline import Pipeline  # noqa: E402
+from deepsparse.scorer import Scorer  # noqa: E402
 from deepsparse.tasks.text_classification import (  # noqa: E402
     Prediction,
     TextClassificationOutput,
@@ -31,6 +32,7 @@ __all__ = [
     "ModelError",
     "Pipeline",
     "Prediction",
+    "Scorer",
     "TextClassificationOutput",
     "TextClassificationPipeline",
     "__version__",

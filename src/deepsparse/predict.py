@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,12 @@ from typing import Any, TextIO
 
 from deepsparse import tasks
 from deepsparse.backends import AUTOMATIC
-from deepsparse.command_line import Parser, normal_options
+from deepsparse.command_line import ArgumentsError, Parser, normal_options
 from deepsparse.deployment import open_deployment
-from deepsparse.errors import DeepsparseError, InputError
+from deepsparse.errors import DeepsparseError
 from deepsparse.lengths import longer_text
 from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
+from deepsparse.scorer import parse
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.confidence import KEYS
 from resparse.console import say, warn
@@ -32,6 +34,7 @@ _SETTINGS = (
     *("top_k", "threshold", "min_score", "out_of_scope_label"),
     *("long_texts", "window_stride", "window_pooling", "max_windows"),
 )
+_OF_RAY = ("ray-address", "actors", "block-rows")
 
 
 class PredictError(DeepsparseError):
@@ -76,24 +79,37 @@ class Progress:
 def main(words: Sequence[str]) -> int:
     """Run the command."""
     arguments = _parser().parse_args(normal_options(words))
+    # Not every task has such a setting; it is an error only where it is asked for.
+    asked_for = {name: getattr(arguments, name) for name in _SETTINGS}
+    settings = {
+        "sequence_length": arguments.sequence_length,
+        "engine_type": arguments.engine,
+        **{name: value for name, value in asked_for.items() if value is not None},
+    }
+    if arguments.ray:
+        _with_ray(arguments, settings)
+        return 0
+    if given := [name for name in _OF_RAY if getattr(arguments, name.replace("-", "_")) is not None]:
+        raise ArgumentsError(f"--{given[0]} is of --ray: give that, too, or leave it out.")
     paths = Paths(Path(arguments.input), Path(arguments.output))
     _check(paths, arguments.overwrite)
     table = open_table(paths.rows)
     deployment = open_deployment(arguments.model)
     asked = arguments.input_column_names
     columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
-    # Not every task has such a setting; it is an error only where it is asked for.
-    asked_for = {name: getattr(arguments, name) for name in _SETTINGS}
-    settings = {name: value for name, value in asked_for.items() if value is not None}
-    pipeline = Pipeline.create(
-        model_path=deployment,
-        sequence_length=arguments.sequence_length,
-        engine_type=arguments.engine,
-        num_cores=arguments.num_cores,
-        **settings,
-    )
+    pipeline = Pipeline.create(model_path=deployment, num_cores=arguments.num_cores, **settings)
     _Run(paths, table, columns, pipeline).go()
     return 0
+
+
+def _with_ray(arguments: argparse.Namespace, settings: dict[str, Any]) -> None:
+    try:
+        from deepsparse import ray_predict
+    except ImportError as error:
+        if error.name not in ("ray", "pyarrow", "fsspec"):
+            raise
+        raise PredictError(f"--ray needs the package {error.name}: pip install 'resparse[ray]'.") from error
+    ray_predict.predict(arguments, settings)
 
 
 class _Run:
@@ -176,12 +192,8 @@ class _Run:
 
     def _parsed(self, row: Row) -> Any:
         """The task's row from a file's row; a BadRow where the task cannot read it."""
-        if missing := [name for name in self._columns if row.values.get(name) is None]:
-            return BadRow(row.line, row.after, f"no {missing[0]!r}", row.raw)
-        try:
-            return self._task.parse_values([row.values[name] for name in self._columns], "the row")
-        except InputError as error:
-            return BadRow(row.line, row.after, str(error), row.raw)
+        inputs, reason = parse(self._task, self._columns, [row.values.get(name) for name in self._columns])
+        return inputs if reason is None else BadRow(row.line, row.after, reason, row.raw)
 
     def _key(self) -> dict[str, Any]:
         """What must be unchanged for a run to be resumed."""
@@ -318,4 +330,14 @@ def _parser() -> Parser:
     add("--engine", default=AUTOMATIC, help="native, onnxruntime, openvino, ... [the best here]")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")
     add("--overwrite", action="store_true", help="replace an output that is there already")
+    add = parser.add_argument_group(
+        "on a Ray cluster",
+        "Parquet, CSV, TSV or JSON Lines to a folder of Parquet; of any file system of fsspec.",
+    ).add_argument
+    add("--ray", action="store_true", help="--input is a file, a folder or a pattern, --output a folder")
+    add("--ray-address", metavar="ADDRESS", help="of the cluster [RAY_ADDRESS, else this machine alone]")
+    add(
+        "--actors", type=parser.count, help="processes of --num-cores threads each [all cores, a thread each]"
+    )
+    add("--block-rows", type=parser.count, help="rows of an output file at most [50,000]")
     return parser

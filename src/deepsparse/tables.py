@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeAlias
+from typing import Any, BinaryIO, Literal, Protocol, TextIO, TypeAlias
 
 from deepsparse.errors import DeepsparseError
 from resparse.column_names import header_names
@@ -54,7 +54,18 @@ class BadRow:
     raw: str
 
 
-def open_table(path: Path) -> Table:
+class Source(Protocol):
+    """The file of a table: a `Path`, or a file elsewhere that can do the same."""
+
+    @property
+    def suffix(self) -> str: ...
+
+    def is_file(self) -> bool: ...
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
+def open_table(path: Source) -> Table:
     """Open a table in the format of its file extension.
 
     Raises:
@@ -92,7 +103,7 @@ def writer_for(path: Path, source: Path, file: TextIO, columns: Sequence[str]) -
 
 
 class _Delimited:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Source) -> None:
         self._path = path
         with path.open("rb") as file:
             first = file.readline(_LONGEST_RECORD)
@@ -122,11 +133,24 @@ class _Delimited:
                 if found.raw.strip("\r\n"):
                     yield found
 
+    def ends(self, place: Place) -> Iterator[Place]:
+        """Where each record ends, from `place` on: those of `rows`, found without parsing most of them."""
+        with self._path.open("rb") as file:
+            file.seek(place.byte)
+            while first := file.readline(_LONGEST_RECORD):
+                after = Place(place.byte + len(first), place.line + 1)
+                if b'"' in first:  # else a record is its line
+                    after = self._record(first, file, place.line).after
+                if first.strip(b"\r\n"):
+                    yield after
+                place = after
+
     def _next(self, file: BinaryIO, line: int) -> Row | BadRow | None:
-        """The record that begins here: on one line, or on several when a quoted value holds line breaks."""
         first = file.readline(_LONGEST_RECORD)
-        if not first:
-            return None
+        return self._record(first, file, line) if first else None
+
+    def _record(self, first: bytes, file: BinaryIO, line: int) -> Row | BadRow:
+        """The record that begins with this line, or is it; of several where a quoted value holds line breaks."""
         second = Place(file.tell(), line + 1)
         taken = [first]
         try:
@@ -155,7 +179,7 @@ class _Delimited:
 
 
 class _JsonLines:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Source) -> None:
         self._path = path
         self.start = Place(0, 1)
         first = next((row for row in self.rows(self.start) if isinstance(row, Row)), None)
@@ -173,6 +197,15 @@ class _JsonLines:
                 if raw:
                     yield _json_row(data, raw, line, after)
                 line += 1
+
+    def ends(self, place: Place) -> Iterator[Place]:
+        """Where each record ends, from `place` on: those of `rows`."""
+        with self._path.open("rb") as file:
+            file.seek(place.byte)
+            while data := file.readline(_LONGEST_RECORD):
+                place = Place(place.byte + len(data), place.line + 1)
+                if data.strip():
+                    yield place
 
 
 def _json_row(data: bytes, raw: str, line: int, after: Place) -> Row | BadRow:

@@ -37,7 +37,11 @@ PAGES = (
     "docs/upstream.md",
 )
 # Pages that have a test of their own.
-ELSEWHERE = {"docs/tutorial.md": "tests/tutorial", "docs/python.md": "tests/docs/test_docs_python.py"}
+ELSEWHERE = {
+    "docs/batch.md": "tests/docs/test_docs_batch.py",
+    "docs/python.md": "tests/docs/test_docs_python.py",
+    "docs/tutorial.md": "tests/tutorial",
+}
 SKIPPED = {
     "make demo": "takes minutes; the demo has tests of its own, and the target is looked up below",
     "make test": "would run this test; the target is looked up below",

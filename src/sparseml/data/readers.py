@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from sparseml.data.squad_json import is_squad, questions
 
 # The csv module's limit on the length of a field is global.
 _field_limit_lock = threading.Lock()
+# Distinct values of a column that are shared: more than a classification has classes.
+_MOST_SHARED = 5000
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _JSON_EXAMPLE = '{"text": "...", "label": ...}'
 
 
@@ -96,14 +99,30 @@ def read_delimited(path: Path) -> RawSplit:
     Raises:
         DataError: no header, or a row with more or fewer fields than the header, with its line.
     """
-    text = _decode(path)
-    header, _, _ = text.lstrip("\r\n").partition("\n")
-    if path.suffix.lower() != ".tsv":
-        return _parse_delimited(path, text, _delimiter(header), quoted=True)
     try:
-        return _parse_delimited(path, text, "\t", quoted=True)
-    except DataError:
-        return _parse_delimited(path, text, "\t", quoted=False)
+        header = _header(path)
+        if path.suffix.lower() != ".tsv":
+            return _parse_delimited(path, _delimiter(header), quoted=True)
+        try:
+            return _parse_delimited(path, "\t", quoted=True)
+        except DataError:
+            return _parse_delimited(path, "\t", quoted=False)
+    except UnicodeDecodeError:
+        _decode(path)  # which says where
+        raise
+
+
+def _header(path: Path) -> str:
+    """The first line that is not empty; a DataError where there is none."""
+    with path.open("rb") as opened:
+        is_utf16 = opened.read(2) in _UTF16
+    if not is_utf16:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line in file:
+                if line.strip():
+                    return line.lstrip("\r\n").partition("\n")[0]
+    _decode(path)
+    raise AssertionError(f"{path} was written while it was read")
 
 
 def _delimiter(header: str) -> str:
@@ -112,35 +131,55 @@ def _delimiter(header: str) -> str:
     return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
 
 
-def _parse_delimited(path: Path, text: str, delimiter: str, quoted: bool) -> RawSplit:
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,
-    )
-    rows: list[list[str]] = []
-    lines: list[int] = []
+def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
+    # The file is read as a stream: only its columns are held, and of values that repeat (labels) one copy.
+    header: list[str] | None = None
+    ragged: tuple[int, list[str]] | None = None
+    columns: list[_Values] = []
+    lines = array("q")
     start = 1
     # Documents may be longer than the default limit on a field.
-    with _field_limit_lock:
+    with _field_limit_lock, path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(
+            file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+        )
         previous = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         try:
             for row in reader:
-                if row:
-                    rows.append(row)
+                if header is None:
+                    header = row or None
+                    columns = [_Values() for _ in row]
+                elif len(row) == len(columns):
+                    for column, value in zip(columns, row, strict=True):
+                        column.append(value)
                     lines.append(start)
+                elif row and ragged is None:
+                    ragged = (start, row)
                 start = reader.line_num + 1
         except csv.Error as error:
             raise DataError(_csv_message(path, start, str(error))) from error
         finally:
             csv.field_size_limit(previous)
-    names = _column_names(path, rows[0])
-    for row, line in zip(rows[1:], lines[1:], strict=True):
-        if len(row) != len(names):
-            raise DataError(_field_count_message(path, line, row, names, delimiter))
-    values = list(zip(*rows[1:], strict=True)) or [()] * len(names)
-    return RawSplit(str(path), dict(zip(names, values, strict=True)), Places.of(str(path), "line", lines[1:]))
+    names = _column_names(path, header or [])
+    if ragged is not None:
+        raise DataError(_field_count_message(path, *ragged, names, delimiter))
+    values = {name: column.values for name, column in zip(names, columns, strict=True)}
+    return RawSplit(str(path), values, Places.of(str(path), "line", lines))
+
+
+class _Values:
+    """The values of a column; equal ones share a string as long as there are few."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self._shared: dict[str, str] | None = {}
+
+    def append(self, value: str) -> None:
+        if self._shared is not None:
+            value = self._shared.setdefault(value, value)
+            if len(self._shared) > _MOST_SHARED:
+                self._shared = None
+        self.values.append(value)
 
 
 def _column_names(path: Path, row: list[str]) -> list[str]:
@@ -225,8 +264,7 @@ def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
 def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
-    # Not splitlines(): it also breaks at characters that may stand within a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if not line.strip():
             continue
         try:
@@ -244,9 +282,19 @@ def _json_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int],
             raise DataError(
                 f"{path}, line {number}: {_excerpt(row)} is not an object such as {_JSON_EXAMPLE}."
             )
-        rows.append(row)
+        # Names are the same in every row: they are held once.
+        rows.append({sys.intern(name): value for name, value in row.items()})
         numbers.append(number)
     return rows, numbers, "line"
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines, one at a time; not splitlines(), which also breaks at characters that a JSON string may hold."""
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
 
 
 def _excerpt(value: object) -> str:
@@ -275,7 +323,7 @@ def read_parquet(path: Path) -> RawSplit:
 def _decode(path: Path) -> str:
     """The text of a UTF-8 file, without a byte-order mark."""
     data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith(_UTF16):
         raise DataError(f"{path}: the file is UTF-16, not UTF-8. {_conversion(path, 'UTF-16')}")
     try:
         text = data.decode("utf-8-sig")
