@@ -46,7 +46,7 @@ def test_a_model_that_is_not_there_is_refused(start: Path, tmp_path: Path, sizes
     file.unlink()
     file.write_text(json.dumps(config))
     before = peak()
-    with pytest.raises(ModelError, match="promises a model of .* parameters") as caught:
+    with pytest.raises(ModelError, match=r"promises a model of .* parameters") as caught:
         load_model(Source("fuzzed", tmp_path), AutoModelForSequenceClassification)
     assert next(iter(sizes)) in str(caught.value) and len(str(caught.value)) < 500
     assert peak() < 1.2 * before

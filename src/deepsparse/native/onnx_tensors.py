@@ -207,7 +207,6 @@ class TensorReader:
             )
         return data[start : start + size]
 
-
     def _is_blob(self, name: str, path: Path) -> bool:
         """Whether `name` lies in a snapshot of the Hub's cache, as a link to a blob of the same repository.
 

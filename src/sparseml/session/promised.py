@@ -63,7 +63,7 @@ def refuse_promises(called: str, folder: Path) -> None:
         named = ", ".join(f"{name}: {_shown(config[name])}" for name in _sizes(config))
         raise ModelError(
             f"The config.json of {called!r} promises a model of {_shown(parameters(config))} parameters ({named}), and "
-            f"the weights beside it have {weights:,} bytes: it is damaged, or belongs to another model. Use another copy."
+            f"the weights beside it have {weights:,} bytes: it is damaged, or another model's. Use another copy."
         )
 
 
