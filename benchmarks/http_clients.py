@@ -219,8 +219,18 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
 
-def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """The slope of the straight line nearest to (x, y) pairs."""
+def slope(samples: Sequence[tuple[float, float]], parts: int = 10) -> tuple[float, float]:
+    """The slope of the straight line nearest to (x, y) pairs, and its standard error.
+
+    The error is that of a jackknife which leaves out consecutive parts: neighbours are not independent.
+    """
+    whole = _slope(samples)
+    size = max(len(samples) // parts, 1)
+    others = [_slope([*samples[:start], *samples[start + size :]]) for start in range(0, size * parts, size)]
+    return whole, ((parts - 1) / parts * sum((other - whole) ** 2 for other in others)) ** 0.5
+
+
+def _slope(samples: Sequence[tuple[float, float]]) -> float:
     count = len(samples)
     mean_x = sum(x for x, _ in samples) / count
     mean_y = sum(y for _, y in samples) / count

@@ -152,6 +152,7 @@ async def replaced(
     labels = [json.loads(answer.body)["labels"] for answer in answers if answer.status == 200]
     kinds = [{str(label).startswith(OTHER) for label in found} for found in labels]
     late = samples[len(samples) // 2 :]
+    steep, error = slope(late) if len(late) > 10 else (0.0, 0.0)
     return {
         "requests": len(answers),
         "swaps": swaps,
@@ -159,7 +160,8 @@ async def replaced(
         "mixed": sum(len(kind) > 1 for kind in kinds),
         "of_each": [sum(kind == {which} for kind in kinds) for which in (False, True)],
         "memory_mib": {"first": samples[0][1], "middle": late[0][1], "last": late[-1][1]},
-        "mib_per_100000_requests": slope(late) * 1e5 if len(late) > 1 else 0.0,
+        "mib_per_100000_requests": steep * 1e5,
+        "mib_per_100000_requests_error": error * 1e5,
         "samples": samples,
     }
 
@@ -220,7 +222,7 @@ def replaced_table(found: dict[str, Any]) -> str:
         f"{found['lost']}",
         f"{found['mixed']}",
         *(f"{memory[name]:.1f}" for name in ("first", "middle", "last")),
-        f"{found['mib_per_100000_requests']:.2f}",
+        f"{found['mib_per_100000_requests']:.2f} ± {found['mib_per_100000_requests_error']:.2f}",
     ]
     return table(names, [values])
 

@@ -45,12 +45,22 @@ def test_it_knows_the_arguments_of_the_run(task: str) -> None:
         (["--train_file", "rows.csv", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
         (["--train_file", "rows.csv", "--recipe", "wrong.yaml"], "wrong.yaml, line"),
         (["--train_file", "rows.csv", "--model_name_or_path", "./nowhere"], "'./nowhere' does not exist"),
+        (["--train_file", "ragged.csv"], "ragged.csv, line 3"),
+        (["--train_file", "twice.csv"], "names 'text' more than once"),
+        (["--train_file", "rows.csv", "--label_column_name", "lable"], "there is no column 'lable'"),
+        (["--train_file", "rows.csv", "--input_column_names", "txt"], "there is no column 'txt'"),
+        (["--train_file", "rows.csv", "--validation_file", "other.csv"], "other.csv: there is no column"),
+        (["--train_file", "latin.csv"], "is not UTF-8"),
         (["--task", "mlm", "--train_file", "rows.csv", "--tokenizer_name", "rows.csv"], "is a file"),
     ],
 )
 def test_mistakes_are_told_without_pytorch(tmp_path: Path, words: list[str], says: str) -> None:
     tiny.write(tmp_path / "rows.csv", tiny.rows(4))
     (tmp_path / "wrong.yaml").write_text("modifiers: [\n")
+    (tmp_path / "ragged.csv").write_text("text,label\na,0\nb,1,2\n")
+    (tmp_path / "twice.csv").write_text("text,text,label\na,b,0\n")
+    (tmp_path / "other.csv").write_text("words,label\na,0\n")
+    (tmp_path / "latin.csv").write_bytes("text,label\ncafé,0\n".encode("latin-1"))
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "train", *words],
         cwd=tmp_path,

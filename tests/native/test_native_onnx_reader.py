@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,53 @@ def test_a_file_of_weights_that_is_missing_short_or_elsewhere(external: Path, tm
         onnx.save(changed, external)
         with pytest.raises(ModelError, match="not beside it"):
             read(external)
+
+
+def in_the_hubs_cache(external: Path, root: Path, below: str = "") -> Path:
+    """The same model as the Hub's cache holds it: links in a snapshot, to blobs beside it."""
+    blobs = root / "models--a--b" / "blobs"
+    snapshot = root / "models--a--b" / "snapshots" / "0123" / below
+    for folder in (blobs, snapshot):
+        folder.mkdir(parents=True)
+    for number, name in enumerate(("model.onnx", "model.data")):
+        external.with_name(name).rename(blobs / f"{number:064}")
+        (snapshot / name).symlink_to(os.path.relpath(blobs / f"{number:064}", snapshot))
+    return snapshot / "model.onnx"
+
+
+@pytest.mark.parametrize("below", ["", "onnx"])
+def test_weights_that_are_a_blob_of_the_same_snapshot(external: Path, tmp_path: Path, below: str):
+    expected = read(external).constants
+    found = read(in_the_hubs_cache(external, tmp_path, below)).constants
+    assert found.keys() == expected.keys() and expected
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("elsewhere", ["../../models--c--d/blobs/1", "../secret", "../blobs/below/1"])
+def test_links_of_a_snapshot_to_anything_else_are_not_followed(
+    external: Path, tmp_path: Path, elsewhere: str
+):
+    cached = in_the_hubs_cache(external, tmp_path)
+    data = cached.with_name("model.data")
+    content = data.read_bytes()
+    other = cached.parents[1] / elsewhere
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_bytes(content)
+    data.unlink()
+    data.symlink_to(other.resolve())
+    with pytest.raises(ModelError, match="not beside it"):
+        read(cached)
+
+
+def test_a_model_of_a_snapshot_cannot_name_a_blob_itself(external: Path, tmp_path: Path):
+    cached = in_the_hubs_cache(external, tmp_path)
+    changed = onnx.load(cached, load_external_data=False)
+    for tensor in changed.graph.initializer:
+        tensor.external_data[0].value = f"../../blobs/{1:064}"
+    onnx.save(changed, cached.resolve())
+    with pytest.raises(ModelError, match="not beside it"):
+        read(cached)
 
 
 def test_every_truncation_is_one_clear_error(tmp_path: Path):

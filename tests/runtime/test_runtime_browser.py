@@ -123,3 +123,88 @@ def test_the_answer_is_marked_in_the_passage(browser: Any, tmp_path: Path):
         labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
         assert labels[0] == "red box" and len(labels) == 5
     assert browser.get_log("browser") == []
+
+
+# Each would set `window.hit`, or ask for an address, if it were taken for more than a text.
+HOSTILE = (
+    "<img src=x onerror=window.hit=1>",
+    "</script><script>window.hit=2</script>",
+    "\"'><svg onload=window.hit=3>",
+)
+BIDI = "joy\u202egnp.exe\u2066"
+
+
+@pytest.fixture(scope="module")
+def hostile(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("hostile")
+    model = folder / HOSTILE[0].replace("/", "")
+    shutil.copytree(deployed, model)
+    config = json.loads((model / "config.json").read_text())
+    labels = [HOSTILE[0], HOSTILE[1], BIDI]
+    config |= {
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    file = folder / "config.yaml"
+    endpoints = [{"task": "glue", "model": str(model), "name": HOSTILE[2].replace("/", "")}]
+    file.write_text(json.dumps({"endpoints": endpoints}))
+    with serving("--config_file", file, log=folder / "log") as running:
+        yield running
+
+
+def nothing_ran(browser: Any, server: Running) -> None:
+    assert browser.execute_script("return window.hit === undefined")
+    assert browser.find_elements("css selector", "img[src='x']") == []
+    entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [entry["params"] for entry in entries if entry["method"] == "Network.requestWillBeSent"]
+    asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith(server.url)]
+    assert not [url for url in asked if url.endswith("/x")]
+
+
+def test_labels_names_and_texts_that_are_markup_are_shown_as_text(browser: Any, hostile: Running):
+    browser.get(hostile.url + "/")
+    browser.find_element("css selector", "#model option")
+    browser.find_element("id", "text").send_keys(HOSTILE[0])
+    browser.find_element("id", "send").click()
+    elements = browser.find_elements("css selector", "#results .label")
+    shown = {element.get_property("textContent") for element in elements}
+    assert shown == {HOSTILE[0], HOSTILE[1], BIDI}
+    nothing_ran(browser, hostile)
+
+
+def test_the_page_of_the_interface_shows_no_markup_of_models(browser: Any, hostile: Running):
+    browser.get(hostile.url + "/docs")
+    browser.find_element("css selector", "h1, h2, summary")
+    nothing_ran(browser, hostile)
+
+
+def test_a_report_with_hostile_labels_and_columns(browser: Any, tmp_path: Path):
+    from sparseml.report_page.facts import Evaluation, Facts
+    from sparseml.report_page.page import page
+
+    labels = [*HOSTILE, BIDI]
+    totals = (
+        "prunable_sparsity",
+        "quantized_layers",
+        "quantizable_layers",
+        "dense_bytes",
+        "compressed_bytes",
+    )
+    report = {
+        "totals": dict.fromkeys(totals, 1),
+        "model": {"class": HOSTILE[0], "architecture": HOSTILE[1]},
+        "layers": [],
+        "metrics": {f"eval_{HOSTILE[0]}": 0.5},
+        "command": ["--input_column_names", HOSTILE[2]],
+        "versions": {HOSTILE[1]: HOSTILE[0]},
+    }
+    confusion = {one: dict.fromkeys(labels, 2) for one in labels}
+    found = Evaluation(HOSTILE[0], "single", 32, confusion=confusion)
+    path = tmp_path / "report.html"
+    path.write_text(page(Facts(Path(HOSTILE[2]), report, evaluations=[found]), None), encoding="utf-8")
+    browser.get(path.as_uri())
+    text = browser.find_element("css selector", "body").get_property("textContent")
+    assert all(label in text for label in (*HOSTILE, BIDI))
+    assert browser.execute_script("return window.hit === undefined")
+    assert browser.find_elements("css selector", "img, script, svg[onload]") == []

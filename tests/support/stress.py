@@ -15,16 +15,17 @@ SOURCES = Path(native.__file__).parent / "csrc"
 STRESS = Path(__file__).parents[1] / "native" / "stress.cpp"
 
 
-def built(program: Path, *flags: str, compiler: str = "g++") -> Path:
-    """The stress program with the engine's sources.
+def built(program: Path, *flags: str, compiler: str = "g++", main: Path = STRESS) -> Path:
+    """The stress program, or another `main`, with the engine's sources.
 
     Objects are kept beside the program's folder: of two builds that differ in a definition, most are the same.
     """
     objects = program.parent.parent / "objects"
     objects.mkdir(exist_ok=True)
+    program.parent.mkdir(exist_ok=True)
     command = [compiler, "-std=c++17", "-pthread", "-Wno-psabi"]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        sources = [STRESS, *sorted(SOURCES.rglob("*.cpp"))]
+        sources = [main, *sorted(SOURCES.rglob("*.cpp"))]
         made = list(threads.map(lambda source: _object(source, [*command, *flags], objects), sources))
     subprocess.run([*command, *flags, *map(str, made), "-o", str(program)], check=True)
     return program

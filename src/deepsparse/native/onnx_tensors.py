@@ -156,7 +156,7 @@ class TensorReader:
     """Reads tensors; each file of external data is mapped once.
 
     Attributes:
-        folder: of the model; external data must lie in it or below.
+        folder: of the model; external data must lie in it or below, or be blobs of the same snapshot.
         files: the files of external data that were read.
     """
 
@@ -191,7 +191,7 @@ class TensorReader:
     def _external(self, settings: dict[str, str]) -> memoryview:
         name = settings.get("location", "")
         path = (self.folder / name).resolve()
-        if not name or not path.is_relative_to(self.folder.resolve()):
+        if not name or not (path.is_relative_to(self.folder.resolve()) or self._is_blob(name, path)):
             raise ExternalDataError(f"its weights are said to lie in {name!r}, which is not beside it")
         if path not in self.files:
             self.files[path] = map_file(path)
@@ -206,6 +206,18 @@ class TensorReader:
                 f"{name} has {len(data):,} bytes, where {start + size:,} are wanted; was a copy cut short?"
             )
         return data[start : start + size]
+
+    def _is_blob(self, name: str, path: Path) -> bool:
+        """Whether `name` lies in a snapshot of the Hub's cache, as a link to a blob of the same repository.
+
+        There every file is one: REPOSITORY/snapshots/REVISION/NAME -> REPOSITORY/blobs/DIGEST.
+        """
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return False
+        # Of the parents, the nearest that is called so: the one above, or further up where the model has a subfolder.
+        parents = self.folder.resolve().parents
+        repository = next((parent.parent for parent in parents if parent.name == "snapshots"), None)
+        return repository is not None and path.parent == repository / "blobs"
 
 
 def map_file(path: Path) -> memoryview:

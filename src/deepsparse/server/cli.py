@@ -54,7 +54,9 @@ def main(words: Sequence[str]) -> int:
     from deepsparse.server.app import Server, create_app
     from deepsparse.server.connections import ConnectionLimits, Connections, most_connections
     from deepsparse.server.endpoints import ConfigWatch, Endpoints
+    from deepsparse.server.memory import keep_memory_together
 
+    keep_memory_together()
     for field in config.without_effect():
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
     endpoints = Endpoints(config)

@@ -72,6 +72,15 @@ def load_text_data(options: DataOptions) -> TextData:
     return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
 
 
+def check_rows(roles: Roles, options: DataOptions) -> None:
+    """Check the columns of splits by role, as `load_text_data` does before it encodes labels.
+
+    Raises:
+        DataError: a column is not there, or it is not clear which is meant.
+    """
+    _choose_columns(roles, options, None, [])
+
+
 def _choose_columns(
     roles: Roles, options: DataOptions, task: BenchmarkTask | None, notes: list[str]
 ) -> Columns:

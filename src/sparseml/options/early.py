@@ -1,6 +1,7 @@
 """Mistakes of a training command that show before PyTorch is imported, which takes seconds.
 
-A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read. All is checked again, and
+A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read, rows
+and columns of small files. All is checked again, and
 more, by `training.arguments` and what it calls; here nothing may be refused that is not refused there.
 """
 
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,9 @@ from sparseml.options.table import Option, requests_help, scan
 from sparseml.tasks import TASKS
 
 _FILES: Final = ("train_file", "validation_file", "test_file")
+_COLUMNS: Final = ("input_column_names", "label_column_name")
+_SMALL: Final = 4 * 1024 * 1024
+"""Bytes that are read and checked in a few tenths of a second."""
 _HERE: Final = Path(__file__).parent
 _BASE: Final = "DataTrainingArguments"
 
@@ -38,6 +43,7 @@ def check(task: str, words: Sequence[str]) -> None:
         _check_recipe(given)  # else it is not used
     _check_files(given)
     _check_folders(given)
+    _check_rows(task, {*raw}, given)
 
 
 def options(task: str) -> dict[str, Option] | None:
@@ -82,6 +88,30 @@ def _check_files(given: Mapping[str, str]) -> None:
 
         for name, pattern in named.items():
             expand_pattern(pattern, f"--{name}")
+
+
+def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> None:
+    """Read the files that the run reads, where that takes no time, and let the task check their columns."""
+    place = TASKS[task].check_rows
+    work = {*named} & {"do_train", "do_eval", "do_predict", "one_shot"}
+    if place is None or {*named} & {"task_name", "dataset_name"} or (work and "do_train" not in work):
+        return  # a dataset names columns itself; without training it depends on the run which files are read
+    from sparseml.data.readers import expand_pattern, read_files
+    from sparseml.data.sources import DataOptions
+
+    module, _, function = place.partition(":")
+    check_rows = getattr(import_module(module), function)
+    roles = {}
+    for role in ("train", "validation") if not work or "do_eval" in work else ("train",):
+        option = f"{role}_file"
+        files = expand_pattern(given[option], f"--{option}") if option in given else []
+        small = sum(file.stat().st_size for file in files) <= _SMALL
+        # Parquet takes a library that takes long to import.
+        if files and small and not any(file.suffix.lower() == ".parquet" for file in files):
+            roles[role] = read_files(given[option], f"--{option}")
+    if "train" in roles:
+        known = {name: given[name] for name in _COLUMNS if name in given}
+        check_rows(roles, DataOptions(**known))
 
 
 def _check_folders(given: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from sparseml.recipe import Plan
 from sparseml.session import checkpoint
 from sparseml.session.checkpoint import Saved
 from sparseml.session.pooling import restore_pooling
+from sparseml.session.promised import refuse_counts, refuse_promises
 from sparseml.session.session import state_prefix, without_prefix
 from sparseml.session.sources import ModelError, local_folder
 from sparseml.session.thinned import load_thinned
@@ -82,7 +83,8 @@ class Loaded:
 
 
 def load_config(source: Source, **overrides: Any) -> Any:
-    """A model's configuration; a ModelError where there is none that can be read."""
+    """A model's configuration; a ModelError where there is none that can be read, or that is too large."""
+    refuse_counts(source.called, source.folder)
     with _clear_errors(source, "configuration"):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, **overrides)
     for name, value in overrides.items():
@@ -114,8 +116,10 @@ def load_model(source: Source, model_class: Any, config: Any = None) -> Loaded:
         config: in place of the source's own.
 
     Raises:
-        ModelError: nothing there, weights cut short, or weights of another architecture.
+        ModelError: nothing there, weights cut short or of another architecture, or a configuration that promises far
+            more of them.
     """
+    refuse_promises(source.called, source.folder)
     for path in sorted(source.folder.glob("*.safetensors")):
         if problem := checkpoint.damage(path):
             raise ModelError(

@@ -23,12 +23,15 @@ class Entry:
         place: "module:Class" of its `Task`.
         architecture: how the names of its model classes in Transformers end.
         other_names: further names that commands take for it.
+        check_rows: "module:function" that checks rows before PyTorch is imported, and imports nothing heavy: it takes
+            the splits by role ("train", "validation") and `DataOptions`, and raises what `Task.load_data` would.
         deployed: whether its models are exported; those of others are starts for trainings.
     """
 
     place: str
     architecture: str
     other_names: tuple[str, ...] = ()
+    check_rows: str | None = None
     deployed: bool = True
 
 
@@ -40,6 +43,7 @@ TASKS = {
         "sparseml.tasks.text_classification:TextClassification",
         "ForSequenceClassification",
         ("sequence_classification", "sentiment_analysis", "glue"),
+        "sparseml.data.text_classification:check_rows",
     ),
     "question_answering": Entry(
         "sparseml.tasks.question_answering:QuestionAnswering",
