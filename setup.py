@@ -14,8 +14,9 @@ from setuptools.command.build_ext import build_ext
 SOURCES = Path("src/deepsparse/native/csrc")
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"]
 FLAGS += [
-    "-Wno-psabi"
-]  # of vectors wider than registers as arguments: all functions that have some are inlined
+    "-fwrapv",  # sums of a damaged model may be any numbers, and wrap around, as the instructions do
+    "-Wno-psabi",  # of vectors wider than registers as arguments: all functions that have some are inlined
+]
 
 
 class BuildEngine(build_ext):

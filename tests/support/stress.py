@@ -23,7 +23,7 @@ def built(program: Path, *flags: str, compiler: str = "g++", main: Path = STRESS
     objects = program.parent.parent / "objects"
     objects.mkdir(exist_ok=True)
     program.parent.mkdir(exist_ok=True)
-    command = [compiler, "-std=c++17", "-pthread", "-Wno-psabi"]
+    command = [compiler, "-std=c++17", "-pthread", "-fwrapv", "-Wno-psabi"]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         sources = [main, *sorted(SOURCES.rglob("*.cpp"))]
         made = list(threads.map(lambda source: _object(source, [*command, *flags], objects), sources))

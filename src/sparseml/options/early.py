@@ -110,7 +110,7 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
         if files and small and not any(file.suffix.lower() == ".parquet" for file in files):
             roles[role] = read_files(given[option], f"--{option}")
     if "train" in roles:
-        known = {name: given[name] for name in _COLUMNS if name in given}
+        known: dict[str, Any] = {name: given[name] for name in _COLUMNS if name in given}
         check_rows(roles, DataOptions(**known))
 
 

@@ -23,11 +23,6 @@ RESPARSE_INLINE Floats lookup(const float (&table)[GeluTable::kSegments], Ints i
 
 constexpr uint32_t kAccumulators = 4;
 
-// Sums wrap around, as those of other instruction sets do: a damaged model may begin with any number.
-RESPARSE_INLINE void add_wrapping(int32_t& sum, int32_t product) {
-  sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + static_cast<uint32_t>(product));
-}
-
 struct Accumulator {
   using Weights = const uint8_t*;
   int32_t sums[kPanelRows];
@@ -39,7 +34,7 @@ struct Accumulator {
   void add(const uint8_t* inputs, Weights weights) {
     for (uint32_t lane = 0; lane < kPanelRows; ++lane)
       for (uint32_t i = 0; i < 4; ++i)
-        add_wrapping(sums[lane], int32_t{inputs[i]} * int32_t{static_cast<int8_t>(weights[lane * 4 + i])});
+        sums[lane] += int32_t{inputs[i]} * int32_t{static_cast<int8_t>(weights[lane * 4 + i])};
   }
   void store(int32_t* to) const { std::memcpy(to, sums, sizeof sums); }
 };
@@ -58,8 +53,8 @@ void add_slots(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, si
         const int32_t weight = static_cast<int8_t>(slot[lanes + i]);
         const size_t column = size_t{weights.windows[j]} * shape.step + slot[i] % shape.window;
         for (uint32_t token = 0; token < tokens; ++token)
-          add_wrapping(sums.values[token][part * shape.group_rows + i / shape.per_slot],
-                       weight * int32_t{x[token * stride + column]});
+          sums.values[token][part * shape.group_rows + i / shape.per_slot] +=
+              weight * int32_t{x[token * stride + column]};
       }
   }
 }
@@ -74,7 +69,7 @@ void add_masks(const PackedMatrix& weights, uint32_t panel, const uint8_t* x, si
       if ((masks[quad] >> bit & 1) == 0) continue;
       const int32_t weight = static_cast<int8_t>(*non_zero++);
       for (uint32_t token = 0; token < tokens; ++token)
-        add_wrapping(sums.values[token][bit / 4], weight * int32_t{x[token * stride + quad * 4 + bit % 4]});
+        sums.values[token][bit / 4] += weight * int32_t{x[token * stride + quad * 4 + bit % 4]};
     }
 }
 
