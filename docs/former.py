@@ -19,8 +19,9 @@ import deepsparse.server.cli
 import sparseml.transformers.eval_downstream
 import sparsezoo.cli
 from deepsparse import Engine
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import EndpointConfig, ServerConfig
+from deepsparse.server.service import Server
 from deepsparse.tasks.text_classification import TextClassification
 from sparseml.modifiers import MODIFIERS
 from sparseml.options import renamed

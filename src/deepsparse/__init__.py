@@ -18,11 +18,8 @@ from deepsparse.engine import Engine, compile_model  # noqa: E402
 from deepsparse.errors import DeepsparseError, EngineError, InputError, ModelError  # noqa: E402
 from deepsparse.pipeline import Pipeline  # noqa: E402
 from deepsparse.scorer import Scorer  # noqa: E402
-from deepsparse.tasks.text_classification import (  # noqa: E402
-    Prediction,
-    TextClassificationOutput,
-    TextClassificationPipeline,
-)
+from deepsparse.tasks.label_set import Prediction  # noqa: E402
+from deepsparse.tasks.text_classification import TextClassificationOutput, TextClassificationPipeline  # noqa: E402
 
 __all__ = [
     "DeepsparseError",

@@ -16,7 +16,8 @@ import numpy as np
 from deepsparse.deployment import TOKENIZER_CONFIG, Deployment, read_json
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import Pipeline
-from deepsparse.tasks.text_classification import LabelSet, TextClassification
+from deepsparse.tasks.label_set import LabelSet
+from deepsparse.tasks.text_classification import TextClassification
 from deepsparse.tasks.text_inputs import TextRow
 from deepsparse.words import Span, without, words_of
 from resparse.arrays import Array

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deepsparse import Pipeline
-from deepsparse.tasks.text_classification import softmax
+from deepsparse.tasks.label_set import softmax
 from resparse.calibration import fit_temperature
 from resparse.errors import UserError
 from resparse.threshold_search import best_thresholds

@@ -16,9 +16,10 @@ from fastapi.testclient import TestClient
 
 from deepsparse import Pipeline, predict
 from deepsparse.explain import explain
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from sparseml.session.models import load_tokenizer, resolve
 from sparseml.transformers import export
 from support import multilingual, tiny

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from deepsparse.batching import RUN_COST, plan
-from deepsparse.tasks.text_classification import LabelSet, sigmoid, softmax
+from deepsparse.tasks.label_set import LabelSet, sigmoid, softmax
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=80)
 LOGITS = arrays.arrays(np.float32, (3, 4), elements=st.floats(-1e4, 1e4, width=32))

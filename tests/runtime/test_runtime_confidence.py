@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsparse import EngineError, ModelError, Pipeline
-from deepsparse.tasks.text_classification import LabelSet, sigmoid, softmax
+from deepsparse.tasks.label_set import LabelSet, sigmoid, softmax
 from resparse.confidence import Confidence
 from sparseml.cli import main
 from support.deployment import NAMES, deployment, logits, weights
@@ -104,9 +104,10 @@ def test_server(unsure: Path) -> None:
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     endpoints = [
         {"task": "text_classification", "model": str(unsure), "name": "a"},

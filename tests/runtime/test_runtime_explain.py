@@ -21,9 +21,10 @@ from deepsparse import Pipeline
 from deepsparse.errors import EngineError, InputError
 from deepsparse.explain import MOST_ANSWERS, Explanation, explain, explaining
 from deepsparse.explain_output import page
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from deepsparse.words import without, words_of
 from sparseml import cli
 from support.deployment import deployment

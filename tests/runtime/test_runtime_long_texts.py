@@ -15,9 +15,10 @@ from fastapi.testclient import TestClient
 
 from deepsparse import Pipeline, predict
 from deepsparse.errors import EngineError, ModelError
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from resparse import console
 from support.deployment import deployment
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from deepsparse import InputError, Pipeline
 from deepsparse.server import open_inference
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from deepsparse.tasks.text_classification import TextClassification, TextClassificationOutput
 from support.deployment import NAMES
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deepsparse import EngineError, InputError, ModelError, Pipeline
-from deepsparse.tasks.text_classification import softmax
+from deepsparse.tasks.label_set import softmax
 from support.deployment import NAMES, WORDS, deployment, logits, weights
 
 TASK = "text_classification"

@@ -178,9 +178,10 @@ def test_files(folder: Path, tmp_path: Path) -> None:
 
 def test_candidates_are_asked_for(folder: Path) -> None:
     testing = pytest.importorskip("fastapi.testclient")
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     endpoint = {"task": "question_answering", "model": str(folder), "kwargs": {"sequence_length": 24}}
     config = parse_config({"endpoints": [endpoint]}, "test")

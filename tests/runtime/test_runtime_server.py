@@ -20,10 +20,11 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from deepsparse import Pipeline
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.cli import main
 from deepsparse.server.config import ConfigError, ServerConfig, load_config, parse_config
 from deepsparse.server.endpoints import ConfigWatch, Endpoints
+from deepsparse.server.service import Server
 from resparse.errors import UserError
 from support.deployment import NAMES
 from support.serving import free_port, serving

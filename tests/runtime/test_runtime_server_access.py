@@ -17,10 +17,11 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from deepsparse.server.api_key import OPEN, VARIABLE, read_api_key
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.cli import _parser, main
 from deepsparse.server.config import ConfigError, EndpointConfig, parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from resparse.errors import UserError
 from support.deployment import deployment
 

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from deepsparse.server.app import Server, create_app
+from deepsparse.server.app import create_app
 from deepsparse.server.config import parse_config
 from deepsparse.server.endpoints import Endpoints
+from deepsparse.server.service import Server
 from support.deployment import deployment
 from support.serving import Running, serving
 

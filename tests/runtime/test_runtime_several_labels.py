@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepsparse import EngineError, ModelError, Pipeline
-from deepsparse.tasks.text_classification import LabelSet, sigmoid
+from deepsparse.tasks.label_set import LabelSet, sigmoid
 from sparseml.cli import main
 from support.deployment import NAMES, deployment, logits, weights
 
@@ -83,9 +83,10 @@ def test_server(several: Path) -> None:
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     endpoints = [
         {"task": "text_classification", "model": str(several), "name": "a"},

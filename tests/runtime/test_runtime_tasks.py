@@ -193,9 +193,10 @@ def test_toy_tasks_behind_http(shouting: Path, searching: Path, deployed: Path):
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     models = {"shouting": shouting, "search": searching, "glue": deployed}
     endpoints = [{"task": task, "model": str(folder), "name": task} for task, folder in models.items()]

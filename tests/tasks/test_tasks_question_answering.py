@@ -159,9 +159,10 @@ def test_files_are_answered(deployed: Path, trained: Path, tmp_path: Path) -> No
 
 def test_the_server_serves_it(deployed: Path) -> None:
     testing = pytest.importorskip("fastapi.testclient")
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     config = parse_config({"endpoints": [{"task": "qa", "model": str(deployed), "name": "qa"}]}, "test")
     row = next(row for row in questions.rows(16, seed=9) if row["answers"]["text"])

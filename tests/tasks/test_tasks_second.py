@@ -102,9 +102,10 @@ def test_its_deployment_is_evaluated(
 
 def test_the_server_serves_it(deployed: Path) -> None:
     testing = pytest.importorskip("fastapi.testclient")
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.config import parse_config
     from deepsparse.server.endpoints import Endpoints
+    from deepsparse.server.service import Server
 
     config = parse_config(
         {"endpoints": [{"task": "tagging", "model": str(deployed), "name": "tagging"}]}, "test"

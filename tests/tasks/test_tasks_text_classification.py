@@ -9,7 +9,7 @@ from torch import nn
 
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.decisions import probabilities
-from sparseml.tasks.text_classification import prior_logits, set_bias
+from sparseml.tasks.initial_bias import prior_logits, set_bias
 from support.encoders import ARCHITECTURES, classifier
 
 

@@ -51,10 +51,11 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(
             f"The server needs {error.name}, which is not installed: pip install 'resparse[server]'."
         ) from error
-    from deepsparse.server.app import Server, create_app
+    from deepsparse.server.app import create_app
     from deepsparse.server.connections import ConnectionLimits, Connections, most_connections
     from deepsparse.server.endpoints import ConfigWatch, Endpoints
     from deepsparse.server.memory import keep_memory_together
+    from deepsparse.server.service import Server
 
     keep_memory_together()
     for field in config.without_effect():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers import ProgressCallback as TqdmCallback
 
@@ -42,6 +41,7 @@ from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
 from sparseml.training.prepare import Prepared, encoded, prepare, start_of
+from sparseml.training.samples import write_samples
 
 _UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
@@ -120,7 +120,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         metrics |= _predict(trainer, prepared, rows, evaluations)
     if arguments.data.num_export_samples and training.should_save:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
-        _write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
+        write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read, early_stop)
     if guided is not None and guided.concludes:
         report = conclude(arguments, prepared, report)
@@ -336,23 +336,6 @@ def _in_order(predictions: Any, order: Array, count: int) -> tuple[Array, ...]:
     """The first `count` outputs for rows that were sorted by `order`, in the rows' own order."""
     outputs = predictions[:count] if isinstance(predictions, tuple) else (predictions,)
     return tuple(np.asarray(output)[np.argsort(order)] for output in outputs)
-
-
-def _write_samples(trainer: RecipeTrainer, task: Task, rows: Any, count: int) -> None:
-    """Write the first rows as the model takes them and its outputs: NumPy files of one row each."""
-    folder = Path(trainer.args.output_dir)
-    trainer.model.eval()
-    for index in range(min(count, len(rows))):
-        batch = trainer.data_collator([rows[index]])
-        batch.pop("labels", None)
-        with torch.no_grad():
-            found = trainer.model(**{key: value.to(trainer.args.device) for key, value in batch.items()})
-        inputs = {key: value.cpu().numpy() for key, value in batch.items()}
-        outputs = {name: found[name].cpu().numpy() for name in task.output_names}
-        for kind, stem, arrays in (("sample-inputs", "inp", inputs), ("sample-outputs", "out", outputs)):
-            path = folder / kind / f"{stem}-{index:04d}.npz"
-            with whole_file(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)
 
 
 def _report(
