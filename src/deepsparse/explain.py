@@ -16,9 +16,7 @@ import numpy as np
 from deepsparse.deployment import TOKENIZER_CONFIG, Deployment, read_json
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import Pipeline
-from deepsparse.tasks.label_set import LabelSet
-from deepsparse.tasks.text_classification import TextClassification
-from deepsparse.tasks.text_inputs import TextRow
+from deepsparse.tasks.base import Row, Task
 from deepsparse.words import Span, without, words_of
 from resparse.arrays import Array
 from resparse.errors import did_you_mean
@@ -91,7 +89,7 @@ class Explanation:
 
 
 def explain(
-    pipeline: Pipeline[Any, Any], row: TextRow, *, label: str | None = None, occluded: str = REMOVE
+    pipeline: Pipeline[Any, Any], row: Row, *, label: str | None = None, occluded: str = REMOVE
 ) -> Explanation:
     """Which words moved the label of a text, or of a pair of texts.
 
@@ -117,12 +115,12 @@ def explain(
 
 
 def explaining(
-    task: Any, row: TextRow, label: str | None = None, occluded: str = REMOVE
-) -> Generator[list[TextRow], Array, Explanation]:
+    task: Task[Any, Any], row: Row, label: str | None = None, occluded: str = REMOVE
+) -> Generator[list[Row], Array, Explanation]:
     """As `explain`; yields the rows that are to be answered, and is sent their logits, (rows, labels)."""
-    if not isinstance(task, TextClassification):
-        raise EngineError(f"A {task.noun} is not explained: only what gives a text labels is.")
     labels = task.label_set
+    if labels is None:
+        raise EngineError(f"A {task.noun} is not explained: only what gives a text labels is.")
     if label is not None and label not in labels.names:
         raise InputError(f"The model has no label {label!r:.60}. {did_you_mean(label[:60], labels.names)}")
     put = _mask_token(task.deployment) if occluded == MASK else ""
@@ -197,7 +195,7 @@ class _Parts:
             del self._found[part]
         return asked
 
-    def without(self, part: Part) -> TextRow:
+    def without(self, part: Part) -> Row:
         """The row without a part."""
         texts = list(self._texts)
         chosen = self._words[slice(*part)]
@@ -230,7 +228,7 @@ def _cut(part: Part, count: int) -> list[Part]:
     return list(itertools.pairwise(bounds))
 
 
-def _measured(labels: LabelSet, logits: Array, chosen: int) -> Array:
+def _measured(labels: Any, logits: Array, chosen: int) -> Array:
     """The score of a label and its log odds, (rows, 2), from (rows, labels) logits."""
     scores = labels.scores(logits)[:, chosen].astype(np.float64)
     if labels.problem == "regression":

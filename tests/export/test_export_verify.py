@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig
 
+from resparse.long_texts import LongTexts
 from sparseml.export import verify
 from sparseml.export.rounding import OtherRounding
 from sparseml.export.trace import ExportError
@@ -124,7 +125,9 @@ def test_rows_with_another_label_are_computed_again(wrong: int, monkeypatch: pyt
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     monkeypatch.setattr(verify, "open_session", lambda _: SimpleNamespace(run=other_runtime))
-    trained: Any = SimpleNamespace(task=load_task(), inputs=["input_ids"], model=Steep(), encode=encode)
+    trained: Any = SimpleNamespace(
+        task=load_task(), inputs=["input_ids"], model=Steep(), encode=encode, long_texts=LongTexts()
+    )
     comparison = verify.compare(trained, Path("model.onnx"), [(str(token),) for token in tokens])
     assert ((comparison.flips > 0) == (tokens == wrong)).all()
     assert comparison.rounded is not None and comparison.moved is not None

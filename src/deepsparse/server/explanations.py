@@ -10,16 +10,16 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from deepsparse import tasks
 from deepsparse.errors import InputError
 from deepsparse.explain import REMOVE, WAYS, explaining
 from deepsparse.server.endpoints import Endpoint, Endpoints, UnknownEndpointError
 from deepsparse.server.openapi import body, refusals
 from deepsparse.server.requests import parse_object
-from deepsparse.tasks.text_inputs import SEQUENCES, TextTask
 from resparse.errors import UserError, did_you_mean
 
 _FIELDS: Final[Mapping[str, Any]] = {
-    "sequences": SEQUENCES,
+    "sequences": tasks.find(tasks.DEFAULT).request["properties"]["sequences"],
     "label": {"type": "string", "description": "The label to explain; by default the best one."},
     "occluded": {"enum": list(WAYS), "description": "Take words out, or put the mask token there."},
 }
@@ -88,7 +88,7 @@ async def _explained(endpoint: Endpoint, content: bytes) -> dict[str, Any]:
         raise InputError("label is no text: the name of the label to explain.")
     if occluded not in WAYS:
         raise InputError(f"occluded is {occluded!r:.60}; wanted is {' or '.join(WAYS)}.")
-    rows = TextTask.parse({"sequences": fields["sequences"]} if "sequences" in fields else {})
+    rows = task.parse({name: fields[name] for name in ("sequences",) if name in fields})
     if len(rows) != 1:
         raise InputError(f"{len(rows)} texts; one is explained at a time.")
     steps = explaining(task, rows[0], label, occluded)

@@ -126,6 +126,7 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         truncation: what long pairs lose: "longest_first", "only_first" or "only_second".
         stride: tokens that the windows of a long row have in common; 0 cuts them off one another.
         windows: whether long rows are read in windows, rather than cut to one.
+        label_set: of a task that gives each text labels, their names and how logits become scores; else None.
         usual_length: tokens that rows are cut to where nothing else is asked for.
     """
 
@@ -141,6 +142,7 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     truncation: str = "longest_first"
     windows: bool = False
     stride: int = 0
+    label_set: Any = None
     usual_length: int = 128
 
     def __init__(self, deployment: Deployment) -> None:

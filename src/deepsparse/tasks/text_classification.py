@@ -13,7 +13,7 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import Pipeline
 from deepsparse.tasks.base import Outputs, TaskOutput, check_positive
-from deepsparse.tasks.label_set import Prediction, ProblemType, label_set
+from deepsparse.tasks.label_set import LabelSet, Prediction, ProblemType, label_set
 from deepsparse.tasks.long_texts import LongTextTask
 from deepsparse.tasks.text_inputs import SEQUENCES, TextRow, TextTask
 from resparse.arrays import Array
@@ -116,6 +116,7 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
     name = "text_classification"
     aliases = ("glue", "sentiment_analysis")
     noun = "text classifier"
+    label_set: LabelSet
     pipeline = TextClassificationPipeline
     request: ClassVar[Mapping[str, Any]] = {
         **TextTask.request,
