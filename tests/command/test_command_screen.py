@@ -29,7 +29,7 @@ OURS = [
     r"[\d.]+ to [\d.]+ +[\d.e-]+ to [\d.e-]+ +[\w, ]+",
     r"The teacher .* agrees with [\d.]+% of the training labels\.",
     r"epoch [\d.]+/3 · (loss [\d.]+ · )?lr [\d.e-]+ · sparsity [\d.]+% · masks(, | · )?.*",
-    r"epoch [\d.]+: loss [\d.]+, accuracy [\d.]+, f1_macro [\d.]+",
+    r"epoch [\d.]+: loss [\d.]+, accuracy [\d.]+(, (f1_macro|f1_weighted|balanced_accuracy) [\d.]+){3}",
     r"QuantizationModifier rounds the outputs of Linear layers, too, .*",
     r"predictions of 16 rows: .*",
     r"model: .*",
