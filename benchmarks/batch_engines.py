@@ -104,6 +104,7 @@ def ray_data(model: Path, source: Path, output: Path) -> None:
         Scorer,
         fn_constructor_args=[str(model)],
         compute=ray.data.ActorPoolStrategy(size=CORES),
+        num_cpus=0.5,  # else nothing is left for the tasks that read
         batch_format="pyarrow",
     ).write_parquet(str(output))
     ray.shutdown()
@@ -115,6 +116,7 @@ def spark(model: Path, source: Path, output: Path) -> None:
 
     from deepsparse import Scorer
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master(f"local[{CORES}]")
         .config("spark.ui.enabled", "false")
@@ -251,7 +253,8 @@ Rows of real texts, by a classifier of six layers, int8 and 80 % sparse. "Rows a
 two numbers of rows, so that starting counts apart: it is what to expect of each core of a cluster. "Beside predict" is
 the CPU time of a row beside that of `sparseml predict` on one thread; "blocks without Ray" is what an actor does, so
 that the difference to `predict --ray` is Ray's own. "Wall" is of the greater number of rows, on {CORES} cores that
-others used, too. "Different" are rows whose label or score is another than `sparseml predict` says."""
+others used, too. "Different" are rows whose label or score is another than `sparseml predict` says. A cluster takes
+seconds of processor time to start, and not the same each time: of so few rows, slopes are good to a fifth at best."""
 
 
 def main() -> int | None:
@@ -259,6 +262,7 @@ def main() -> int | None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="a deployment")
     parser.add_argument("--texts", type=Path, help='JSON Lines with a "text"')
+    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), metavar="NAME")
     parser.add_argument("--rows", type=int, nargs="+", default=[8000, 24000], help="two numbers")
     parser.add_argument("--work", type=Path, required=True, help="rows and outcomes; to resume")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -271,7 +275,7 @@ def main() -> int | None:
     given.work.mkdir(parents=True, exist_ok=True)
     texts = [json.loads(line)["text"] for line in given.texts.read_text(encoding="utf-8").splitlines()]
     few, many = given.rows
-    found = {name: [measured(given, name, texts, rows) for rows in (few, many)] for name in CONTESTANTS}
+    found = {name: [measured(given, name, texts, rows) for rows in (few, many)] for name in given.contestants}
     header = ["contestant", "rows a CPU second", "beside predict", "CPU to start", "wall", "different"]
     keep(
         "batch_engines",
