@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from sparseml.transformers.training_command import TrainingCommand
 
-from resparse.console import run as run_command
-from sparseml.options import early
-
-_TASK = "text_classification"
-
-
-def cli() -> int:
-    """The console command; exit code 2 after a mistake of the user's."""
-
-    def work() -> None:
-        early.check(_TASK, sys.argv[1:])
-        main()
-
-    return run_command(work)
-
-
-def main(argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-    """Train, evaluate and predict; see `training.run.main`."""
-    from sparseml.tasks import load_task
-    from sparseml.training import run
-
-    return run.main(load_task(_TASK), argv, **kwargs)
-
+_COMMAND = TrainingCommand("text_classification")
+cli, main = _COMMAND.cli, _COMMAND.main
 
 if __name__ == "__main__":
     raise SystemExit(cli())
