@@ -10,6 +10,7 @@ import numpy as np
 from resparse import thresholds
 from resparse.arrays import Array
 from resparse.calibration import fit_temperature, negative_log_likelihood
+from resparse.confidence import KEYS
 from resparse.threshold_search import best_thresholds
 from sparseml.data.label_encoding import MULTI, REGRESSION, Labels
 from sparseml.data.rows import rows_text
@@ -104,6 +105,14 @@ def _with_thresholds(logits: Array, truth: Array, labels: Labels) -> tuple[Label
         f"mean F1 of labels {before[kept[0]]:.1%} with {thresholds.DEFAULT:g} for all, {after[kept[0]]:.1%} with these"
     )
     return replace(labels, threshold=own), facts, note
+
+
+def entries(labels: Labels) -> dict[str, Any]:
+    """What a config.json says of how these labels are decided; None where an older entry is to go."""
+    several = (
+        {thresholds.KEY: thresholds.stated(labels.threshold, labels.names)} if labels.kind == MULTI else {}
+    )
+    return {**dict.fromkeys(KEYS), **labels.confidence.entries(), **several}
 
 
 def quality(logits: Array, truth: Array, labels: Labels) -> dict[str, float]:

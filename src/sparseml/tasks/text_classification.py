@@ -21,7 +21,7 @@ from resparse.files import whole_file
 from resparse.progress import track
 from resparse.threshold_search import VALIDATION
 from sparseml import class_weights
-from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, fit
+from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, entries, fit
 from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
 from sparseml.data.encode import sequence_limit
@@ -106,13 +106,7 @@ quantized classifier with its report comes out."""
             "id2label": labels.id2label,
             "label2id": labels.label2id,
             "problem_type": labels.kind,
-            **(
-                {thresholds.KEY: thresholds.stated(labels.threshold, labels.names)}
-                if labels.kind == MULTI
-                else {}
-            ),
-            **dict.fromkeys(confidence.KEYS),  # what the start decided by
-            **labels.confidence.entries(),
+            **entries(labels),  # in place of what the start decided by
             "finetuning_task": data.task_name,
         }
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from resparse import confidence, thresholds
 from resparse.console import say
 from resparse.files import write_json
-from sparseml.data.label_encoding import MULTI, Labels
+from sparseml.calibrate import entries
 from sparseml.options.table import ArgumentError
 from sparseml.processes import wait_for_all
 from sparseml.session.sampling import by_length
@@ -47,14 +46,6 @@ def calibrate(
     prepared.labels = fitted.labels
     _keep(trainer, entries(fitted.labels))
     return fitted.facts or None
-
-
-def entries(labels: Labels) -> dict[str, Any]:
-    """What a config.json says of how these labels are decided; None where an older entry is to go."""
-    several = (
-        {thresholds.KEY: thresholds.stated(labels.threshold, labels.names)} if labels.kind == MULTI else {}
-    )
-    return {**dict.fromkeys(confidence.KEYS), **labels.confidence.entries(), **several}
 
 
 def _keep(trainer: RecipeTrainer, values: dict[str, Any]) -> None:

@@ -14,12 +14,11 @@ from deepsparse import Pipeline
 from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import Deployment, open_deployment
 from deepsparse.errors import ModelError
-from resparse import thresholds
-from resparse.confidence import KEYS, is_min_score
+from resparse.confidence import is_min_score
 from resparse.console import aligned, output, say
 from resparse.files import write_json
 from resparse.threshold_search import VALIDATION
-from sparseml.calibrate import TEMPERATURE, Fitted, fit
+from sparseml.calibrate import TEMPERATURE, Fitted, entries, fit
 from sparseml.data import DataOptions
 from sparseml.data.label_encoding import MULTI, SINGLE, Labels
 from sparseml.options.table import ArgumentError
@@ -86,19 +85,11 @@ def _check_kind(arguments: argparse.Namespace, labels: Labels) -> None:
 
 def _keep(deployment: Deployment, found: Fitted, arguments: argparse.Namespace) -> None:
     """Write the entries into config.json, and facts about them into report.json, where there is one."""
-    labels = found.labels
     asked = {name: getattr(arguments, name) for name in ("min_score", "out_of_scope_label")}
-    entries = {
-        **labels.confidence.entries(),
-        **{name: value for name, value in asked.items() if value is not None},
-        **(
-            {thresholds.KEY: thresholds.stated(labels.threshold, labels.names)}
-            if labels.kind == MULTI
-            else {}
-        ),
-    }
-    config = {key: value for key, value in deployment.config.items() if key not in KEYS}
-    write_json(deployment.config_file, config | entries)
+    decided = entries(found.labels) | {name: value for name, value in asked.items() if value is not None}
+    config = {key: value for key, value in deployment.config.items() if key not in decided}
+    kept = {key: value for key, value in decided.items() if value is not None}
+    write_json(deployment.config_file, config | kept)
     path = deployment.folder / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
