@@ -49,6 +49,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
         engine: what computes.
         model_path: the ONNX file.
         sequence_length: tokens that a text is cut to.
+        sample: the predictions of the task's example, by a first run.
 
     Raises:
         ModelError, EngineError: see `Pipeline.create`.
@@ -95,7 +96,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
         rows = self.handler.parse(self.handler.example)
         outputs = self.run(rows)
         self.handler.check(outputs)
-        self.handler.decode(rows, outputs)
+        self.sample = self.handler.decode(rows, outputs)
 
     @staticmethod
     def create(

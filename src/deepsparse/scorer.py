@@ -82,9 +82,8 @@ class Scorer:
     def fields(self) -> dict[str, str]:
         """The added columns in their order, with their types: "string", "double" or "bigint"."""
         if self._fields is None:
-            pipeline = self.pipeline
-            task = pipeline.handler
-            shown = task.values(pipeline.predict(**task.example)[0])
+            task = self.pipeline.handler
+            shown = task.values(self.pipeline.sample[0])
             kinds = [_kind(value) for value in shown]
             self._fields = {**dict(zip(task.columns(), kinds, strict=True)), ERROR: "string"}
         return self._fields

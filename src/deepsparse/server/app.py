@@ -11,9 +11,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from deepsparse.server import open_inference
+from deepsparse.server import explanations, open_inference
 from deepsparse.server.api_key import ApiKey
-from deepsparse.server.explanations import add_explanations
 from deepsparse.server.metrics import METRICS_TYPE
 from deepsparse.server.openapi import (
     ADDED,
@@ -31,7 +30,7 @@ from deepsparse.server.requests import (
     BodyLimit,
     FastInferRoute,
 )
-from deepsparse.server.service import GONE, Server, as_json, status_of
+from deepsparse.server.service import GONE, Server, status_of
 from resparse import __version__
 from resparse.errors import UserError
 
@@ -73,7 +72,6 @@ def create_app(server: Server, fast: bool = True) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _let_go)
     _add_information(app, server)
     _add_models(app, server)
-    add_explanations(app, server.endpoints, as_json, status_of)
     if server.config.integration == "sagemaker":
         _add_sagemaker(app, server)
     return app
@@ -135,6 +133,8 @@ def _add_models(app: FastAPI, server: Server) -> None:
     for path, answer, schema in (
         ("/classify", server.classify, CLASSIFY),
         ("/predict", server.predict, PREDICT),
+        (f"{of_model}/explain", server.explain, explanations.SCHEMA),
+        ("/explain", server.explain_first, explanations.SCHEMA),
     ):
         app.add_api_route(path, answer, methods=["POST"], openapi_extra=body(schema), responses=_OF_INFERENCE)
 

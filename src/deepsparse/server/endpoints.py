@@ -41,7 +41,7 @@ class Endpoint:
         self.name = config.served_as
         self.pipeline: Pipeline[Any, Any] = Pipeline.create(config.task, model_path=config.model, **settings)
         task = self.pipeline.handler
-        self._tensors = open_inference.metadata(task, self.pipeline(**task.example))
+        self._tensors = open_inference.metadata(task, self.pipeline.output(self.pipeline.sample))
         engine = self.pipeline.engine
         self.pipeline.lengths.told = partial(_count_longer, metrics, self.name)
         self._metrics = metrics

@@ -154,12 +154,13 @@ async def predict(endpoint: Endpoint, asked: PredictRequest) -> list[Any]:
 
 def _scores(endpoint: Endpoint, outputs: Outputs, raw: bool = False) -> tuple[tuple[str, ...], Array]:
     handler = endpoint.pipeline.handler
-    found = handler.label_scores(outputs, raw)
-    if found is None:
+    labels = handler.label_set
+    if labels is None:
         raise InputError(
             f"{endpoint.name} is a {handler.noun}; this route is for those that give labels to texts."
         )
-    return found
+    logits = outputs.arrays["logits"]
+    return labels.names, logits if raw else labels.scores(logits)
 
 
 def _fields(content: bytes, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def parse_infer(
         raise InputError(
             "Binary data follow the body's JSON, which is no request of the Open Inference Protocol."
         )
-    _check_names(fields, task.request["properties"])
+    check_names(fields, task.request["properties"])
     options = task.options(fields)
     return task.parse(fields), options, asked
 
@@ -141,7 +141,7 @@ def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float
     """Rows of a request to measure, and for how many seconds they are run again and again; raises as `parse_infer`."""
     inputs = task.request["required"]
     fields = parse_object(body, task)
-    _check_names(fields, [*inputs, "seconds"])
+    check_names(fields, [*inputs, "seconds"])
     seconds = fields.pop("seconds", 1)
     if type(seconds) not in (int, float) or not SECONDS["minimum"] <= seconds <= SECONDS["maximum"]:
         raise InputError(f"seconds is {json.dumps(seconds)}; wanted is a number from 0.1 to 10.")
@@ -173,7 +173,8 @@ def parse_object(body: bytes, task: Task[Any, Any] | None = None) -> dict[str, A
     return content
 
 
-def _check_names(fields: Mapping[str, Any], known: Collection[str]) -> None:
+def check_names(fields: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse a field of another name, with an InputError that gives the nearest."""
     for name in fields:
         if name not in known:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")

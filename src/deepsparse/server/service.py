@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepsparse.errors import InputError, ModelError
-from deepsparse.server import open_inference, other_servers
+from deepsparse.server import explanations, open_inference, other_servers
 from deepsparse.server.added import ForbiddenError, added_endpoint
 from deepsparse.server.config import ServerConfig
 from deepsparse.server.endpoints import ConfigWatch, Endpoint, Endpoints, UnknownEndpointError
@@ -120,6 +120,18 @@ class Server:
     async def infer_first(self, request: Request) -> Response:
         """Classify by the first model."""
         return await self.infer(self._first(), request)
+
+    async def explain(self, name: str, request: Request) -> Response:
+        """Say which words of a text moved its label."""
+
+        async def answered(endpoint: Endpoint, content: bytes) -> Response:
+            return as_json(await explanations.explained(endpoint, content))
+
+        return await self._counted(name, request, answered)
+
+    async def explain_first(self, request: Request) -> Response:
+        """Say which words of a text moved its label, by the first model."""
+        return await self.explain(self._first(), request)
 
     async def classify(self, request: Request) -> Response:
         """Classify texts, as vLLM's server does."""

@@ -19,7 +19,6 @@ import numpy as np
 
 from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError
-from resparse.arrays import Array
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -246,14 +245,6 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         Raises:
             ModelError: outputs that are no numbers.
         """
-
-    def label_scores(self, outputs: Outputs, raw: bool = False) -> tuple[tuple[str, ...], Array] | None:
-        """The labels, and a score of each for each row: [rows, labels]; None of a task that has no such thing.
-
-        Args:
-            raw: logits in the place of scores.
-        """
-        return None
 
     @abstractmethod
     def output(self, predictions: Sequence[PredictionT], **options: Any) -> OutputT:

@@ -228,10 +228,6 @@ class TextClassification(LongTextTask[Prediction, TextClassificationOutput]):
     def check(self, outputs: Outputs) -> None:
         self.label_set.check(outputs.arrays["logits"], str(self.deployment.config_file))
 
-    def label_scores(self, outputs: Outputs, raw: bool = False) -> tuple[tuple[str, ...], Array]:
-        logits = outputs.arrays["logits"]
-        return self.label_set.names, logits if raw else self.label_set.scores(logits)
-
     def decode(
         self,
         rows: Sequence[TextRow],
