@@ -9,7 +9,7 @@ those of the best starts with the best ends, and a span that several windows hol
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -55,16 +55,21 @@ class Reading:
             elif isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{entry.name} is {value!r}; wanted is a whole number from {least} on")
 
+    def changed(self, **values: Any) -> Reading:
+        """This reading with other values in their place; None leaves one as it is.
+
+        Raises:
+            ValueError: one that makes no sense.
+        """
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
     def stated(self) -> dict[str, Any]:
         """As a configuration states it."""
         return asdict(self)
 
 
-def reading_of(config: Mapping[str, Any], **given: Any) -> Reading:
+def reading_of(config: Mapping[str, Any]) -> Reading:
     """The reading of a model's configuration.
-
-    Args:
-        given: what is asked for instead; None for what the configuration says.
 
     Raises:
         ValueError: an entry that makes no sense.
@@ -73,8 +78,7 @@ def reading_of(config: Mapping[str, Any], **given: Any) -> Reading:
     if not isinstance(stated, Mapping):
         raise ValueError(f"{KEY} is {stated!r}; wanted is an object")
     known = {entry.name for entry in fields(Reading)}
-    asked = {name: value for name, value in given.items() if value is not None}
-    return Reading(**{**{name: value for name, value in stated.items() if name in known}, **asked})
+    return Reading(**{name: value for name, value in stated.items() if name in known})
 
 
 def room(reading: Reading, max_length: int, special: int) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def test_settings_of_a_configuration() -> None:
     stated = Reading(doc_stride=7, version_2_with_negative=True)
     config = {"question_answering": {**stated.stated(), "later": 1}}
     assert reading_of(config) == stated
-    assert reading_of(config, doc_stride=None, n_best_size=3) == Reading(
+    assert reading_of(config).changed(doc_stride=None, n_best_size=3) == Reading(
         doc_stride=7, version_2_with_negative=True, n_best_size=3
     )
     assert reading_of({}) == Reading()

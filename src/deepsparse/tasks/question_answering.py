@@ -13,9 +13,8 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
 from deepsparse.tables import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput, check_positive
-from deepsparse.tasks.text_inputs import encodable, has_text, kind
+from deepsparse.tasks.text_inputs import asked_columns, encodable, has_text, kind
 from resparse.column_names import CONTEXTS, QUESTIONS, by_name
-from resparse.errors import did_you_mean
 from resparse.spans import Decision, Reading, Window, decide, reading_of, room
 
 if TYPE_CHECKING:
@@ -156,12 +155,11 @@ class QuestionAnswering(Task[Answer, QuestionAnsweringOutput]):
         check_positive("num_spans", num_spans)
         self.num_spans = num_spans
         try:
-            reading = reading_of(deployment.config)
+            own = reading_of(deployment.config)
         except ValueError as error:
             raise ModelError(f"{deployment.config_file}: {error}.") from error
         try:
-            self.reading: Reading = reading_of(
-                {"question_answering": reading.stated()},
+            self.reading: Reading = own.changed(
                 doc_stride=doc_stride,
                 max_question_length=max_question_length,
                 max_answer_length=max_answer_length,
@@ -251,10 +249,7 @@ class QuestionAnswering(Task[Answer, QuestionAnsweringOutput]):
     @classmethod
     def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
         if asked:
-            names = [name.strip() for name in asked.split(",")]
-            for name in names:
-                if name not in available:
-                    raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+            names = asked_columns(available, asked, path)
             if len(names) != 2:
                 raise TableError(
                     f"--input_column_names {asked}: two columns, the question's and the context's."

@@ -96,10 +96,7 @@ class TextTask(Task[PredictionT, OutputT], ABC):
     @classmethod
     def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
         if asked:
-            names = [name.strip() for name in asked.split(",")]
-            for name in names:
-                if name not in available:
-                    raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+            names = asked_columns(available, asked, path)
             if len(names) > 2:
                 raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
             return names
@@ -114,6 +111,15 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         raise TableError(
             f"Which column of {path} holds the text? Choose with --input_column_names: {', '.join(available)}."
         )
+
+
+def asked_columns(available: Sequence[str], asked: str, path: Path) -> list[str]:
+    """Names of columns with a comma between, as a list; a TableError for one that is not available."""
+    names = [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in available:
+            raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+    return names
 
 
 def has_text(text: str) -> bool:

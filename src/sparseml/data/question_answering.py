@@ -83,7 +83,7 @@ def load_questions(
             "(--version_2_with_negative)"
         )
     built = {role: _dataset(split, columns) for role, split in splits.items()}
-    reading = Reading(**{**reading.stated(), "version_2_with_negative": allowed})
+    reading = reading.changed(version_2_with_negative=allowed)
     return QuestionData(source.name, columns, None, notes=notes, reading=reading, **built)
 
 
