@@ -16,6 +16,7 @@ import json
 import random
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,9 @@ def measure(asked: argparse.Namespace) -> None:
                 for contestant in asked.contestants:
                     own = folder / contestant.replace(", ", "-").replace(" ", "-")
                     if contestant in _SETTINGS:
-                        outcome(own, lambda: ours(contestant, dataset, train, test, seed, own))  # noqa: B023
+                        outcome(own, partial(ours, contestant, dataset, train, test, seed, own))
                     elif (python := pythons[contestant]) is not None:
-                        outcome(own, lambda: opponent(contestant, python, dataset, train, test, seed, own))  # noqa: B023
+                        outcome(own, partial(opponent, contestant, python, dataset, train, test, seed, own))
 
 
 def collected(work: Path) -> list[dict[str, Any]]:

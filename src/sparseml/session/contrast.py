@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from resparse.arrays import Array
 from resparse.progress import track
+from sparseml.modifiers.masks import Masks
 
 TEMPERATURE: Final = 0.1
 _MOST_IN_BATCH, _LEAST_A_CLASS = 32, 2
@@ -62,9 +63,16 @@ def contrast(
     truth = np.asarray(rows["labels"])
     still = {id(parameter) for parameter in (*layer.parameters(), *_embeddings(model))}
     learned = [parameter for parameter in model.parameters() if id(parameter) not in still]
-    hooks: list[Any] = [_hold_zeros(parameter) for parameter in learned if parameter.ndim == 2]
+    masks, parameters = Masks(), dict(model.named_parameters())
+    masks.pruned = {
+        name: parameter.detach() == 0
+        for name, parameter in parameters.items()
+        if id(parameter) not in still and parameter.ndim == 2
+    }
+    # Without a gradient and without decay, Adam leaves a weight as it is.
+    masks.hold(parameters, "contrast")
     seen: list[Tensor] = []
-    hooks.append(layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     optimizer = torch.optim.AdamW(learned, lr=_RATE, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (_WARM_UP * steps), 1.0) * (1 - step / steps)
@@ -87,8 +95,8 @@ def contrast(
                 rate.step()
                 optimizer.zero_grad()
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
+        masks.release()
         model.zero_grad()
         model.train(training)
 
@@ -109,9 +117,3 @@ def _embeddings(model: nn.Module) -> Iterator[nn.Parameter]:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             yield from module.parameters()
-
-
-def _hold_zeros(parameter: nn.Parameter) -> Any:
-    """Without a gradient and without decay, Adam leaves a weight as it is."""
-    mask = parameter.detach() != 0
-    return parameter.register_hook(lambda gradient: gradient * mask)
