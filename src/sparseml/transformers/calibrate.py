@@ -25,6 +25,7 @@ from sparseml.options.table import ArgumentError
 from sparseml.selective import coverage_curve
 from sparseml.tasks import load_task
 from sparseml.tasks.text_classification import deployed_rows
+from sparseml.transformers.eval_downstream import evaluated_length
 
 _EXAMPLE = """\
 for example:
@@ -37,9 +38,8 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_args(normal_options(words))
     _check(arguments)
     deployment = open_deployment(arguments.model)
-    pipeline = Pipeline.create(
-        None, deployment, engine_type=arguments.engine, sequence_length=arguments.max_sequence_length
-    )
+    length = evaluated_length(arguments.max_sequence_length, deployment)
+    pipeline = Pipeline.create(None, deployment, engine_type=arguments.engine, sequence_length=length)
     if pipeline.task != "text_classification":
         raise ModelError(f"{deployment.folder} is no text classifier: there is nothing to calibrate.")
     options = DataOptions(
@@ -135,7 +135,11 @@ def _parser() -> Parser:
     add("--min-score", type=float, help="no label for texts whose best has a lower score; 0: all get one")
     add("--out-of-scope-label", help="the label of such texts: another name, or one of the classes")
     add("-e", "--engine", default="deepsparse", help="onnxruntime, openvino, ... [the best installed]")
-    add("--max-sequence-length", type=parser.count, default=384, help="tokens of a text [%(default)s]")
+    add(
+        "--max-sequence-length",
+        type=parser.count,
+        help="tokens of a text, or a window [384; of windows, the model's]",
+    )
     add("--input-column-names", help="the text column, or two with a comma between [found by their names]")
     add("--label-column-name", default="label", help="[%(default)s]")
     return parser

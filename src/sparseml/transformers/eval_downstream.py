@@ -11,7 +11,7 @@ from typing import Any
 
 from deepsparse import Pipeline
 from deepsparse.command_line import ArgumentsError, Parser, normal_options
-from deepsparse.deployment import open_deployment
+from deepsparse.deployment import Deployment, open_deployment
 from deepsparse.pipeline import USUAL_LENGTH
 from resparse.console import output, run, warn
 from resparse.errors import did_you_mean
@@ -45,9 +45,7 @@ def main(words: Sequence[str]) -> int:
             f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"
         )
     deployment = open_deployment(arguments.model)
-    settings = _settings(arguments)
-    if arguments.max_sequence_length is None and deployment.config.get(LONG_TEXTS):
-        settings["sequence_length"] = USUAL_LENGTH
+    settings = _settings(arguments, evaluated_length(arguments.max_sequence_length, deployment))
     pipeline = Pipeline.create(None, deployment, **settings)
     wanted = _OF_TASK.get(arguments.dataset, pipeline.task)
     if pipeline.task != wanted:
@@ -83,11 +81,16 @@ def _data_options(arguments: argparse.Namespace) -> DataOptions:
     )
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def evaluated_length(asked: int | None, deployment: Deployment) -> int:
+    """Tokens of a text of labelled rows: what is asked, else 384; of a model that reads windows, those of one."""
+    return asked or (USUAL_LENGTH if deployment.config.get(LONG_TEXTS) else _USUAL_LENGTH)
+
+
+def _settings(arguments: argparse.Namespace, length: int) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "engine_type": arguments.engine,
         "num_cores": arguments.num_cores or None,
-        "sequence_length": arguments.max_sequence_length or _USUAL_LENGTH,
+        "sequence_length": length,
     }
     if arguments.profile or arguments.trust_remote_code:
         warn("--profile and --trust-remote-code have no effect here")
