@@ -73,7 +73,7 @@ class BatchRunner:
             spread: run batches in the engine's streams; False runs them in the caller's thread.
         """
         encodings, starts = self._task.encode(self.tokenizer, rows), None
-        if self._task.stride:
+        if self._task.windows or self._task.stride:
             encodings, starts = _with_windows(encodings)
         batches = self._batches(list(map(len, encodings)))
         parts = [[encodings[index] for index in batch] for batch in batches]

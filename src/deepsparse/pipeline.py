@@ -20,6 +20,8 @@ from resparse.progress import track
 
 # Streams read this many rows at a time: enough to sort by length, few enough for the memory.
 WINDOW = 2048
+USUAL_LENGTH = 0
+"""In the place of a length: the task's own."""
 _WITHOUT_EFFECT = ("input_shapes", "alias", "context", "executor", "benchmark", "trust_remote_code")
 
 
@@ -36,7 +38,8 @@ class Pipeline(Generic[PredictionT, OutputT]):
         num_cores: threads that compute; by default all that this process may use.
         num_streams, scheduler: see `Engine`; by default as many batches side by side as there are cores.
         sequence_length: tokens that a text is cut to (special ones included); the greatest, of a list. Texts
-            are never padded to it.
+            are never padded to it. By default the task's usual length: 128, or what a deployment that reads in windows
+            was trained with.
         settings: of the task.
 
     Attributes:
@@ -63,19 +66,20 @@ class Pipeline(Generic[PredictionT, OutputT]):
         num_cores: int | None = None,
         num_streams: int | None = None,
         scheduler: str | None = None,
-        sequence_length: int | Sequence[int] | None = 128,
+        sequence_length: int | Sequence[int] | None = USUAL_LENGTH,
         **settings: Any,
     ) -> None:
         from deepsparse.batching import BatchRunner
         from deepsparse.tokenizer import load_tokenizer
 
         check_positive("batch_size", batch_size)
-        longest = _longest(sequence_length)
         deployment = open_deployment(model_path)
         self.model_path = deployment.model
         self.handler = tasks.of_deployment(deployment, self.task or task)(deployment, **settings)
         self.task = self.handler.name
-        tokenizer = load_tokenizer(deployment, longest, self.handler.truncation, self.handler.stride)
+        longest = _longest(self.handler.usual_length if sequence_length == USUAL_LENGTH else sequence_length)
+        tokenizer = load_tokenizer(deployment, longest, self.handler.truncation)
+        tokenizer.set_stride(self.handler.fit(tokenizer.max_length, tokenizer.special))
         self.sequence_length = tokenizer.max_length
         self.engine = Engine(
             deployment.model,

@@ -16,7 +16,7 @@ from deepsparse.backends import AUTOMATIC
 from deepsparse.command_line import Parser, normal_options
 from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError, InputError
-from deepsparse.pipeline import WINDOW, Pipeline
+from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
 from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json
@@ -269,7 +269,10 @@ def _parser() -> Parser:
     )
     add("--threshold", type=float, help="of several labels, those with a higher score count [the model's]")
     add(
-        "--sequence-length", type=parser.count, default=128, help="tokens that a text is cut to [%(default)s]"
+        "--sequence-length",
+        type=parser.count,
+        default=USUAL_LENGTH,
+        help="tokens that a text, or a window of a passage, is cut to [128, or the model's own]",
     )
     add("--engine", default=AUTOMATIC, help="native, onnxruntime, openvino, ... [the best here]")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")

@@ -72,12 +72,22 @@ class Tokenizer:
         self._padding = padding
         self.pads_left = padding.left
         self._rust = rust
+        self._truncation = truncation
         rust.no_padding()
-        rust.enable_truncation(
-            max_length,
-            stride=truncation.stride,
-            strategy=truncation.strategy,
-            direction="left" if truncation.left else "right",
+        self.set_stride(truncation.stride)
+
+    @property
+    def special(self) -> int:
+        """Tokens that a row of two texts has beside those of its texts."""
+        return int(self._rust.num_special_tokens_to_add(is_pair=True))
+
+    def set_stride(self, stride: int) -> None:
+        """Choose how many tokens neighbouring windows have in common; before the first row is encoded."""
+        self._rust.enable_truncation(
+            self.max_length,
+            stride=stride,
+            strategy=self._truncation.strategy,
+            direction="left" if self._truncation.left else "right",
         )
 
     def encode(

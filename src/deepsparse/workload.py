@@ -18,7 +18,7 @@ from deepsparse.backends.base import TensorSpec
 from deepsparse.deployment import CONFIG, read_json
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
-from deepsparse.pipeline import Pipeline
+from deepsparse.pipeline import USUAL_LENGTH, Pipeline
 from deepsparse.tables import Row as TableRow
 from deepsparse.tables import open_table
 from deepsparse.tasks.base import Row, Task
@@ -217,7 +217,7 @@ def _texts(settings: Settings, texts: Sequence[Row], engine_type: str) -> Worklo
         num_cores=settings.num_cores,
         num_streams=settings.num_streams,
         scheduler=settings.scheduler,
-        sequence_length=settings.sequence_length or _SEQUENCE_LENGTH,
+        sequence_length=settings.sequence_length or USUAL_LENGTH,
     )
     size = settings.batch_size
     batches = [list(texts[start : start + size]) for start in range(0, len(texts) - size + 1, size)]

@@ -36,6 +36,13 @@ TEXTS: Final = (
 """Single columns, the commonest first."""
 
 
+QUESTIONS: Final = ("question", "query")
+CONTEXTS: Final = ("context", "passage", "paragraph", "document", "text")
+ANSWERS: Final = ("answers", "answer", "answer_text")
+ANSWER_STARTS: Final = ("answer_start", "answer_starts", "start")
+"""Columns of questions about a passage."""
+
+
 def by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
     """The first column with one of the usual names, in their order, ignoring case; None where there is none."""
     by_folded = {name.strip().lower(): name for name in reversed(available)}

@@ -77,6 +77,10 @@ def _train(words: list[str]) -> int | None:
     from sparseml.options import early
 
     called, words = _task(words)
+    if called is None:
+        from sparseml.guided.task_by_file import task_of
+
+        called = task_of(words)
     early.check(tasks.own_name(called), words)
     try:
         from sparseml.training import run
@@ -88,8 +92,11 @@ def _train(words: list[str]) -> int | None:
     return 0
 
 
-def _task(words: list[str]) -> tuple[str, list[str]]:
-    """The task that `--task` names, and the other words; of data sets, `--task` is an old name of `--task_name`."""
+def _task(words: list[str]) -> tuple[str | None, list[str]]:
+    """The task that `--task` names (None without it), and the other words.
+
+    Of data sets, `--task` is an old name of `--task_name`.
+    """
     from sparseml import tasks
 
     for place, word in enumerate(words):
@@ -99,7 +106,7 @@ def _task(words: list[str]) -> tuple[str, list[str]]:
         value, after = (value, place + 1) if equals else (" ".join(words[place + 1 : place + 2]), place + 2)
         if value.lower().replace("-", "_") in tasks.names():
             return value, [*words[:place], *words[after:]]
-    return tasks.DEFAULT, words
+    return None, words
 
 
 def _sparsify(words: list[str]) -> int | None:

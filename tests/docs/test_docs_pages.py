@@ -24,6 +24,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/c.md",
     "docs/migration.md",
+    "docs/question_answering.md",
     "docs/recipes.md",
     "docs/serving.md",
     "docs/transfer.md",

@@ -331,7 +331,7 @@ def test_what_cannot_be_exported_is_told_and_nothing_is_written(
     ("words", "says"),
     [
         (["--task", "text_classification"], "--model_path is missing"),
-        (["--model_path", "x", "--task", "question-answering"], "is no task here"),
+        (["--model_path", "x", "--task", "summarization"], "is no task here"),
         (["--model_path", "x", "--opset", "9"], "13 to 22"),
         (["--model_path", "x", "--onnx_file_name", "../m.onnx"], "file's name"),
         (["--model_path", "x", "--runtime", "tensorrt"], "no such choice"),

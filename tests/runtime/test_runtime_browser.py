@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from support.deployment import NAMES
+from support.deployment import NAMES, token_deployment
 from support.serving import Running, serving
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -80,3 +81,27 @@ def test_what_is_wrong_is_said(browser: Any, server: Running):
             break
         browser.implicitly_wait(0.1)
     assert "empty" in message.text
+
+
+def test_the_answer_is_marked_in_the_passage(browser: Any, tmp_path: Path):
+    words = ["where", "the", "red", "box", "😀", "is"]
+    tables = {
+        name: np.array([4.0 if word == high else -1.0 for word in words], np.float32)
+        for name, high in (("start_logits", "red"), ("end_logits", "box"))
+    }
+    folder = token_deployment(tmp_path / "model", words, tables, task="question_answering")
+    browser.get_log("browser")  # of other tests
+    with serving("--task", "qa", "--model_path", folder, log=tmp_path / "log") as running:
+        browser.get(running.url + "/")
+        browser.find_element("css selector", "#of-texts[hidden]")
+        assert browser.title == browser.find_element("css selector", "h1").text == "Ask about a passage"
+        browser.find_element("id", "question").send_keys("where is the box ?")
+        # The driver types no characters beyond the first plane, which the page must count as one each.
+        passage = "😀 the red box 😀"
+        browser.execute_script("document.getElementById('context').value = arguments[0]", passage)
+        browser.find_element("id", "send").click()
+        assert browser.find_element("css selector", "#passage mark").text == "red box"
+        assert browser.find_element("id", "passage").text == passage
+        labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
+        assert labels[0] == "red box" and len(labels) == 5
+    assert browser.get_log("browser") == []

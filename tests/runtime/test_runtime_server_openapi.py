@@ -115,6 +115,8 @@ def test_the_fast_route_answers_as_fastapi_does(both: tuple[TestClient, TestClie
 
     @settings(FEW, max_examples=120)
     @given(body=bodies, path=st.sampled_from([INFER, INFER, INFER, "/v2/models/mod/infer", INFER + "/"]))
+    # Most generated bodies that are valid are those of other tasks.
+    @example(body=b'{"sequences": "happy"}', path=INFER)
     def same(body: bytes, path: str) -> None:
         answers = [client.post(path, content=body, follow_redirects=False) for client in (fast, plain)]
         assert len({answer.status_code for answer in answers}) == 1, answers

@@ -107,7 +107,9 @@ class Tagging(Task):
 
         return score
 
-    def write_predictions(self, stem: Path, outputs: Any, data: Any, labels: Labels | None) -> Path:
+    def write_predictions(
+        self, stem: Path, outputs: Any, data: Any, labels: Labels | None, rows: Any
+    ) -> Path:
         path = stem.with_name(f"{stem.name}_tags.json")
         path.write_text(json.dumps(outputs[0].argmax(axis=-1).tolist()))
         return path

@@ -14,7 +14,8 @@ DEFAULT: Final = "text_classification"
 """The task of a deployment whose `config.json` names none."""
 
 _TASKS: dict[str, str | type[Task[Any, Any]]] = {
-    "text_classification": "deepsparse.tasks.text_classification:TextClassification"
+    "text_classification": "deepsparse.tasks.text_classification:TextClassification",
+    "question_answering": "deepsparse.tasks.question_answering:QuestionAnswering",
 }
 
 

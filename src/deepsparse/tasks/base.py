@@ -108,7 +108,9 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         token_level: whether the outputs have one entry for each token (dimension 1).
         offsets: whether `decode` needs the tokens' places in the text.
         truncation: what long pairs lose: "longest_first", "only_first" or "only_second".
-        stride: tokens that the windows of a long row have in common; 0 truncates to one window.
+        stride: tokens that the windows of a long row have in common; 0 cuts them off one another.
+        windows: whether long rows are read in windows, rather than cut to one.
+        usual_length: tokens that rows are cut to where nothing else is asked for.
     """
 
     name: ClassVar[str]
@@ -121,7 +123,9 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     token_level: ClassVar[bool] = False
     offsets: ClassVar[bool] = False
     truncation: ClassVar[str] = "longest_first"
+    windows: ClassVar[bool] = False
     stride: int = 0
+    usual_length: int = 128
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -178,6 +182,18 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         Raises:
             InputError: they make none.
         """
+
+    def fit(self, max_length: int, special: int) -> int:
+        """Settle, before the tokenizer is used, what depends on its length; returns the `stride`.
+
+        Args:
+            max_length: tokens that a row is cut to.
+            special: tokens among them that belong to no text, of a row of two texts.
+
+        Raises:
+            EngineError: the length is too small.
+        """
+        return self.stride
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoding]:
         """Tokens of the rows, an encoding each; further windows of a row are its encoding's `overflowing`."""

@@ -64,7 +64,7 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         if isinstance(inputs, str):
             return [cls.parse_values(inputs, "The text")]
         if not isinstance(inputs, Sequence) or isinstance(inputs, bytes | bytearray):
-            raise InputError(f"sequences is {_kind(inputs)}; wanted: {_WANTED}.")
+            raise InputError(f"sequences is {kind(inputs)}; wanted: {_WANTED}.")
         rows = [cls._parse_row(item, f"sequences[{index}]") for index, item in enumerate(inputs)]
         if rows and not any(map(_is_filled, rows)):
             where = "sequences[0]" if len(rows) == 1 else "Every text of sequences"
@@ -83,13 +83,13 @@ class TextTask(Task[PredictionT, OutputT], ABC):
     def _parse_row(cls, values: Any, where: str) -> TextRow:
         texts = (values,) if isinstance(values, str) else values
         if not isinstance(texts, list | tuple):
-            raise InputError(f"{where} is {_kind(values)}; wanted: {_WANTED}.")
+            raise InputError(f"{where} is {kind(values)}; wanted: {_WANTED}.")
         if not 1 <= len(texts) <= 2:
             raise InputError(f"{where} is a list of {len(texts)}; a row is one text or a pair of texts.")
         for text in texts:
             if not isinstance(text, str):
-                raise InputError(f"{where} holds {_kind(text)}; wanted: {_WANTED}.")
-            if not _encodable(text):
+                raise InputError(f"{where} holds {kind(text)}; wanted: {_WANTED}.")
+            if not encodable(text):
                 raise InputError(f"{where} is no Unicode text: it holds half of a surrogate pair.")
         return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
@@ -125,7 +125,8 @@ def _is_filled(row: TextRow) -> bool:
     return has_text(row) if isinstance(row, str) else any(map(has_text, row))
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text is whole: half of a surrogate pair, which JSON may hold, is no character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -133,6 +134,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value is, in a message."""
     names = {type(None): "null", bool: "true or false", dict: "an object", int: "a number", float: "a number"}
     return names.get(type(value), f"of type {type(value).__name__}")

@@ -59,6 +59,8 @@ RENAMED_DATASETS = {
     "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
     "sick": "RobZamp/sick",
     "snli": "stanfordnlp/snli",
+    "squad": "rajpurkar/squad",
+    "squad_v2": "rajpurkar/squad_v2",
     "sst2": "stanfordnlp/sst2",
     "super_glue": "aps/super_glue",
     "trec": "CogComp/trec",

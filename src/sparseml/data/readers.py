@@ -17,6 +17,7 @@ from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json
 from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
+from sparseml.data.squad_json import is_squad, questions
 
 # The csv module's limit on the length of a field is global.
 _field_limit_lock = threading.Lock()
@@ -175,15 +176,36 @@ def _csv_message(path: Path, line: int, reason: str) -> str:
 
 
 def read_json(path: Path) -> RawSplit:
-    """Read a JSON array or JSON Lines; keys that a row lacks become None. Errors name the line or item."""
+    """Read a JSON array, JSON Lines or a file of SQuAD; keys that a row lacks become None.
+
+    Errors name the line, item or question.
+    """
     text = _decode(path)
     if text.lstrip().startswith("["):
         rows, numbers, unit = _json_array(path, text)
+    elif (whole := _squad(text)) is not None:
+        rows = questions(whole, str(path))
+        numbers, unit = list(range(1, len(rows) + 1)), "question"
     else:
         rows, numbers, unit = _json_lines(path, text)
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return RawSplit(str(path), columns, Places.of(str(path), unit, numbers))
+
+
+def _squad(text: str) -> dict[str, Any] | None:
+    """The object of a file of SQuAD; None for other files."""
+    with suppress(JsonError):
+        # Of JSON Lines the first line is an object of its own, and what follows need not be read.
+        first, _, rest = text.lstrip().partition("\n")
+        head = None
+        with suppress(JsonError):
+            head = parse_json(first)
+        if head is not None and rest.strip():
+            return None
+        whole = parse_json(text) if head is None else head
+        return whole if is_squad(whole) else None
+    return None
 
 
 def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from resparse.console import say
 from sparseml.data.label_encoding import REGRESSION, Labels
@@ -21,11 +21,11 @@ from sparseml.guided.folder import RunFolder
 from sparseml.options import environment
 from sparseml.recipe.variables import parse_overrides
 
+if TYPE_CHECKING:
+    from sparseml.tasks.base import Task
+
 WORK: Final = ("do_train", "do_eval", "do_predict", "one_shot")
 SOURCES: Final = ("train_file", "dataset_name", "task_name")
-
-# Maximum number of tokens, the default of the runtime and its server.
-LENGTH: Final = 128
 
 # Truncation is reported where it affects more than this share of a sample of rows.
 _SAMPLED_ROWS: Final = 500
@@ -52,12 +52,12 @@ def is_guided(values: Mapping[str, Any]) -> bool:
     return not named and any(values.get(name) is not None for name in SOURCES)
 
 
-def choose(values: dict[str, Any], defaults: Mapping[str, Any]) -> tuple[Guided, list[str]]:
+def choose(values: dict[str, Any], defaults: Mapping[str, Any], task: Task) -> tuple[Guided, list[str]]:
     """Choose, in place, what the arguments alone decide; returns the choices, and lines to print about them.
 
     `defaults` are of all arguments.
     """
-    folder = folders.choose(values, defaults)
+    folder = folders.choose(values, defaults, task.product)
     given = frozenset(values)
     # A dataset's own validation rows are preferred; `Guided.hold_out` applies only where there are none.
     hold_out = all(
@@ -68,7 +68,8 @@ def choose(values: dict[str, Any], defaults: Mapping[str, Any]) -> tuple[Guided,
     if values.get("test_file") is not None:
         values["do_predict"] = True
     notes += _precision(values)
-    defaults = {"recipe": sizing.RECIPE, "distill_teacher": "disable", "max_seq_length": LENGTH}
+    defaults = {"recipe": task.guided_recipe, "distill_teacher": "disable"}
+    defaults["max_seq_length"] = task.guided_length
     defaults |= {"eval_strategy": "epoch", "logging_steps": 10, "per_device_eval_batch_size": 32}
     for name, value in (defaults | {"save_strategy": "steps", "save_total_limit": 1}).items():
         values.setdefault(name, value)
@@ -101,7 +102,7 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     batch = int(training.train_batch_size) * int(training.gradient_accumulation_steps)
     sized = sizing.fit(
         rows,
-        prepared.labels.num_labels,
+        prepared.labels.num_labels if prepared.labels is not None else 1,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
         batch=None if "per_device_train_batch_size" not in guided.given else batch,
         epochs=_given_number(given, "num_epochs", guided, training, "num_train_epochs"),
@@ -119,7 +120,8 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     prepared.task.initialize_head(prepared.loaded.model, prepared.loaded.new, prepared.data, prepared.labels)
     if "max_seq_length" not in guided.given:
         data.max_seq_length = min(data.max_seq_length, prepared.tokenizer.model_max_length)
-        _say_truncation(data, prepared)
+        if not prepared.task.reads_windows:
+            _say_truncation(data, prepared)
 
 
 def _given_number(
@@ -130,13 +132,17 @@ def _given_number(
     return value if isinstance(value, float | int) else None
 
 
-def _say_variables(variables: Mapping[str, Any], sized: sizing.Sizing, rows: int, labels: Labels) -> None:
-    what = "a score" if labels.kind == REGRESSION else f"{labels.num_labels} classes"
+def _say_variables(
+    variables: Mapping[str, Any], sized: sizing.Sizing, rows: int, labels: Labels | None
+) -> None:
+    what = ""
+    if labels is not None:
+        what = " and a score" if labels.kind == REGRESSION else f" and {labels.num_labels} classes"
     shown = ", ".join(
         f"{name}={value:g}" if isinstance(value, float | int) else f"{name}={value}"
         for name, value in variables.items()
     )
-    say(f"recipe for {rows:,} rows and {what}: {shown}; about {sized.steps:,} steps of {sized.batch} rows")
+    say(f"recipe for {rows:,} rows{what}: {shown}; about {sized.steps:,} steps of {sized.batch} rows")
 
 
 def _say_truncation(data: Any, prepared: Any) -> None:

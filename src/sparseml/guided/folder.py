@@ -18,8 +18,6 @@ State = Literal["new", "begun", "done"]
 REPORT: Final = "report.json"
 SUMMARY: Final = "summary.txt"
 
-_SUFFIX: Final = "-classifier"
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -30,15 +28,20 @@ class RunFolder:
     made_of: Fingerprint
 
 
-def choose(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> RunFolder:
-    """The folder for the output: the named one, or a free one beside the data; `defaults` are of all arguments."""
+def choose(values: Mapping[str, Any], defaults: Mapping[str, Any], product: str = "classifier") -> RunFolder:
+    """The folder for the output: the named one, or a free one beside the data.
+
+    Args:
+        defaults: of all arguments.
+        product: what is made, for its name.
+    """
     made_of = fingerprint(values, defaults)
     anew = bool(values.get("overwrite_output_dir"))
     named = values.get("output_dir")
     if named is not None:
         same = _made_of(Path(named)) == made_of
         return RunFolder(Path(named), _state(Path(named)) if same and not anew else "new", made_of)
-    first = _default_folder(values)
+    first = _default_folder(values, product)
     for number in itertools.count(1):
         folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -57,17 +60,17 @@ def _made_of(folder: Path) -> Fingerprint | None:
     return mark.made_of if mark is not None else None
 
 
-def _default_folder(values: Mapping[str, Any]) -> Path:
+def _default_folder(values: Mapping[str, Any], product: str) -> Path:
     """The first candidate for the folder: beside the data, named after them."""
     file = values.get("train_file")
     if file is None:
         name = str(values.get("task_name") or values.get("dataset_name"))
         config = values.get("dataset_config_name")
         whole = "-".join([Path(name).name, *([str(config)] if config else [])])
-        return Path.cwd() / f"{whole}{_SUFFIX}"
+        return Path.cwd() / f"{whole}-{product}"
     path = Path(str(file).split(",")[0].strip()).expanduser()
     stem = re.sub(r"[^\w.]+$|[*?\[\]]", "", path.stem)
     if stem.lower() in SPLIT_NAMES or not stem:
         stem = path.absolute().parent.name or "rows"
     place = path.parent if os.access(path.parent, os.W_OK) else Path.cwd()
-    return place / f"{stem}{_SUFFIX}"
+    return place / f"{stem}-{product}"

@@ -30,9 +30,18 @@ def lines(facts: Mapping[str, Any], width: int = _WIDTH) -> list[str]:
     elif results["kind"] != REGRESSION:
         table = matrix(results["confusion"], width)
         parts += [table or _classes(results["confusion"]), _confused(results)]
-    next_steps = facts["next"].items()
-    commands = [line for title, words in next_steps for line in (f"{title}:", f"  {shlex.join(words)}")]
-    parts += [_size_and_speed(facts), _examples(results, width), commands]
+    parts += [size_and_speed(facts), _examples(results, width), next_commands(facts)]
+    return paragraphs(parts)
+
+
+def next_commands(facts: Mapping[str, Any]) -> list[str]:
+    """The commands that come next."""
+    steps = facts["next"].items()
+    return [line for title, words in steps for line in (f"{title}:", f"  {shlex.join(words)}")]
+
+
+def paragraphs(parts: Sequence[list[str]]) -> list[str]:
+    """The lines of several parts, with an empty one between those that have any."""
     return [line for index, part in enumerate(filter(None, parts)) for line in ([""] if index else []) + part]
 
 
@@ -155,7 +164,8 @@ def _label_table(results: Mapping[str, Any]) -> list[str]:
     return rendered + ([f"and {rest} rarer ones, in report.json"] if rest > 0 else [])
 
 
-def _size_and_speed(facts: Mapping[str, Any]) -> list[str]:
+def size_and_speed(facts: Mapping[str, Any]) -> list[str]:
+    """What the exported model weighs, how fast it is, and that it was checked."""
     size, speed, check = facts["size"], facts["speed"], facts["check"]
     compressed, dense, stored = (
         f"{size[f'{kind}_bytes'] / 1e6:.1f} MB" for kind in ("compressed", "dense", "stored")

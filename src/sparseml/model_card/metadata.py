@@ -15,9 +15,25 @@ if TYPE_CHECKING:
 
 _SPLITS = {"eval": "validation", "predict": "test"}
 # Our names of metrics, as the Hub's metrics are called; others keep their own.
-_METRICS = {"f1_macro": "f1", "f1_micro": "f1", "f1_macro_average": "f1", "pearson": "pearsonr"}
+_METRICS = {
+    "exact": "exact_match",
+    "f1_macro": "f1",
+    "f1_micro": "f1",
+    "f1_macro_average": "f1",
+    "pearson": "pearsonr",
+}
 _SPARSE_FROM = 0.1
-_NOT_METRICS = ("loss", "combined_score", "runtime", "per_second", "epoch", "samples", "steps")
+_NOT_METRICS = (
+    "loss",
+    "total",
+    "thresh",
+    "combined_score",
+    "runtime",
+    "per_second",
+    "epoch",
+    "samples",
+    "steps",
+)
 
 
 def metadata(subject: Subject) -> ModelCardData:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MOST_LABELS = 30
 _ARTICLES = {
     "text-classification": "A text classifier",
+    "question-answering": "A model that answers questions by a part of a passage",
     "fill-mask": "A masked language model",
     "feature-extraction": "An encoder",
 }

@@ -53,6 +53,7 @@ class Evaluation:
         rows_called: which rows.
         confusion: {true: {predicted: rows}}, zeros left out; for one label a row.
         labels: {name: {right, missed, wrong}}, for several.
+        answers: {what became of a question: questions}, where questions are answered.
     """
 
     rows_called: str
@@ -61,6 +62,7 @@ class Evaluation:
     confusion: Mapping[str, Mapping[str, int]] | None = None
     labels: Mapping[str, Mapping[str, int]] | None = None
     calibration: Mapping[str, Any] | None = None
+    answers: Mapping[str, int] | None = None
 
 
 @dataclass
@@ -189,7 +191,7 @@ def _sparsity(log: list[dict[str, Any]]) -> Series | None:
 def _evaluations(facts: Facts) -> None:
     """Fill in the evaluated rows; of a guided training's export where the model's own are not there."""
     for split, found in facts.report.get("evaluation", {}).items():
-        known = {key: found.get(key) for key in ("confusion", "labels", "calibration")}
+        known = {key: found.get(key) for key in ("confusion", "labels", "calibration", "answers")}
         facts.evaluations.append(
             Evaluation(f"the {split.replace('_', ' ')} rows", found["kind"], found["rows"], **known)
         )

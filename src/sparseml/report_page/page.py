@@ -125,6 +125,9 @@ def _evaluation(found: Evaluation) -> list[str]:
         parts.append(_confusion(found.confusion, rows))
     if found.labels is not None:
         parts.append(_labels(found.labels, rows))
+    if found.answers is not None:
+        lines = [(said, f"{count:,}", f"{count / found.rows:.1%}") for said, count in found.answers.items()]
+        parts.append(_section("Answers", rows, _table(("answer", "questions", "share"), lines)))
     bins = (found.calibration or {}).get("bins")
     if found.calibration is not None and bins:
         error = found.calibration.get("ece")

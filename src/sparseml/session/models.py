@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sparsezoo.hub import Part
 
 # Modules that a checkpoint of another task may lack: they are newly initialized and trained.
-_HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj")
+_HEADS = ("classifier", "pre_classifier", "score", "head", "pooler", "dense", "out_proj", "qa_outputs")
 
 _LONGEST_REASON = 300
 

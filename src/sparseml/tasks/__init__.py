@@ -41,6 +41,11 @@ TASKS = {
         "ForSequenceClassification",
         ("sequence_classification", "sentiment_analysis", "glue"),
     ),
+    "question_answering": Entry(
+        "sparseml.tasks.question_answering:QuestionAnswering",
+        "ForQuestionAnswering",
+        ("qa", "squad"),
+    ),
     "masked_language_modeling": Entry(
         "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling",
         "ForMaskedLM",

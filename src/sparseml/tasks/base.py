@@ -9,8 +9,9 @@ A training asks its task in this order (`sparseml/training`):
     batch = task.collate(tokenizer, labels)(rows)        # rows to a batch of tensors
     task.distance(student, teacher, temperature, ...)    # the distillation loss, while a modifier distils
     task.metrics(data, labels, rows)(evaluation)         # after each evaluation
-    task.evaluation(outputs, truth, labels)              # of the last one, for report.json
-    task.write_predictions(stem, outputs, data, labels)  # --do_predict
+    task.evaluation(outputs, truth, labels, data, rows)  # of the last one, for report.json
+    task.write_evaluation(folder, outputs, data, rows)   # and for the user
+    task.write_predictions(stem, outputs, data, labels, rows)  # --do_predict
     task.pipeline_tag(...), task.usage(...)              # the model card
 
 An export (`sparseml/export`):
@@ -37,6 +38,7 @@ import numpy as np
 from resparse.arrays import Array
 from sparseml.data import DataOptions, Labels, TextData
 from sparseml.data.readers import READERS
+from sparseml.guided.sizing import RECIPE
 from sparseml.modifiers.base import Batch, Outputs
 
 if TYPE_CHECKING:
@@ -63,6 +65,18 @@ class Task(ABC):
 
     guided: ClassVar[bool] = False
     """Whether a command that names no work is a guided run."""
+
+    guided_recipe: ClassVar[str] = RECIPE
+    """The recipe of a guided run."""
+
+    guided_length: ClassVar[int] = 128
+    """The most tokens of a row in a guided run; the default of the runtime and its server."""
+
+    reads_windows: ClassVar[bool] = False
+    """Whether long texts are read in windows, of a length that the deployment keeps."""
+
+    product: ClassVar[str] = "classifier"
+    """What a guided run makes, as its folder is called."""
 
     introduction: ClassVar[str]
     """The beginning of the training command's help."""
@@ -151,15 +165,20 @@ class Task(ABC):
         """A function from a `transformers.EvalPrediction` on encoded rows to metrics by name."""
 
     def evaluation(
-        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+        self, outputs: tuple[Array, ...], truth: Any, labels: Labels | None, data: Any, rows: Any
     ) -> dict[str, Any] | None:
         """What evaluated rows say beyond the metrics, for `report.json` and its page; None where a task has nothing.
 
         Args:
             outputs: the model's, in the order of `output_names`; first dimension: rows.
-            truth: the rows' labels, as the collator gave them.
+            truth: the rows' labels, as the collator gave them; a tuple where a row has several.
+            data: what `load_data` gave.
+            rows: encoded, in the order of the outputs.
         """
         return None
+
+    def write_evaluation(self, folder: Path, outputs: tuple[Array, ...], data: Any, rows: Any) -> None:  # noqa: B027
+        """Write what the validation rows were answered, for a task that shows it; arguments as for `evaluation`."""
 
     def evaluate(self, trainer: RecipeTrainer, rows: Any) -> dict[str, float] | None:
         """Metrics named `eval_...` on encoded rows, for a task that evaluates in its own way; None: by `metrics`."""
@@ -167,13 +186,14 @@ class Task(ABC):
 
     @abstractmethod
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None, rows: Any
     ) -> Path:
         """Write the predictions of the test rows.
 
         Args:
             stem: the path without its ending.
             outputs: the model's, in the order of `output_names`; first dimension: rows.
+            rows: encoded, in the order of the outputs.
 
         Returns:
             The file.
@@ -195,6 +215,10 @@ class Task(ABC):
         """
         return False
 
+    def truth(self, split: Any) -> Array | None:
+        """What is right for each row of a split, for `assess`; None where that is not known."""
+        return np.asarray(list(split["labels"])) if "labels" in split.column_names else None
+
     def assess(
         self, pipeline: Pipeline[Any, Any], texts: Sequence[Texts], truth: Array, labels: Labels | None
     ) -> dict[str, Any]:
@@ -202,7 +226,7 @@ class Task(ABC):
 
         Args:
             texts: the rows.
-            truth: their `labels`.
+            truth: see `truth`.
         """
         raise NotImplementedError
 

@@ -283,7 +283,9 @@ a start for any task. `sparseml sparsify` chooses all of it."""
         model.train(was_training)
         return _averages(summed_by_name(sums, device), len(rows))
 
-    def write_predictions(self, stem: Path, outputs: Any, data: Any, labels: Labels | None) -> Path:
+    def write_predictions(
+        self, stem: Path, outputs: Any, data: Any, labels: Labels | None, rows: Any
+    ) -> Path:
         raise NotImplementedError("refused by load_data")
 
     def evaluate_deployment(self, pipeline: Any, options: DataOptions) -> dict[str, float]:

@@ -137,7 +137,7 @@ quantized classifier with its report comes out."""
         return "text-classification"
 
     def evaluation(
-        self, outputs: tuple[Array, ...], truth: Array, labels: Labels | None
+        self, outputs: tuple[Array, ...], truth: Any, labels: Labels | None, data: Any, rows: Any
     ) -> dict[str, Any] | None:
         """Confusions and calibration; see `sparseml.evaluation`."""
         from sparseml.evaluation import evaluation
@@ -146,7 +146,7 @@ quantized classifier with its report comes out."""
         return evaluation(outputs[0], truth, labels)
 
     def write_predictions(
-        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None
+        self, stem: Path, outputs: tuple[Array, ...], data: TextData, labels: Labels | None, rows: Any
     ) -> Path:
         """See `Task`; a file of tab-separated values, which `write_predictions` describes."""
         assert labels is not None

@@ -89,7 +89,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     checks.normalise(typed)
     guide, defaults = None, {name: option.default for name, option in options.items()}
     if task.guided and choices.is_guided(typed):
-        guide, chosen = choices.choose(typed, defaults)
+        guide, chosen = choices.choose(typed, defaults, task)
         notes = chosen + notes
     holds_out = task.holds_out or (guide is not None and guide.hold_out)
     checks.check(typed, options, holds_out, task.file_endings)

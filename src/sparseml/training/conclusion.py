@@ -17,7 +17,6 @@ from resparse.files import write_json, write_text
 from resparse.progress import waiting
 from sparseml.data import TextData
 from sparseml.guided import folder as folders
-from sparseml.guided.choices import LENGTH
 from sparseml.options.groups import DEFAULT_MODEL
 from sparseml.tasks.base import Texts
 from sparseml.training.arguments import Arguments
@@ -86,14 +85,16 @@ def _labelled_rows(prepared: Prepared) -> tuple[list[Texts], np.ndarray, str]:
     from deepsparse.tasks.text_inputs import has_text
 
     data = prepared.data
-    test = data.test if data.test is not None and "labels" in data.test.column_names else None
+    truth = None if data.test is None else prepared.task.truth(data.test)
+    test = data.test if truth is not None else None
     split = test if test is not None else data.validation
     assert split is not None
     texts = prepared.task.texts(data, split)
     kept = [index for index, row in enumerate(texts) if any(map(has_text, row))]
-    truth = np.asarray(list(split["labels"]))[kept]
+    truth = prepared.task.truth(split) if truth is None else truth
+    assert truth is not None
     called = "the test rows" if test is not None else "validation, which it did not learn from"
-    return [texts[index] for index in kept], truth, called
+    return [texts[index] for index in kept], truth[kept], called
 
 
 def _measured(
@@ -143,7 +144,8 @@ def _next(arguments: Arguments, prepared: Prepared) -> dict[str, list[str]]:
     deployment = str(guided.folder.path / DEPLOYMENT)
     serve = ["deepsparse.server", "--task", prepared.task.name, "--model_path", deployment]
     length = arguments.data.max_seq_length
-    other = "max_seq_length" in guided.given and length != LENGTH
+    other = "max_seq_length" in guided.given and length != arguments.task.guided_length
+    other = other and not arguments.task.reads_windows
     if other:
         serve = ["deepsparse.server", "--config_file", str(_server_config(arguments, guided.folder.path))]
     predict = ["sparseml", "predict", deployment, "--input", _input(arguments), "--output", "labelled.csv"]

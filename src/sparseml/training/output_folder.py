@@ -26,6 +26,7 @@ _CHECKPOINT: Final = re.compile(r"checkpoint-\d+")
 _RESULTS: Final = (
     *(MARK, _REPORT, "summary.txt", "server.yaml", "report.html", "*_results.json", "predict_results*"),
     *("trainer_state.json", "training_args.bin", "sample-inputs", "sample-outputs", "deployment", "runs"),
+    *("eval_*predictions.json", "predict_*predictions.json", "*_null_odds.json"),
     *(".checkpoint-*.older", ".saving-*"),
 )
 

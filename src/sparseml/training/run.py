@@ -248,9 +248,9 @@ def _train(trainer: RecipeTrainer, resume: Path | None) -> dict[str, Any]:
 
 
 def _recording(
-    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any]
+    prepared: Prepared, rows: Any, split: str, evaluations: dict[str, Any], folder: Path | None = None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`."""
+    """As `_metrics`; what the same outputs say beyond them is put into `evaluations`, and into a folder."""
     metrics = _metrics(prepared, rows)
     if metrics is None:
         return None
@@ -258,7 +258,11 @@ def _recording(
     def compute(evaluated: Any) -> dict[str, float]:
         outputs = evaluated.predictions
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        found = prepared.task.evaluation(outputs, evaluated.label_ids, prepared.labels)
+        outputs = outputs[: len(prepared.task.output_names)]
+        task, data = prepared.task, prepared.data
+        found = task.evaluation(outputs, evaluated.label_ids, prepared.labels, data, rows)
+        if folder is not None:
+            task.write_evaluation(folder, outputs, data, rows)
         if found is not None:
             evaluations[split] = found
         return metrics(evaluated)
@@ -275,7 +279,8 @@ def _evaluate(
         if split not in rows:
             continue
         sorted_rows, _ = by_length(rows[split])
-        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations)
+        folder = Path(trainer.args.output_dir) if trainer.args.should_save else None
+        trainer.compute_metrics = _recording(prepared, sorted_rows, split, evaluations, folder)
         found = trainer.evaluate(sorted_rows)
         metrics |= {
             f"{key}{suffix}": value for key, value in found.items() if not (suffix and key == "epoch")
@@ -299,9 +304,9 @@ def _predict(
         outputs = _in_order(result.predictions, order, len(prepared.task.output_names))
         if trainer.args.should_save:
             path = prepared.task.write_predictions(
-                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels
+                folder / f"{stem}{suffix}", outputs, prepared.data, prepared.labels, rows[split]
             )
-            say(f"predictions of {len(rows[split]):,} rows: {path}")
+            say(f"predictions of {prepared.data.rows[split]:,} rows: {path}")
         metrics |= {f"{key}{suffix.replace('-', '_')}": value for key, value in result.metrics.items()}
     return _save_metrics(trainer, "predict", metrics)
 

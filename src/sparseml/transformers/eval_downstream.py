@@ -22,7 +22,9 @@ _EXAMPLE = """\
 for example:
   deepsparse.transformers.eval_downstream deployment/ -d mnli
   deepsparse.transformers.eval_downstream deployment/ -d test.csv"""
-_UNSUPPORTED = ("squad", "squad_v2", "conll2003", "sst2_zero_shot")
+# Datasets that only models of one task can be evaluated on.
+_OF_TASK = {"squad": "question_answering", "squad_v2": "question_answering"}
+_UNSUPPORTED = ("conll2003", "sst2_zero_shot")
 
 
 def cli() -> int:
@@ -39,6 +41,11 @@ def main(words: Sequence[str]) -> int:
             f"{what} is no text classification with labels: {did_you_mean('', BENCHMARK_TASKS)}"
         )
     pipeline = Pipeline.create(None, arguments.model, **_settings(arguments))
+    wanted = _OF_TASK.get(arguments.dataset, pipeline.task)
+    if pipeline.task != wanted:
+        raise ArgumentsError(
+            f"{arguments.dataset} is for {wanted}, and {arguments.model} for {pipeline.task}."
+        )
     metrics = load_task(pipeline.task).evaluate_deployment(pipeline, _data_options(arguments))
     output.print("\n".join(f"{name}: {value:.4f}" for name, value in metrics.items()))
     if arguments.output:

@@ -205,7 +205,7 @@ def _rows(arguments: ExportArguments, task: Task, folder: Path) -> tuple[list[Te
         return _load_rows({"task_name": arguments.finetuning_task, **given}, task, folder)
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        given = _data_arguments(report["command"])
+        given = _data_arguments(report["command"], task)
     except (OSError, ValueError, KeyError, TypeError, ArgumentError):
         return [], ""
     # Only local files: an export does not download the training's data again.
@@ -214,9 +214,19 @@ def _rows(arguments: ExportArguments, task: Task, folder: Path) -> tuple[list[Te
     return _load_rows(given, task, folder) if given.get("validation_file") else ([], "")
 
 
-def _data_arguments(command: Sequence[str]) -> dict[str, Any]:
+def _own_arguments(task: Task) -> set[str]:
+    """The data arguments that other tasks do not have."""
+    from sparseml.options.groups import DataTrainingArguments
+
+    return {entry.name for entry in fields(task.arguments)} - {
+        entry.name for entry in fields(DataTrainingArguments)
+    }
+
+
+def _data_arguments(command: Sequence[str], task: Task) -> dict[str, Any]:
     """The data arguments of a training's command; of its files the validation file, or else any other."""
-    names = ("task_name", "input_column_names", "label_column_name")
+    own = {name for name in _own_arguments(task) if name.endswith("_column_name")}
+    names = ("task_name", "input_column_names", "label_column_name", *sorted(own))
     kinds = ("validation_file", "test_file", "train_file")
     known = {name: Option(name, frozenset({str, bool}), many=True) for name in (*names, *kinds)}
     flags: list[str] = []
@@ -239,14 +249,16 @@ def _load_rows(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Te
     from sparseml.session.models import load_config, resolve
 
     allowed = {entry.name for entry in fields(DataOptions) if not entry.name.startswith(("needs", "known"))}
-    unknown = sorted(set(given) - allowed)
+    own = _own_arguments(task)
+    unknown = sorted(set(given) - allowed - own)
     if unknown:
         raise ArgumentError(
             f"--data_args: no such argument: {unknown[0]!r}. {did_you_mean(unknown[0], allowed)}"
         )
     known = task.labels_of(load_config(resolve(str(folder))))
-    options = DataOptions(**given, needs_train=False, needs_eval=True, known_labels=known)
-    data = task.load_data(options, task.arguments())
+    chosen = {name: value for name, value in given.items() if name in allowed}
+    options = DataOptions(**chosen, needs_train=False, needs_eval=True, known_labels=known)
+    data = task.load_data(options, task.arguments(**{name: given[name] for name in own & set(given)}))
     assert data.validation is not None
     called = Path(given["validation_file"]).name if given.get("validation_file") else data.name
     return task.texts(data, data.validation), called
