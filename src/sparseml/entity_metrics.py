@@ -72,9 +72,7 @@ def scores(
         return overall
     types = by_type(gold, predicted, find)
     return {
-        **{
-            f"{kind or 'entity'}_{name}": value for kind, row in types.items() for name, value in row.items()
-        },
+        **{f"{kind or 'entity'}_{name}": value for kind, row in types.items() for name, value in row.items()},
         **{f"overall_{name}": value for name, value in overall.items()},
     }
 

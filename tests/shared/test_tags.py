@@ -89,11 +89,11 @@ def test_strict_entities_are_among_conllevals_or_end_early(tags: list[str]) -> N
 def test_schemes_are_told_apart(scheme: str, text: str) -> None:
     assert scheme_of([text.split()]) == scheme
     if scheme in (IOB1, IOB2, BIOES, BILOU):
-        assert to_iob2(text.split()) == "B-P I-P B-P O B-Q".split()
+        assert to_iob2(text.split()) == ["B-P", "I-P", "B-P", "O", "B-Q"]
 
 
 def test_strict_bioes_wants_whole_entities() -> None:
-    tags = "B-P I-P E-P B-P O I-Q E-Q S-Q E-Q B-P I-Q E-P".split()
+    tags = ["B-P", "I-P", "E-P", "B-P", "O", "I-Q", "E-Q", "S-Q", "E-Q", "B-P", "I-Q", "E-P"]
     assert strict_entities(tags, BIOES) == [("P", 0, 3), ("Q", 7, 8)]
     assert strict_entities([tag.replace("E-", "L-").replace("S-", "U-") for tag in tags], BILOU) == [
         ("P", 0, 3),

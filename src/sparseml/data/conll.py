@@ -67,13 +67,15 @@ def _names(width: int) -> tuple[str, ...]:
 
 
 def _message(path: Path, number: int, found: int, width: int, tabs: bool) -> str:
-    wanted = "a word and its tag in each line, separated by a tab or a blank, and an empty line after a sentence"
+    wanted = (
+        "a word and its tag in each line, separated by a tab or a blank, and an empty line after a sentence"
+    )
     if width < 2:
         return f"{path}, line {number}: one column; wanted is {wanted}."
     mark = "tabs" if tabs else "blanks"
     if found == width:
         return f"{path}, line {number}: a column is empty; wanted is {wanted}."
     return (
-        f"{path}, line {number}: {found} column{'s' if found > 1 else ''} separated by {mark}, and {width} in the lines "
-        f"before; wanted is {wanted}."
+        f"{path}, line {number}: {found} column{'s' if found > 1 else ''} separated by {mark}, and {width} in the "
+        f"lines before; wanted is {wanted}."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -61,8 +61,9 @@ def load_tokens(
     known = options.known_labels
     source, roles, options = read_splits(options, labels_from_training=known is None)
     notes = list(source.notes)
-    columns = _choose(roles, text or options.input_column_names, label)
-    read = {role: _read(role, split, columns, notes) for role, split in roles.items()}
+    text = text or options.input_column_names
+    columns = {role: _choose(role, split, text, label) for role, split in roles.items()}
+    read = {role: _read(role, split, columns[role], notes) for role, split in roles.items()}
     labelled = [split for split in read.values() if split.targets is not None]
     scheme = scheme_of(tags for split in labelled for tags in split.targets or ())
     converted = tagging == IOB2 and scheme in (IOB1, MIXED, BIOES, BILOU)
@@ -76,29 +77,22 @@ def load_tokens(
     names = known.names if known is not None else _names(roles, columns, labelled, converted)
     labels = Labels(SINGLE, names) if names else None
     if labels is not None:
-        read = {
-            role: _encode(role, split, labels, columns, converted, notes) for role, split in read.items()
-        }
+        read = {role: _encode(role, split, labels, converted, notes) for role, split in read.items()}
     splits = limit_rows(hold_out_rows(read, options, notes), options, notes)
     built = {role: _dataset(split) for role, split in splits.items()}
     own = IOB2 if converted else scheme if labelled else scheme_of([names])
-    return TokenData(source.name, columns, labels, notes=notes, scheme=own, **built)
+    first = next(iter(columns.values()))
+    return TokenData(source.name, first, labels, notes=notes, scheme=own, **built)
 
 
-def _choose(roles: Roles, text: str | None, label: str | None) -> Columns:
-    first = next(iter(roles.values()))
-    unlabelled = all(role.startswith("test") for role in roles)
-    words = _column(first, text, (*WORDS, *TEXTS), "text", required=True)
-    tags = _column(
-        first, None if label == "label" and label not in first.columns else label, TAGS, "label", not unlabelled
-    )
-    for role, split in roles.items():
-        for name in (words, *(() if role.startswith("test") else (tags,))):
-            if name is not None and name not in split.columns:
-                raise DataError(
-                    f"{split.name} has no column {name!r}. {did_you_mean(name, list(split.columns))}"
-                )
-    return Columns(str(words), None, tags)
+def _choose(role: str, split: RawSplit, text: str | None, label: str | None) -> Columns:
+    """The columns of a split; files of several formats may call them otherwise."""
+    words = _column(split, text, (*WORDS, *TEXTS), "text", required=True)
+    asked = None if label == "label" and label not in split.columns else label
+    predicted = role.startswith("test")
+    if predicted and asked not in split.columns:
+        asked = None
+    return Columns(str(words), None, _column(split, asked, TAGS, "label", required=not predicted))
 
 
 def _column(
@@ -132,7 +126,9 @@ def _read(role: str, split: RawSplit, columns: Columns, notes: list[str]) -> Pre
         )
     tags = _tags(role, split, columns, words)
     cleaned = RawSplit(
-        split.name, {**split.columns, "tokens": words, "text": [joined(row or ()) for row in words]}, split.places
+        split.name,
+        {**split.columns, "tokens": words, "text": [joined(row or ()) for row in words]},
+        split.places,
     )
     empty = [] if predicted else [row for row, value in enumerate(words) if not "".join(value or ()).strip()]
     if len(empty) == len(split):
@@ -140,7 +136,9 @@ def _read(role: str, split: RawSplit, columns: Columns, notes: list[str]) -> Pre
     prepared = PreparedSplit(cleaned, tags)
     if not empty:
         return prepared
-    notes.append(f"{split.name}: {rows_text(len(empty))} left out without words ({split.places.describe(empty, 3)})")
+    notes.append(
+        f"{split.name}: {rows_text(len(empty))} left out without words ({split.places.describe(empty, 3)})"
+    )
     without = set(empty)
     return prepared.take([row for row in range(len(split)) if row not in without])
 
@@ -162,7 +160,9 @@ def _tags(
             f"{split.name}: {rows_text(len(absent))} without tags in {name!r} ({split.places.describe(absent)})."
         )
     unequal = [
-        row for row, (one, tags) in enumerate(zip(words, read, strict=True)) if len(one or ()) != len(tags or ())
+        row
+        for row, (one, tags) in enumerate(zip(words, read, strict=True))
+        if len(one or ()) != len(tags or ())
     ]
     if unequal:
         row = unequal[0]
@@ -175,11 +175,13 @@ def _tags(
     try:
         return [[declared[int(tag)] if int(tag) >= 0 else OUTSIDE for tag in row or ()] for row in read]
     except (IndexError, ValueError) as error:
-        raise DataError(f"{split.name}: {name!r} holds a tag that its {len(declared)} names do not have.") from error
+        raise DataError(
+            f"{split.name}: {name!r} holds a tag that its {len(declared)} names do not have."
+        ) from error
 
 
 def _list(value: Any) -> list[str] | None:
-    """A list of words or tags: as it is, as JSON or Python writes it, or separated by blanks; None where there is none."""
+    """A list of words or tags, as it is, as JSON or Python writes it, or with blanks between; None for no list."""
     if isinstance(value, str):
         stripped = value.strip()
         if stripped[:1] == "[" and stripped[-1:] == "]":
@@ -200,13 +202,17 @@ def _list(value: Any) -> list[str] | None:
 
 
 def _names(
-    roles: Roles, columns: Columns, labelled: Sequence[PreparedSplit], converted: bool
+    roles: Roles, columns: Mapping[str, Columns], labelled: Sequence[PreparedSplit], converted: bool
 ) -> tuple[str, ...]:
     """The tags in the order of their ids: as a dataset declares them, else "O" first and types by the alphabet."""
     if not labelled:
         return ()
     declared = next(
-        (split.class_names[str(columns.label)] for split in roles.values() if columns.label in split.class_names),
+        (
+            split.class_names[str(columns[role].label)]
+            for role, split in roles.items()
+            if columns[role].label in split.class_names
+        ),
         None,
     )
     if declared is not None and not converted:
@@ -220,13 +226,15 @@ def _names(
     }
     if converted:
         kinds = {parts(tag)[1] for tag in found} - {""}
-        found = {f"{prefix}-{kind}" for prefix in "BI" for kind in kinds} | ({OUTSIDE} & found) | {
-            tag for tag in found if tag in "BI"
-        }
+        found = (
+            {f"{prefix}-{kind}" for prefix in "BI" for kind in kinds}
+            | ({OUTSIDE} & found)
+            | {tag for tag in found if tag in "BI"}
+        )
     if len(found) > _MOST_TAGS:
         raise DataError(
-            f"{columns.label!r} holds {len(found):,} different tags; are these words? Name the column of the tags with "
-            "--label_column_name."
+            f"{labelled[0].rows.name} holds {len(found):,} different tags; are these words? Name the column of the "
+            "tags with --label_column_name."
         )
     return tuple(sorted(found, key=_place))
 
@@ -237,7 +245,7 @@ def _place(tag: str) -> tuple[bool, str, int]:
 
 
 def _encode(
-    role: str, split: PreparedSplit, labels: Labels, columns: Columns, converted: bool, notes: list[str]
+    role: str, split: PreparedSplit, labels: Labels, converted: bool, notes: list[str]
 ) -> PreparedSplit:
     """Tags to their ids; a test split with tags that the model does not have is predicted without metrics."""
     if split.targets is None:

@@ -33,7 +33,7 @@ def encode_rows(
     all_tokens: bool = False,
     pad_to_max_length: bool = False,
 ) -> Dataset:
-    """Tokenize a split of `load_tokens`; a row that is longer than `max_seq_length` becomes several, one after the other.
+    """Tokenize a split of `load_tokens`; a row that is longer than `max_seq_length` becomes several.
 
     Args:
         all_tokens: also label the tokens of a word behind its first one, where a B- tag becomes I-.
@@ -83,7 +83,7 @@ def encode_rows(
                 labelled = tags[first]
                 if inside is not None:
                     rest = (first < 0) & (of_tokens >= 0)
-                    labelled = np.where(rest, inside[tags[of_tokens]], labelled)
+                    labelled = np.where(rest, inside[np.maximum(tags[of_tokens], -1)], labelled)
                 all_labels.append(labelled)
         columns = {
             "row": pyarrow.array(rows + start, pyarrow.int32()),
@@ -108,7 +108,9 @@ def _inside(labels: Labels) -> Array:
     return np.asarray([*found, IGNORED], np.int64)
 
 
-def read_tags(logits: Array, rows: Dataset, counts: Sequence[int], names: Sequence[str], missing: int = 0) -> list[list[str]]:
+def read_tags(
+    logits: Array, rows: Dataset, counts: Sequence[int], names: Sequence[str], missing: int = 0
+) -> list[list[str]]:
     """The tags of each row's words.
 
     Args:
