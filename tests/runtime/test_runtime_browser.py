@@ -105,3 +105,39 @@ def test_the_answer_is_marked_in_the_passage(browser: Any, tmp_path: Path):
         labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
         assert labels[0] == "red box" and len(labels) == 5
     assert browser.get_log("browser") == []
+
+
+def test_entities_are_marked_in_the_text(browser: Any, tmp_path: Path):
+    words = ["Ann", "Lee", "lives", "in", "Rome", "😀"]
+    names = ["O", "B-PER", "I-PER", "B-LOC"]
+    tags = [1, 2, 0, 0, 3, 0]
+    table = np.where(np.arange(len(names)) == np.array(tags)[:, None], 4.0, -1.0).astype(np.float32)
+    folder = token_deployment(
+        tmp_path / "model",
+        words,
+        {"logits": table},
+        task="token_classification",
+        id2label=dict(enumerate(names)),
+    )
+    browser.get_log("browser")  # of other tests
+    with serving("--task", "ner", "--model_path", folder, log=tmp_path / "log") as running:
+        browser.get(running.url + "/")
+        browser.find_element("css selector", "#pair[hidden]")
+        assert browser.title == browser.find_element("css selector", "h1").text == "Find entities"
+        text = "😀 Ann Lee lives in Rome"
+        browser.execute_script("document.getElementById('text').value = arguments[0]", text)
+        browser.find_element("id", "send").click()
+        marked = [element.text for element in browser.find_elements("css selector", "#passage mark")]
+        assert marked == ["Ann LeePER", "RomeLOC"]
+        labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
+        assert labels == ["Ann Lee (PER)", "Rome (LOC)"]
+        # Nothing found, and markup that is text.
+        browser.execute_script("document.getElementById('text').value = '<b>lives</b>'")
+        browser.find_element("id", "send").click()
+        passage = browser.find_element("id", "passage")
+        for _ in range(50):
+            if "no entity" in passage.text:
+                break
+            browser.implicitly_wait(0.1)
+        assert passage.text == "There is no entity in this. <b>lives</b>"
+    assert browser.get_log("browser") == []

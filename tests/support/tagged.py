@@ -1,4 +1,7 @@
-"""Tagged words that a tiny model learns: runs of good and of bad words are entities, some words have two tokens."""
+"""Tagged words that a tiny model learns: good and bad words are entities, of one word or of two that follow another.
+
+Some words have two tokens. Words that begin an entity are other ones than those that continue it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ def rows(count: int, seed: int = 0, words: int = 10) -> list[Row]:
                 texts.append(source.choice(tiny.PLAIN) + source.choice(("", "", "s")))
                 tags.append("O")
             for place in range(source.randint(1, 2)):
-                texts.append(source.choice(_KINDS[kind]) + source.choice(("", "s")))
+                half = _KINDS[kind][3:] if place else _KINDS[kind][:3]
+                texts.append(source.choice(half) + source.choice(("", "s")))
                 tags.append(f"{'I' if place else 'B'}-{kind}")
         texts.append(".")
         tags.append("O")

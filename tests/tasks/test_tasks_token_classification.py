@@ -35,7 +35,7 @@ def arguments(place: Path, **more: Any) -> dict[str, Any]:
         "model_name_or_path": str(place / "start"),
         "do_train": True,
         "do_eval": True,
-        "per_device_train_batch_size": 16,
+        "per_device_train_batch_size": 8,
         "save_strategy": "no",
         "max_seq_length": 16,
         **more,
@@ -55,8 +55,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **arguments(
             place,
             output_dir=str(place / "model"),
-            model_name_or_path=str(place / "teacher"),
-            allow_dense_start=True,
             recipe=RECIPE + tiny.DISTILLATION,
             distill_teacher=str(place / "teacher"),
             do_predict=True,
@@ -80,6 +78,8 @@ def test_it_learns_and_reports(trained: Path) -> None:
     evaluation = report["evaluation"]["validation"]
     assert [row["type"] for row in evaluation["entities"]] == ["BAD", "GOOD"]
     assert sum(row["number"] for row in evaluation["entities"]) == 64
+    assert cli.main(["report", str(trained / "model")]) == 0
+    assert "Entities" in (trained / "model" / "report.html").read_text()
     card = (trained / "model" / "README.md").read_text()
     assert "token-classification" in card and "--task token_classification" in card
 
@@ -116,7 +116,7 @@ def test_the_deployment_scores_as_the_training(
 
 
 def test_files_and_the_server_give_entities(deployed: Path, tmp_path: Path) -> None:
-    tiny.write(tmp_path / "in.csv", [{"text": "the lovely bright films"}])
+    tiny.write(tmp_path / "in.csv", [{"text": "the lovely warm films"}])
     words = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]
     assert cli.main(["predict", str(deployed), *words]) == 0
     with (tmp_path / "out.csv").open(newline="") as file:
@@ -124,9 +124,9 @@ def test_files_and_the_server_give_entities(deployed: Path, tmp_path: Path) -> N
     (entity,) = json.loads(row["predicted_entities"])
     assert (entity["entity"], entity["word"], entity["start"], entity["end"]) == (
         "GOOD",
-        "lovely bright",
+        "lovely warm",
         4,
-        17,
+        15,
     )
     testing = pytest.importorskip("fastapi.testclient")
     from deepsparse.server.app import Server, create_app
@@ -135,7 +135,7 @@ def test_files_and_the_server_give_entities(deployed: Path, tmp_path: Path) -> N
 
     config = parse_config({"endpoints": [{"task": "ner", "model": str(deployed), "name": "names"}]}, "test")
     with testing.TestClient(create_app(Server(Endpoints(config), config))) as client:
-        body = {"inputs": "the lovely bright films", "aggregation_strategy": "simple"}
+        body = {"inputs": "the lovely warm films", "aggregation_strategy": "simple"}
         answer = client.post("/v2/models/names/infer", json=body).json()
         (one,) = answer["predictions"][0]
         assert {**one, "score": 0} == {**entity, "score": 0, "index": 2, "is_grouped": True}

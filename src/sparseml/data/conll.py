@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,8 @@ _OF_2003: Final = (TOKENS, "pos_tags", "chunk_tags", TAGS)
 def read_columns(path: Path, text: str) -> RawSplit:
     """Read a column file: words in the first column, tags in the last, those between under `column_2`, ...
 
-    Columns are separated by tabs, or by blanks where no line of words has a tab. Lines that begin with "# " or
-    "#\\t" are comments where they have no columns as words have, and -DOCSTART- lines are no words.
+    Columns are separated by tabs, or by blanks where no line of words has a tab. Lines before a sentence that begin
+    with "#" are comments unless they have as many columns as words have, and -DOCSTART- lines are no words.
 
     Returns:
         Lists of words and of tags, a row for each sentence, at the line of its first word. Files of four columns have
@@ -34,15 +35,14 @@ def read_columns(path: Path, text: str) -> RawSplit:
     tabs = any("\t" in line.strip() for line in lines if not line.startswith("#"))
     sentences: list[list[list[str]]] = []
     starts: list[int] = []
-    inside, width = False, 0
+    inside, width = False, _width(lines, tabs)
     for number, line in enumerate(lines, start=1):
-        fields = [field.strip() for field in line.split("\t")] if tabs else line.split()
+        fields = _fields(line, tabs)
         if not any(fields) or fields[0] == _DOCUMENT:
             inside = False
             continue
-        if line.startswith("#") and (len(fields) == 1 or len(fields) != width) and not inside:
+        if line.startswith("#") and not inside and (len(fields) != width or "=" in fields[1:3]):
             continue
-        width = width or len(fields)
         if len(fields) != width or width < 2 or not all(fields):
             raise DataError(_message(path, number, len(fields), width, tabs))
         if not inside:
@@ -58,6 +58,16 @@ def read_columns(path: Path, text: str) -> RawSplit:
         for place, name in enumerate(names)
     }
     return RawSplit(str(path), columns, Places.of(str(path), "line", starts))
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    return [field.strip() for field in line.split("\t")] if tabs else line.split()
+
+
+def _width(lines: Sequence[str], tabs: bool) -> int:
+    """Columns of the first line that is no comment; 0 where there is none."""
+    rows = (_fields(line, tabs) for line in lines if not line.startswith("#"))
+    return next((len(row) for row in rows if any(row) and row[0] != _DOCUMENT), 0)
 
 
 def _names(width: int) -> tuple[str, ...]:

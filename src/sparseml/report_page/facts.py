@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,7 @@ class Evaluation:
         confusion: {true: {predicted: rows}}, zeros left out; for one label a row.
         labels: {name: {right, missed, wrong}}, for several.
         answers: {what became of a question: questions}, where questions are answered.
+        entities: of each type {type, precision, recall, f1, number}, where words are tagged.
     """
 
     rows_called: str
@@ -63,6 +64,7 @@ class Evaluation:
     labels: Mapping[str, Mapping[str, int]] | None = None
     calibration: Mapping[str, Any] | None = None
     answers: Mapping[str, int] | None = None
+    entities: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass
@@ -191,7 +193,7 @@ def _sparsity(log: list[dict[str, Any]]) -> Series | None:
 def _evaluations(facts: Facts) -> None:
     """Fill in the evaluated rows; of a guided training's export where the model's own are not there."""
     for split, found in facts.report.get("evaluation", {}).items():
-        known = {key: found.get(key) for key in ("confusion", "labels", "calibration", "answers")}
+        known = {key: found.get(key) for key in ("confusion", "labels", "calibration", "answers", "entities")}
         facts.evaluations.append(
             Evaluation(f"the {split.replace('_', ' ')} rows", found["kind"], found["rows"], **known)
         )

@@ -58,6 +58,8 @@ class TokenClassification(Task):
     """See `Task`."""
 
     name = "token_classification"
+    guided = True
+    guided_recipe = "zoo:nlp/token_classification/minilm-l6/pytorch/huggingface/default/pruned80_quant-none"
     file_endings = (*READERS, *COLUMN_READERS)
     reads_windows = True
     product = "tagger"
@@ -196,6 +198,23 @@ recipe go in; a sparse, quantized tagger with its report comes out."""
         gold = np.empty(len(split), object)
         gold[:] = [list(row) for row in split["labels"]]
         return gold
+
+    def assess(
+        self, pipeline: Any, texts: Sequence[Texts], truth: Array, labels: Labels | None
+    ) -> dict[str, Any]:
+        """See `Task` and `guided/tagged.py`; the words of a row have blanks between them."""
+        from sparseml.guided.tagged import facts
+
+        assert labels is not None
+        rows = [text.split(" ") for (text,) in texts]
+        gold = [[labels.names[index] for index in row] for row in truth]
+        return facts(rows, gold, word_tags(pipeline, rows, "asking the exported model"))
+
+    def summarize(self, facts: Mapping[str, Any], width: int) -> list[str]:
+        """See `Task` and `guided/tagged.py`."""
+        from sparseml.guided.tagged import lines
+
+        return lines(facts, width)
 
     def pipeline_tag(self, model_class: str) -> str | None:
         return "token-classification"
