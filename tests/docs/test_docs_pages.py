@@ -27,6 +27,7 @@ PAGES = (
     "docs/question_answering.md",
     "docs/recipes.md",
     "docs/serving.md",
+    "docs/token_classification.md",
     "docs/transfer.md",
     "docs/upstream.md",
 )
