@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from sparseml.data.readers import read_file
 from sparseml.data.rows import DataError
 from sparseml.data.token_classification import load_tokens
 from support import tagged
+from support.child import run_json
+from support.hub import LoopbackHub
+from support.hub_data import convert
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 
 IOB1 = """-DOCSTART- -X- -X- O
 
@@ -140,3 +146,55 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         file.write_text(json.dumps(row))
         with pytest.raises(DataError, match=says):
             load(file)
+
+
+_CHILD = """
+import json, sys
+from sparseml.data import DataError, DataOptions
+from sparseml.data.token_classification import load_tokens
+
+found = {}
+for name, options in json.load(sys.stdin).items():
+    try:
+        data = load_tokens(DataOptions(**options))
+        found[name] = {"names": data.labels.names, "notes": data.notes, "rows": data.rows, **data.train[0]}
+    except DataError as error:
+        found[name] = {"error": str(error)}
+print(json.dumps(found))
+"""
+
+
+def test_conll2003_of_the_hub(tmp_path: Path) -> None:
+    """With the public schema: a script, of which the Hub keeps a conversion to Parquet."""
+    datasets = pytest.importorskip("datasets")
+    names = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
+    listed, text = datasets.List, datasets.Value("string")
+    features = datasets.Features(
+        {
+            "id": text,
+            "tokens": listed(text),
+            "pos_tags": listed(datasets.ClassLabel(names=["NNP", "VBD", "."])),
+            "chunk_tags": listed(datasets.ClassLabel(names=["O", "B-NP", "I-NP", "B-VP"])),
+            "ner_tags": listed(datasets.ClassLabel(names=names)),
+        }
+    )
+    rows = {
+        "id": ["0", "1"],
+        "tokens": WORDS,
+        "pos_tags": [[0, 0, 0, 1, 2], [0]],
+        "chunk_tags": [[1, 2, 2, 3, 0], [1]],
+        "ner_tags": [[names.index(tag) for tag in row] for row in IOB2],
+    }
+    buffer = io.BytesIO()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(buffer)
+    cases = {"old name": {"dataset_name": "conll2003"}, "own": {"dataset_name": "eriktks/conll2003"}}
+    with LoopbackHub() as hub:
+        hub.add("eriktks/conll2003", {"conll2003.py": b"raise SystemExit('never run')"}, "datasets")
+        splits = ("train", "validation", "test")
+        convert(hub, "eriktks/conll2003", {f"conll2003/{split}": buffer.getvalue() for split in splits})
+        environment = {**hub.environment(tmp_path), "PYTHONPATH": SOURCE}
+        found = run_json(_CHILD, cases, environment, tmp_path)
+    for case in cases:
+        assert found[case]["names"] == names and found[case]["rows"] == {"train": 2, "validation": 2}
+        assert found[case]["tokens"] == WORDS[0] and found[case]["labels"] == rows["ner_tags"][0]
+    assert any("eriktks/conll2003 on the Hub" in note for note in found["old name"]["notes"])
