@@ -50,6 +50,11 @@ TASKS = {
         "ForQuestionAnswering",
         ("qa", "squad"),
     ),
+    "token_classification": Entry(
+        "sparseml.tasks.token_classification:TokenClassification",
+        "ForTokenClassification",
+        ("ner",),
+    ),
     "masked_language_modeling": Entry(
         "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling",
         "ForMaskedLM",
