@@ -11,7 +11,7 @@ from resparse.column_names import ANSWER_STARTS, ANSWERS, CONTEXTS, QUESTIONS, b
 from resparse.errors import did_you_mean
 from resparse.json_text import JsonError, parse_json
 from resparse.spans import Reading
-from sparseml.data.columns import Columns
+from sparseml.data.columns import Columns, usual_column
 from sparseml.data.rows import DataError, RawSplit, is_missing, rows_text
 from sparseml.data.sources import DataOptions
 from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
@@ -91,37 +91,20 @@ def _choose(roles: Roles, question: str | None, context: str | None, answers: st
     """The columns of the first split, which all need."""
     first = next(iter(roles.values()))
     texts = (
-        _column(first, question, QUESTIONS, "question", required=True),
-        _column(first, context, CONTEXTS, "context", required=True),
+        usual_column(first, question, QUESTIONS, "--question_column_name", "questions"),
+        usual_column(first, context, CONTEXTS, "--context_column_name", "passages"),
     )
-    unlabelled = all(role.startswith("test") for role in roles)
-    label = _column(first, answers, ANSWERS, "answer", required=not unlabelled)
+    if answers is None and all(role.startswith("test") for role in roles):
+        label = by_name(ANSWERS, list(first.columns))
+    else:
+        label = usual_column(first, answers, ANSWERS, "--answer_column_name", "answers")
     for role, split in roles.items():
         for name in (*texts, *(() if role.startswith("test") else (label,))):
             if name is not None and name not in split.columns:
                 raise DataError(
                     f"{split.name} has no column {name!r}. {did_you_mean(name, list(split.columns))}"
                 )
-    return Columns(str(texts[0]), texts[1], label)
-
-
-def _column(
-    split: RawSplit, asked: str | None, usual: Sequence[str], what: str, required: bool
-) -> str | None:
-    available = list(split.columns)
-    if asked is not None:
-        if asked not in available:
-            raise DataError(
-                f"{split.name} has no column {asked!r} (--{what}_column_name). {did_you_mean(asked, available)}"
-            )
-        return asked
-    found = by_name(usual, available)
-    if found is None and required:
-        raise DataError(
-            f"{split.name} has no column {' or '.join(map(repr, usual))}, but {', '.join(available)}: name the one of "
-            f"the {what}s with --{what}_column_name."
-        )
-    return found
+    return Columns(*texts, label)
 
 
 def _prepare(role: str, split: RawSplit, columns: Columns, notes: list[str]) -> PreparedSplit:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Shares of rows that may lack a label (-1) or a text; above them the column or the file is wrong.
 _MAX_UNLABELLED = 0.05
 _MAX_MISSING_TEXTS = 0.2
-_SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
+SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,12 @@ class TextData:
     @property
     def rows(self) -> dict[str, int]:
         """Number of rows of each split that there is."""
-        splits = {name: getattr(self, name) for name in _SPLITS}
+        splits = {name: getattr(self, name) for name in SPLITS}
         return {name: len(split) for name, split in splits.items() if split is not None}
+
+    def name_of(self, split: Dataset) -> str:
+        """What one of the splits is called."""
+        return next(name for name in SPLITS if getattr(self, name) is split)
 
 
 def load_text_data(options: DataOptions) -> TextData:

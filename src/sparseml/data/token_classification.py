@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from resparse.column_names import TAGS, TEXTS, WORDS, by_name
-from resparse.errors import did_you_mean
 from resparse.json_text import JsonError, parse_json
 from resparse.tags import BILOU, BIOES, IOB1, IOB2, MIXED, OUTSIDE, Scheme, parts, scheme_of, to_iob2
 from resparse.words import joined
-from sparseml.data.columns import Columns
+from sparseml.data.columns import Columns, usual_column
 from sparseml.data.label_encoding import SINGLE, Labels
 from sparseml.data.rows import DataError, RawSplit, is_missing, rows_text
 from sparseml.data.sources import DataOptions
@@ -87,31 +86,13 @@ def load_tokens(
 
 def _choose(role: str, split: RawSplit, text: str | None, label: str | None) -> Columns:
     """The columns of a split; files of several formats may call them otherwise."""
-    words = _column(split, text, (*WORDS, *TEXTS), "text", required=True)
+    words = usual_column(split, text, (*WORDS, *TEXTS), "--text_column_name", "words")
     asked = None if label == "label" and label not in split.columns else label
-    predicted = role.startswith("test")
-    if predicted and asked not in split.columns:
-        asked = None
-    return Columns(str(words), None, _column(split, asked, TAGS, "label", required=not predicted))
-
-
-def _column(
-    split: RawSplit, asked: str | None, usual: Sequence[str], what: str, required: bool
-) -> str | None:
-    available = list(split.columns)
-    if asked is not None and asked in available:
-        return asked
-    if asked is not None:
-        raise DataError(
-            f"{split.name} has no column {asked!r} (--{what}_column_name). {did_you_mean(asked, available)}"
-        )
-    found = by_name(usual, available)
-    if found is None and required:
-        raise DataError(
-            f"{split.name} has no column {' or '.join(map(repr, usual[:4]))}, but {', '.join(available)}: name the one "
-            f"of the {'words' if what == 'text' else 'tags'} with --{what}_column_name."
-        )
-    return found
+    if role.startswith("test"):
+        tags = asked if asked in split.columns else by_name(TAGS, list(split.columns))
+    else:
+        tags = usual_column(split, asked, TAGS, "--label_column_name", "tags")
+    return Columns(words, None, tags)
 
 
 def _read(role: str, split: RawSplit, columns: Columns, notes: list[str]) -> PreparedSplit:

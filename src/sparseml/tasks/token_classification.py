@@ -17,6 +17,7 @@ from resparse.files import write_text
 from resparse.progress import track
 from resparse.tags import IOB2, OUTSIDE
 from sparseml.data import DataOptions, Labels, TextData
+from sparseml.data.encode import padded
 from sparseml.data.label_encoding import SINGLE
 from sparseml.data.readers import COLUMN_READERS, READERS
 from sparseml.data.rows import rows_text
@@ -32,7 +33,6 @@ from sparseml.tasks.base import Task, Texts
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _WINDOW = 256
 
 
@@ -110,7 +110,7 @@ recipe go in; a sparse, quantized tagger with its report comes out."""
         }
 
     def encode(self, split: Any, data: Any, tokenizer: Any, arguments: Any) -> Dataset:
-        name = _name_of(split, data)
+        name = data.name_of(split)
         rows = encode_rows(
             split,
             name,
@@ -275,14 +275,7 @@ class Collate:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Rows of `encode_rows` to [batch, tokens] int64."""
-        batch = dict(
-            self._tokenizer.pad(
-                [{name: row[name] for name in _TOKENS if name in row} for row in rows],
-                padding_side="right",
-                pad_to_multiple_of=self._multiple_of,
-                return_tensors="pt",
-            )
-        )
+        batch = padded(self._tokenizer, rows, self._multiple_of)
         if "labels" in rows[0]:
             labels = torch.full(batch["input_ids"].shape, IGNORED)
             for place, row in enumerate(rows):
@@ -310,11 +303,3 @@ def _both(logits: Array, data: Any, labels: Labels, rows: Any) -> tuple[list[lis
     split = getattr(data, rows[0]["split"])
     said = read_tags(logits, rows, list(map(len, split["tokens"])), labels.names, _outside(labels))
     return [[labels.names[index] for index in row] for row in split["labels"]], said
-
-
-def _name_of(split: Any, data: Any) -> str:
-    return next(
-        name
-        for name in ("train", "validation", "validation_mismatched", "test", "test_mismatched")
-        if getattr(data, name) is split
-    )

@@ -34,7 +34,9 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
     if not prepared.task.one_output_a_row:
         names = [name for name in _OF_CLASSIFIERS if getattr(asked, name) not in (None, False)]
         if names:
-            raise ArgumentError(f"--{names[0]} is of text classification, not of {prepared.task.name}: leave it out.")
+            raise ArgumentError(
+                f"--{names[0]} is of text classification, not of {prepared.task.name}: leave it out."
+            )
         return
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
         return
