@@ -14,7 +14,7 @@ from sparseml.tasks import load_task
 from sparseml.training.arguments import all_options
 from support import tiny
 
-TASKS = ["text_classification", "masked_language_modeling"]
+TASKS = ["text_classification", "question_answering", "token_classification", "masked_language_modeling"]
 
 # Runs a command as from the shell, and tells whether PyTorch was imported.
 SCRIPT = """
@@ -52,6 +52,12 @@ def test_it_knows_the_arguments_of_the_run(task: str) -> None:
         (["--train_file", "rows.csv", "--validation_file", "other.csv"], "other.csv: there is no column"),
         (["--train_file", "latin.csv"], "is not UTF-8"),
         (["--task", "mlm", "--train_file", "rows.csv", "--tokenizer_name", "rows.csv"], "is a file"),
+        (["--task", "ner", "--train_file", "rows.csv"], "another number of tags than of words"),
+        (
+            ["--task", "ner", "--train_file", "rows.csv", "--text_column_name", "txt"],
+            "there is no column 'txt'",
+        ),
+        (["--task", "qa", "--train_file", "rows.csv"], "has no column 'question'"),
     ],
 )
 def test_mistakes_are_told_without_pytorch(tmp_path: Path, words: list[str], says: str) -> None:

@@ -63,9 +63,7 @@ def load_questions(
         )
     source, roles, options = read_splits(options, labels_from_training=False)
     notes = list(source.notes)
-    asked = (options.input_column_names or "").split(",") if options.input_column_names else []
-    if question is None and context is None and len(asked) == 2:
-        question, context = (name.strip() for name in asked)
+    question, context = _asked(options.input_column_names, question, context)
     columns = _choose(roles, question, context, answers)
     splits = {role: _prepare(role, split, columns, notes) for role, split in roles.items()}
     splits = limit_rows(hold_out_rows(splits, options, notes), options, notes)
@@ -85,6 +83,31 @@ def load_questions(
     built = {role: _dataset(split, columns) for role, split in splits.items()}
     reading = reading.changed(version_2_with_negative=allowed)
     return QuestionData(source.name, columns, None, notes=notes, reading=reading, **built)
+
+
+def check_rows(roles: Roles, given: Mapping[str, str]) -> None:
+    """Check the columns and rows of splits by role, as `load_questions` does.
+
+    Args:
+        given: arguments of the command, as they are written.
+
+    Raises:
+        DataError: with file, row and remedy.
+    """
+    question, context = _asked(
+        given.get("input_column_names"), given.get("question_column_name"), given.get("context_column_name")
+    )
+    columns = _choose(roles, question, context, given.get("answer_column_name"))
+    for role, split in roles.items():
+        _prepare(role, split, columns, [])
+
+
+def _asked(both: str | None, question: str | None, context: str | None) -> tuple[str | None, str | None]:
+    """The columns of question and passage that are asked for, by their own arguments or by that of all tasks."""
+    names = [name.strip() for name in (both or "").split(",")]
+    if question is None and context is None and len(names) == 2:
+        question, context = names
+    return question, context
 
 
 def _choose(roles: Roles, question: str | None, context: str | None, answers: str | None) -> Columns:

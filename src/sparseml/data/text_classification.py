@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +76,19 @@ def load_text_data(options: DataOptions) -> TextData:
     return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
 
 
-def check_rows(roles: Roles, options: DataOptions) -> None:
+def check_rows(roles: Roles, given: Mapping[str, str]) -> None:
     """Check the columns of splits by role, as `load_text_data` does before it encodes labels.
+
+    Args:
+        given: arguments of the command, as they are written.
 
     Raises:
         DataError: a column is not there, or it is not clear which is meant.
     """
+    options = DataOptions(
+        input_column_names=given.get("input_column_names"),
+        label_column_name=given.get("label_column_name", DataOptions.label_column_name),
+    )
     _choose_columns(roles, options, None, [])
 
 

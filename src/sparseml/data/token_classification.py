@@ -84,6 +84,20 @@ def load_tokens(
     return TokenData(source.name, first, labels, notes=notes, scheme=own, **built)
 
 
+def check_rows(roles: Roles, given: Mapping[str, str]) -> None:
+    """Check the columns and rows of splits by role, as `load_tokens` does.
+
+    Args:
+        given: arguments of the command, as they are written.
+
+    Raises:
+        DataError: with file, row and remedy.
+    """
+    text = given.get("text_column_name") or given.get("input_column_names")
+    for role, split in roles.items():
+        _read(role, split, _choose(role, split, text, given.get("label_column_name")), [])
+
+
 def _choose(role: str, split: RawSplit, text: str | None, label: str | None) -> Columns:
     """The columns of a split; files of several formats may call them otherwise."""
     words = usual_column(split, text, (*WORDS, *TEXTS), "--text_column_name", "words")

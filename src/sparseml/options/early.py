@@ -1,8 +1,8 @@
 """Mistakes of a training command that show before PyTorch is imported, which takes seconds.
 
-A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read, rows
-and columns of small files. All is checked again, and
-more, by `training.arguments` and what it calls; here nothing may be refused that is not refused there.
+A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read, rows and columns of small
+files. All is checked again, and more, by `training.arguments` and what it calls; here nothing may be refused that is
+not refused there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from sparseml.options.table import Option, requests_help, scan
 from sparseml.tasks import TASKS
 
 _FILES: Final = ("train_file", "validation_file", "test_file")
-_COLUMNS: Final = ("input_column_names", "label_column_name")
 _SMALL: Final = 4 * 1024 * 1024
 """Bytes that are read and checked in a few tenths of a second."""
 _HERE: Final = Path(__file__).parent
@@ -97,7 +96,6 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
     if place is None or {*named} & {"task_name", "dataset_name"} or (work and "do_train" not in work):
         return  # a dataset names columns itself; without training it depends on the run which files are read
     from sparseml.data.readers import expand_pattern, read_files
-    from sparseml.data.sources import DataOptions
 
     module, _, function = place.partition(":")
     check_rows = getattr(import_module(module), function)
@@ -110,8 +108,7 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
         if files and small and not any(file.suffix.lower() == ".parquet" for file in files):
             roles[role] = read_files(given[option], f"--{option}")
     if "train" in roles:
-        known: dict[str, Any] = {name: given[name] for name in _COLUMNS if name in given}
-        check_rows(roles, DataOptions(**known))
+        check_rows(roles, given)
 
 
 def _check_folders(given: Mapping[str, str]) -> None:
