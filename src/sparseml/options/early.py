@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from resparse.files import refuse_unwritable
 from sparseml.options import renamed
 from sparseml.options.source_fields import own_fields, subclasses
 from sparseml.options.table import Option, requests_help, scan
@@ -44,6 +45,8 @@ def check(task: str, words: Sequence[str]) -> None:
     if raw.keys() & {"do_train", "one_shot"} or not raw.keys() & {"do_eval", "do_predict"}:
         _check_recipe(given)  # else it is not used
     _check_files(given)
+    if "output_dir" in given:
+        refuse_unwritable(Path(given["output_dir"]))
     _check_folders(given)
     _check_rows(task, {*raw}, given)
 

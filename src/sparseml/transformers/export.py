@@ -13,6 +13,7 @@ from resparse.confidence import MIN_SCORE, OUT_OF_SCOPE, is_min_score
 from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
+from resparse.files import refuse_unwritable
 from resparse.long_texts import WINDOWS
 from sparseml import tasks
 from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
@@ -143,6 +144,7 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     folder = resolve(arguments.model_path).folder if named else given
     beside = given.resolve().parent if given.is_dir() else Path.cwd()
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
+    refuse_unwritable(target)
     task = _task(arguments, folder)
     rows, called = _rows(arguments, task, folder)
     report = export(
