@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 # Before anything is imported that starts threads: a process with threads cannot be forked.
@@ -88,7 +89,8 @@ def attempt(subject: Subject, log: Path) -> tuple[set[int], str]:
         BrokenError: a traceback, or an exit code that no user should see.
     """
     log.unlink(missing_ok=True)
-    codes = {one.wait().code for one in [Attempt(work, subject.folder, log) for work in subject.works]}
+    running = [Attempt(partial(run, work), subject.folder, log) for work in subject.works]
+    codes = {one.wait().code for one in running}
     printed = log.read_text(errors="replace")
     last = next((line for line in reversed(printed.splitlines()) if line.startswith("error:")), "")
     if codes - {0, 2} or "Traceback" in printed:
