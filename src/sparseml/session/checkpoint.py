@@ -224,21 +224,20 @@ def clear_write_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # tokenizers raises nothing more special
         text = str(error)
-        if any(sign in text for sign in _WRITE_FAILED):
+        if (reason := next((sign for sign in _REASONS if sign in text), None)) is not None:
+            raise WriteError(f"Could not write {folder}: {reason}.") from error
+        if any(sign in text for sign in _CUT_SHORT):
             raise WriteError(
-                f"Could not write {folder}: {text.splitlines()[0]}. Is the disk full?"
+                f"Could not write {folder}: it was cut short, as it is where the disk is full ({text.splitlines()[0]})."
             ) from error
         raise
 
 
-# Texts of the operating system, as safetensors and tokenizers report them, and PyTorch's own for a short write.
-_WRITE_FAILED = (
-    *(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)),
-    "PytorchStreamWriter",
-    "unexpected pos",
-    "iostream error",
-    "I/O error",
+# Texts of the operating system, as safetensors and tokenizers report them, and those of libraries for a short write.
+_REASONS = tuple(
+    os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 )
+_CUT_SHORT = ("PytorchStreamWriter", "unexpected pos", "iostream error", "I/O error")
 
 
 def remove_later(folder: Path) -> None:
