@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from deepsparse import tasks
@@ -51,6 +52,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError(
             f"The server needs {error.name}, which is not installed: pip install 'resparse[server]'."
         ) from error
+    grpc_serving = _grpc_serving(arguments)
     from deepsparse.server.app import create_app
     from deepsparse.server.connections import ConnectionLimits, Connections, most_connections
     from deepsparse.server.endpoints import ConfigWatch, Endpoints
@@ -62,7 +64,10 @@ def main(words: Sequence[str]) -> int:
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
     endpoints = Endpoints(config)
     watch = ConfigWatch(Path(arguments.config_file), config) if arguments.hot_reload_config else None
-    app = create_app(Server(endpoints, config, watch, api_key))
+    server = Server(endpoints, config, watch, api_key)
+    if grpc_serving is not None:
+        server.beside = grpc_serving(server, arguments.host, arguments.grpc_port, _GRACE_S)
+    app = create_app(server)
     limits = ConnectionLimits(most_connections(config.max_connections), config.request_timeout)
     for endpoint in endpoints:
         engine = endpoint.pipeline.engine
@@ -72,6 +77,8 @@ def main(words: Sequence[str]) -> int:
         )
     shown = "localhost" if arguments.host in _EVERYWHERE else arguments.host
     say(f"serving on http://{shown}:{arguments.port}/ (Ctrl-C ends it)")
+    if grpc_serving is not None:
+        say(f"serving gRPC on {shown}:{arguments.grpc_port}")
     if api_key is None and arguments.host not in _LOCAL:
         warn("Whoever reaches this address may use the models: --api-key-file, or a proxy, keeps others out.")
     uvicorn.run(
@@ -85,6 +92,25 @@ def main(words: Sequence[str]) -> int:
         ws="none",
     )
     return 0
+
+
+def _grpc_serving(arguments: argparse.Namespace) -> Callable[..., AbstractAsyncContextManager[int]] | None:
+    """What serves over gRPC, where that is asked for; asked before models are loaded, which takes a while.
+
+    Raises:
+        ConfigError: grpcio is not installed, or the port is that of HTTP.
+    """
+    if arguments.grpc_port is None:
+        return None
+    try:
+        from deepsparse.server.grpc_server import serving
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--grpc-port needs {error.name}, which is not installed: pip install 'resparse[grpc]'."
+        ) from error
+    if arguments.grpc_port == arguments.port:
+        raise ConfigError(f"--port and --grpc-port are both {arguments.port}; give gRPC another one.")
+    return serving
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:
@@ -131,6 +157,11 @@ def _parser() -> Parser:
         help="the address to listen at; 0.0.0.0: all of this machine [%(default)s]",
     )
     add("--port", type=parser.count, default=5543, help="[%(default)s]")
+    add(
+        "--grpc-port",
+        type=parser.count,
+        help="serve the Open Inference Protocol over gRPC, too, at this port",
+    )
     add(
         "--api-key",
         help=f"ask for this key, but for health; better in a file or in {VARIABLE}, which others see not",
