@@ -29,7 +29,6 @@ from sparseml.session import checkpoint
 from sparseml.session.early_stopping import EARLY_STOP, early_stopping
 from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
-from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
 from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
@@ -42,6 +41,7 @@ from sparseml.training.conclusion import conclude
 from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
 from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 from sparseml.training.samples import write_samples
+from sparsezoo.hub_upload import address
 
 _UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
