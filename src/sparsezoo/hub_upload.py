@@ -82,14 +82,17 @@ def address(repo: HubRepo) -> str:
     return f"{repo.endpoint or 'https://huggingface.co'}/{repo.name}"
 
 
-def linked(folder: Path, beside: Path | None = None) -> Path:
+def linked(folder: Path, beside: Path | None = None, ignored: Sequence[str] = ()) -> Path:
     """A temporary folder with a folder's files, by hard links where the file system has them.
 
     Args:
         beside: the folder that it is made in; None is the system's for temporary files.
+        ignored: patterns of names that are left out.
     """
     kept = Path(tempfile.mkdtemp(prefix=".pushing-", dir=beside))
     for path in filter(Path.is_file, folder.iterdir()):
+        if any(map(path.match, ignored)):
+            continue
         try:
             os.link(path, kept / path.name)
         except OSError:
