@@ -48,7 +48,7 @@ class Client:
 
 @contextmanager
 def running(
-    deployed: Path, api_key: str | None = None, longest: float = 600, **config: Any
+    deployed: Path, api_key: str | None = None, tracing: Any = None, longest: float = 600, **config: Any
 ) -> Iterator[tuple[Any, int]]:
     """The server in a thread, and its port."""
     endpoint = {"task": "glue", "model": str(deployed), "name": "mood"}
@@ -56,7 +56,7 @@ def running(
     started: Future[tuple[Any, int, Any, Any]] = Future()
 
     async def serve() -> None:
-        server = Server(Endpoints(parsed), parsed, api_key=api_key)
+        server = Server(Endpoints(parsed, tracing), parsed, api_key=api_key)
         stop = asyncio.Event()
         server.beside = beside = Holding(serving(server, "127.0.0.1", 0, 5, longest))
         async with server.lifespan(None):  # type: ignore[arg-type]

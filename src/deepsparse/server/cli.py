@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepsparse import tasks
 from deepsparse.command_line import Parser, normal_options
@@ -15,6 +16,9 @@ from deepsparse.deployment import open_deployment
 from deepsparse.server.api_key import VARIABLE, read_api_key
 from deepsparse.server.config import ConfigError, EndpointConfig, ServerConfig, load_config
 from resparse.console import run, say, warn
+
+if TYPE_CHECKING:
+    from deepsparse.server.tracing import Tracing
 
 _EXAMPLE = """\
 for example:
@@ -59,10 +63,11 @@ def main(words: Sequence[str]) -> int:
     from deepsparse.server.memory import keep_memory_together
     from deepsparse.server.service import Server
 
+    tracing = _tracing(arguments)
     keep_memory_together()
     for field in config.without_effect():
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
-    endpoints = Endpoints(config)
+    endpoints = Endpoints(config, tracing)
     watch = ConfigWatch(Path(arguments.config_file), config) if arguments.hot_reload_config else None
     server = Server(endpoints, config, watch, api_key)
     if grpc_serving is not None:
@@ -111,6 +116,25 @@ def _grpc_serving(arguments: argparse.Namespace) -> Callable[..., AbstractAsyncC
     if arguments.grpc_port == arguments.port:
         raise ConfigError(f"--port and --grpc-port are both {arguments.port}; give gRPC another one.")
     return serving
+
+
+def _tracing(arguments: argparse.Namespace) -> Tracing | None:
+    """What traces requests, where that is asked for; a ConfigError where OpenTelemetry is not installed."""
+    url = arguments.otlp_traces_endpoint
+    if url is None:
+        return None
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"--otlp-traces-endpoint {url}: a URL is wanted, such as http://localhost:4318/v1/traces."
+        )
+    try:
+        from deepsparse.server.tracing import exporting
+
+        return exporting(url)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--otlp-traces-endpoint needs {error.name}, which is not installed: pip install 'resparse[otel]'."
+        ) from error
 
 
 def _config(arguments: argparse.Namespace) -> ServerConfig:
@@ -169,6 +193,7 @@ def _parser() -> Parser:
     add("--api-key-file", help="a file that holds the key")
     add("--log-level", default="info", choices=_LEVELS, help="[%(default)s]")
     add("--hot-reload-config", action="store_true", help="follow changes of the configuration file")
+    add("--otlp-traces-endpoint", metavar="URL", help="send OpenTelemetry traces there, by OTLP over HTTP")
     add("--batch-size", type=parser.count, help="texts computed at a time, at most")
     add("--num-cores", type=parser.count, help="threads that compute [all cores]")
     add("--num-workers", type=parser.count, help="batches computed side by side [one for each core]")

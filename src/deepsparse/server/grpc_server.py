@@ -80,7 +80,7 @@ async def serving(
     service = _Service(server)
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            service.refusing(getattr(service, name)),
+            service.handler(name),
             request_deserializer=message(f"{name}Request").FromString,  # type: ignore[attr-defined]
             response_serializer=message(f"{name}Response").SerializeToString,  # type: ignore[attr-defined]
         )
@@ -126,8 +126,9 @@ class _Service:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def refusing(self, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-        """The handler of a method: errors become statuses."""
+    def handler(self, name: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        """The handler of a method: errors become statuses, and where requests are traced it is."""
+        answer = getattr(self, name)
 
         async def handle(request: Any, context: Any) -> Any:
             try:
@@ -139,7 +140,21 @@ class _Service:
                 _log.exception("Exception in a gRPC request")
                 await context.abort(grpc.StatusCode.INTERNAL, "Internal Server Error")
 
-        return handle
+        tracing = self._server.endpoints.tracing
+        if tracing is None or name.endswith(("Live", "Ready")):
+            return handle
+
+        async def traced(request: Any, context: Any) -> Any:
+            sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            attributes = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": name}
+            with tracing.request(f"{SERVICE}/{name}", sent, attributes) as span:
+                try:
+                    return await handle(request, context)
+                finally:
+                    code = context.code() or grpc.StatusCode.OK
+                    tracing.finish_rpc(span, int(code.value[0] if hasattr(code, "value") else code))
+
+        return traced
 
     async def ServerLive(self, request: Any) -> Any:  # noqa: N802
         return message("ServerLiveResponse")(live=True)

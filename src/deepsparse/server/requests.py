@@ -90,7 +90,7 @@ class FastInferRoute:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = _endpoint(scope)
+        name = endpoint_of(scope)
         if name is None:
             await self._app(scope, receive, send)
             return
@@ -191,7 +191,7 @@ def check_names(fields: Mapping[str, Any], known: Collection[str]) -> None:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
 
 
-def _endpoint(scope: Scope) -> str | None:
+def endpoint_of(scope: Scope) -> str | None:
     """The endpoint of a request for inference; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "POST":
         return None

@@ -87,6 +87,8 @@ class Server:
         if watching is not None:
             watching.cancel()
         await self.endpoints.close()
+        if self.endpoints.tracing is not None:
+            await asyncio.to_thread(self.endpoints.tracing.close)
 
     async def infer(self, name: str, request: Request) -> Response:
         """Answer a request in the task's own form, or in that of the Open Inference Protocol."""
