@@ -140,7 +140,7 @@ def _tracing(arguments: argparse.Namespace) -> Tracing | None:
 def _config(arguments: argparse.Namespace) -> ServerConfig:
     models = [model for model in (*arguments.model, arguments.model_path) if model]
     file = arguments.config_file
-    if file and (models or arguments.task):
+    if file and (models or arguments.task or arguments.model_name):
         raise ConfigError("Give either --config_file, or a task and a model.")
     if arguments.hot_reload_config and not file:
         raise ConfigError("--hot-reload-config follows a file: give --config_file.")
@@ -151,7 +151,8 @@ def _config(arguments: argparse.Namespace) -> ServerConfig:
             tasks.find(arguments.task) if arguments.task else tasks.of_deployment(open_deployment(models[0]))
         )
         task = found.name
-        endpoint = EndpointConfig(task=task, model=models[0], name=task, batch_size=arguments.batch_size)
+        name = arguments.model_name or task
+        endpoint = EndpointConfig(task=task, model=models[0], name=name, batch_size=arguments.batch_size)
         config = ServerConfig(endpoints=[endpoint])
     else:
         raise ConfigError(
@@ -174,6 +175,7 @@ def _parser() -> Parser:
     add("model", nargs="*", help="the same as --model_path")
     add("--task", help="text_classification, or one of its other names")
     add("--model-path", help="a deployment folder, an .onnx file, or a zoo: stub")
+    add("--model-name", help="its name in the address /v2/models/NAME/infer [that of the task]")
     add("--config-file", help="a YAML file with one or more endpoints, instead of --task and --model_path")
     add(
         "--host",
