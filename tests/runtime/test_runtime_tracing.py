@@ -42,7 +42,9 @@ def tracing(**settings: Any) -> tuple[Tracing, InMemorySpanExporter]:
 
 def client(deployed: Path, traced: Tracing | None, fast: bool = True, key: str | None = None) -> TestClient:
     config = parse_config({"endpoints": [{"task": "glue", "model": str(deployed), "name": "mood"}]}, "test")
-    return TestClient(create_app(Server(Endpoints(config, traced), config, api_key=key), fast))
+    return TestClient(
+        create_app(Server(Endpoints(config, traced), config, api_key=key, tracing=traced), fast)
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast route", "FastAPI's route"])
@@ -127,7 +129,9 @@ def test_a_defect_is_an_error(deployed: Path, monkeypatch: pytest.MonkeyPatch) -
     config = parse_config({"endpoints": [{"task": "glue", "model": str(deployed), "name": "mood"}]}, "test")
     endpoints = Endpoints(config, traced)
     monkeypatch.setattr(endpoints["mood"], "answer", lambda rows: 1 / 0)
-    with TestClient(create_app(Server(endpoints, config)), raise_server_exceptions=False) as http:
+    with TestClient(
+        create_app(Server(endpoints, config, tracing=traced)), raise_server_exceptions=False
+    ) as http:
         assert http.post(INFER, json={"sequences": "happy"}).status_code == 500
     assert spans(exporter)[0].status.status_code is StatusCode.ERROR
 

@@ -56,7 +56,7 @@ def running(
     started: Future[tuple[Any, int, Any, Any]] = Future()
 
     async def serve() -> None:
-        server = Server(Endpoints(parsed, tracing), parsed, api_key=api_key)
+        server = Server(Endpoints(parsed, tracing), parsed, api_key=api_key, tracing=tracing)
         stop = asyncio.Event()
         server.beside = beside = Holding(serving(server, "127.0.0.1", 0, 5, longest))
         async with server.lifespan(None):  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
         warn(f"{field} has no effect here; counts for Prometheus are at /metrics.")
     endpoints = Endpoints(config, tracing)
     watch = ConfigWatch(Path(arguments.config_file), config) if arguments.hot_reload_config else None
-    server = Server(endpoints, config, watch, api_key)
+    server = Server(endpoints, config, watch, api_key, tracing)
     if grpc_serving is not None:
         server.beside = grpc_serving(server, arguments.host, arguments.grpc_port, _GRACE_S)
     app = create_app(server)

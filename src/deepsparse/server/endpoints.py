@@ -131,7 +131,7 @@ class Endpoints:
 
     def __init__(self, config: ServerConfig, tracing: Tracing | None = None) -> None:
         self._config = config
-        self.tracing = tracing
+        self._tracing = tracing
         self.metrics = Metrics()
         self._by_name: dict[str, Endpoint] = {}
         self.closing = False
@@ -140,7 +140,7 @@ class Endpoints:
 
     def load(self, config: EndpointConfig) -> Endpoint:
         """Load a model, without serving it yet."""
-        return Endpoint(config, self._config, self.metrics, self.tracing)
+        return Endpoint(config, self._config, self.metrics, self._tracing)
 
     async def add(self, endpoint: Endpoint) -> None:
         """Serve a loaded endpoint; one of the same name answers its accepted requests and is closed."""

@@ -140,7 +140,7 @@ class _Service:
                 _log.exception("Exception in a gRPC request")
                 await context.abort(grpc.StatusCode.INTERNAL, "Internal Server Error")
 
-        tracing = self._server.endpoints.tracing
+        tracing = self._server.tracing
         if tracing is None or name.endswith(("Live", "Ready")):
             return handle
 

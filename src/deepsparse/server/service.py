@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -30,6 +30,9 @@ from deepsparse.server.requests import (
     parse_object,
 )
 from resparse.errors import UserError
+
+if TYPE_CHECKING:
+    from deepsparse.server.tracing import Tracing
 
 _STATUS: dict[type[UserError], int] = {
     NotJsonError: 400,
@@ -58,6 +61,7 @@ class Server:
         config: of the server.
         watch: over the configuration's file, where changes are to be followed.
         api_key: that requests must have; None serves everybody.
+        tracing: of requests; the same that the endpoints have.
 
     Attributes:
         beside: runs as long as the server takes requests, in its event loop; requests that it has taken by then are
@@ -72,11 +76,13 @@ class Server:
         config: ServerConfig,
         watch: ConfigWatch | None = None,
         api_key: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.config = config
         self.watch = watch
         self.api_key = api_key
+        self.tracing = tracing
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -87,8 +93,8 @@ class Server:
         if watching is not None:
             watching.cancel()
         await self.endpoints.close()
-        if self.endpoints.tracing is not None:
-            await asyncio.to_thread(self.endpoints.tracing.close)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     async def infer(self, name: str, request: Request) -> Response:
         """Answer a request in the task's own form, or in that of the Open Inference Protocol."""
