@@ -9,11 +9,27 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support import once
 from support.hub import LoopbackHub
 
 # How long an example takes is not what these tests are about, and a busy machine is no fault of the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+# Files of minutes. They begin first: at the end, one process would work and the others wait.
+_LONGEST = ("test_native_sanitizers.py", "test_native_arm.py", "test_native_fuzz.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> None:
+    """All processes of this session keep in one folder what `support.once` makes."""
+    base = tmp_path_factory.getbasetemp()
+    once.keep_in((base.parent if hasattr(request.config, "workerinput") else base) / "made-once")
 
 
 @pytest.fixture(scope="session", autouse=True)

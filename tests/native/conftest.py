@@ -23,15 +23,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         path = folder / "-".join((architecture, *submodules)) / "model.onnx"
         if not path.exists():
             path.parent.mkdir()
-            settings = exports.SETTINGS[architecture]
-            exports.portable(
-                architecture,
-                path,
-                spread=True,
-                submodules=submodules,
-                max_position_embeddings=exports.POSITIONS,
-                **settings,
-            )
+            exports.portable(architecture, path, submodules=submodules, **exports.usual(architecture))
         return path
 
     return export

@@ -67,7 +67,7 @@ def test_damaged_models_are_refused_or_run(program: Path, processor: str):
 @pytest.mark.skipif(not (LIBRARIES / "lib/libasan.so.8").exists(), reason="no sanitizers for ARM here")
 def test_products_read_nothing_beyond_their_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")  # the emulator has no ptrace
-    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-Og", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     checked = built(tmp_path / "stress", *flags, compiler=COMPILER)
     assert instruction_sets(output_of(checked, "products", emulator=emulator("max"))) == LEVELS["max"]
 

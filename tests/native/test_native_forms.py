@@ -28,7 +28,6 @@ CLOSE, STEP = 1e-4, 0.03
 _QUICK = ("linear outputs quantized", "single linears in float", "reduce_range")
 NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in exports.FORMS]
 DENSE = {"quantized": False, "sparsity": 0.0}
-PRUNED = {"quantized": False, "sparsity": 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +193,7 @@ def test_layers_below_no_submodule_are_in_float(made: Callable[..., Path]):
 
 @needs_library
 @pytest.mark.parametrize(
-    "settings", [PRUNED, pytest.param(DENSE, marks=pytest.mark.slow)], ids=["pruned", "dense"]
+    "settings", [exports.PRUNED, pytest.param(DENSE, marks=pytest.mark.slow)], ids=["pruned", "dense"]
 )
 @pytest.mark.parametrize("hidden", [16, pytest.param(72, marks=pytest.mark.slow)])
 def test_models_in_float(made: Callable[..., Path], settings: dict[str, Any], hidden: int):
@@ -208,7 +207,7 @@ def test_models_in_float(made: Callable[..., Path], settings: dict[str, Any], hi
 @pytest.mark.parametrize("architecture", [name for name in exports.SETTINGS if name != "bert"])
 @pytest.mark.parametrize("name", ["linear outputs quantized", "float"])
 def test_other_architectures(made: Callable[..., Path], architecture: str, name: str):
-    settings = {**exports.SETTINGS[architecture], **(PRUNED if name == "float" else {})}
+    settings = {**exports.SETTINGS[architecture], **(exports.PRUNED if name == "float" else {})}
     path = made(name, architecture, **settings)
     native, reference = Engine(path, num_cores=1, engine_type="native"), exact(path)
     given = feeds(native, 9, 30, 0)
@@ -222,7 +221,7 @@ def test_other_architectures(made: Callable[..., Path], architecture: str, name:
 
 @needs_library
 def test_the_same_bits_alone_and_in_a_batch(made: Callable[..., Path]):
-    for path in (made("single linears in float"), made("float", **PRUNED)):
+    for path in (made("single linears in float"), made("float", **exports.PRUNED)):
         native = Engine(path, num_cores=2, engine_type="native")
         given = feeds(native, 20, 90, 1)
         (together,) = native.run(given)

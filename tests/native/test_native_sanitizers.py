@@ -45,7 +45,7 @@ def emulated() -> list[str]:
     ids=["address", "thread"],
 )
 def test_clean(sanitizers: str, commands: list[str], names: list[str], tmp_path: Path):
-    flags = ["-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    flags = ["-Og", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
     program = built(tmp_path / "stress", *flags, *(EMULATIONS[name][0] for name in names))
     for command in commands:
         printed = output_of(program, command)

@@ -122,11 +122,14 @@ def _spread(model: Any) -> None:
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
 
 
-def batch(rows: int, tokens: int, *, padded: bool = True) -> dict[str, Any]:
-    """Random tokens as `input_ids` and `attention_mask`, [rows, tokens]; every second row half padding."""
+def batch(rows: int, tokens: int, *, padded: bool = True, source: Any = None) -> dict[str, Any]:
+    """Random tokens as `input_ids` and `attention_mask`, [rows, tokens]; every second row half padding.
+
+    `source` is a `torch.Generator`, by default PyTorch's own.
+    """
     import torch
 
-    ids = torch.randint(1, VOCABULARY, (rows, tokens))
+    ids = torch.randint(1, VOCABULARY, (rows, tokens), generator=source)
     mask = torch.ones_like(ids)
     if padded:
         mask[::2, (tokens + 1) // 2 :] = 0

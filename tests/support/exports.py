@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support import encoders
+from support import encoders, once
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -68,6 +68,9 @@ FLOAT_HEADS = [
 POSITIONS = 520
 """Tokens that these models have positions for."""
 
+PRUNED: dict[str, Any] = {"quantized": False, "sparsity": 0.9}
+"""Settings of a model in float."""
+
 
 def of_recipe(architecture: str, path: Path, fields: Mapping[str, Any], **settings: Any) -> Path:
     """As `portable`, quantized as a QuantizationModifier of these fields does it."""
@@ -99,13 +102,49 @@ def portable(
     import onnx_ir as ir
 
     from sparseml.export.formats import apply_format
-    from sparseml.export.trace import input_names, to_onnx
 
-    model = encoders.classifier(architecture, **settings)
-    graph = to_onnx(model, input_names(model, inputs), outputs=outputs)
+    graph = ir.load(traced(architecture, inputs, outputs, **settings))
     apply_format(graph, form)
     ir.save(graph, path)
     return path
+
+
+def traced(
+    architecture: str,
+    inputs: Sequence[str] = INPUTS,
+    outputs: Sequence[str] = ("logits",),
+    *,
+    scheme: Any = None,
+    submodules: Sequence[str] = (),
+    **settings: Any,
+) -> Path:
+    """The graph of a classifier as the exporter wrote it, in no form yet; not to be changed.
+
+    Tracing takes five seconds, so that it is done once a session for each model: tests share those of `usual`.
+    The arguments are those of `portable`, and the model is `encoders.classifier` of the same.
+    """
+    from sparseml.quantization.scheme import ModelScheme
+
+    settings = {"quantized": True, "sparsity": 0.8, "spread": False, **settings}
+    if settings["quantized"]:
+        settings |= {"scheme": scheme or ModelScheme(), "submodules": tuple(submodules)}
+
+    def trace(path: Path) -> None:
+        import onnx_ir as ir
+
+        from sparseml.export.trace import input_names, to_onnx
+
+        model = encoders.classifier(architecture, **settings)
+        ir.save(to_onnx(model, input_names(model, inputs), outputs=outputs), path)
+
+    return once.made((architecture, tuple(inputs), tuple(outputs), sorted(settings.items())), trace)
+
+
+def usual(architecture: str, quantized: bool = True) -> dict[str, Any]:
+    """Settings of a model for any test that does not need others: biases and norms are random, texts may be long."""
+    settings = SETTINGS.get(architecture, {"pad_token_id": 1} if "roberta" in architecture else {})
+    common = {"spread": True, "max_position_embeddings": POSITIONS}
+    return {**common, **settings, **({} if quantized else PRUNED)}
 
 
 def check_refused_where_changed(path: Path, kind: str, other: str) -> None:

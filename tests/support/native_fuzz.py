@@ -11,7 +11,7 @@ from shutil import which
 from support import stress
 
 PROGRAM = stress.STRESS.with_name("fuzz_loader.cpp")
-FLAGS = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+FLAGS = ("-O1", "-gline-tables-only", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 _MEGABYTES = 2048
 _SLOWEST_S = 5
 

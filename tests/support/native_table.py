@@ -56,11 +56,11 @@ def table() -> str:
 
 def refusal(architecture: str, fields: Mapping[str, Any] | None) -> str:
     """Why the engine does not run this form; without the names of values, which exporters make up. Empty: it does."""
-    settings = exports.SETTINGS.get(architecture, {"pad_token_id": 1} if "roberta" in architecture else {})
+    settings = exports.usual(architecture, quantized=fields is not None)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         if fields is None:
-            exports.portable(architecture, path, quantized=False, **settings)
+            exports.portable(architecture, path, **settings)
         else:
             exports.of_recipe(architecture, path, fields, **settings)
         try:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deepsparse import native
+from support import once
 
 SOURCES = Path(native.__file__).parent / "csrc"
 STRESS = Path(__file__).parents[1] / "native" / "stress.cpp"
@@ -18,28 +19,26 @@ STRESS = Path(__file__).parents[1] / "native" / "stress.cpp"
 def built(program: Path, *flags: str, compiler: str = "g++", main: Path = STRESS) -> Path:
     """The stress program, or another `main`, with the engine's sources.
 
-    Objects are kept beside the program's folder: of two builds that differ in a definition, most are the same.
+    Objects are made once a session: of two builds that differ in a definition, most are the same.
     """
-    objects = program.parent.parent / "objects"
-    objects.mkdir(exist_ok=True)
     program.parent.mkdir(exist_ok=True)
     command = [compiler, "-std=c++17", "-pthread", "-fwrapv", "-Wno-psabi"]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         sources = [main, *sorted(SOURCES.rglob("*.cpp"))]
-        made = list(threads.map(lambda source: _object(source, [*command, *flags], objects), sources))
+        made = list(threads.map(lambda source: _object(source, [*command, *flags]), sources))
     subprocess.run([*command, *flags, *map(str, made), "-o", str(program)], check=True)
     return program
 
 
-def _object(source: Path, command: Sequence[str], folder: Path) -> Path:
+def _object(source: Path, command: Sequence[str]) -> Path:
     """A compiled source, made once for each command and text that the preprocessor makes of it."""
     includes = [f"-I{SOURCES}", f"-I{STRESS.parent}"]
     text = subprocess.run([*command, *includes, "-E", str(source)], check=True, capture_output=True).stdout
-    plain = " ".join(word for word in command if not word.startswith("-D"))
-    made = folder / f"{hashlib.sha256(plain.encode() + text).hexdigest()}.o"
-    if not made.exists():
-        subprocess.run([*command, *includes, "-c", str(source), "-o", str(made)], check=True)
-    return made
+    plain = [word for word in command if not word.startswith("-D")]
+    return once.made(
+        (plain, hashlib.sha256(text).hexdigest()),
+        lambda path: subprocess.run([*command, *includes, "-c", str(source), "-o", str(path)], check=True),
+    )
 
 
 def output_of(program: Path, *command: str, emulator: Sequence[str] = ()) -> str:
