@@ -183,7 +183,7 @@ def _signature(scorer: Scorer, columns: Sequence[str] | None) -> tuple[ModelSign
 
     task = scorer.pipeline.handler
     required = task.request["required"]
-    if columns is None and required != ["sequences"]:
+    if columns is None and len(required) > 1:
         columns = required
     if columns is None:
         inputs, example = Schema([ColSpec("string")]), pd.DataFrame(["What a day!"])

@@ -20,7 +20,7 @@ import mlflow
 import pandas as pd
 
 import deepsparse.mlflow as flavour
-from deepsparse import Pipeline
+from deepsparse import Pipeline, Scorer
 from deepsparse.errors import ModelError
 from resparse.errors import UserError
 
@@ -80,6 +80,21 @@ def test_pairs_by_their_columns(deployed: Path, tmp_path: Path, pipeline: Any) -
     assert (
         list(model.predict(frame)["predicted_label"]) == pipeline([["happy", "very"], ["sad", "film"]]).labels
     )
+
+
+def test_what_a_row_is_follows_from_the_task(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text has any name, be the field of a request called sequences or inputs; several have their own."""
+    for required, names in (
+        (["sequences"], []),
+        (["inputs"], []),
+        (["question", "context"], ["question", "context"]),
+    ):
+        monkeypatch.setattr(type(pipeline.handler), "request", {"required": required})
+        signature, example = flavour._signature(Scorer(pipeline.model_path.parent), None)
+        assert [spec.name for spec in signature.inputs] == (names or [None]) and example.shape == (
+            1,
+            len(required),
+        )
 
 
 def test_settings_are_kept_and_may_be_others(deployed: Path, tmp_path: Path) -> None:
