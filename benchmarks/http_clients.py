@@ -80,18 +80,23 @@ class Served:
         return int(found.group(1)) / 1024 if found else 0.0
 
 
-@contextmanager
-def serving(config: dict[str, Any], folder: Path) -> Iterator[Served]:
-    """Serve a configuration until the block ends; its file and the log lie in `folder`."""
+def free_port() -> int:
+    """A port of loopback that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(config: dict[str, Any], folder: Path, *words: str) -> Iterator[Served]:
+    """Serve a configuration until the block ends; its file and the log lie in `folder`. `words` are more arguments."""
+    port = free_port()
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     command = [sys.executable, "-m", "deepsparse.server.cli", "--port", str(port), "--log-level", "warning"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--config-file", str(file)], stdout=output, stderr=output, env=dict(os.environ)
+            [*command, "--config-file", str(file), *words], stdout=output, stderr=output, env=dict(os.environ)
         )
     served = Served(process, port, log)
     try:

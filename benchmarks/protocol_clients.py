@@ -1,6 +1,7 @@
-"""The Open Inference Protocol with the clients that others wrote: of Triton and of KServe, on loopback.
+"""The Open Inference Protocol with the clients that others wrote: of Triton and of KServe, over HTTP and gRPC.
 
-They are installed in an environment of their own, whose Python is named; the labels must be the pipeline's.
+They are installed in an environment of their own, whose Python is named; the labels must be the pipeline's. The server
+needs grpcio (`pip install "resparse[grpc]"`).
 
     python benchmarks/protocol_clients.py deployment/ --python CLIENTS/bin/python
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from data import DATASETS
 from deepsparse import Pipeline
-from http_clients import serving
+from http_clients import free_port, serving
 from record import keep, table
 from resparse.console import run, say
 from resparse.errors import UserError
@@ -39,23 +40,36 @@ def main() -> int:
     texts = [row[dataset.columns[0]] for row in dataset.rows("test")][: arguments.count]
     expected = Pipeline.create(model_path=arguments.deployment)(texts)
     config = {"endpoints": [{"task": _MODEL, "model": arguments.deployment, "name": _MODEL}]}
-    with tempfile.TemporaryDirectory() as folder, serving(config, Path(folder)) as served:
-        done = subprocess.run(
-            [arguments.python, str(_WORKER), f"http://127.0.0.1:{served.port}", _MODEL],
-            input=json.dumps(texts),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise ClientError(f"The clients failed: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout)
-    rows = [_row(way, answer, expected) for way, answer in found["answers"].items()]
+    port = free_port()
+    words = ("--grpc-port", str(port))
+    with tempfile.TemporaryDirectory() as folder, serving(config, Path(folder), *words) as served:
+        found = {
+            client: _asked(arguments.python, client, served.port, port, texts)
+            for client in ("tritonclient", "kserve")
+        }
+    answers = {way: answer for each in found.values() for way, answer in each["answers"].items()}
+    rows = [_row(way, answer, expected) for way, answer in answers.items()]
     text = table(["client", "texts", "labels as the pipeline's", "greatest difference of scores"], rows)
     say(text)
-    said = f"What `tritonclient` raises for a tensor of numbers: “{found['error']}”"
-    keep("protocol_clients", "The Open Inference Protocol, by others' clients", [text, said], found)
+    versions = ", ".join(f"{client} {each['version']}" for client, each in found.items())
+    said = f"What `tritonclient` raises for a tensor of numbers: “{found['tritonclient']['error']}”"
+    keep("protocol_clients", "The Open Inference Protocol, by others' clients", [text, versions, said], found)
     return 0
+
+
+def _asked(python: str, client: str, http: int, grpc: int, texts: list[str]) -> dict[str, Any]:
+    """What a client got. Each has a process of its own: both register the same messages."""
+    done = subprocess.run(
+        [python, str(_WORKER), client, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", _MODEL],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ClientError(f"{client} failed: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _row(way: str, answer: dict[str, Any], expected: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
@@ -70,14 +70,22 @@ class BatchRunner:
             else None
         )
 
-    def run(self, rows: Sequence[Row], spread: bool = True) -> Outputs:
+    def run(
+        self,
+        rows: Sequence[Row],
+        spread: bool = True,
+        on_tokenized: Callable[[], object] | None = None,
+    ) -> Outputs:
         """The outputs, in the order of the rows; safe to call from several threads.
 
         Args:
             rows: one or more.
             spread: run batches in the engine's streams; False runs them in the caller's thread.
+            on_tokenized: called between the tokenizer and the engine.
         """
         sequences = self._task.sequences(self.tokenizer, rows)
+        if on_tokenized is not None:
+            on_tokenized()
         self.lengths.add(sequences.longer, sequences.unread)
         encodings = sequences.encodings
         batches = self._batches(list(map(len, encodings)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
@@ -155,14 +155,20 @@ class Pipeline(Generic[PredictionT, OutputT]):
         rows = self.handler.parse(fields) if fields else self.handler.parse_rows(inputs)
         return self.handler.decode(rows, self.run(rows)) if rows else []
 
-    def run(self, rows: Sequence[Row], spread: bool = True) -> Outputs:
+    def run(
+        self,
+        rows: Sequence[Row],
+        spread: bool = True,
+        on_tokenized: Callable[[], object] | None = None,
+    ) -> Outputs:
         """The model's outputs, in the order of the rows.
 
         Args:
             rows: one or more, as the task parses inputs.
             spread: over the engine's streams; False stays in the thread of the caller, who has several.
+            on_tokenized: called between the tokenizer and the engine.
         """
-        return self._runner.run(rows, spread)
+        return self._runner.run(rows, spread, on_tokenized)
 
     def stream(self, sequences: Iterable[Any], progress: bool = False) -> Iterator[PredictionT]:
         """Answer any number of inputs, in order, holding few of them at a time.

@@ -29,6 +29,7 @@ _SMALL_FILES = frozenset(
 _RECIPE = re.compile(r"recipe[\w.-]*\.(?:md|ya?ml)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CARD = "README.md"  # where the licence is stated
+_INNER = "deployment/"
 _STATE = "modifiers.safetensors"  # masks and quantization ranges of our checkpoints
 
 
@@ -105,9 +106,13 @@ def settings_files(names: Collection[str]) -> list[str]:
 
 
 def deployment_files(names: Collection[str]) -> list[str]:
-    """The files of a repository that an exported model runs from; empty without an ONNX model."""
+    """The files of a repository that an exported model runs from; empty without an ONNX model.
+
+    They lie at its top, or in its folder `deployment`, where a training that ended with an export has them.
+    """
     if "model.onnx" not in names:
-        return []
+        inner = {name.removeprefix(_INNER) for name in names if name.startswith(_INNER)}
+        return [_INNER + name for name in deployment_files(inner)] if "model.onnx" in inner else []
     beside = ("model.onnx_data", "model.onnx.data", "model.data")
     return ["model.onnx", *sorted(name for name in names if name in _SMALL_FILES or name in beside)]
 
@@ -142,9 +147,10 @@ def _download(repo: HubRepo, revision: str | None, part: Part) -> Path:
         raise ZooError(f"{repo.subject} holds {_MISSING[part]}.")
     checked = _checked_sizes(repo, commit, part)
     paths = [fetch_file(repo, commit, files[name], checked.get(name)) for name in wanted]
-    write_json(_record(repo, commit, part), {path.name: path.stat().st_size for path in paths})
+    sizes = {name: path.stat().st_size for name, path in zip(wanted, paths, strict=True)}
+    write_json(_record(repo, commit, part), sizes)
     write_text(_records(repo) / "refs" / quote(revision or "main", safe=""), commit)
-    return paths[0].parent
+    return paths[0].parents[wanted[0].count("/")]
 
 
 def _records(repo: HubRepo) -> Path:

@@ -190,3 +190,9 @@ def test_flags_of_any_kind_give_arguments_or_one_error(pairs: list[tuple[str, st
         parse([*BASE, *words])
     except UserError as error:
         assert str(error)
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparseml.options.checks.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"resparse\[mlflow\]"):
+        parse([*BASE, "--report_to", "mlflow"])

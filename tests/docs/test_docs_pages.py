@@ -40,6 +40,7 @@ PAGES = (
 # Pages that have a test of their own.
 ELSEWHERE = {
     "docs/batch.md": "tests/docs/test_docs_batch.py",
+    "docs/deploying.md": "tests/docs/test_docs_deploying.py",
     "docs/python.md": "tests/docs/test_docs_python.py",
     "docs/tutorial.md": "tests/tutorial",
 }

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from deepsparse import Pipeline
 from resparse.errors import UserError
 from sparseml.export import deployment, verify
 from sparseml.export.trace import ExportError
@@ -22,6 +23,7 @@ from sparseml.quantization.structure import quantizers_of
 from sparseml.session.models import load_trained
 from sparseml.transformers import export
 from support import tiny
+from support.hub import LoopbackHub
 
 FILES = {
     "config.json",
@@ -380,3 +382,28 @@ def test_help_comes_without_torch(capsys: pytest.CaptureFixture[str]) -> None:
         "--one_shot",
     ):
         assert name in shown
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_pushed_when_it_is_exported_and_loaded_by_its_name(
+    trained: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.tokens.add("hf_may_write")
+    monkeypatch.setenv("HF_TOKEN", "hf_may_write")
+    exported(trained, tmp_path, "--push_to_hub", "--hub_model_id", "team/mood", "--hub_private_repo")
+    assert hub.repos["models", "team/mood"].private
+    names = set(hub.repos["models", "team/mood"].revisions["main"])
+    assert names == FILES | {"README.md"}
+    texts = ["a lovely film", "a dull song"]
+    local = Pipeline.create(model_path=tmp_path / "deployment")
+    assert Pipeline.create(model_path="hf:team/mood")(texts) == local(texts)
+
+
+def test_a_push_that_is_refused_costs_no_export(trained: Path, tmp_path: Path, hub: LoopbackHub) -> None:
+    with pytest.raises(UserError, match="hf auth login"):
+        exported(trained, tmp_path, "--push_to_hub", "--hub_model_id", "team/mood")
+    with pytest.raises(UserError, match="--hub_model_id names the repository for --push_to_hub"):
+        exported(trained, tmp_path, "--hub_model_id", "team/mood")
+    with pytest.raises(UserError, match="--onnx_file_name"):
+        exported(trained, tmp_path, "--push_to_hub", "--onnx_file_name", "mood.onnx")
+    assert not list(tmp_path.iterdir())

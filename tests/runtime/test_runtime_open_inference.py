@@ -113,7 +113,7 @@ def test_binary_tensors_both_ways(served: TestClient, pipeline: Any, asked: dict
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_binary_texts_are_read_as_they_are_written(texts: list[str]):
     described = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
-    data = open_inference._packed("BYTES", texts)
+    data = open_inference.packed(open_inference.Tensor("text", "BYTES", [len(texts)], texts, True))
     fields = {"inputs": [{**described, "parameters": {"binary_data_size": len(data)}}]}
     read, _ = open_inference.read(fields, data, TextClassification)  # type: ignore[arg-type]
     assert read == {"sequences": texts}

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from sparseml.session.models import load_tokenizer, load_trained, resolve
-from sparseml.session.pushing import PushError
+from sparsezoo.hub_upload import PushError
 from support import tiny
 from support.hub import Fault, LoopbackHub
 

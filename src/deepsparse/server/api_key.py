@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,9 @@ VARIABLE: Final = "DEEPSPARSE_API_KEY"
 
 OPEN: Final = frozenset({"/health", "/v2/health/live", "/v2/health/ready", "/ping"})
 """Paths that are answered without a key: load balancers and orchestrators have none."""
+
+ASKED: Final = "This server asks for its API key, in the header Authorization: Bearer KEY."
+"""What a request without it is told."""
 
 SCHEMES: Final[Mapping[str, Mapping[str, str]]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The server's API key."},
@@ -52,11 +55,22 @@ def read_api_key(given: str | None, file: str | None, environment: Mapping[str, 
     return None
 
 
+class KeyCheck:
+    """Whether a request has the key: as `Authorization: Bearer KEY`, or as the password of HTTP Basic authentication.
+
+    Browsers ask their user for the latter. Digests are compared, so that the time tells neither the key nor its length.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._digest = _digest(key.encode())
+
+    def knows(self, sent: Sequence[bytes]) -> bool:
+        """Whether the values of all Authorization headers of a request are one, with the key."""
+        return len(sent) == 1 and hmac.compare_digest(_digest(_secret(sent[0])), self._digest)
+
+
 class ApiKey:
     """Middleware that answers 401 to requests without the key, except for those to `OPEN`.
-
-    The key is sent as `Authorization: Bearer KEY`, or as the password of HTTP Basic authentication, which browsers
-    ask their user for. Digests are compared, so that the time tells neither the key nor its length.
 
     Args:
         app: what answers requests with the key.
@@ -66,7 +80,7 @@ class ApiKey:
 
     def __init__(self, app: ASGIApp, key: str, on_refused: Callable[[], object] = lambda: None) -> None:
         self._app = app
-        self._digest = _digest(key.encode())
+        self._check = KeyCheck(key)
         self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,8 +88,7 @@ class ApiKey:
             await self._app(scope, receive, send)
             return
         self._on_refused()
-        words = "This server asks for its API key, in the header Authorization: Bearer KEY."
-        body = json.dumps(refusal(words)).encode()
+        body = json.dumps(refusal(ASKED)).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -87,7 +100,7 @@ class ApiKey:
 
     def _is_known(self, scope: Scope) -> bool:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
-        return len(sent) == 1 and hmac.compare_digest(_digest(_secret(sent[0])), self._digest)
+        return self._check.knows(sent)
 
 
 def _secret(value: bytes) -> bytes:

@@ -67,6 +67,11 @@ def create_app(server: Server, fast: bool = True) -> FastAPI:
             on_refused=lambda: server.endpoints.metrics.refused.labels("key").inc(),
         )
         app.openapi = secured(app.openapi)  # type: ignore[method-assign]
+    if server.tracing is not None:
+        from deepsparse.server.tracing import TraceRequests
+
+        # Added last, so that it is the outermost and sees refusals, too.
+        app.add_middleware(TraceRequests, tracing=server.tracing)
     app.add_exception_handler(UserError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_by_status)
     app.add_exception_handler(ClientDisconnect, _let_go)

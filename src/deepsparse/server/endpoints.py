@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepsparse.errors import DeepsparseError
 from deepsparse.pipeline import Pipeline
@@ -19,6 +19,9 @@ from deepsparse.server.queue import MicroBatcher
 from deepsparse.tasks.base import Outputs, Row
 from resparse.console import say, warn
 from resparse.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from deepsparse.server.tracing import Tracing
 
 _CHANGES_EVERY_S = 1.0
 # An answer within these seconds shows that the model is ready.
@@ -33,7 +36,9 @@ class UnknownEndpointError(DeepsparseError):
 class Endpoint:
     """A served model, and the queue of its requests; `name` is that in its address."""
 
-    def __init__(self, config: EndpointConfig, server: ServerConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, config: EndpointConfig, server: ServerConfig, metrics: Metrics, tracing: Tracing | None = None
+    ) -> None:
         settings = config.settings()
         settings.setdefault("num_cores", server.num_cores)
         settings.setdefault("num_streams", server.num_workers)
@@ -45,13 +50,15 @@ class Endpoint:
         engine = self.pipeline.engine
         self.pipeline.lengths.told = partial(_count_longer, metrics, self.name)
         self._metrics = metrics
+        self._tracing = tracing
+        run = self.pipeline.run
         self._batcher = MicroBatcher(
-            partial(self.pipeline.run, spread=False),
+            partial(run, spread=False) if tracing is None else tracing.compute(run),
             workers=engine.num_streams,
             capacity=server.max_queued_texts,
             longest_wait=server.max_queued_seconds,
             on_batch=metrics.batches.labels(self.name).observe,
-            concatenate=Outputs.concatenate,
+            concatenate=Outputs.concatenate if tracing is None else tracing.concatenate,
         )
         self._answered = time.monotonic()
 
@@ -74,7 +81,12 @@ class Endpoint:
 
     async def outputs(self, rows: list[Row]) -> Outputs:
         """The model's outputs for one or more rows, before a task makes predictions of them; raises as `answer`."""
-        outputs: Outputs = await self._batcher.submit(rows)
+        if self._tracing is None:
+            outputs: Outputs = await self._batcher.submit(rows)
+        else:
+            submitted = time.time_ns()
+            staged = await self._batcher.submit(rows)
+            outputs = self._tracing.record(staged, submitted, self.name, len(rows))
         self._answered = time.monotonic()
         self._metrics.texts.labels(self.name).inc(len(rows))
         return outputs
@@ -117,8 +129,9 @@ def _count_longer(metrics: Metrics, name: str, longer: int, unread: int) -> None
 class Endpoints:
     """All endpoints of a server, by name, and their metrics."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, tracing: Tracing | None = None) -> None:
         self._config = config
+        self._tracing = tracing
         self.metrics = Metrics()
         self._by_name: dict[str, Endpoint] = {}
         self.closing = False
@@ -127,7 +140,7 @@ class Endpoints:
 
     def load(self, config: EndpointConfig) -> Endpoint:
         """Load a model, without serving it yet."""
-        return Endpoint(config, self._config, self.metrics)
+        return Endpoint(config, self._config, self.metrics, self._tracing)
 
     async def add(self, endpoint: Endpoint) -> None:
         """Serve a loaded endpoint; one of the same name answers its accepted requests and is closed."""

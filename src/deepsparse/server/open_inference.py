@@ -81,6 +81,17 @@ class Asked:
     binary: bool
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """One output: its data are flat, in the order of `shape`; `binary` says in which form it is wanted."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+    binary: bool
+
+
 def is_one(fields: Mapping[str, Any], task: Task[Any, Any]) -> bool:
     """Whether a request's fields are of this protocol, and not of the task's own body."""
     return "inputs" in fields and "inputs" not in task.request["properties"]
@@ -130,26 +141,33 @@ def answer(name: str, asked: Asked, output: TaskOutput) -> tuple[bytes, dict[str
     Raises:
         InputError: a tensor is asked for that the model does not give.
     """
-    given = output.tensors()
-    wanted = dict.fromkeys(given, asked.binary) if asked.outputs is None else asked.outputs
     described, binaries = [], []
-    for key, is_binary in wanted.items():
-        if key not in given:
-            raise InputError(f"outputs names {key[:60]!r}; the model gives {', '.join(given)}.")
-        kind, shape, data = _tensor(given[key])
-        tensor: dict[str, Any] = {"name": key, "datatype": kind, "shape": shape}
-        if is_binary:
-            binaries.append(_packed(kind, data))
-            tensor["parameters"] = {"binary_data_size": len(binaries[-1])}
+    for tensor in tensors(asked, output):
+        fields: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if tensor.binary:
+            binaries.append(packed(tensor))
+            fields["parameters"] = {"binary_data_size": len(binaries[-1])}
         else:
-            tensor["data"] = data
-        described.append(tensor)
+            fields["data"] = tensor.data
+        described.append(fields)
     content = {"model_name": name, **({"id": asked.id} if asked.id is not None else {}), "outputs": described}
     text = json.dumps(content, ensure_ascii=False).encode()
     if not binaries:
         return text, {"Content-Type": "application/json"}
     headers = {"Content-Type": "application/octet-stream", LENGTH_HEADER: str(len(text))}
     return b"".join([text, *binaries]), headers
+
+
+def tensors(asked: Asked, output: TaskOutput) -> list[Tensor]:
+    """The tensors that are asked for; raises as `answer`."""
+    given = output.tensors()
+    wanted = dict.fromkeys(given, asked.binary) if asked.outputs is None else asked.outputs
+    found = []
+    for name, is_binary in wanted.items():
+        if name not in given:
+            raise InputError(f"outputs names {name[:60]!r}; the model gives {', '.join(given)}.")
+        found.append(Tensor(name, *_tensor(given[name]), is_binary))
+    return found
 
 
 def metadata(task: Task[Any, Any], output: TaskOutput) -> dict[str, Any]:
@@ -242,11 +260,12 @@ def _kind(flat: Sequence[Any]) -> str | None:
     return "INT64" if all(type(item) is int for item in flat) else None
 
 
-def _packed(kind: str, data: Sequence[Any]) -> bytes:
-    if kind == "BYTES":
-        encoded = [text.encode() for text in data]
+def packed(tensor: Tensor) -> bytes:
+    """The data in binary: numbers in little endian, each text behind its length."""
+    if tensor.datatype == "BYTES":
+        encoded = [text.encode() for text in tensor.data]
         return b"".join(len(text).to_bytes(_PREFIX, "little") + text for text in encoded)
-    return np.asarray(data, {"FP32": "<f4", "INT64": "<i8"}[kind]).tobytes()
+    return np.asarray(tensor.data, {"FP32": "<f4", "INT64": "<i8"}[tensor.datatype]).tobytes()
 
 
 def _unpacked(data: bytes, where: str) -> list[str]:

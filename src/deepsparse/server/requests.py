@@ -90,7 +90,7 @@ class FastInferRoute:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = _endpoint(scope)
+        name = endpoint_of(scope)
         if name is None:
             await self._app(scope, receive, send)
             return
@@ -125,16 +125,27 @@ def parse_infer(
                 f"{open_inference.LENGTH_HEADER} is {json_length[:20]!r}; the body has {len(body):,} bytes."
             )
     fields = parse_object(body[:end], task)
-    asked = None
     if open_inference.is_one(fields, task):
-        fields, asked = open_inference.read(fields, body[end:], task)
-    elif end < len(body):
+        return parse_tensors(fields, body[end:], task)
+    if end < len(body):
         raise InputError(
             "Binary data follow the body's JSON, which is no request of the Open Inference Protocol."
         )
+    return *_rows_and_options(fields, task), None
+
+
+def parse_tensors(
+    fields: Mapping[str, Any], binary: bytes, task: Task[Any, Any]
+) -> tuple[list[Row], dict[str, Any], open_inference.Asked]:
+    """As `parse_infer`, of a request of the Open Inference Protocol: its JSON, and the tensors behind that."""
+    own, asked = open_inference.read(fields, binary, task)
+    return *_rows_and_options(own, task), asked
+
+
+def _rows_and_options(fields: Mapping[str, Any], task: Task[Any, Any]) -> tuple[list[Row], dict[str, Any]]:
     check_names(fields, task.request["properties"])
     options = task.options(fields)
-    return task.parse(fields), options, asked
+    return task.parse(fields), options
 
 
 def parse_benchmark(body: bytes, task: Task[Any, Any]) -> tuple[list[Row], float]:
@@ -180,7 +191,7 @@ def check_names(fields: Mapping[str, Any], known: Collection[str]) -> None:
             raise InputError(f"There is no field {name[:60]!r}. {did_you_mean(name[:60], known)}")
 
 
-def _endpoint(scope: Scope) -> str | None:
+def endpoint_of(scope: Scope) -> str | None:
     """The endpoint of a request for inference; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "POST":
         return None

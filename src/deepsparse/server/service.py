@@ -6,10 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -31,6 +31,9 @@ from deepsparse.server.requests import (
 )
 from resparse.errors import UserError
 
+if TYPE_CHECKING:
+    from deepsparse.server.tracing import Tracing
+
 _STATUS: dict[type[UserError], int] = {
     NotJsonError: 400,
     ForbiddenError: 403,
@@ -42,6 +45,9 @@ _STATUS: dict[type[UserError], int] = {
 _CONCURRENT = 4
 GONE = 499
 """A status that is counted for clients that did not wait; nobody is answered with it."""
+
+ContentT = TypeVar("ContentT")
+AnswerT = TypeVar("AnswerT")
 
 # Made once, since making one takes as long as encoding a short answer.
 _encoder = json.JSONEncoder(ensure_ascii=False, default=asdict)
@@ -55,7 +61,14 @@ class Server:
         config: of the server.
         watch: over the configuration's file, where changes are to be followed.
         api_key: that requests must have; None serves everybody.
+        tracing: of requests; the same that the endpoints have.
+
+    Attributes:
+        beside: runs as long as the server takes requests, in its event loop; requests that it has taken by then are
+            answered before the models close.
     """
+
+    beside: AbstractAsyncContextManager[Any] = nullcontext()
 
     def __init__(
         self,
@@ -63,20 +76,25 @@ class Server:
         config: ServerConfig,
         watch: ConfigWatch | None = None,
         api_key: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.config = config
         self.watch = watch
         self.api_key = api_key
+        self.tracing = tracing
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Run until the server stops; then answer the accepted requests."""
         watching = asyncio.create_task(self.watch.follow(self.endpoints)) if self.watch else None
-        yield
+        async with self.beside:
+            yield
         if watching is not None:
             watching.cancel()
         await self.endpoints.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     async def infer(self, name: str, request: Request) -> Response:
         """Answer a request in the task's own form, or in that of the Open Inference Protocol."""
@@ -90,27 +108,30 @@ class Server:
             body, headers = open_inference.answer(name, asked, output)
             return Response(body, headers=headers)
 
-        return await self._counted(name, request, answered)
+        return await self.counted(name, request.body, answered)
 
-    async def _counted(
-        self, name: str, request: Request, answered: Callable[[Endpoint, bytes], Awaitable[Response]]
-    ) -> Response:
-        """Read a request's body, have it answered, and count it with its status."""
+    async def counted(
+        self,
+        name: str,
+        receive: Callable[[], Awaitable[ContentT]],
+        answered: Callable[[Endpoint, ContentT], Awaitable[AnswerT]],
+    ) -> AnswerT:
+        """Receive what a request holds, have it answered by an endpoint, and count it with its status."""
         _ = self.endpoints[name]  # an unknown name is refused before the body is read
         started, status = time.perf_counter(), 500
         counts = self.endpoints.metrics
         try:
-            content = await request.body()
+            content = await receive()
             started = time.perf_counter()
             # Looked up once the body is here, with nothing awaited before its texts are in the queue: a model that
             # is replaced answers all that it was given, and closes.
-            response = await answered(self.endpoints[name], content)
+            answer = await answered(self.endpoints[name], content)
             status = 200
-            return response
+            return answer
         except (UserError, HTTPException) as error:
             status = error.status_code if isinstance(error, HTTPException) else status_of(error)
             raise
-        except ClientDisconnect:
+        except (ClientDisconnect, asyncio.CancelledError):
             status = GONE
             raise
         finally:
@@ -127,7 +148,7 @@ class Server:
         async def answered(endpoint: Endpoint, content: bytes) -> Response:
             return as_json(await explanations.explained(endpoint, content))
 
-        return await self._counted(name, request, answered)
+        return await self.counted(name, request.body, answered)
 
     async def explain_first(self, request: Request) -> Response:
         """Say which words of a text moved its label, by the first model."""
@@ -140,7 +161,7 @@ class Server:
         async def answered(endpoint: Endpoint, content: bytes) -> Response:
             return as_json(await other_servers.classify(endpoint, asked))
 
-        return await self._counted(asked.model or self._first(), request, answered)
+        return await self.counted(asked.model or self._first(), request.body, answered)
 
     async def predict(self, request: Request) -> Response:
         """Classify by the first model, as Text Embeddings Inference does."""
@@ -148,7 +169,7 @@ class Server:
         async def answered(endpoint: Endpoint, content: bytes) -> Response:
             return as_json(await other_servers.predict(endpoint, parse_predict(content)))
 
-        return await self._counted(self._first(), request, answered)
+        return await self.counted(self._first(), request.body, answered)
 
     def _first(self) -> str:
         """The name of the first model; an UnknownEndpointError where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,3 +205,5 @@ def _check_trackers(values: Mapping[str, Any], options: Mapping[str, Option]) ->
         if tracker not in INTEGRATION_TO_CALLBACK:
             hint = did_you_mean(tracker, ["none", *INTEGRATION_TO_CALLBACK])
             raise ArgumentError(f"--report_to {tracker!r}: no such tracker. {hint}")
+    if "mlflow" in trackers and find_spec("mlflow") is None:
+        raise ArgumentError("--report_to mlflow needs MLflow: pip install 'resparse[mlflow]'.")

@@ -29,7 +29,6 @@ from sparseml.session import checkpoint
 from sparseml.session.early_stopping import EARLY_STOP, early_stopping
 from sparseml.session.models import Source, starting_point
 from sparseml.session.progress import ProgressCallback
-from sparseml.session.pushing import address
 from sparseml.session.sampling import by_length
 from sparseml.session.stopping import StopCallback
 from sparseml.session.trainer import RecipeTrainer
@@ -39,9 +38,11 @@ from sparseml.training.arguments import Arguments, parse
 from sparseml.training.calibration import calibrate
 from sparseml.training.card import write_card
 from sparseml.training.conclusion import conclude
+from sparseml.training.mlflow_run import log_result, open_run
 from sparseml.training.output_folder import OutputFolder, look_into, warn_of_older_deployment
 from sparseml.training.prepare import Prepared, encoded, prepare, start_of
 from sparseml.training.samples import write_samples
+from sparsezoo.hub_upload import address
 
 _UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
@@ -73,7 +74,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         )
     if guided is not None and (done := finished(guided)) is not None:
         return done
-    with silent(training.process_index > 0), resumable(guided):
+    with silent(training.process_index > 0), resumable(guided), open_run(training):
         for note in arguments.notes:
             say(note)
         return _run(arguments)
@@ -124,6 +125,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read, early_stop)
     if guided is not None and guided.concludes:
         report = conclude(arguments, prepared, report)
+    log_result(training, prepared, report)
     if training.push_to_hub and arguments.learns:
         trainer.push_to_hub()
         if trainer.is_world_process_zero():

@@ -22,6 +22,7 @@ from sparsezoo import is_stub
 
 if TYPE_CHECKING:
     from sparseml.tasks.base import Task, Texts
+    from sparsezoo.hub_repo import HubRepo
 
 PROGRAM: Final = "sparseml.transformers.export_onnx"
 
@@ -79,6 +80,11 @@ class ExportArguments:
         "deploy it so that texts whose best label has a lower probability get none; 0: all get one"
     )
     out_of_scope_label: str | None = _arg("the label of such texts: another name, or one of the classes")
+    push_to_hub: bool = _arg("push the deployment to the Hub, where hf:OWNER/NAME loads it", False)
+    hub_model_id: str | None = _arg(
+        "OWNER/NAME of its repository; default: the model folder's name, your own"
+    )
+    hub_private_repo: bool = _arg("make the repository private, if there is none yet", False)
     finetuning_task: str | None = _arg("the GLUE task that the model was trained for, where not known")
     no_convert_qat: bool = _arg("keep QuantizeLinear and DequantizeLinear: the portable form has them", False)
     deployment_target: str | None = _arg(
@@ -146,6 +152,7 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
     refuse_unwritable(target)
     task = _task(arguments, folder)
+    repo = _repository(arguments, folder)
     rows, called = _rows(arguments, task, folder)
     report = export(
         ExportRequest(
@@ -166,7 +173,22 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
         )
     )
     _print_report(report, target / arguments.deployment_directory_name)
+    if repo is not None:
+        from deepsparse.deployment import open_deployment
+        from deepsparse.push import push
+
+        say(f"pushed: {push(open_deployment(target / arguments.deployment_directory_name), repo)}")
     return report
+
+
+def _repository(arguments: ExportArguments, folder: Path) -> HubRepo | None:
+    """The repository to push to, created before the export, so that a refusal comes before its work."""
+    if not arguments.push_to_hub:
+        return None
+    from sparsezoo.hub_upload import create
+
+    called = arguments.hub_model_id or folder.resolve().name
+    return create(called, None, arguments.hub_private_repo or None)
 
 
 def _check(arguments: ExportArguments) -> None:
@@ -184,6 +206,12 @@ def _check(arguments: ExportArguments) -> None:
     name = arguments.onnx_file_name
     if name != Path(name).name or not name.endswith(".onnx"):
         raise ArgumentError(f"--onnx_file_name {name!r} must be a file's name that ends in .onnx.")
+    if arguments.push_to_hub and name != "model.onnx":
+        raise ArgumentError(
+            "--push_to_hub: on the Hub a model is found by the name model.onnx; see --onnx_file_name."
+        )
+    if arguments.hub_model_id and not arguments.push_to_hub:
+        raise ArgumentError("--hub_model_id names the repository for --push_to_hub, which is not given.")
     if arguments.num_export_samples < 0:
         raise ArgumentError(f"--num_export_samples {arguments.num_export_samples} is below 0.")
     if _runtime(arguments) == "deepsparse" and arguments.no_convert_qat:
