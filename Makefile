@@ -82,7 +82,7 @@ $(UV):
 lock: RESOLUTION ?= --universal --python-version 3.11
 lock: $(UV)
 	$(UV) pip compile --quiet --upgrade $(RESOLUTION) \
-	  --extra torch --extra runtime --extra openvino --extra dev --no-emit-package torch \
+	  --extra torch --extra runtime --extra openvino --extra grpc --extra otel --extra search --extra dev --no-emit-package torch \
 	  --annotation-style line --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml
 
 # For the Python at hand; the floors are those of Python 3.11. torch stays at $(TORCH) in both, since other
