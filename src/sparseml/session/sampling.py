@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerState
@@ -67,11 +69,51 @@ class EpochSampler(Sampler[int]):
         return iter(range(self._epoch * self._count, (self._epoch + 1) * self._count))
 
 
+class ShareSampler(Sampler[list[int]]):
+    """The batches of one of several processes: its share of every step's rows, and of the last ones of an epoch, too.
+
+    Accelerate's sampler fills the last step up with rows from the beginning of the epoch, which are learned from twice.
+
+    Args:
+        sampler: of all rows, in one order for all processes.
+        batch_size: rows of a process.
+        process, processes: which this one is, and how many there are.
+        drop_last: leave out the last rows of an epoch where they fill no step.
+    """
+
+    def __init__(
+        self, sampler: Sampler[int], batch_size: int, process: int, processes: int, drop_last: bool = False
+    ) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self._process, self._processes = process, processes
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.sampler), self.batch_size * self._processes)  # type: ignore[arg-type]
+        return steps + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        whole, rows = self.batch_size * self._processes, iter(self.sampler)
+        while step := list(itertools.islice(rows, whole)):
+            if len(step) == whole:
+                yield step[self._process * self.batch_size : (self._process + 1) * self.batch_size]
+            elif not self.drop_last:
+                yield self._part(step)
+
+    def _part(self, rows: list[int]) -> list[int]:
+        """A part of an epoch's last rows; where they are fewer than the processes, some have the same one."""
+        if len(rows) < self._processes:
+            return [rows[self._process % len(rows)]]
+        bounds = [len(rows) * process // self._processes for process in (self._process, self._process + 1)]
+        return rows[slice(*bounds)]
+
+
 class EpochCallback(TrainerCallback):
     """Tells the sampler of a training which epoch begins.
 
-    The data loader does so too, but does not reach the sampler in a run of several processes that was resumed within an
-    epoch: three batch samplers are wrapped around it there, and it looks through two.
+    The data loader does so too, but does not reach the sampler in a run of several processes: batch samplers are wrapped
+    around it, three in a run that was resumed within an epoch, and it looks through two.
     """
 
     def on_epoch_begin(
@@ -81,5 +123,5 @@ class EpochCallback(TrainerCallback):
         while hasattr(batches, "batch_sampler"):
             batches = batches.batch_sampler
         sampler = getattr(batches, "sampler", None)
-        if isinstance(sampler, LengthGroupedSampler | EpochSampler):
+        if isinstance(sampler, LengthGroupedSampler | EpochSampler | SeedableRandomSampler):
             sampler.set_epoch(int(round(state.epoch or 0.0, 6)))
