@@ -127,7 +127,8 @@ def fingerprint(
 ) -> Fingerprint:
     """The fingerprint of a run.
 
-    However the rows of a step are spread over processes and micro-batches, the run is the same one. What cannot be read counts as such: to say so is left to who needs it.
+    However the rows of a step are spread over processes and micro-batches, the run is the same one. What cannot be read
+    counts as such: to say so is left to who needs it.
 
     Args:
         values: its arguments by name, as they were given or chosen.
@@ -135,7 +136,7 @@ def fingerprint(
         start: the folder of `model_name_or_path`, where that was fetched; names of what is not on this machine
             count as they are.
         whole_batches: the data are cut into batches of a size, which is another cut for another size.
-        processes: that train together; by default as many as were started. 1 where the rows of a step do not depend on it.
+        processes: that train together, by default as many as were started; 1 where a step's rows do not depend on it.
     """
     output = values.get("output_dir")
     outside = Path(str(output)) if output is not None else None

@@ -43,8 +43,8 @@ def started_as_several() -> bool:
 def quiet_pytorch() -> None:
     """Of several processes, silence a warning of DDP; to be called before PyTorch is imported, which reads it then.
 
-    DDP must look for parameters without a gradient, since a recipe freezes and frees them, and it warns at a step that has
-    none.
+    DDP must look for parameters without a gradient, since a recipe freezes and frees them, and it warns at a step that
+    has none.
     """
     if started_as_several():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

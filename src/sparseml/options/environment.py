@@ -90,8 +90,8 @@ def alone_after_all() -> list[str]:
     if not launched or started_by_launcher():
         return []
     return [
-        "accelerate launch --cpu has started one process, whatever --num_processes says: `torchrun --nproc_per_node=N -m "
-        "...` starts N, or `accelerate launch --multi_gpu --num_processes N -m ...`, on CPUs too."
+        "accelerate launch --cpu has started one process, whatever --num_processes says: `torchrun --nproc_per_node=N "
+        "-m ...` starts N, or `accelerate launch --multi_gpu --num_processes N -m ...`, on CPUs too."
     ]
 
 

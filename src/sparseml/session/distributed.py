@@ -28,9 +28,9 @@ def refuse_sharding(fsdp: Any) -> None:
     if not fsdp and not launched:
         return
     raise ModifierError(
-        f"{'--fsdp' if fsdp else 'accelerate launch --use_fsdp'} would cut each parameter into shards, but masks, ranges "
-        "and curvature are of whole parameters. Leave it out: `torchrun --nproc_per_node=N -m ...` trains on N GPUs, each "
-        "with the whole model. Where memory is short, take --gradient_checkpointing, or a smaller "
+        f"{'--fsdp' if fsdp else 'accelerate launch --use_fsdp'} would cut each parameter into shards, but masks, "
+        "ranges and curvature are of whole parameters. Leave it out: `torchrun --nproc_per_node=N -m ...` trains on N "
+        "GPUs, each with the whole model. Where memory is short, take --gradient_checkpointing, or a smaller "
         "--per_device_train_batch_size and more --gradient_accumulation_steps."
     )
 

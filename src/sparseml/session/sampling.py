@@ -112,8 +112,8 @@ class ShareSampler(Sampler[list[int]]):
 class EpochCallback(TrainerCallback):
     """Tells the sampler of a training which epoch begins.
 
-    The data loader does so too, but does not reach the sampler in a run of several processes: batch samplers are wrapped
-    around it, three in a run that was resumed within an epoch, and it looks through two.
+    The data loader does so too, but does not reach the sampler in a run of several processes that was resumed within an
+    epoch: three batch samplers are wrapped around it there, and it looks through two.
     """
 
     def on_epoch_begin(
