@@ -74,7 +74,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 ALONE = {"per_device_train_batch_size": 8}
 ROWS = 51
-"""No whole number of steps of eight: the last one of an epoch has three rows, which are one and two for two processes."""
+"""No whole number of steps of eight: the last one of an epoch has three rows, one and two for two processes."""
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.distributed import rebuild, refuse_sharding
 from sparseml.session.pushing import PushingTrainer
-from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler
+from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler, numbers
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
@@ -283,7 +283,7 @@ class RecipeTrainer(PushingTrainer):
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        return LengthGroupedSampler(dataset[column], batch, seed)
+        return LengthGroupedSampler(numbers(dataset, column), batch, seed)
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any
