@@ -18,6 +18,7 @@ from resparse.errors import UserError
 from resparse.long_texts import Cut, LongTexts, cut, pool
 from resparse.progress import track
 from sparseml.data.columns import Columns
+from sparseml.data.rows import numbers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -141,8 +142,8 @@ def counts(rows: Any) -> dict[str, int] | None:
     """Of encoded rows: how many texts there are, are "longer" than the model takes, and are in part "unread"."""
     if LONGER not in (getattr(rows, "column_names", None) or ()):
         return None
-    longer = np.asarray(rows[LONGER])
-    unread = np.asarray(rows[UNREAD]) if UNREAD in rows.column_names else longer
+    longer = numbers(rows, LONGER)
+    unread = numbers(rows, UNREAD) if UNREAD in rows.column_names else longer
     if has_windows(rows):
         longer, unread = (by_document(each, rows, "first") for each in (longer, unread))
     return {"rows": len(longer), LONGER: int(longer.sum()), UNREAD: int(unread.sum())}

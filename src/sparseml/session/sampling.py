@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from accelerate.data_loader import SeedableRandomSampler
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerState
+
+from sparseml.data.rows import numbers
 
 _AT_ONCE = 100_000  # indices that are made Python's at once
 
@@ -25,12 +27,6 @@ def by_length(rows: Any) -> tuple[Any, NDArray[np.int64]]:
         return rows, np.arange(len(rows))
     order = np.argsort(numbers(rows, "length"), kind="stable")
     return rows.select(order), order
-
-
-def numbers(rows: Any, column: str) -> NDArray[Any]:
-    """A column of numbers of a `datasets.Dataset`, not by way of Python's."""
-    found: NDArray[Any] = rows.select_columns([column]).with_format("arrow")[:][column].to_numpy()
-    return found
 
 
 def _grouped_by_length(
@@ -107,7 +103,7 @@ class ShareSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, sampler: Sampler[int], batch_size: int, process: int, processes: int, drop_last: bool = False
+        self, sampler: Iterable[int], batch_size: int, process: int, processes: int, drop_last: bool = False
     ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size

@@ -13,6 +13,7 @@ from transformers import EvalPrediction
 
 from resparse.files import give_usual_mode, temporary_folder
 from sparseml.data.long_texts import by_document, has_windows
+from sparseml.data.rows import numbers
 from sparseml.modifiers import Clock
 from sparseml.modifiers.base import Batch, Distance
 from sparseml.processes import sum_over_processes
@@ -22,7 +23,7 @@ from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
 from sparseml.session.distributed import rebuild, refuse_sharding
 from sparseml.session.pushing import PushingTrainer
-from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler, numbers
+from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
