@@ -95,7 +95,7 @@ def _launched(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
 
 

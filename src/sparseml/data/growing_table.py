@@ -15,7 +15,7 @@ from sparsezoo.common import cache_folder
 if TYPE_CHECKING:
     import pyarrow
 
-MOST_BYTES: Final = 64 << 20
+MOST_BYTES: Final = 8 << 20
 """What a table may hold in memory."""
 _AT_ONCE: Final = 2000  # values that are made Python's at once
 
