@@ -11,6 +11,7 @@ from sparseml import processes
 from sparseml.guided.choices import fit
 from sparseml.options import environment as machine
 from sparseml.options.groups import TrainingArguments
+from sparseml.session.distributed import one_device
 from support.arguments import parse
 
 
@@ -48,9 +49,9 @@ def test_half_precision_fits_the_machine(
 
 def test_one_process_uses_one_gpu() -> None:
     training = parse(["--do_train", "--train_file", "a.csv", "--output_dir", "out"]).training
-    assert machine.one_device(training) == []
+    assert one_device(training) == []
     training._n_gpu = 4
-    assert machine.one_device(training) == [
+    assert one_device(training) == [
         "One of 4 GPUs is used: `torchrun --nproc_per_node=4 -m ...` uses all of them."
     ]
     assert training.n_gpu == 1

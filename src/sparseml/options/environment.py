@@ -72,18 +72,6 @@ def fast_bfloat16() -> str | None:
     return next((f"this processor's {name}" for flag, name in _BFLOAT16 if has.get(flag)), None)
 
 
-def one_device(training: TrainingArguments) -> list[str]:
-    """Keep one process to one GPU; returns a line where there are more.
-
-    The Trainer would take all of them by DataParallel, whose replicas lose what modifiers keep in modules, and their
-    hooks.
-    """
-    if training.n_gpu <= 1:
-        return []
-    count, training._n_gpu = training.n_gpu, 1
-    return [f"One of {count} GPUs is used: `torchrun --nproc_per_node={count} -m ...` uses all of them."]
-
-
 def alone_after_all() -> list[str]:
     """A line where `accelerate launch` was to start several processes on CPUs: it starts one, but for MPI."""
     launched = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ

@@ -7,8 +7,21 @@ from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainingArguments
 
 from sparseml.modifiers import ModifierError
+
+
+def one_device(training: TrainingArguments) -> list[str]:
+    """Keep one process to one GPU; returns a line where there are more.
+
+    The Trainer would take all of them by DataParallel, whose replicas lose what modifiers keep in modules, and their
+    hooks.
+    """
+    if training.n_gpu <= 1:
+        return []
+    count, training._n_gpu = training.n_gpu, 1
+    return [f"One of {count} GPUs is used: `torchrun --nproc_per_node={count} -m ...` uses all of them."]
 
 
 def refuse_sharding(fsdp: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 from transformers import EvalPrediction
 
+from resparse.console import say
 from resparse.files import give_usual_mode, temporary_folder
 from sparseml.data.long_texts import by_document, has_windows
 from sparseml.data.rows import numbers
@@ -21,7 +22,7 @@ from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
-from sparseml.session.distributed import rebuild, refuse_sharding
+from sparseml.session.distributed import one_device, rebuild, refuse_sharding
 from sparseml.session.pushing import PushingTrainer
 from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler
 from sparseml.session.session import Session
@@ -75,6 +76,8 @@ class RecipeTrainer(PushingTrainer):
     ) -> None:
         asked = kwargs.get("args", args[1] if len(args) > 1 else None)
         folder = Path(asked.output_dir).absolute() if asked is not None else Path.cwd()
+        for note in one_device(asked) if asked is not None else ():
+            say(note)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
         if self.args.should_save:
