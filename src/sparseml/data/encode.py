@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from resparse.progress import track
 from sparseml.data.columns import Columns
-from sparseml.data.growing_table import GrowingTable
+from sparseml.data.growing_table import GrowingTable, dataset_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,7 +37,6 @@ def tokenize(
     int32), by which batches are grouped, and `longer`: whether the row was truncated.
     """
     import pyarrow
-    from datasets import Dataset
 
     limit = sequence_limit(tokenizer, max_seq_length)
     labels = label_column(dataset) if "labels" in dataset.column_names else None
@@ -56,7 +55,7 @@ def tokenize(
             if labels is not None:
                 table = table.append_column("labels", labels.slice(start, _BATCH))
             tokens.write(table)
-        return Dataset(tokens.finish())
+        return dataset_of(tokens.finish())
 
 
 def label_column(dataset: Dataset) -> Any:

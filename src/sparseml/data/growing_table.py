@@ -14,6 +14,7 @@ from sparsezoo.common import cache_folder
 
 if TYPE_CHECKING:
     import pyarrow
+    from datasets import Dataset
 
 MOST_BYTES: Final = 8 << 20
 """What a table may hold in memory."""
@@ -75,6 +76,14 @@ class GrowingTable:
         for part in self._parts:
             self._writer.write_table(part)
         self._parts = []
+
+
+def dataset_of(table: pyarrow.Table) -> Dataset:
+    """A table as a `datasets.Dataset`, whose name for its content is drawn: that would be a hash over a copy of it."""
+    from datasets import Dataset
+    from datasets.fingerprint import generate_random_fingerprint
+
+    return Dataset(table, fingerprint=generate_random_fingerprint())
 
 
 class Texts(Sequence[Any]):

@@ -18,6 +18,7 @@ from resparse.errors import UserError
 from resparse.long_texts import Cut, LongTexts, cut, pool
 from resparse.progress import track
 from sparseml.data.columns import Columns
+from sparseml.data.growing_table import dataset_of
 from sparseml.data.rows import numbers
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def tokenize_windows(
         WindowError: the tokenizer is not one of the `tokenizers` library.
     """
     import pyarrow
-    from datasets import Dataset
 
     from sparseml.data.encode import label_column, token_table
 
@@ -79,7 +79,7 @@ def tokenize_windows(
         tokens = tokens.append_column(name, pyarrow.array(values, pyarrow.bool_()))
     if "labels" in dataset.column_names:
         tokens = tokens.append_column("labels", label_column(dataset).combine_chunks().take(documents))
-    return Dataset(tokens)
+    return dataset_of(tokens)
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Any:

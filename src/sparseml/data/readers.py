@@ -16,7 +16,7 @@ from resparse.column_names import header_names
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json
 from sparseml.data.column_values import ColumnValues
-from sparseml.data.growing_table import GrowingTable, Texts
+from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
 from sparseml.data.json_lines import read_json_lines
 from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import MANY_ROWS, DataError, Places, RawSplit, from_arrow
@@ -301,7 +301,7 @@ def _excerpt(value: object) -> str:
 def read_parquet(path: Path) -> RawSplit:
     """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
     import pyarrow.parquet
-    from datasets import Dataset, Features
+    from datasets import Features
 
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
@@ -311,7 +311,7 @@ def read_parquet(path: Path) -> RawSplit:
                 rows_of_file.write(pyarrow.Table.from_batches([batch]))
             table = rows_of_file.finish() if file.metadata.num_rows else file.read()
         features = Features.from_arrow_schema(table.schema)
-        rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
+        rows = dataset_of(table.cast(features.arrow_schema) if table.schema.metadata else table)
         return from_arrow(rows, str(path))
     # Damaged names and metadata raise whatever the code that meets them raises.
     except Exception as error:

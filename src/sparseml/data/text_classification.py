@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparseml.data.columns import Columns, choose_label_column, choose_text_columns, require_columns
-from sparseml.data.growing_table import GrowingTable, Texts
+from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_encoding import (
     MULTI,
@@ -187,7 +187,7 @@ def _note_absent_classes(train: PreparedSplit, labels: Labels, notes: list[str])
 
 def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> Dataset:
     import pyarrow
-    from datasets import Dataset, Features, List, Value
+    from datasets import Features, List, Value
 
     kinds: dict[str, Any] = {column: Value("string") for column in columns.texts}
     values: dict[str, Any] = {column: split.rows.columns[column] for column in columns.texts}
@@ -200,7 +200,7 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
         for start in range(0, max(len(split), 1), MANY_ROWS):
             part = {name: column[start : start + MANY_ROWS] for name, column in values.items()}
             table.write(pyarrow.table(part, schema))
-        return Dataset(table.finish())
+        return dataset_of(table.finish())
 
 
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
