@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from resparse.files import WriteError
 from sparseml.data import DataOptions, column_values, growing_table, load_text_data, rows, tokenize
 from sparseml.data import text_classification as classification
 from sparseml.data.growing_table import GrowingTable, Texts
@@ -79,6 +80,14 @@ def test_a_column_that_is_no_text_after_all_comes_back(tmp_path: Path) -> None:
 def test_nothing_is_left_on_the_disk(tmp_path: Path, zoo_home: Path) -> None:
     prepared(written(tmp_path, "csv", tiny.rows(60)))
     assert [path for path in (zoo_home / ".cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPARSEZOO_HOME", str(tmp_path / "file"))
+    with pytest.raises(WriteError, match=r"Could not write to .*file.*SPARSEZOO_HOME names another place"):
+        prepared(written(tmp_path, "csv", tiny.rows(60)))
 
 
 @settings(deadline=None, max_examples=50)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
-from resparse.files import temporary_folder
+from resparse.files import WriteError, temporary_folder
 from sparsezoo.common import cache_folder
 
 if TYPE_CHECKING:
@@ -44,11 +44,21 @@ class GrowingTable:
         self._open.close()
 
     def write(self, part: pyarrow.Table) -> None:
-        """Append rows; all parts have the first one's schema."""
+        """Append rows; all parts have the first one's schema.
+
+        Raises:
+            WriteError: the zoo's cache cannot be written.
+        """
         self._parts.append(part)
         self._bytes += part.nbytes
         if self._writer is not None or self._bytes > MOST_BYTES:
-            self._spill()
+            try:
+                self._spill()
+            except OSError as error:
+                raise WriteError(
+                    f"Could not write to {cache_folder('rows')}, where many rows are kept while they are prepared: "
+                    f"{error.strerror or error}. SPARSEZOO_HOME names another place."
+                ) from error
 
     def finish(self) -> pyarrow.Table:
         """The whole table; nothing is written after it.
