@@ -219,11 +219,11 @@ def predictions(place: Place, deployment: Path, folder: Path) -> Subject:
     )
 
 
-def packing(deployment: Path, folder: Path) -> Subject:
-    """Two processes that load a model whose packed form is not in the cache yet."""
+def packing(deployment: Path, folder: Path, answers: Path | None = None) -> Subject:
+    """Two processes that load a model whose packed form is not in the cache yet, and write what it answers."""
     import numpy as np
 
-    cache, answers = folder / "cache", folder / "answers"
+    cache, answers = folder / "cache", answers or folder / "answers"
 
     def work(number: int) -> Work:
         def load() -> int:

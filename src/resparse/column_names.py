@@ -42,6 +42,10 @@ ANSWERS: Final = ("answers", "answer", "answer_text")
 ANSWER_STARTS: Final = ("answer_start", "answer_starts", "start")
 """Columns of questions about a passage."""
 
+WORDS: Final = ("tokens", "words", "token", "word")
+TAGS: Final = ("ner_tags", "tags", "ner", "labels", "label", "entities", "pos_tags", "chunk_tags")
+"""Columns of words and of their tags, a list in each row."""
+
 
 def by_name(usual: Sequence[str], available: Sequence[str]) -> str | None:
     """The first column with one of the usual names, in their order, ignoring case; None where there is none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,9 @@ console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
 _printed: set[str] = set()
+_OF_THE_DISK: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+)
 
 
 def say(message: str) -> None:
@@ -82,17 +87,32 @@ def entry(head: str, body: str, column: int) -> str:
     return "\n".join([f"{head:<{column}}{first}".rstrip(), *(" " * column + line for line in others)])
 
 
+def _traceback_wanted() -> bool:
+    return os.environ.get("RESPARSE_TRACEBACK") == "1"
+
+
+def _is_of_the_disk(error: OSError) -> bool:
+    # Without a file's name a permission may be that of a socket.
+    return error.errno in _OF_THE_DISK and (error.errno != errno.EACCES or error.filename is not None)
+
+
+def _print_error(text: str) -> None:
+    console.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+
+
 def run(command: Callable[[], int | None]) -> int:
     """Run a command from the terminal: a UserError is printed without traceback and becomes exit code 2.
+
+    So is what the disk refuses, wherever it does: no space, a quota, no permission, a read-only file system.
 
     `RESPARSE_TRACEBACK=1` shows the traceback all the same.
     """
     try:
         return command() or 0
     except UserError as error:
-        if os.environ.get("RESPARSE_TRACEBACK") == "1":
+        if _traceback_wanted():
             raise
-        console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        _print_error(str(error))
         return 2
     except KeyboardInterrupt:
         console.print(Text("interrupted"))
@@ -101,3 +121,9 @@ def run(command: Callable[[], int | None]) -> int:
         # The reader (head, less) has closed the pipe; Python would complain again while closing standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if _traceback_wanted() or not _is_of_the_disk(error):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _print_error(f"{place}{error.strerror}.")
+        return 2

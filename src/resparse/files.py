@@ -7,6 +7,7 @@ machine and the process that they belong to.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -30,6 +31,22 @@ _OLD: Final = 60 * 60
 
 class WriteError(UserError):
     """A file or folder could not be written (disk full, no permission, ...)."""
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a path that nothing can be written to, before hours of work for it.
+
+    Raises:
+        WriteError: of the folders above it the nearest that exists cannot be written.
+    """
+    there = path.expanduser().absolute()
+    while not there.exists():
+        there = there.parent
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        reason = errno.EACCES
+        if hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY:
+            reason = errno.EROFS
+        raise WriteError(f"Could not write {path}: {os.strerror(reason)} ({there}). Choose another place.")
 
 
 @contextmanager

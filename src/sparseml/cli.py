@@ -177,9 +177,12 @@ def _explain(words: list[str]) -> int | None:
 
 def _report(words: list[str]) -> int:
     try:
+        from sparseml.report_page.request import request
+
+        given = request(words)  # before what takes seconds to import
         from sparseml.report_page.command import report
 
-        return report(words)
+        return report(given)
     except ModuleNotFoundError as error:
         raise _missing("A report", error) from error
 

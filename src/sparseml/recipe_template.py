@@ -13,7 +13,7 @@ from sparseml.modifiers.mask_shapes import parse_mask_type
 from sparseml.new_recipe import writer
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start
-from sparseml.recipe_verbs import Parser
+from sparseml.verb_parser import Parser
 
 # What its --pruning took, and the method here; None for what is gone.
 _METHODS: Final = {

@@ -6,7 +6,7 @@ import argparse
 import inspect
 import io
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from rich.console import Console
 
@@ -15,19 +15,10 @@ from resparse.errors import UserError, did_you_mean
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, build
 from sparseml.modifiers.schedule import Schedule, merge
 from sparseml.recipe import load_plan
+from sparseml.verb_parser import Parser
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser with one-line errors and without abbreviations."""
-
-    def __init__(self, verb: str) -> None:
-        super().__init__(prog=f"sparseml {verb}", allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. `{self.prog} --help` says what it takes.")
 
 
 def show(words: list[str]) -> int:

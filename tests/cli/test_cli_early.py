@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from resparse.errors import UserError
-from sparseml.options import early
+from sparseml.modifiers import MODIFIERS
+from sparseml.options import early, early_recipe
 from sparseml.tasks import load_task
 from sparseml.training.arguments import all_options
 from support import tiny
 
-TASKS = ["text_classification", "masked_language_modeling"]
+TASKS = ["text_classification", "question_answering", "token_classification", "masked_language_modeling"]
 
 # Runs a command as from the shell, and tells whether PyTorch was imported.
 SCRIPT = """
@@ -36,6 +37,11 @@ def test_it_knows_the_arguments_of_the_run(task: str) -> None:
     assert switches[0] == switches[1]
 
 
+def test_it_knows_the_modifiers_of_recipes() -> None:
+    found = early_recipe.modifiers()
+    assert found == {name: list(modifier.model_fields) for name, modifier in MODIFIERS.items()}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -44,6 +50,14 @@ def test_it_knows_the_arguments_of_the_run(task: str) -> None:
         (["--train_file", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["--train_file", "rows.csv", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
         (["--train_file", "rows.csv", "--recipe", "wrong.yaml"], "wrong.yaml, line"),
+        (
+            ["--train_file", "rows.csv", "--recipe", "tag.yaml"],
+            "tag.yaml, line 2: there is no modifier called",
+        ),
+        (
+            ["--train_file", "rows.csv", "--recipe", "field.yaml"],
+            "has no property 'end_epch'. Did you mean 'end_",
+        ),
         (["--train_file", "rows.csv", "--model_name_or_path", "./nowhere"], "'./nowhere' does not exist"),
         (["--train_file", "ragged.csv"], "ragged.csv, line 3"),
         (["--train_file", "twice.csv"], "names 'text' more than once"),
@@ -52,11 +66,19 @@ def test_it_knows_the_arguments_of_the_run(task: str) -> None:
         (["--train_file", "rows.csv", "--validation_file", "other.csv"], "other.csv: there is no column"),
         (["--train_file", "latin.csv"], "is not UTF-8"),
         (["--task", "mlm", "--train_file", "rows.csv", "--tokenizer_name", "rows.csv"], "is a file"),
+        (["--task", "ner", "--train_file", "rows.csv"], "another number of tags than of words"),
+        (
+            ["--task", "ner", "--train_file", "rows.csv", "--text_column_name", "txt"],
+            "there is no column 'txt'",
+        ),
+        (["--task", "qa", "--train_file", "rows.csv"], "has no column 'question'"),
     ],
 )
 def test_mistakes_are_told_without_pytorch(tmp_path: Path, words: list[str], says: str) -> None:
     tiny.write(tmp_path / "rows.csv", tiny.rows(4))
     (tmp_path / "wrong.yaml").write_text("modifiers: [\n")
+    (tmp_path / "tag.yaml").write_text("modifiers:\n  - !ConstantPruningModifer {}\n")
+    (tmp_path / "field.yaml").write_text("modifiers:\n  - !EpochRangeModifier {end_epch: 1}\n")
     (tmp_path / "ragged.csv").write_text("text,label\na,0\nb,1,2\n")
     (tmp_path / "twice.csv").write_text("text,text,label\na,b,0\n")
     (tmp_path / "other.csv").write_text("words,label\na,0\n")

@@ -34,6 +34,7 @@ PAGES = (
     "docs/recipes.md",
     "docs/search.md",
     "docs/serving.md",
+    "docs/token_classification.md",
     "docs/transfer.md",
     "docs/upstream.md",
 )

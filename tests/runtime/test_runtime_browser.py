@@ -88,6 +88,20 @@ def test_a_text_that_gets_no_label_shows_all_of_them_and_says_so(browser: Any, s
         assert ("No label reaches 90 %" in said and "label other" in said) == refused
 
 
+def test_why_marks_the_words_that_decide(browser: Any, server: Running):
+    text = "👩‍👩‍👧 a very happy film, שמח"
+    browser.get(server.url + "/")
+    browser.find_element("css selector", "#model option")
+    browser.execute_script("document.getElementById('text').value = arguments[0]", text)
+    browser.find_element("id", "send").click()
+    browser.find_element("css selector", "#results .why").click()
+    words = browser.find_elements("css selector", "#reasons mark")
+    assert browser.find_element("css selector", "#reasons p").text == text
+    strongest = max(words, key=lambda word: float(word.get_attribute("title").split()[-1]))
+    assert strongest.text == "happy" and "46, 160, 67" in strongest.get_attribute("style")
+    assert browser.get_log("browser") == []
+
+
 def test_what_is_wrong_is_said(browser: Any, server: Running):
     browser.get(server.url + "/")
     browser.find_element("css selector", "#model option")
@@ -208,3 +222,39 @@ def test_a_report_with_hostile_labels_and_columns(browser: Any, tmp_path: Path):
     assert all(label in text for label in (*HOSTILE, BIDI))
     assert browser.execute_script("return window.hit === undefined")
     assert browser.find_elements("css selector", "img, script, svg[onload]") == []
+
+
+def test_entities_are_marked_in_the_text(browser: Any, tmp_path: Path):
+    words = ["Ann", "Lee", "lives", "in", "Rome", "😀"]
+    names = ["O", "B-PER", "I-PER", "B-LOC"]
+    tags = [1, 2, 0, 0, 3, 0]
+    table = np.where(np.arange(len(names)) == np.array(tags)[:, None], 4.0, -1.0).astype(np.float32)
+    folder = token_deployment(
+        tmp_path / "model",
+        words,
+        {"logits": table},
+        task="token_classification",
+        id2label=dict(enumerate(names)),
+    )
+    browser.get_log("browser")  # of other tests
+    with serving("--task", "ner", "--model_path", folder, log=tmp_path / "log") as running:
+        browser.get(running.url + "/")
+        browser.find_element("css selector", "#pair[hidden]")
+        assert browser.title == browser.find_element("css selector", "h1").text == "Find entities"
+        text = "😀 Ann Lee lives in Rome"
+        browser.execute_script("document.getElementById('text').value = arguments[0]", text)
+        browser.find_element("id", "send").click()
+        marked = [element.text for element in browser.find_elements("css selector", "#passage mark")]
+        assert marked == ["Ann LeePER", "RomeLOC"]
+        labels = [element.text for element in browser.find_elements("css selector", "#results .label")]
+        assert labels == ["Ann Lee (PER)", "Rome (LOC)"]
+        # Nothing found, and markup that is text.
+        browser.execute_script("document.getElementById('text').value = '<b>lives</b>'")
+        browser.find_element("id", "send").click()
+        passage = browser.find_element("id", "passage")
+        for _ in range(50):
+            if "no entity" in passage.text:
+                break
+            browser.implicitly_wait(0.1)
+        assert passage.text == "There is no entity in this. <b>lives</b>"
+    assert browser.get_log("browser") == []

@@ -227,6 +227,7 @@ def test_toy_tasks_behind_http(shouting: Path, searching: Path, deployed: Path):
     assert [schema["required"] for schema in body["anyOf"]] == [
         ["sequences"],
         ["question", "context"],
+        ["inputs"],
         ["sequences"],
         ["question", "context"],
         ["inputs"],
@@ -291,7 +292,13 @@ def test_only_the_list_knows_the_tasks():
 
 
 def test_the_list_refuses_duplicates_and_odd_names():
-    assert tasks.names() == ["text_classification", "question_answering", "upper_case", "search"]
+    assert tasks.names() == [
+        "text_classification",
+        "question_answering",
+        "token_classification",
+        "upper_case",
+        "search",
+    ]
     assert tasks.find("Sentiment-Analysis") is TextClassification and tasks.find("shouting") is UpperCase
     tasks.register(UpperCase)
 

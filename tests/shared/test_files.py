@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resparse.files import unfinished_file, whole_file, whole_folder
+from resparse.files import WriteError, refuse_unwritable, unfinished_file, whole_file, whole_folder
 
 WRITE = """
 import os, signal, sys
@@ -93,3 +93,19 @@ def test_an_unfinished_file_is_taken_over_from_an_ended_process(tmp_path: Path) 
     finally:
         stopped.kill()
         stopped.wait()
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_unwritable(tmp_path / "new" / "folder")
+    asked: list[Path] = []
+
+    def refuses(path: Path, mode: int) -> bool:
+        asked.append(Path(path))
+        return False
+
+    monkeypatch.setattr(os, "access", refuses)  # for root, all folders can be written
+    with pytest.raises(WriteError, match="Permission denied"):
+        refuse_unwritable(tmp_path / "new" / "folder")
+    assert asked == [tmp_path]

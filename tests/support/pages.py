@@ -24,7 +24,7 @@ from sparseml.modifiers import build
 from sparseml.modifiers.schedule import merge
 from sparseml.recipe import load_plan
 from sparsezoo.index import entries
-from support import corpora, questions
+from support import corpora, questions, tagged
 from support.serving import Running, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,8 +63,8 @@ def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Pat
     Args:
         zoo_home: where the model is put as the embedded one, beside that one's recipes.
         model: a folder; it stands for the dense original, too.
-        rows: a folder with train.csv and validation.csv, which the reader has; messages.csv, corpus.txt, questions.json
-            and examples come beside.
+        rows: a folder with train.csv and validation.csv, which the reader has; messages.csv, corpus.txt,
+            questions.json, names.conll and examples come beside.
         folder: to make.
     """
     shutil.copytree(model, zoo_home / _EMBEDDED)
@@ -77,6 +77,8 @@ def prepare_folder(zoo_home: Path, model: Path, rows: Path, folder: Path) -> Pat
     shutil.copytree(ROOT / "examples", folder / "examples")
     questions.write(folder / "questions.json", questions.rows(48))
     questions.write(folder / "questions-validation.json", questions.rows(16, seed=1))
+    tagged.write(folder / "names.conll", tagged.rows(120))
+    tagged.write(folder / "names-validation.jsonl", tagged.rows(24, seed=1))
     return folder
 
 

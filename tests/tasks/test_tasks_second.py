@@ -24,6 +24,7 @@ TEXT = "a lovely film and a dull song"
 def registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         entry = Entry("support.tagging:Tagging", "ForTokenClassification", ("word_tags",))
+        patch.delitem(sparseml.tasks.TASKS, "token_classification")  # it has the same models
         patch.setitem(sparseml.tasks.TASKS, "tagging", entry)
         patch.setattr(deepsparse.tasks, "_TASKS", dict(deepsparse.tasks._TASKS))
         deepsparse.tasks.register(tagging.DeployedTagging)

@@ -16,6 +16,7 @@ DEFAULT: Final = "text_classification"
 _TASKS: dict[str, str | type[Task[Any, Any]]] = {
     "text_classification": "deepsparse.tasks.text_classification:TextClassification",
     "question_answering": "deepsparse.tasks.question_answering:QuestionAnswering",
+    "token_classification": "deepsparse.tasks.token_classification:TokenClassification",
 }
 
 

@@ -182,6 +182,30 @@ def _label_by_content(split: RawSplit) -> tuple[str, list[str]]:
     )
 
 
+def usual_column(split: RawSplit, asked: str | None, usual: Sequence[str], option: str, what: str) -> str:
+    """The column that was asked for, or else the first that has a usual name.
+
+    Args:
+        option: the argument that asks for one.
+        what: the column holds, for errors.
+
+    Raises:
+        DataError: there is none.
+    """
+    available = list(split.columns)
+    if asked is not None:
+        if asked not in available:
+            raise DataError(_no_such_column(split, asked, option))
+        return asked
+    found = by_name(usual, available)
+    if found is None:
+        raise DataError(
+            f"{split.name} has no column {' or '.join(map(repr, usual[:_SHOWN_COLUMNS]))}, but {', '.join(available)}: "
+            f"name the one of the {what} with {option}."
+        )
+    return found
+
+
 def _no_such_column(split: RawSplit, column: str, option: str) -> str:
     available = list(split.columns)
     hint = did_you_mean(column, available)

@@ -11,7 +11,7 @@ from resparse.column_names import ANSWER_STARTS, ANSWERS, CONTEXTS, QUESTIONS, b
 from resparse.errors import did_you_mean
 from resparse.json_text import JsonError, parse_json
 from resparse.spans import Reading
-from sparseml.data.columns import Columns
+from sparseml.data.columns import Columns, usual_column
 from sparseml.data.rows import DataError, RawSplit, is_missing, rows_text
 from sparseml.data.sources import DataOptions
 from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
@@ -63,9 +63,7 @@ def load_questions(
         )
     source, roles, options = read_splits(options, labels_from_training=False)
     notes = list(source.notes)
-    asked = (options.input_column_names or "").split(",") if options.input_column_names else []
-    if question is None and context is None and len(asked) == 2:
-        question, context = (name.strip() for name in asked)
+    question, context = _asked(options.input_column_names, question, context)
     columns = _choose(roles, question, context, answers)
     splits = {role: _prepare(role, split, columns, notes) for role, split in roles.items()}
     splits = limit_rows(hold_out_rows(splits, options, notes), options, notes)
@@ -87,41 +85,49 @@ def load_questions(
     return QuestionData(source.name, columns, None, notes=notes, reading=reading, **built)
 
 
+def check_rows(roles: Roles, given: Mapping[str, str]) -> None:
+    """Check the columns and rows of splits by role, as `load_questions` does.
+
+    Args:
+        given: arguments of the command, as they are written.
+
+    Raises:
+        DataError: with file, row and remedy.
+    """
+    question, context = _asked(
+        given.get("input_column_names"), given.get("question_column_name"), given.get("context_column_name")
+    )
+    columns = _choose(roles, question, context, given.get("answer_column_name"))
+    for role, split in roles.items():
+        _prepare(role, split, columns, [])
+
+
+def _asked(both: str | None, question: str | None, context: str | None) -> tuple[str | None, str | None]:
+    """The columns of question and passage that are asked for, by their own arguments or by that of all tasks."""
+    names = [name.strip() for name in (both or "").split(",")]
+    if question is None and context is None and len(names) == 2:
+        question, context = names
+    return question, context
+
+
 def _choose(roles: Roles, question: str | None, context: str | None, answers: str | None) -> Columns:
     """The columns of the first split, which all need."""
     first = next(iter(roles.values()))
     texts = (
-        _column(first, question, QUESTIONS, "question", required=True),
-        _column(first, context, CONTEXTS, "context", required=True),
+        usual_column(first, question, QUESTIONS, "--question_column_name", "questions"),
+        usual_column(first, context, CONTEXTS, "--context_column_name", "passages"),
     )
-    unlabelled = all(role.startswith("test") for role in roles)
-    label = _column(first, answers, ANSWERS, "answer", required=not unlabelled)
+    if answers is None and all(role.startswith("test") for role in roles):
+        label = by_name(ANSWERS, list(first.columns))
+    else:
+        label = usual_column(first, answers, ANSWERS, "--answer_column_name", "answers")
     for role, split in roles.items():
         for name in (*texts, *(() if role.startswith("test") else (label,))):
             if name is not None and name not in split.columns:
                 raise DataError(
                     f"{split.name} has no column {name!r}. {did_you_mean(name, list(split.columns))}"
                 )
-    return Columns(str(texts[0]), texts[1], label)
-
-
-def _column(
-    split: RawSplit, asked: str | None, usual: Sequence[str], what: str, required: bool
-) -> str | None:
-    available = list(split.columns)
-    if asked is not None:
-        if asked not in available:
-            raise DataError(
-                f"{split.name} has no column {asked!r} (--{what}_column_name). {did_you_mean(asked, available)}"
-            )
-        return asked
-    found = by_name(usual, available)
-    if found is None and required:
-        raise DataError(
-            f"{split.name} has no column {' or '.join(map(repr, usual))}, but {', '.join(available)}: name the one of "
-            f"the {what}s with --{what}_column_name."
-        )
-    return found
+    return Columns(*texts, label)
 
 
 def _prepare(role: str, split: RawSplit, columns: Columns, notes: list[str]) -> PreparedSplit:

@@ -16,6 +16,7 @@ from resparse.column_names import header_names
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json
 from sparseml.data.column_values import ColumnValues
+from sparseml.data.conll import ENDINGS, read_columns
 from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
 from sparseml.data.json_lines import read_json_lines
 from sparseml.data.patterns import matching_files, split_names
@@ -36,7 +37,8 @@ def read_files(pattern: str, option: str) -> RawSplit:
 
 def read_file(path: Path) -> RawSplit:
     """Read one file by its ending; a DataError where that is unknown, or the file is empty or damaged."""
-    reader = READERS.get(path.suffix.lower())
+    ending = path.suffix.lower()
+    reader = READERS.get(ending) or COLUMN_READERS.get(ending)
     if reader is None:
         raise DataError(f"{path}: the ending {path.suffix!r} is not one of {', '.join(READERS)}.")
     try:
@@ -353,3 +355,8 @@ READERS: dict[str, Callable[[Path], RawSplit]] = {
     ".ndjson": read_json,
     ".parquet": read_parquet,
 }
+
+# Of tagged words; in folders and for other tasks a text file is no data file.
+COLUMN_READERS: dict[str, Callable[[Path], RawSplit]] = dict.fromkeys(
+    ENDINGS, lambda path: read_columns(path, _decode(path))
+)

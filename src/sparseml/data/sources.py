@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resparse.errors import nearest
 from sparseml.data.hub_datasets import read_hub
 from sparseml.data.known_datasets import BENCHMARK_TASKS, RENAMED_DATASETS, BenchmarkTask, find_benchmark_task
-from sparseml.data.readers import READERS, concatenate, read_file, read_files
+from sparseml.data.readers import COLUMN_READERS, READERS, concatenate, read_file, read_files
 from sparseml.data.rows import DataError, RawSplit, from_arrow
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _data_files(folder: Path) -> list[Path]:
         path
         for pattern in ("*", "*/*", "*/*/*")
         for path in folder.glob(pattern)
-        if path.suffix.lower() in READERS
+        if path.suffix.lower() in {*READERS, *COLUMN_READERS} - {".txt"}
         and path.name not in metadata
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Shares of rows that may lack a label (-1) or a text; above them the column or the file is wrong.
 _MAX_UNLABELLED = 0.05
 _MAX_MISSING_TEXTS = 0.2
-_SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
+SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,12 @@ class TextData:
     @property
     def rows(self) -> dict[str, int]:
         """Number of rows of each split that there is."""
-        splits = {name: getattr(self, name) for name in _SPLITS}
+        splits = {name: getattr(self, name) for name in SPLITS}
         return {name: len(split) for name, split in splits.items() if split is not None}
+
+    def name_of(self, split: Dataset) -> str:
+        """What one of the splits is called."""
+        return next(name for name in SPLITS if getattr(self, name) is split)
 
 
 def load_text_data(options: DataOptions) -> TextData:
@@ -73,12 +77,19 @@ def load_text_data(options: DataOptions) -> TextData:
     return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
 
 
-def check_rows(roles: Roles, options: DataOptions) -> None:
+def check_rows(roles: Roles, given: Mapping[str, str]) -> None:
     """Check the columns of splits by role, as `load_text_data` does before it encodes labels.
+
+    Args:
+        given: arguments of the command, as they are written.
 
     Raises:
         DataError: a column is not there, or it is not clear which is meant.
     """
+    options = DataOptions(
+        input_column_names=given.get("input_column_names"),
+        label_column_name=given.get("label_column_name", DataOptions.label_column_name),
+    )
     _choose_columns(roles, options, None, [])
 
 

@@ -13,30 +13,58 @@ from typing import Final
 from resparse.column_names import ANSWERS, QUESTIONS
 from resparse.console import say
 from sparseml import tasks
+from sparseml.data.conll import ENDINGS
 from sparseml.data.patterns import matching_files, split_names
 
 _READ: Final = 1 << 16
 _PASSAGES: Final = ("context", "passage", "paragraph")
 _QUESTIONS_OF: Final = ("squad", "squad_v2", "rajpurkar/squad", "rajpurkar/squad_v2")
+_TAGGED: Final = (
+    "conll2003",
+    "conllpp",
+    "wnut_17",
+    "eriktks/conll2003",
+    "ZihanWangKi/conllpp",
+    "leondz/wnut_17",
+)
+_WORDS: Final = ("tokens", "words")
+_TAGS: Final = ("ner_tags", "pos_tags", "chunk_tags", "tags")
 # Arguments that only classification has.
 _OF_CLASSES: Final = ("task_name", "input_column_names", "label_column_name", "do_regression")
+_QUESTION_ANSWERING: Final = "question_answering"
+_TOKEN_CLASSIFICATION: Final = "token_classification"
 
 
 def task_of(words: Sequence[str]) -> str:
     """The task of a training command that names none; says so where that is not the default."""
     given = _values(words)
-    if not given.keys().isdisjoint(_OF_CLASSES):
-        return tasks.DEFAULT
     dataset, pattern = given.get("dataset_name", ""), given.get("train_file") or given.get("validation_file")
-    asks = dataset.lower() in _QUESTIONS_OF
-    if pattern:
-        names = split_names(pattern)
-        file = next((path for name in names for path in matching_files(name)), None)
-        asks = file is not None and _asks_questions(file)
-    if not asks:
+    files = matching_files(split_names(pattern)[0]) if pattern and split_names(pattern) else []
+    task = _of_file(files[0]) if files else _of_dataset(dataset)
+    if task == _TOKEN_CLASSIFICATION and files and files[0].suffix.lower() in ENDINGS:
+        pass  # no other task reads such a file
+    elif not given.keys().isdisjoint(_OF_CLASSES):
         return tasks.DEFAULT
-    say(f"task: question_answering, by what {pattern or dataset} holds (--task {tasks.DEFAULT} for another)")
-    return "question_answering"
+    if task != tasks.DEFAULT:
+        say(f"task: {task}, by what {pattern or dataset} holds (--task {tasks.DEFAULT} for another)")
+    return task
+
+
+def _of_dataset(name: str) -> str:
+    if name.lower() in _QUESTIONS_OF:
+        return _QUESTION_ANSWERING
+    return _TOKEN_CLASSIFICATION if name.lower() in map(str.lower, _TAGGED) else tasks.DEFAULT
+
+
+def _of_file(file: Path) -> str:
+    """The task of a file, by its ending, its columns or the keys of its objects."""
+    ending = file.suffix.lower()
+    if ending in ENDINGS:
+        return _TOKEN_CLASSIFICATION
+    names = _names(file, ending)
+    if all(names & set(usual) for usual in (QUESTIONS, _PASSAGES, (*ANSWERS, "qas"))):
+        return _QUESTION_ANSWERING
+    return _TOKEN_CLASSIFICATION if names & set(_WORDS) and names & set(_TAGS) else tasks.DEFAULT
 
 
 def _values(words: Sequence[str]) -> dict[str, str]:
@@ -49,24 +77,18 @@ def _values(words: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _asks_questions(file: Path) -> bool:
-    """Whether a file has a column, or objects a key, for each of question, passage and answer."""
+def _names(file: Path, ending: str) -> set[str]:
+    """The columns of a file, or the keys in the beginning of one of JSON."""
     try:
         with file.open("rb") as opened:
             beginning = opened.read(_READ).decode("utf-8-sig", errors="ignore")
     except OSError:
-        return False
-    ending = file.suffix.lower()
+        return set()
     if ending in (".csv", ".tsv"):
-        names: set[str] = set()
         with suppress(csv.Error):
             delimiter = "\t" if ending == ".tsv" else ","
-            names = {
-                name.strip().lower()
-                for name in next(csv.reader([beginning.partition("\n")[0]], delimiter=delimiter), [])
-            }
-    elif ending in (".json", ".jsonl", ".ndjson"):
-        names = set(re.findall(r'"(\w+)"\s*:', beginning))
-    else:
-        return False
-    return all(names & set(usual) for usual in (QUESTIONS, _PASSAGES, (*ANSWERS, "qas")))
+            header = next(csv.reader([beginning.partition("\n")[0]], delimiter=delimiter), [])
+            return {name.strip().lower() for name in header}
+    if ending in (".json", ".jsonl", ".ndjson"):
+        return set(re.findall(r'"(\w+)"\s*:', beginning))
+    return set()

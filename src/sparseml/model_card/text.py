@@ -17,6 +17,7 @@ _MOST_LABELS = 30
 _ARTICLES = {
     "text-classification": "A text classifier",
     "question-answering": "A model that answers questions by a part of a passage",
+    "token-classification": "A model that tags words",
     "fill-mask": "A masked language model",
     "feature-extraction": "An encoder",
 }

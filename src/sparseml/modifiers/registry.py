@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from resparse.errors import did_you_mean, nearest
 from sparseml.modifiers.base import Modifier
 from sparseml.modifiers.constant_pruning import ConstantPruningModifier
 from sparseml.modifiers.distillation import DistillationModifier
@@ -31,8 +30,7 @@ from sparseml.modifiers.structured_pruning import StructuredPruningModifier
 from sparseml.modifiers.weight_decay import SetWeightDecayModifier
 from sparseml.recipe import RecipeError
 from sparseml.recipe.plan import ModifierSpec, Plan
-
-_SUFFIX = "Modifier"
+from sparseml.recipe.unknown import unknown_modifier, unknown_property
 
 MODIFIERS: dict[str, type[Modifier]] = {
     modifier.__name__: modifier
@@ -73,11 +71,7 @@ def build(plan: Plan) -> list[Modifier]:
 def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     modifier_class = MODIFIERS.get(spec.tag)
     if modifier_class is None:
-        raise RecipeError(
-            f"there is no modifier called {spec.tag!r}. {_near(spec.tag)}",
-            source,
-            spec.line,
-        )
+        raise RecipeError(unknown_modifier(spec.tag, MODIFIERS), source, spec.line)
     try:
         modifier = modifier_class(**spec.fields)
     except ValidationError as error:
@@ -85,15 +79,6 @@ def _build_one(spec: ModifierSpec, source: str) -> Modifier:
     modifier._source, modifier._line, modifier._tag = source, spec.line, spec.tag
     modifier._stage = spec.stage
     return modifier
-
-
-def _near(tag: str) -> str:
-    """A sentence with the nearest names: by what stands before "Modifier", in which all are alike."""
-    by_stem = {name.removesuffix(_SUFFIX): name for name in MODIFIERS}
-    near = [by_stem[stem] for stem in nearest(tag.removesuffix(_SUFFIX), by_stem)]
-    return (
-        f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(sorted(MODIFIERS))}."
-    )
 
 
 def _as_recipe_error(
@@ -109,8 +94,7 @@ def _as_recipe_error(
     if first["type"] == "extra_forbidden" and field in fields:
         text = f"{spec.tag} has no property {path!r}{help_text}."
     elif first["type"] == "extra_forbidden":
-        known = [name for name in fields if name not in spec.fields] or list(fields)
-        text = f"{spec.tag} has no property {path!r}. {did_you_mean(path, known)}"
+        text = unknown_property(spec.tag, path, fields, spec.fields)
     elif first["type"] == "missing":
         text = f"{spec.tag} needs the property {path!r}{help_text}."
     elif first["type"] == "value_error":

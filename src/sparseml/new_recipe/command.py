@@ -17,8 +17,8 @@ from sparseml.new_recipe.methods import METHODS
 from sparseml.new_recipe.plan import NewRecipeError, Wishes, decide
 from sparseml.new_recipe.start import Start, inspect
 from sparseml.recipe import load_plan
-from sparseml.recipe_verbs import Parser
 from sparseml.tasks import DEFAULT, load_task, own_name
+from sparseml.verb_parser import Parser
 
 PLAIN_TEXT = "masked_language_modeling"
 _EMBEDDED_SPARSITY, _EMBEDDED_WIDTH = 0.8, 384

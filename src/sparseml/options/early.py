@@ -1,29 +1,29 @@
 """Mistakes of a training command that show before PyTorch is imported, which takes seconds.
 
-A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read, rows
-and columns of small files. All is checked again, and
-more, by `training.arguments` and what it calls; here nothing may be refused that is not refused there.
+A flag that is misspelt, a file or folder that is not there, a recipe that cannot be read or names what does not
+exist, rows and columns of small files. All is checked again, and more, by `training.arguments` and what it calls; here
+nothing may be refused that is not refused there.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from resparse.files import refuse_unwritable
 from sparseml.options import renamed
+from sparseml.options.source_fields import own_fields, subclasses
 from sparseml.options.table import Option, requests_help, scan
 from sparseml.tasks import TASKS
 
 _FILES: Final = ("train_file", "validation_file", "test_file")
-_COLUMNS: Final = ("input_column_names", "label_column_name")
 _SMALL: Final = 4 * 1024 * 1024
 """Bytes that are read and checked in a few tenths of a second."""
+_NUMBERS: Final = {"int": int, "float": float}
 _HERE: Final = Path(__file__).parent
 _BASE: Final = "DataTrainingArguments"
 
@@ -38,16 +38,22 @@ def check(task: str, words: Sequence[str]) -> None:
     if known is None or requests_help(words) or (len(words) == 1 and not words[0].startswith("-")):
         return
     raw, _ = scan(words, {**known, **renamed.old_options(known)})
+    for name, value in raw.items():
+        if name in known and not known[name].kinds & {str, bool}:
+            known[name].convert(value)
     given = {name: value for name, value in raw.items() if isinstance(value, str)}
     if raw.keys() & {"do_train", "one_shot"} or not raw.keys() & {"do_eval", "do_predict"}:
         _check_recipe(given)  # else it is not used
     _check_files(given)
+    if "output_dir" in given:
+        refuse_unwritable(Path(given["output_dir"]))
     _check_folders(given)
     _check_rows(task, {*raw}, given)
 
 
 def options(task: str) -> dict[str, Option] | None:
-    """The arguments of a task's command, with whether they are switches; None where Transformers is not installed.
+    """The arguments of a task's command, whether they are switches, and those that are numbers alone; None where
+    Transformers is not installed.
 
     Read from the source of their dataclasses: to import these is what takes the time.
     """
@@ -61,24 +67,28 @@ def options(task: str) -> dict[str, Option] | None:
         path for path in (_HERE / f"{module}.py", _HERE.parent / "tasks" / f"{module}.py") if path.exists()
     ]
     fields = {
-        **dict(_fields(own, "ModelArguments")),
-        **dict(_fields(own, _BASE)),
-        **{name: kind for path in places for each in _subclasses(path) for name, kind in _fields(path, each)},
-        **dict(_fields(theirs, "TrainingArguments")),
-        **dict(_fields(own, "TrainingArguments")),
+        **dict(own_fields(own, "ModelArguments")),
+        **dict(own_fields(own, _BASE)),
+        **{
+            name: kind
+            for path in places
+            for each in subclasses(path, _BASE)
+            for name, kind in own_fields(path, each)
+        },
+        **dict(own_fields(theirs, "TrainingArguments")),
+        **dict(own_fields(own, "TrainingArguments")),
     }
-    table = {
-        name: Option(name, frozenset({bool if _is_switch(kind) else str})) for name, kind in fields.items()
-    }
+    table = {name: Option(name, _kinds(kind), optional="None" in kind) for name, kind in fields.items()}
     return {name: option for name, option in table.items() if renamed.RENAMED.get(name) not in table}
 
 
 def _check_recipe(given: Mapping[str, str]) -> None:
     recipe = given.get("recipe")
     if recipe is not None and not recipe.startswith("zoo:"):
+        from sparseml.options import early_recipe
         from sparseml.recipe import load_plan
 
-        load_plan(recipe, given.get("recipe_args"))
+        early_recipe.check(load_plan(recipe, given.get("recipe_args")))
 
 
 def _check_files(given: Mapping[str, str]) -> None:
@@ -97,7 +107,6 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
     if place is None or {*named} & {"task_name", "dataset_name"} or (work and "do_train" not in work):
         return  # a dataset names columns itself; without training it depends on the run which files are read
     from sparseml.data.readers import expand_pattern, read_files
-    from sparseml.data.sources import DataOptions
 
     module, _, function = place.partition(":")
     check_rows = getattr(import_module(module), function)
@@ -110,8 +119,7 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
         if files and small and not any(file.suffix.lower() == ".parquet" for file in files):
             roles[role] = read_files(given[option], f"--{option}")
     if "train" in roles:
-        known: dict[str, Any] = {name: given[name] for name in _COLUMNS if name in given}
-        check_rows(roles, DataOptions(**known))
+        check_rows(roles, given)
 
 
 def _check_folders(given: Mapping[str, str]) -> None:
@@ -123,13 +131,13 @@ def _check_folders(given: Mapping[str, str]) -> None:
             local_folder(given[name])
 
 
-def _fields(path: Path, called: str) -> Iterator[tuple[str, str]]:
-    """Names and annotations of a dataclass's fields that can be given."""
-    for statement in _class(path, called).body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            kind = ast.unparse(statement.annotation)
-            if not kind.startswith("ClassVar") and not _is_computed(statement.value):
-                yield statement.target.id, kind
+def _kinds(kind: str) -> frozenset[type]:
+    """Types of values, by an annotation: of switches and numbers their own, of all others text."""
+    if _is_switch(kind):
+        return frozenset({bool})
+    plain = re.sub(r"^Optional\[(.*)\]$", r"\1", kind)
+    members = {member.strip() for member in plain.split("|")} - {"None"}
+    return frozenset({_NUMBERS[member] for member in members}) if members <= {*_NUMBERS} else frozenset({str})
 
 
 def _is_switch(kind: str) -> bool:
@@ -140,26 +148,3 @@ def _is_switch(kind: str) -> bool:
     return any(
         re.fullmatch(r"bool|Literal\[.*(True|False).*\]", member.strip()) for member in members.split("|")
     )
-
-
-def _is_computed(value: ast.expr | None) -> bool:
-    """Whether a field is set by its class alone: `field(init=False)`."""
-    return isinstance(value, ast.Call) and any(
-        word.arg == "init" and isinstance(word.value, ast.Constant) and word.value.value is False
-        for word in value.keywords
-    )
-
-
-def _class(path: Path, called: str) -> ast.ClassDef:
-    return next(each for each in _classes(path) if each.name == called)
-
-
-def _subclasses(path: Path) -> list[str]:
-    """The classes of a file that add to the data arguments."""
-    return [each.name for each in _classes(path) if _BASE in [ast.unparse(base) for base in each.bases]]
-
-
-@cache
-def _classes(path: Path) -> list[ast.ClassDef]:
-    module: Any = ast.parse(path.read_text(encoding="utf-8"))
-    return [statement for statement in module.body if isinstance(statement, ast.ClassDef)]

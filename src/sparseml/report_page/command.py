@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 
 from resparse.console import aligned, output, say
-from resparse.errors import UserError
 from resparse.files import write_text
 from sparseml import report as reports
-from sparseml.recipe_verbs import Parser
 from sparseml.report_page.facts import Facts, export_size, read
-from sparseml.report_page.latency import SECONDS, Latency, compare
+from sparseml.report_page.latency import Latency, compare
 from sparseml.report_page.page import page
+from sparseml.report_page.request import PAGE
 
-PAGE = "report.html"
 
-
-def report(words: list[str]) -> int:
-    """Print and write the report of a folder."""
-    given = _parser().parse_args(words)
-    if given.seconds <= 0:
-        raise UserError(f"--seconds {given.seconds:g}: it must be above 0.")
+def report(given: Namespace) -> int:
+    """Print and write the report of a folder, as `request` was asked for it."""
     folder = Path(given.folder)
     facts = read(folder)
     latency = None
@@ -53,20 +47,6 @@ def show(facts: Facts, latency: Latency | None) -> None:
             )
     for line in facts.missing:
         say(f"not here: {line}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser("report")
-    parser.add_argument("folder", metavar="DIR", help="the folder of a training")
-    parser.add_argument("--output", metavar="FILE", help=f"where to write the page (DIR/{PAGE})")
-    latency = argparse.BooleanOptionalAction
-    parser.add_argument(
-        "--latency", action=latency, default=True, help="time the exported model, if there is one"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, metavar="N", help="for each of the two timings"
-    )
-    return parser
 
 
 def _against_dense(facts: Facts, latency: Latency | None) -> object | None:

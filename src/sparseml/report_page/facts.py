@@ -56,6 +56,7 @@ class Evaluation:
         answers: {what became of a question: questions}, where questions are answered.
         calibration: of the model as it is deployed, and "before" it was calibrated.
         coverage: by lowest score, for one label a row.
+        entities: of each type {type, precision, recall, f1, number}, where words are tagged.
     """
 
     rows_called: str
@@ -66,6 +67,7 @@ class Evaluation:
     calibration: Mapping[str, Any] | None = None
     answers: Mapping[str, int] | None = None
     coverage: Sequence[Mapping[str, float]] | None = None
+    entities: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass
@@ -194,7 +196,7 @@ def _sparsity(log: list[dict[str, Any]]) -> Series | None:
 def _evaluations(facts: Facts) -> None:
     """Fill in the evaluated rows; of a guided training's export where the model's own are not there."""
     for split, found in facts.report.get("evaluation", {}).items():
-        names = ("confusion", "labels", "calibration", "answers", "coverage")
+        names = ("confusion", "labels", "calibration", "answers", "coverage", "entities")
         known = {key: found.get(key) for key in names}
         facts.evaluations.append(
             Evaluation(f"the {split.replace('_', ' ')} rows", found["kind"], found["rows"], **known)

@@ -121,6 +121,18 @@ def _evaluation(found: Evaluation) -> list[str]:
     if found.answers is not None:
         lines = [(said, f"{count:,}", f"{count / found.rows:.1%}") for said, count in found.answers.items()]
         parts.append(_section("Answers", rows, _table(("answer", "questions", "share"), lines)))
+    if found.entities is not None:
+        types = [
+            (
+                str(row["type"]),
+                f"{row['number']:,}",
+                *(f"{row[name]:.1%}" for name in ("precision", "recall", "f1")),
+            )
+            for row in found.entities
+        ]
+        parts.append(
+            _section("Entities", rows, _table(("type", "entities", "precision", "recall", "F1"), types))
+        )
     bins = (found.calibration or {}).get("bins")
     if found.calibration is not None and bins:
         error = found.calibration.get("ece")

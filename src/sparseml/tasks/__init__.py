@@ -24,7 +24,8 @@ class Entry:
         architecture: how the names of its model classes in Transformers end.
         other_names: further names that commands take for it.
         check_rows: "module:function" that checks rows before PyTorch is imported, and imports nothing heavy: it takes
-            the splits by role ("train", "validation") and `DataOptions`, and raises what `Task.load_data` would.
+            the splits by role ("train", "validation") and the arguments that are given, as they are written, and raises
+            what `Task.load_data` would.
         deployed: whether its models are exported; those of others are starts for trainings.
     """
 
@@ -49,6 +50,13 @@ TASKS = {
         "sparseml.tasks.question_answering:QuestionAnswering",
         "ForQuestionAnswering",
         ("qa", "squad"),
+        "sparseml.data.question_answering:check_rows",
+    ),
+    "token_classification": Entry(
+        "sparseml.tasks.token_classification:TokenClassification",
+        "ForTokenClassification",
+        ("ner",),
+        "sparseml.data.token_classification:check_rows",
     ),
     "masked_language_modeling": Entry(
         "sparseml.tasks.masked_language_modeling:MaskedLanguageModeling",

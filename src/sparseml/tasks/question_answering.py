@@ -17,6 +17,7 @@ from resparse.files import write_json
 from resparse.progress import track
 from resparse.spans import KEY, Candidate, Decision, Reading, decide
 from sparseml.data import DataOptions, Labels, TextData
+from sparseml.data.encode import padded
 from sparseml.data.question_answering import QuestionData, load_questions
 from sparseml.data.question_windows import POSITIONS, encode_windows, windows_by_row
 from sparseml.distillation.loss import distillation_loss
@@ -29,7 +30,6 @@ from sparseml.tasks.base import Task, Texts
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _OUTPUTS = ("start_logits", "end_logits")
 _NEVER_CHOSEN = -1e4
 
@@ -118,7 +118,7 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
         }
 
     def encode(self, split: Any, data: Any, tokenizer: Any, arguments: Any) -> Dataset:
-        name = _name_of(split, data)
+        name = data.name_of(split)
         rows = encode_windows(
             split, name, tokenizer, data.reading, pad_to_max_length=arguments.pad_to_max_length
         )
@@ -231,14 +231,7 @@ class Collate:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Rows of `encode_windows` to [batch, tokens] int64, and positions of [batch]."""
-        batch = dict(
-            self._tokenizer.pad(
-                [{name: row[name] for name in _TOKENS if name in row} for row in rows],
-                padding_side="right",
-                pad_to_multiple_of=self._multiple_of,
-                return_tensors="pt",
-            )
-        )
+        batch = padded(self._tokenizer, rows, self._multiple_of)
         positions = {name: torch.tensor([row[name] for row in rows]) for name in POSITIONS if name in rows[0]}
         return {**batch, **positions}
 
@@ -290,14 +283,6 @@ def write_answers(folder: Path, stage: str, decisions: Sequence[Decision], split
     if odds:
         write_json(folder / f"{stage}_null_odds.json", odds)
     return first
-
-
-def _name_of(split: Any, data: Any) -> str:
-    return next(
-        name
-        for name in ("train", "validation", "validation_mismatched", "test", "test_mismatched")
-        if getattr(data, name) is split
-    )
 
 
 def _decisions(outputs: tuple[Array, ...], data: Any, rows: Any) -> tuple[Any, list[Decision]]:

@@ -24,7 +24,7 @@ from sparseml import class_weights
 from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, entries, fit
 from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
-from sparseml.data.encode import sequence_limit
+from sparseml.data.encode import padded, sequence_limit
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.data.long_texts import asked_for, tokenize_windows
 from sparseml.data.rows import DataError
@@ -37,8 +37,6 @@ from sparseml.selective import decided, outside_id
 from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task, Texts
 from sparseml.tasks.initial_bias import prior_logits, set_bias
-
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 # Rows that the exported model is given at once in a guided run: the progress bar moves with each.
 _WINDOW = 256
@@ -337,9 +335,8 @@ class Collate:
     """
 
     def __init__(self, tokenizer: Any, labels_as_float: bool = False, multiple_of: int | None = None) -> None:
-        from transformers import DataCollatorWithPadding
-
-        self._pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple_of)
+        self._tokenizer = tokenizer
+        self._multiple_of = multiple_of
         self._label_type = torch.float32 if labels_as_float else torch.int64
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -348,7 +345,7 @@ class Collate:
         Returns:
             The same names: [batch, tokens] int64; labels [batch] or [batch, labels]; teacher_logits [batch, labels].
         """
-        batch = dict(self._pad([{key: row[key] for key in _TOKENS if key in row} for row in rows]))
+        batch = padded(self._tokenizer, rows, self._multiple_of)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self._label_type)
         if "teacher_logits" in rows[0]:

@@ -20,6 +20,7 @@ from sparseml.training.prepare import Prepared
 MOST_A_CLASS: Final = 100
 MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
+_OF_CLASSIFIERS: Final = ("classifier_pooling", "head_first", "contrastive_steps")
 
 
 def choose(arguments: Arguments, prepared: Prepared) -> None:
@@ -27,9 +28,16 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
 
     Raises:
         ModelError: what is asked for cannot be had of this architecture.
-        ArgumentError: contrastive steps are asked for where they have no effect.
+        ArgumentError: something is asked for that has no effect.
     """
     asked, loaded, labels = arguments.model, prepared.loaded, prepared.labels
+    if not prepared.task.one_output_a_row:
+        names = [name for name in _OF_CLASSIFIERS if getattr(asked, name) not in (None, False)]
+        if names:
+            raise ArgumentError(
+                f"--{names[0]} is of text classification, not of {prepared.task.name}: leave it out."
+            )
+        return
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
         return
     one_text = len(prepared.data.columns.texts) == 1  # of pairs, no gain was measured

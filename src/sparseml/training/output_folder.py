@@ -12,7 +12,7 @@ from typing import Final
 
 from resparse.console import say, warn
 from resparse.errors import UserError
-from resparse.files import WriteError
+from resparse.files import WriteError, refuse_unwritable
 from sparseml.fingerprint import MARK, MODEL_FILES, Fingerprint, Mark, read_mark
 from sparseml.model_card import CARD, is_ours
 from sparseml.session import checkpoint
@@ -83,6 +83,7 @@ def look_into(arguments: Arguments, made_of: Fingerprint) -> OutputFolder | None
 
     Raises:
         CheckpointError: the checkpoint that was asked for is missing or damaged.
+        WriteError: nothing can be written there.
         OutputFolderError: the folder holds a finished model of the same run, something that this run reads or that
             it would replace, or checkpoints of nobody knows what.
     """
@@ -90,6 +91,7 @@ def look_into(arguments: Arguments, made_of: Fingerprint) -> OutputFolder | None
     if not arguments.learns or training.output_dir is None:
         return None
     folder = Path(training.output_dir)
+    refuse_unwritable(folder)
     asked = training.resume_from_checkpoint if training.do_train else None
     if isinstance(asked, str):
         return _as_asked(arguments, folder, made_of, Path(asked))

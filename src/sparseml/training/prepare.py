@@ -7,6 +7,7 @@ from typing import Any
 
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData
+from sparseml.data.text_classification import SPLITS
 from sparseml.options.groups import ModelArguments
 from sparseml.session.heads import match_head
 from sparseml.session.models import (
@@ -21,8 +22,6 @@ from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
 from sparseml.training import long_texts
 from sparseml.training.arguments import Arguments
-
-SPLITS = ("train", "validation", "validation_mismatched", "test", "test_mismatched")
 
 
 @dataclass

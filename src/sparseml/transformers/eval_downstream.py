@@ -26,9 +26,13 @@ for example:
   deepsparse.transformers.eval_downstream deployment/ -d mnli
   deepsparse.transformers.eval_downstream deployment/ -d test.csv"""
 # Datasets that only models of one task can be evaluated on.
-_OF_TASK = {"squad": "question_answering", "squad_v2": "question_answering"}
+_OF_TASK = {
+    "squad": "question_answering",
+    "squad_v2": "question_answering",
+    "conll2003": "token_classification",
+}
 _USUAL_LENGTH = 384
-_UNSUPPORTED = ("conll2003", "sst2_zero_shot")
+_UNSUPPORTED = ("sst2_zero_shot",)
 
 
 def cli() -> int:
@@ -112,7 +116,8 @@ def _parser() -> Parser:
         "-d",
         "--dataset",
         required=True,
-        help=f"{', '.join(BENCHMARK_TASKS)}; a file (CSV, TSV, JSON Lines, Parquet); a folder; or a dataset of the Hub",
+        help=f"{', '.join(BENCHMARK_TASKS)}; a file (CSV, TSV, JSON Lines, Parquet, CoNLL); a folder; or a dataset of "
+        "the Hub",
     )
     add("-e", "--engine", default="deepsparse", help="onnxruntime, openvino, ... [the best installed]")
     add("-c", "--num-cores", type=int, default=0, help="threads that compute; 0: all [%(default)s]")

@@ -13,9 +13,12 @@ from resparse.confidence import MIN_SCORE, OUT_OF_SCOPE, is_min_score
 from resparse.console import output, say
 from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
+from resparse.files import refuse_unwritable
 from resparse.long_texts import WINDOWS
 from sparseml import tasks
 from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
+from sparseml.session.sources import local_folder
+from sparsezoo import is_stub
 
 if TYPE_CHECKING:
     from sparseml.tasks.base import Task, Texts
@@ -133,15 +136,15 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
     """Run an export, and print its folder and what was verified."""
     from sparseml.export.deployment import ExportRequest, export
     from sparseml.session.models import resolve
-    from sparsezoo import is_stub
 
     assert arguments.model_path is not None
     given = Path(arguments.model_path).expanduser()
-    # A stub or Hub id is fetched, and exported to the current folder; `load` refuses other missing folders.
+    # A stub or Hub id is fetched, and exported to the current folder.
     named = "/" in arguments.model_path or is_stub(arguments.model_path)
     folder = resolve(arguments.model_path).folder if named else given
     beside = given.resolve().parent if given.is_dir() else Path.cwd()
     target = Path(arguments.target_path).expanduser() if arguments.target_path else beside
+    refuse_unwritable(target)
     task = _task(arguments, folder)
     rows, called = _rows(arguments, task, folder)
     report = export(
@@ -169,6 +172,9 @@ def run(arguments: ExportArguments, words: Sequence[str]) -> dict[str, Any]:
 def _check(arguments: ExportArguments) -> None:
     if arguments.model_path is None:
         raise ArgumentError("--model_path is missing: the folder of a finished training.")
+    model = arguments.model_path
+    if not (is_stub(model) or local_folder(model) or "/" in model):
+        raise ArgumentError(f"--model_path {model!r} is not a folder: give the output_dir of a training.")
     if arguments.task is not None:
         tasks.own_name(arguments.task)
     if arguments.opset is not None and not 13 <= arguments.opset <= 22:
