@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from resparse.console import run
 from resparse.errors import UserError, did_you_mean
 from sparseml import __version__
+from sparseml.processes import quiet_pytorch, started_as_several
 
 Verb = Callable[[list[str]], int | None]
 
@@ -56,6 +57,7 @@ class CommandError(UserError):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `sparseml`; returns 0, 2 after an error of the user's, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    quiet_pytorch()
     return run(lambda: _dispatch(words, "sparseml", _VERBS, _HELP))
 
 
@@ -116,6 +118,10 @@ def _search(words: list[str]) -> int:
     from sparseml import tasks
     from sparseml.search.command import search
 
+    if started_as_several():
+        raise CommandError(
+            "sparseml search was started as several processes, and starts one for each trial itself: run it alone."
+        )
     called, words = _task(words)
     try:
         return search(tasks.own_name(called or tasks.DEFAULT), words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from resparse.errors import UserError
 from resparse.files import write_json
 from sparseml.data.digests import digest_of, named_files
 from sparseml.options import environment
+from sparseml.processes import count_of_processes
 from sparseml.recipe import load_plan
 
 MARK: Final = "run.json"
@@ -51,6 +53,9 @@ _NO_MATTER: Final = frozenset(
         *("ddp_backend", "ddp_timeout", "do_train", "do_eval"),
     }
 )
+# Their product, with the number of processes, is the rows of an optimizer step, which decide the weights.
+_STEP: Final = ("per_device_train_batch_size", "gradient_accumulation_steps")
+_STEP_ROWS: Final = "rows of a step"
 # How the run is scored: it decides the weights only where the best of them are looked for, or it ends the training.
 _SCORING: Final = frozenset(
     {
@@ -114,17 +119,24 @@ def read_mark(folder: Path) -> Mark | None:
 
 
 def fingerprint(
-    values: Mapping[str, Any], defaults: Mapping[str, Any], start: Path | None = None
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    start: Path | None = None,
+    whole_batches: bool = False,
+    processes: int | None = None,
 ) -> Fingerprint:
     """The fingerprint of a run.
 
-    What cannot be read counts as such: to say so is left to who needs it.
+    However the rows of a step are spread over processes and micro-batches, the run is the same one. What cannot be read
+    counts as such: to say so is left to who needs it.
 
     Args:
         values: its arguments by name, as they were given or chosen.
         defaults: of all arguments.
         start: the folder of `model_name_or_path`, where that was fetched; names of what is not on this machine
             count as they are.
+        whole_batches: the data are cut into batches of a size, which is another cut for another size.
+        processes: that train together, by default as many as were started; 1 where a step's rows do not depend on it.
     """
     output = values.get("output_dir")
     outside = Path(str(output)) if output is not None else None
@@ -141,6 +153,7 @@ def fingerprint(
         found["recipe"] = _recipe(values["recipe"], values.get("recipe_args"))
     contents = {name: digest for name, digest in found.items() if digest is not None}
     passed_over = _NO_MATTER | contents.keys() | ({"recipe_args"} if "recipe" in contents else set())
+    passed_over |= set(_STEP[1:] if whole_batches else _STEP)
     if not values.get("load_best_model_at_end") and values.get("early_stopping_patience") is None:
         passed_over |= _SCORING
     arguments = {
@@ -151,10 +164,19 @@ def fingerprint(
     bounds = {
         name: os.environ[name] for name in (environment.ROWS, environment.STEPS) if os.environ.get(name)
     }
+    step = _rows_of_a_step(values, defaults, processes or count_of_processes())
+    if step != _rows_of_a_step({}, defaults, 1):
+        arguments[_STEP_ROWS] = step
     return Fingerprint(contents, json.loads(json.dumps(arguments | bounds, default=str)))
 
 
+def _rows_of_a_step(values: Mapping[str, Any], defaults: Mapping[str, Any], processes: int) -> int:
+    return int(math.prod(values.get(name) or defaults.get(name) or 1 for name in _STEP)) * processes
+
+
 def _flag(name: str) -> str:
+    if name == _STEP_ROWS:
+        return "rows of a step: --per_device_train_batch_size x --gradient_accumulation_steps x processes"
     return name if name.isupper() else f"--{name}"
 
 

@@ -29,6 +29,7 @@ PAGES = (
     "docs/long_texts.md",
     "docs/few_rows.md",
     "docs/migration.md",
+    "docs/processes.md",
     "docs/question_answering.md",
     "docs/recipes.md",
     "docs/search.md",
@@ -45,6 +46,8 @@ ELSEWHERE = {
     "docs/tutorial.md": "tests/tutorial",
 }
 SKIPPED = {
+    "accelerate launch": "starts what torchrun starts",
+    "torchrun --nproc_per_node=2 -m sparseml train": "trains for minutes; a guided run of two has a test",
     "make demo": "takes minutes; the demo has tests of its own, and the target is looked up below",
     "make test": "would run this test; the target is looked up below",
     "sparseml sparsify": "takes the minutes that it is told; it has tests of its own, and what it runs is run here",

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sparseml.modifiers import MODIFIERS
 from sparseml.modifiers.pruning import PruningModifier
+from sparseml.modifiers.second_order import Fisher
 from sparseml.session.distributed import rebuild
 from sparseml.session.session import Session
 from support.encoders import labelled
@@ -21,6 +22,7 @@ from support.encoders import labelled
 pytestmark = pytest.mark.slow
 
 PRUNING = [tag for tag in SETTINGS if issubclass(MODIFIERS[tag], PruningModifier)]
+BLOCKS = "blocks of the Fisher matrix that were inverted"
 TAGS = [*PRUNING, "LayerThinningModifier", "LayerPruningModifier"]
 
 
@@ -49,7 +51,10 @@ def work(rank: int, folder: str) -> None:
     """What one of two processes does."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save({tag: trained(tag, rank, 2) for tag in TAGS}, f"{folder}/{rank}.pt")
+    inverted: list[int] = []
+    inverse = Fisher.inverse
+    Fisher.inverse = lambda self, damp: (inverted.append(len(self.values)), inverse(self, damp))[1]  # type: ignore[method-assign]
+    torch.save({tag: trained(tag, rank, 2) for tag in TAGS} | {BLOCKS: inverted}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -76,3 +81,17 @@ def test_two_processes_prune_what_one_prunes(both: list[dict[str, Any]], tag: st
     assert (masks or tag not in PRUNING) and alone.keys() == together.keys()
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_each_block_of_the_fisher_matrix_is_inverted_by_one_process(
+    both: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[int] = []
+    inverse = Fisher.inverse
+    monkeypatch.setattr(
+        Fisher, "inverse", lambda self, damp: (alone.append(len(self.values)), inverse(self, damp))[1]
+    )
+    trained("OBSPruningModifier", 0, 1)
+    first, second = (results[BLOCKS] for results in both)
+    assert [one + other for one, other in zip(first, second, strict=True)] == alone
+    assert max(abs(one - other) for one, other in zip(first, second, strict=True)) <= 1

@@ -74,6 +74,23 @@ def test_arguments_that_matter(place: Path, more: dict[str, Any], differences: l
     assert of(place, **more).differences(of(place)) == differences
 
 
+def test_rows_of_a_step_count_however_they_are_spread(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Over processes and micro-batches; batches that the data are cut into beforehand are of one size."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    size, steps = "per_device_train_batch_size", "gradient_accumulation_steps"
+    defaults = {size: 8, steps: 1}
+
+    def made(processes: int, whole: bool = False, **sizes: int) -> Fingerprint:
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        return fingerprint(sizes, defaults, whole_batches=whole)
+
+    assert made(1) == made(1, **{size: 8}) == made(2, **{size: 4}) == made(2, **{size: 2, steps: 2})
+    assert made(2) == made(1, **{size: 16}) == made(1, **{steps: 2})
+    (said,) = made(1).differences(made(2))
+    assert "--per_device_train_batch_size x --gradient_accumulation_steps x processes" in said
+    assert made(2, True) == made(1, True, **{steps: 2}) != made(1, True, **{size: 16})
+
+
 def test_weights_of_classes_count_by_their_content(place: Path) -> None:
     """Under whatever name; what is done with the trained model makes no other training."""
     plain, file = of(place), place / "weights.json"

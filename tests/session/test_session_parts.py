@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.data import BatchSampler
 from transformers import AutoModelForSequenceClassification
 
 from resparse.errors import UserError
@@ -25,7 +26,7 @@ from sparseml.recipe import load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeRate
 from sparseml.session.models import load_model, load_tokenizer, resolve
-from sparseml.session.sampling import LengthGroupedSampler, by_length
+from sparseml.session.sampling import LengthGroupedSampler, ShareSampler, by_length
 from sparseml.session.sources import ModelError
 from sparseml.tasks.text_classification import Collate
 from support import tiny
@@ -62,6 +63,24 @@ def test_epochs_differ_and_batches_are_of_like_length() -> None:
             for i in range(0, 2000, 16)
         )
         assert padded < 1.1 * sum(lengths)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(1, 5), st.booleans())
+def test_processes_share_out_the_batches_of_one(rows: int, batch: int, processes: int, drop: bool) -> None:
+    """Every step's rows are those of one process with as many; so are the last ones, in parts of about one size."""
+    alone = list(BatchSampler(range(rows), batch * processes, drop))
+    samplers = [
+        ShareSampler(range(rows), batch, process, processes, drop)  # type: ignore[arg-type]
+        for process in range(processes)
+    ]
+    shares = [list(sampler) for sampler in samplers]
+    assert {len(sampler) for sampler in samplers} == {len(own) for own in shares} == {len(alone)}
+    for step, parts in zip(alone, zip(*shares, strict=True), strict=True):
+        sizes = [len(part) for part in parts]
+        assert min(sizes) >= 1 and max(sizes) <= batch and max(sizes) - min(sizes) <= 1
+        together = [row for part in parts for row in part]
+        assert together == step if len(step) >= processes else set(together) == set(step)
 
 
 @settings(deadline=None)

@@ -9,14 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import (
-    TrainerCallback,
-)
+from transformers import TrainerCallback, TrainingArguments
 
 from sparseml.modifiers import Clock
 from sparseml.recipe import load_plan
 from sparseml.session.session import Session
-from support import tiny
+from support import tiny, trainers
 from support.trainers import classifier, dataset, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -250,3 +248,26 @@ def test_second_call_of_train_starts_over(tmp_path: Path) -> None:
     weight = given.bert.encoder.layer[0].output.dense.weight
     assert torch.equal(weight == 0, before)
     assert not weight._backward_hooks
+
+
+def changed(**attributes: Any) -> Any:
+    """Makes training arguments with attributes as they are on another machine."""
+
+    def make(**settings: Any) -> TrainingArguments:
+        made = TrainingArguments(**settings)
+        for name, value in attributes.items():
+            setattr(made, name, value)
+        return made
+
+    return make
+
+
+def test_a_process_that_sees_four_gpus_trains_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Trainer would take all by DataParallel, with batches four times as large."""
+    monkeypatch.setattr(trainers, "TrainingArguments", changed(_n_gpu=4))
+    run = trainer(tmp_path, RATES)
+    assert "One of 4 GPUs is used" in capsys.readouterr().err
+    assert run.clock().steps_per_epoch == 4
+    assert not isinstance(run._wrap_model(run.model), torch.nn.DataParallel)

@@ -144,14 +144,14 @@ class Reader:
             self._curl(words, place)
         elif words[0] == "deepsparse.server":
             self._serve(words[1:])
-        elif words[0] == "cc" or words[0].startswith("./"):
-            self._compiled(" ".join(words), place)
+        elif words[0] in ("cc", "torchrun") or words[0].startswith("./"):
+            self._in_shell(" ".join(words), place)
         else:
             assert words[0] in self._commands, f"{place}: there is no command {words[0]}"
             assert self._commands[words[0]](words[1:]) in (0, None), f"{place}: {line}"
 
-    def _compiled(self, line: str, place: str) -> None:
-        """Run a line in a shell: a compiler, or a program that it has made."""
+    def _in_shell(self, line: str, place: str) -> None:
+        """Run a line in a shell: a compiler, a program that it has made, or a launcher of processes."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-c", line],

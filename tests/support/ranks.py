@@ -2,6 +2,7 @@
 
     results = ranks.run(2, "text_classification", tmp_path / "log", arguments)
     results[1].steps[-1]["bert.pooler.dense.weight"], results[1].written
+    code, printed = ranks.struck(2, "text_classification", tmp_path / "log", arguments, signal.SIGKILL, 5)
 
 As a program, it is one of the processes: torchrun starts it.
 """
@@ -45,11 +46,45 @@ def run(
     """Run a command of `sparseml.transformers` by so many processes; `log` is a new folder for their records."""
     import torch
 
+    child = _launched(processes, command, log, arguments, environment)
+    assert child.returncode == 0, child.stdout + child.stderr
+    results = []
+    for rank in range(processes):
+        record = json.loads((log / f"{rank}.json").read_text())
+        steps = torch.load(log / f"{rank}.pt")
+        results.append(Result(steps, record["written"], record["report"], child.stdout + child.stderr))
+    return results
+
+
+def struck(
+    processes: int,
+    command: str,
+    log: Path,
+    arguments: Mapping[str, Any],
+    by: int,
+    after: int,
+    environment: Mapping[str, str] = {},
+) -> tuple[int, str]:
+    """As `run`; the last process sends itself a signal after so many steps. The exit code, and what all printed."""
+    strike = {"signal": int(by), "step": after, "rank": processes - 1}
+    child = _launched(processes, command, log, arguments, environment, strike)
+    return child.returncode, child.stdout + child.stderr
+
+
+def _launched(
+    processes: int,
+    command: str,
+    log: Path,
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, str],
+    strike: Mapping[str, int] | None = None,
+) -> subprocess.CompletedProcess[str]:
     log.mkdir(parents=True)
     values = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
-    (log / "arguments.json").write_text(json.dumps({"command": command, "arguments": values}))
+    asked = {"command": command, "arguments": values, "strike": strike}
+    (log / "arguments.json").write_text(json.dumps(asked))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    child = subprocess.run(
+    return subprocess.run(
         [sys.executable, *(torchrun if processes > 1 else []), __file__, str(log)],
         env={
             **os.environ,
@@ -60,15 +95,8 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
-    assert child.returncode == 0, child.stdout + child.stderr
-    results = []
-    for rank in range(processes):
-        record = json.loads((log / f"{rank}.json").read_text())
-        steps = torch.load(log / f"{rank}.pt")
-        results.append(Result(steps, record["written"], record["report"], child.stdout + child.stderr))
-    return results
 
 
 def _watched(output: Path) -> list[str]:
@@ -101,6 +129,7 @@ def main(log: Path) -> None:
     from sparseml.session.callback import RecipeCallback
 
     torch.set_num_threads(1)
+    rank, strike = int(os.environ.get("RANK", "0")), asked["strike"]
     steps: list[dict[str, Any]] = []
     on_step_end = RecipeCallback.on_step_end
 
@@ -108,12 +137,13 @@ def main(log: Path) -> None:
         session = callback.session
         held = {**session.run.model.state_dict(), **session.state()}
         steps.append({name: value.detach().clone() for name, value in held.items()})
+        if strike and strike["rank"] == rank and strike["step"] == len(steps):
+            os.kill(os.getpid(), strike["signal"])
         on_step_end(callback, args, state, control, **kwargs)
 
     RecipeCallback.on_step_end = record  # type: ignore[method-assign]
     written = _watched(Path(asked["arguments"]["output_dir"]))
     report = command.main(**asked["arguments"])
-    rank = os.environ.get("RANK", "0")
     torch.save(steps, log / f"{rank}.pt")
     (log / f"{rank}.json").write_text(json.dumps({"written": written, "report": report}))
 

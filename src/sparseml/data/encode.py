@@ -1,4 +1,4 @@
-"""Tokenization in batches, into Arrow tables in memory: a cache on disk could be stale."""
+"""Tokenization in batches, into an Arrow table that no later run reads: a cache could be stale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from resparse.progress import track
 from sparseml.data.columns import Columns
+from sparseml.data.growing_table import GrowingTable, dataset_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,26 +39,25 @@ def tokenize(
     int32), by which batches are grouped, and `longer`: whether the row was truncated.
     """
     import pyarrow
-    from datasets import Dataset
 
     limit = sequence_limit(tokenizer, max_seq_length)
-    parts: list[pyarrow.Table] = []
-    for start in track(range(0, len(dataset), _BATCH), "tokenizing"):
-        batch = dataset[start : start + _BATCH]
-        encoded = tokenizer(
-            *(batch[column] for column in columns.texts),
-            truncation=True,
-            max_length=limit,
-            padding="max_length" if pad_to_max_length else False,
-        )
-        table = token_table(encoded, tokenizer)
-        texts = [list(batch[column]) for column in columns.texts]
-        cut = pyarrow.array(_are_cut(encoded, texts, tokenizer, limit), pyarrow.bool_())
-        parts.append(table.append_column("longer", cut))
-    tokens = pyarrow.concat_tables(parts)
-    if "labels" in dataset.column_names:
-        tokens = tokens.append_column("labels", label_column(dataset))
-    return Dataset(tokens)
+    labels = label_column(dataset) if "labels" in dataset.column_names else None
+    with GrowingTable() as tokens:
+        for start in track(range(0, len(dataset), _BATCH), "tokenizing"):
+            batch = dataset[start : start + _BATCH]
+            encoded = tokenizer(
+                *(batch[column] for column in columns.texts),
+                truncation=True,
+                max_length=limit,
+                padding="max_length" if pad_to_max_length else False,
+            )
+            texts = [list(batch[column]) for column in columns.texts]
+            cut = pyarrow.array(_are_cut(encoded, texts, tokenizer, limit), pyarrow.bool_())
+            table = token_table(encoded, tokenizer).append_column("longer", cut)
+            if labels is not None:
+                table = table.append_column("labels", labels.slice(start, _BATCH))
+            tokens.write(table)
+        return dataset_of(tokens.finish())
 
 
 def padded(

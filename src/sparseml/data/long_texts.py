@@ -18,6 +18,8 @@ from resparse.errors import UserError
 from resparse.long_texts import Cut, LongTexts, cut, pool
 from resparse.progress import track
 from sparseml.data.columns import Columns
+from sparseml.data.growing_table import dataset_of
+from sparseml.data.rows import numbers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,7 +58,6 @@ def tokenize_windows(
         WindowError: the tokenizer is not one of the `tokenizers` library.
     """
     import pyarrow
-    from datasets import Dataset
 
     from sparseml.data.encode import label_column, token_table
 
@@ -78,7 +79,7 @@ def tokenize_windows(
         tokens = tokens.append_column(name, pyarrow.array(values, pyarrow.bool_()))
     if "labels" in dataset.column_names:
         tokens = tokens.append_column("labels", label_column(dataset).combine_chunks().take(documents))
-    return Dataset(tokens)
+    return dataset_of(tokens)
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -141,8 +142,8 @@ def counts(rows: Any) -> dict[str, int] | None:
     """Of encoded rows: how many texts there are, are "longer" than the model takes, and are in part "unread"."""
     if LONGER not in (getattr(rows, "column_names", None) or ()):
         return None
-    longer = np.asarray(rows[LONGER])
-    unread = np.asarray(rows[UNREAD]) if UNREAD in rows.column_names else longer
+    longer = numbers(rows, LONGER)
+    unread = numbers(rows, UNREAD) if UNREAD in rows.column_names else longer
     if has_windows(rows):
         longer, unread = (by_document(each, rows, "first") for each in (longer, unread))
     return {"rows": len(longer), LONGER: int(longer.sum()), UNREAD: int(unread.sum())}

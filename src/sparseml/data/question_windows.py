@@ -12,6 +12,7 @@ from resparse.arrays import Array
 from resparse.progress import track
 from resparse.spans import Reading, Window, room
 from sparseml.data.encode import sequence_limit, token_table
+from sparseml.data.growing_table import dataset_of
 from sparseml.data.rows import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def encode_windows(
         DataError: the tokenizer does not tell the tokens' places.
     """
     import pyarrow
-    from datasets import Dataset
 
     if not tokenizer.is_fast:
         raise DataError(
@@ -64,7 +64,7 @@ def encode_windows(
             padding_side="right",
         )
         parts.append(_table(encoded, batch, tokenizer, start, name))
-    return Dataset(pyarrow.concat_tables(parts))
+    return dataset_of(pyarrow.concat_tables(parts))
 
 
 def shortened(tokenizer: Any, questions: Sequence[str], most: int) -> list[str]:

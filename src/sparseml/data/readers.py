@@ -8,22 +8,24 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from resparse.column_names import header_names
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json
+from sparseml.data.column_values import ColumnValues
 from sparseml.data.conll import ENDINGS, read_columns
+from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
+from sparseml.data.json_lines import read_json_lines
 from sparseml.data.patterns import matching_files, split_names
-from sparseml.data.rows import DataError, Places, RawSplit, from_arrow
+from sparseml.data.rows import MANY_ROWS, DataError, Places, RawSplit, from_arrow
 from sparseml.data.squad_json import is_squad, questions
 
 # The csv module's limit on the length of a field is global.
 _field_limit_lock = threading.Lock()
-# Distinct values of a column that are shared: more than a classification has classes.
-_MOST_SHARED = 5000
+_OBJECT_A_LINE = (".jsonl", ".ndjson")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _JSON_EXAMPLE = '{"text": "...", "label": ...}'
 
@@ -76,10 +78,18 @@ def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
             )
         if part.class_names != first.class_names:
             raise DataError(f"{part.name} and {first.name} declare different class names.")
-    columns: dict[str, Sequence[Any]] = {
-        column: [value for part in parts for value in part.columns[column]] for column in first.columns
-    }
+    columns = {column: _joined([part.columns[column] for part in parts]) for column in first.columns}
     return RawSplit(name, columns, Places.concatenate([part.places for part in parts]), first.class_names)
+
+
+def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    if any(isinstance(part, Texts) for part in parts) and all(map(_is_text, parts)):
+        return Texts.joined(parts)
+    return [value for part in parts for value in part]
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    return isinstance(values, Texts) or all(value is None or isinstance(value, str) for value in values)
 
 
 def _not_found_message(path: Path) -> str:
@@ -134,14 +144,14 @@ def _delimiter(header: str) -> str:
 
 
 def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
-    # The file is read as a stream: only its columns are held, and of values that repeat (labels) one copy.
+    # The file is read as a stream: of its columns, what repeats (labels) is held once, and many texts are on the disk.
     header: list[str] | None = None
     ragged: tuple[int, list[str]] | None = None
-    columns: list[_Values] = []
+    columns: list[ColumnValues] = []
     lines = array("q")
     start = 1
     # Documents may be longer than the default limit on a field.
-    with _field_limit_lock, path.open(encoding="utf-8-sig", newline="") as file:
+    with ExitStack() as tables, _field_limit_lock, path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(
             file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
         )
@@ -150,7 +160,7 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
             for row in reader:
                 if header is None:
                     header = row or None
-                    columns = [_Values() for _ in row]
+                    columns = [tables.enter_context(ColumnValues()) for _ in row]
                 elif len(row) == len(columns):
                     for column, value in zip(columns, row, strict=True):
                         column.append(value)
@@ -162,26 +172,11 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
             raise DataError(_csv_message(path, start, str(error))) from error
         finally:
             csv.field_size_limit(previous)
-    names = _column_names(path, header or [])
-    if ragged is not None:
-        raise DataError(_field_count_message(path, *ragged, names, delimiter))
-    values = {name: column.values for name, column in zip(names, columns, strict=True)}
+        names = _column_names(path, header or [])
+        if ragged is not None:
+            raise DataError(_field_count_message(path, *ragged, names, delimiter))
+        values = {name: column.finish() for name, column in zip(names, columns, strict=True)}
     return RawSplit(str(path), values, Places.of(str(path), "line", lines))
-
-
-class _Values:
-    """The values of a column; equal ones share a string as long as there are few."""
-
-    def __init__(self) -> None:
-        self.values: list[str] = []
-        self._shared: dict[str, str] | None = {}
-
-    def append(self, value: str) -> None:
-        if self._shared is not None:
-            value = self._shared.setdefault(value, value)
-            if len(self._shared) > _MOST_SHARED:
-                self._shared = None
-        self.values.append(value)
 
 
 def _column_names(path: Path, row: list[str]) -> list[str]:
@@ -221,6 +216,8 @@ def read_json(path: Path) -> RawSplit:
 
     Errors name the line, item or question.
     """
+    if path.suffix.lower() in _OBJECT_A_LINE and (found := read_json_lines(path)) is not None:
+        return found
     text = _decode(path)
     if text.lstrip().startswith("["):
         rows, numbers, unit = _json_array(path, text)
@@ -306,14 +303,17 @@ def _excerpt(value: object) -> str:
 def read_parquet(path: Path) -> RawSplit:
     """Read a Parquet file; class names that `datasets` wrote into its schema are kept."""
     import pyarrow.parquet
-    from datasets import Dataset, Features
+    from datasets import Features
 
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty.")
     try:
-        table = pyarrow.parquet.read_table(path)
+        with GrowingTable() as rows_of_file, pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(MANY_ROWS):
+                rows_of_file.write(pyarrow.Table.from_batches([batch]))
+            table = rows_of_file.finish() if file.metadata.num_rows else file.read()
         features = Features.from_arrow_schema(table.schema)
-        rows = Dataset(table.cast(features.arrow_schema)) if table.schema.metadata else Dataset(table)
+        rows = dataset_of(table.cast(features.arrow_schema) if table.schema.metadata else table)
         return from_arrow(rows, str(path))
     # Damaged names and metadata raise whatever the code that meets them raises.
     except Exception as error:

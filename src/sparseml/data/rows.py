@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from resparse.errors import UserError
+from sparseml.data.growing_table import Texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+MANY_ROWS: Final = 50_000
+"""Texts of more rows are no Python strings but while they are worked on."""
 
 
 class DataError(UserError):
@@ -86,25 +91,34 @@ class RawSplit:
     def __len__(self) -> int:
         return len(self.places.number)
 
-    def take(self, rows: Sequence[int]) -> RawSplit:
+    def take(self, rows: Sequence[int] | np.ndarray) -> RawSplit:
         """The rows of these indices, in their order."""
-        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        columns = {
+            name: values.take(rows) if isinstance(values, Texts) else [values[row] for row in rows]
+            for name, values in self.columns.items()
+        }
         return RawSplit(self.name, columns, self.places.take(rows), self.class_names)
 
 
 class LazyColumns(Mapping[str, Sequence[Any]]):
-    """Columns of a `datasets.Dataset`, converted to lists on first access."""
+    """Columns of a `datasets.Dataset`, converted to lists on first access; texts of many rows stay in its table."""
 
     def __init__(self, rows: Dataset) -> None:
         self._rows = rows
-        self._read: dict[str, list[Any]] = {}
+        self._read: dict[str, Sequence[Any]] = {}
 
     def __getitem__(self, name: str) -> Sequence[Any]:
         if name not in self._rows.column_names:
             raise KeyError(name)
         if name not in self._read:
-            self._read[name] = list(self._rows[name][:])
+            self._read[name] = self._texts(name) or list(self._rows[name][:])
         return self._read[name]
+
+    def _texts(self, name: str) -> Texts | None:
+        feature = self._rows.features[name]
+        if len(self._rows) <= MANY_ROWS or getattr(feature, "dtype", None) != "string":
+            return None
+        return Texts(self._rows.select_columns([name]).with_format("arrow")[:][name])
 
     def stream(self, name: str) -> Iterator[Any]:
         """A column's values one after the other, without keeping them."""
@@ -127,3 +141,9 @@ def from_arrow(rows: Dataset, name: str) -> RawSplit:
         if names:
             declared[column] = tuple(str(each) for each in names)
     return RawSplit(name, LazyColumns(rows), Places.of(name, "row", range(1, len(rows) + 1)), declared)
+
+
+def numbers(rows: Dataset, column: str) -> np.ndarray:
+    """A column of numbers or flags, not by way of Python's."""
+    found: np.ndarray = rows.select_columns([column]).with_format("arrow")[:][column].to_numpy()
+    return found

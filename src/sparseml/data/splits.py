@@ -37,7 +37,7 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, rows: Sequence[int]) -> PreparedSplit:
+    def take(self, rows: Sequence[int] | np.ndarray) -> PreparedSplit:
         """The rows of these indices, in their order."""
         return PreparedSplit(
             self.rows.take(rows),
@@ -103,7 +103,7 @@ def _hold_out(
     notes.append(
         f"validation: {len(held):,} of {rows:,} training rows held out, {train.sampled} (seed {seed})"
     )
-    return train.take(kept.tolist()), train.take(held.tolist())
+    return train.take(kept), train.take(held)
 
 
 def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[str]) -> PreparedSplit:
@@ -117,7 +117,7 @@ def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[st
         notes.append(f"{role}: the first {limit:,} of {rows:,} rows")
         return split.take(range(limit))
     notes.append(f"{role}: {limit:,} of {rows:,} rows, {split.sampled} (seed {options.seed})")
-    return split.take(sample_indices(split.classes, rows, limit, options.seed).tolist())
+    return split.take(sample_indices(split.classes, rows, limit, options.seed))
 
 
 def _check_options(options: DataOptions) -> None:

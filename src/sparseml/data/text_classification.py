@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparseml.data.columns import Columns, choose_label_column, choose_text_columns, require_columns
+from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_encoding import (
     MULTI,
@@ -18,7 +19,7 @@ from sparseml.data.label_encoding import (
     choose_labels,
 )
 from sparseml.data.label_values import read_labels
-from sparseml.data.rows import DataError, RawSplit, rows_text
+from sparseml.data.rows import MANY_ROWS, DataError, RawSplit, rows_text
 from sparseml.data.sources import DataOptions
 from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
 
@@ -196,7 +197,8 @@ def _note_absent_classes(train: PreparedSplit, labels: Labels, notes: list[str])
 
 
 def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> Dataset:
-    from datasets import Dataset, Features, List, Value
+    import pyarrow
+    from datasets import Features, List, Value
 
     kinds: dict[str, Any] = {column: Value("string") for column in columns.texts}
     values: dict[str, Any] = {column: split.rows.columns[column] for column in columns.texts}
@@ -204,7 +206,12 @@ def _dataset(split: PreparedSplit, columns: Columns, labels: Labels | None) -> D
         label_types = {SINGLE: Value("int64"), MULTI: List(Value("float32")), REGRESSION: Value("float32")}
         kinds["labels"] = label_types[labels.kind]
         values["labels"] = split.targets
-    return Dataset.from_dict(values, features=Features(kinds))
+    schema = Features(kinds).arrow_schema
+    with GrowingTable() as table:
+        for start in range(0, max(len(split), 1), MANY_ROWS):
+            part = {name: column[start : start + MANY_ROWS] for name, column in values.items()}
+            table.write(pyarrow.table(part, schema))
+        return dataset_of(table.finish())
 
 
 def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tuple[RawSplit, list[str]]:
@@ -227,7 +234,10 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
             f"({split.places.describe(empty)}). Is that the text column? Choose with --input_column_names."
         )
     if keep_all:
-        texts = {column: [value or "" for value in values] for column, values in texts.items()}
+        texts = {
+            column: values.filled() if isinstance(values, Texts) else [value or "" for value in values]
+            for column, values in texts.items()
+        }
     cleaned = replace(split, columns={**split.columns, **texts})
     if not empty:
         return cleaned, []
@@ -239,8 +249,10 @@ def clean_texts(split: RawSplit, columns: Sequence[str], keep_all: bool) -> tupl
     return kept, [f"{what} left out ({where})"]
 
 
-def _strings(split: RawSplit, column: str) -> list[str | None]:
+def _strings(split: RawSplit, column: str) -> Sequence[str | None]:
     values = split.columns[column]
+    if isinstance(values, Texts):
+        return values
     types = set(map(type, values))
     if types == {str}:
         return list(values)

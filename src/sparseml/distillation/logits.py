@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from resparse.console import say, warn
 from resparse.progress import track
+from sparseml.data.growing_table import dataset_of
 from sparseml.data.label_encoding import Labels
 from sparseml.data.long_texts import DOCUMENT, by_document, has_windows
 from sparseml.distillation.teacher import (
@@ -167,11 +168,10 @@ def teacher_logits(
 def with_logits(rows: Any, logits: NDArray[np.float32]) -> Any:
     """A tokenized dataset with the teacher's logits, [rows, labels], as a column."""
     import pyarrow
-    from datasets import Dataset
 
     flat = pyarrow.array(logits.reshape(-1))
     column = pyarrow.FixedSizeListArray.from_arrays(flat, logits.shape[1])
-    return Dataset(rows.data.table.append_column(COLUMN, column))
+    return dataset_of(rows.data.table.append_column(COLUMN, column))
 
 
 def _by_text(logits: NDArray[np.float32], own_rows: Any, rows: Any, pooling: str) -> NDArray[np.float32]:

@@ -10,10 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from resparse.console import say
+from resparse.console import output, say
 from sparseml.data.label_encoding import REGRESSION, Labels
 from sparseml.guided import folder as folders
 from sparseml.guided import sizing
@@ -97,17 +96,19 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
     rows = len(prepared.data.train)
     chosen = "recipe" not in guided.given
     given = parse_overrides(training.recipe_args) if chosen else {}
-    batch = int(training.train_batch_size) * int(training.gradient_accumulation_steps)
+    shares = int(training.gradient_accumulation_steps) * int(training.world_size)
     sized = sizing.fit(
         rows,
         prepared.labels.num_labels if prepared.labels is not None else 1,
         width=getattr(prepared.loaded.model.config, "hidden_size", None) or 384,
-        batch=None if "per_device_train_batch_size" not in guided.given else batch,
+        batch=int(training.train_batch_size) * shares
+        if "per_device_train_batch_size" in guided.given
+        else None,
         epochs=_given_number(given, "num_epochs", guided, training, "num_train_epochs"),
         rate=_given_number(given, "init_lr", guided, training, "learning_rate"),
     )
     if "per_device_train_batch_size" not in guided.given:
-        training.per_device_train_batch_size = max(1, sized.batch // training.gradient_accumulation_steps)
+        training.per_device_train_batch_size = max(1, sized.batch // shares)
     if chosen:
         variables = {**sized.variables, **given}
         training.recipe_args = variables
@@ -165,5 +166,5 @@ def finished(guided: Guided) -> dict[str, Any] | None:
     folder = guided.folder.path
     report: dict[str, Any] = json.loads((folder / folders.REPORT).read_text(encoding="utf-8"))
     say(f"{folder} holds this very run, finished (--overwrite_output_dir trains anew).")
-    print(Path(folder / folders.SUMMARY).read_text(encoding="utf-8"), end="")
+    output.print((folder / folders.SUMMARY).read_text(encoding="utf-8"), end="", markup=False)
     return report

@@ -35,7 +35,10 @@ def choose(values: Mapping[str, Any], defaults: Mapping[str, Any], product: str 
         defaults: of all arguments.
         product: what is made, for its name.
     """
-    made_of = fingerprint(values, defaults)
+    # Where no batch size is given, one is chosen for all processes together.
+    made_of = fingerprint(
+        values, defaults, processes=None if values.get("per_device_train_batch_size") else 1
+    )
     anew = bool(values.get("overwrite_output_dir"))
     named = values.get("output_dir")
     if named is not None:

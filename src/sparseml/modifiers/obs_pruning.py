@@ -13,6 +13,7 @@ from resparse.progress import track
 from sparseml.modifiers.base import Batch, ModifierError, Run
 from sparseml.modifiers.mask_shapes import Group, choose_masks, upright
 from sparseml.modifiers.pruning import GradualPruningModifier
+from sparseml.processes import from_own_parts, own_part, sum_over_processes, sum_own_part
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +90,7 @@ class OBSPruningModifier(GradualPruningModifier):
         from sparseml.modifiers.second_order import as_blocks, as_tiles, from_tiles, obs_saliency, obs_update
 
         parameters = self.parameters(run)
+        # Each process has its part of the blocks: it inverts them, and all learn what follows for the weights.
         fishers = self._estimate(run, parameters)
         inverses = {
             name: fisher.inverse(self.damp) for name, fisher in track(fishers.items(), "inverting curvature")
@@ -99,8 +101,9 @@ class OBSPruningModifier(GradualPruningModifier):
         for name, parameter in track(parameters.items(), "weighing"):
             weight = upright(parameter.detach(), name in transposed)
             rows, columns, size, unit = self._layout(weight.shape)
-            blocks[name] = as_blocks(as_tiles(weight, rows, columns), size)
-            saliency = obs_saliency(blocks[name], inverses[name], unit) / unit
+            whole = as_blocks(as_tiles(weight, rows, columns), size)
+            blocks[name] = whole[own_part(len(whole))]
+            saliency = from_own_parts(obs_saliency(blocks[name], inverses[name], unit) / unit, len(whole))
             flat = saliency.repeat_interleave(unit, 1).reshape(-1)
             score = from_tiles(_cut(flat, weight.shape, rows, columns), weight.shape, rows, columns)
             scores[name] = upright(score, name in transposed)
@@ -110,7 +113,8 @@ class OBSPruningModifier(GradualPruningModifier):
                 mask = upright(masks[name].to(torch.uint8), name in transposed)
                 rows, columns, size, _ = self._layout(mask.shape)
                 pruned = as_blocks(as_tiles(mask, rows, columns), size).bool()
-                change = obs_update(blocks.pop(name), inverses.pop(name), pruned).reshape(-1)
+                own = obs_update(blocks.pop(name), inverses.pop(name), pruned[own_part(len(pruned))])
+                change = from_own_parts(own, len(pruned)).reshape(-1)
                 change = _cut(change, mask.shape, rows, columns)
                 parameter.add_(upright(from_tiles(change, mask.shape, rows, columns), name in transposed))
         self.set_masks(run, masks)
@@ -196,15 +200,13 @@ class _Counted:
 
 
 def _over_processes(fishers: Sequence[Fisher], rows: int) -> tuple[int, int]:
-    """Sum what the processes found, in place; returns the number of all their gradients and rows."""
+    """Sum what the processes found, each its part of the blocks; returns the number of all their gradients and rows."""
     import torch
-
-    from sparseml.processes import sum_over_processes
 
     device = fishers[0].values.device
     found, all_rows = sum_over_processes(torch.tensor([fishers[0].added, rows], device=device)).tolist()
     for fisher in fishers:
-        sum_over_processes(fisher.values)
+        fisher.values = sum_own_part(fisher.values)
         fisher.added = int(found)
     return int(found), int(all_rows)
 

@@ -14,6 +14,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from sparseml.options.groups import DataTrainingArguments, TrainingArguments
 from sparseml.options.table import ArgumentError
+from sparseml.processes import started_by_launcher
 
 # Environment variables: the maximum number of rows of a split, and of optimizer steps in an epoch.
 ROWS: Final = "RESPARSE_MAX_ROWS"
@@ -42,7 +43,7 @@ def fit(values: dict[str, Any]) -> list[str]:
     if device is None:
         values["use_cpu"] = True
         notes = _replace(values, "fp16", "bf16", "this run is on a CPU, where bfloat16 is the half precision")
-        if values.get("ddp_backend") is not None and "WORLD_SIZE" not in os.environ:
+        if values.get("ddp_backend") is not None and not started_by_launcher():
             del values["ddp_backend"]
             notes.append("--ddp_backend has no effect: this run is a single process.")
         return notes
@@ -71,16 +72,15 @@ def fast_bfloat16() -> str | None:
     return next((f"this processor's {name}" for flag, name in _BFLOAT16 if has.get(flag)), None)
 
 
-def one_device(training: TrainingArguments) -> list[str]:
-    """Keep one process to one GPU; returns a line where there are more.
-
-    The Trainer would take all of them by DataParallel, whose replicas lose what modifiers keep in modules, and their
-    hooks.
-    """
-    if training.n_gpu <= 1:
+def alone_after_all() -> list[str]:
+    """A line where `accelerate launch` was to start several processes on CPUs: it starts one, but for MPI."""
+    launched = "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ
+    if not launched or started_by_launcher():
         return []
-    count, training._n_gpu = training.n_gpu, 1
-    return [f"One of {count} GPUs is used: `torchrun --nproc_per_node={count} -m ...` uses all of them."]
+    return [
+        "accelerate launch --cpu has started one process, whatever --num_processes says: `torchrun --nproc_per_node=N "
+        "-m ...` starts N, or `accelerate launch --multi_gpu --num_processes N -m ...`, on CPUs too."
+    ]
 
 
 def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:

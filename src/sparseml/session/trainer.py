@@ -8,20 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 from transformers import EvalPrediction
 
+from resparse.console import say
 from resparse.files import give_usual_mode, temporary_folder
 from sparseml.data.long_texts import by_document, has_windows
+from sparseml.data.rows import numbers
 from sparseml.modifiers import Clock
 from sparseml.modifiers.base import Batch, Distance
+from sparseml.processes import sum_over_processes
 from sparseml.quantization.structure import is_quantized
 from sparseml.recipe import Plan, load_plan
 from sparseml.session import checkpoint
 from sparseml.session.callback import RecipeCallback, RecipeRate
-from sparseml.session.distributed import rebuild
+from sparseml.session.distributed import one_device, rebuild, refuse_sharding
 from sparseml.session.pushing import PushingTrainer
-from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler
+from sparseml.session.sampling import EpochCallback, EpochSampler, LengthGroupedSampler, ShareSampler
 from sparseml.session.session import Session
 
 TEACHER = "teacher_"
@@ -73,6 +76,8 @@ class RecipeTrainer(PushingTrainer):
     ) -> None:
         asked = kwargs.get("args", args[1] if len(args) > 1 else None)
         folder = Path(asked.output_dir).absolute() if asked is not None else Path.cwd()
+        for note in one_device(asked) if asked is not None else ():
+            say(note)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         super().__init__(*args, **kwargs)
         if self.args.should_save:
@@ -87,6 +92,7 @@ class RecipeTrainer(PushingTrainer):
         self.add_callback(EpochCallback())
         if recipe is None:
             return
+        refuse_sharding(self.args.fsdp)
         plan = recipe if isinstance(recipe, Plan) else load_plan(recipe, recipe_args)
         self.session = Session(plan, self.model, allow_dense_start)
         run = self.session.run
@@ -191,6 +197,8 @@ class RecipeTrainer(PushingTrainer):
         if self.session is not None and model.training:
             self.session.run.batch = inputs
             loss = self.session.mix_loss(loss, outputs, self._teacher_outputs(inputs, stored))
+        if model.training and self._shares_rows:
+            loss = loss * self._weight(inputs)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -279,7 +287,7 @@ class RecipeTrainer(PushingTrainer):
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        return LengthGroupedSampler(dataset[column], batch, seed)
+        return LengthGroupedSampler(numbers(dataset, column), batch, seed)
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any
@@ -287,7 +295,31 @@ class RecipeTrainer(PushingTrainer):
         """As the Trainer's; of a dataset whose items are whole batches an item at a time."""
         batch_size = 1 if getattr(dataset, "whole_batches", False) else batch_size
         loader: DataLoader = super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
+        if kwargs.get("is_training") and self.args.world_size > 1:
+            self._share_rows(loader)
         return loader
+
+    @property
+    def _shares_rows(self) -> bool:
+        """Whether the rows of a step are shared out among processes; whole batches count alike."""
+        return self.args.world_size > 1 and not getattr(self.train_dataset, "whole_batches", False)
+
+    def _share_rows(self, loader: DataLoader) -> None:
+        """Give each process its share of an epoch's last rows, in place; see `ShareSampler`."""
+        wrapper: Any = loader.batch_sampler
+        inner = getattr(wrapper, "batch_sampler", None)
+        if type(inner) is not BatchSampler:  # Transformers' own that knows of processes
+            return
+        wrapper.batch_sampler = ShareSampler(
+            inner.sampler, inner.batch_size, self.args.process_index, self.args.world_size, inner.drop_last
+        )
+        # What is left of Accelerate's wrapper passes batches on, as Transformers has it do for its own sampler.
+        wrapper.num_processes, wrapper.process_index, wrapper.even_batches = 1, 0, False
+
+    def _weight(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The weight of this process's mean loss in the mean of all: where shares of a step's rows differ in size."""
+        rows = torch.tensor(float(len(next(iter(inputs.values())))), device=self.args.device)
+        return rows * self.args.world_size / sum_over_processes(rows.clone())
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
         """In the rows' own order; the Trainer's groups evaluation rows by length, too, and predictions with them."""

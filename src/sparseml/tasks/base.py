@@ -66,6 +66,9 @@ class Task(ABC):
     one_output_a_row: ClassVar[bool] = False
     """Whether `logits` are [rows, labels]: then a teacher's are computed once for all rows, not for every batch."""
 
+    cuts_whole_batches: ClassVar[bool] = False
+    """Whether its data come in whole batches (`whole_batches` of a dataset) of --per_device_train_batch_size."""
+
     guided: ClassVar[bool] = False
     """Whether a command that names no work is a guided run."""
 

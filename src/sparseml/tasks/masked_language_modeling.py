@@ -154,6 +154,7 @@ class MaskedLanguageModeling(Task):
     """See `Task`."""
 
     name = "masked_language_modeling"
+    cuts_whole_batches = True
     file_endings = ENDINGS
     holds_out = True
     introduction = """\

@@ -23,6 +23,7 @@ from sparseml.guided.choices import Guided
 from sparseml.options import checks, early_stopping, environment, help, renamed
 from sparseml.options.groups import DEFAULT_MODEL, DataTrainingArguments, ModelArguments, TrainingArguments
 from sparseml.options.table import ArgumentError, Option, check_names, options_of, requests_help, scan
+from sparseml.session.distributed import one_device, refuse_sharding
 from sparseml.tasks.base import Task
 
 _SECRETS: Final = frozenset({"token", "use_auth_token", "hub_token", "push_to_hub_token"})
@@ -90,6 +91,7 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
     if "model_name_or_path" not in typed:
         notes.append(f"No --model_name_or_path given: starting from the embedded {DEFAULT_MODEL}.")
     checks.normalise(typed)
+    refuse_sharding(typed.get("fsdp"))
     asked = frozenset(typed)
     notes += early_stopping.fit(typed)
     guide, defaults = None, {name: option.default for name, option in options.items()}
@@ -99,10 +101,10 @@ def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Argum
         notes = chosen + notes
     holds_out = task.holds_out or (guide is not None and guide.hold_out)
     checks.check(typed, options, holds_out, task.file_endings)
-    notes += environment.fit(typed)
+    notes += environment.fit(typed) + environment.alone_after_all()
     training, warned = _training(_part(TrainingArguments, typed))
     data = task.arguments(**_part(task.arguments, typed))
-    bounds = environment.one_device(training) + environment.cap(data, training)
+    bounds = one_device(training) + environment.cap(data, training)
     return Arguments(
         task=task,
         model=ModelArguments(**_part(ModelArguments, typed)),

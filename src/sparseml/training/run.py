@@ -67,17 +67,13 @@ def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Carry out parsed arguments; returns the report."""
     guided, training = arguments.guided, arguments.training
-    if guided is not None and training.world_size > 1:
-        raise ArgumentError(
-            f"Started as {training.world_size} processes, but what a guided run chooses is for one: name the work, "
-            "such as --do_train --do_eval, and --recipe and --output_dir."
-        )
-    if guided is not None and (done := finished(guided)) is not None:
-        return done
-    with silent(training.process_index > 0), resumable(guided), open_run(training):
-        for note in arguments.notes:
-            say(note)
-        return _run(arguments)
+    with silent(training.process_index > 0), resumable(guided):
+        if guided is not None and (done := finished(guided)) is not None:
+            return done
+        with open_run(training):
+            for note in arguments.notes:
+                say(note)
+            return _run(arguments)
 
 
 def _run(arguments: Arguments) -> dict[str, Any]:
@@ -123,7 +119,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
         samples = next(rows[name] for name in ("validation", "test", "train") if name in rows)
         write_samples(trainer, prepared.task, samples, arguments.data.num_export_samples)
     report = _report(arguments, trainer, prepared, metrics, evaluations, fitted, read, early_stop)
-    if guided is not None and guided.concludes:
+    if guided is not None and guided.concludes and training.should_save:
         report = conclude(arguments, prepared, report)
     log_result(training, prepared, report)
     if training.push_to_hub and arguments.learns:
@@ -136,7 +132,7 @@ def _run(arguments: Arguments) -> dict[str, Any]:
 def _made_of(arguments: Arguments, source: Source) -> Fingerprint:
     if arguments.guided is not None:
         return arguments.guided.folder.made_of
-    return fingerprint(arguments.values, arguments.defaults, source.folder)
+    return fingerprint(arguments.values, arguments.defaults, source.folder, arguments.task.cuts_whole_batches)
 
 
 def _begin(output: OutputFolder, training: TrainingArguments) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparseml.processes import started_as_several
+from sparseml.processes import quiet_pytorch
 
 if TYPE_CHECKING:
     from sparseml.transformers.sparse_auto import SparseAutoConfig, SparseAutoModel, SparseAutoTokenizer
     from sparseml.transformers.sparsification import Trainer, TrainingArguments
 
-if started_as_several():
-    # Read by PyTorch when it is imported. DDP must look for parameters without a gradient, since a recipe freezes and
-    # frees them, and it warns at a step that has none.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+quiet_pytorch()
 
 __all__ = ["SparseAutoConfig", "SparseAutoModel", "SparseAutoTokenizer", "Trainer", "TrainingArguments"]
 
