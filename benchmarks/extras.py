@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from first_uses import DEPLOYMENT, NEEDS_TORCH, USES, Use
-from record import keep, table
+from record import RESULTS, keep, table
 from resparse.console import run, say
 from resparse.errors import UserError
 from support.serving import free_port
@@ -149,10 +149,10 @@ def _serve(environment: Path, deployment: str, desk: Path, variables: Mapping[st
 
 
 def _pip(python: str, verb: str, *words: str) -> None:
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run(
-        [python, "-m", "pip", verb, *quiet, *words], capture_output=True, text=True, check=False
-    )
+    command = [python, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--no-input", *words]
+    # What lies on PYTHONPATH would count as installed.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExtraError(f"pip {verb} {' '.join(words)}:\n{done.stderr[-2000:]}")
 
@@ -163,13 +163,14 @@ def _last(text: str) -> str:
 
 
 def main() -> None:
-    """Try all extras, or those that are named; keep the table of all."""
+    """Try all extras, or those that are named."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("extras", nargs="*", help=f"of {', '.join(repr(name) for name in USES)} [all]")
     parser.add_argument("--python", default=sys.executable, help="makes the environments [this one]")
     parser.add_argument("--torch", default=_TORCH, help=f"requirement to install first [{_TORCH}]")
+    parser.add_argument("--wheel", type=Path, help="in place of one that is built from this checkout")
     parser.add_argument("--deployment", type=Path, help="exported folder for the others, in place of torch's")
     parser.add_argument(
         "--folder", type=Path, help="where the environments are made, and removed again [a temporary one]"
@@ -178,19 +179,17 @@ def main() -> None:
     names = arguments.extras or sorted(USES, key=lambda name: name not in NEEDS_TORCH)
     if unknown := {*names} - {*USES}:
         raise ExtraError(f"No such extra: {', '.join(unknown)}.")
-    outcomes: dict[str, Any] = {}
+    failed = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         folder = Path(place)
-        wheel = build(arguments.python, folder)
+        wheel = arguments.wheel or build(arguments.python, folder)
         deployment = arguments.deployment.resolve() if arguments.deployment else folder / "deployment"
         for name in names:
-            outcomes[name] = _outcome(arguments, name, wheel, folder, deployment)
-        wheel_mib = wheel.stat().st_size / 2**20
-    failed = [name for name, outcome in outcomes.items() if outcome["wrong"]]
-    if not arguments.extras:
-        _keep(outcomes, wheel_mib)
+            outcome = _outcome(arguments, name, wheel, folder, deployment)
+            _keep(name, outcome, wheel.stat().st_size / 2**20)
+            failed += [name or "no extra"] if outcome["wrong"] else []
     if failed:
-        raise ExtraError(f"Not as promised: {', '.join(name or 'no extra' for name in failed)}.")
+        raise ExtraError(f"Not as promised: {', '.join(failed)}.")
 
 
 def _outcome(
@@ -210,7 +209,11 @@ def _outcome(
     return outcome
 
 
-def _keep(outcomes: Mapping[str, dict[str, Any]], wheel_mib: float) -> None:
+def _keep(name: str, outcome: dict[str, Any], wheel_mib: float) -> None:
+    """Write the table of what has been tried so far, by this call and earlier ones."""
+    file = RESULTS / "extras.json"
+    outcomes = json.loads(file.read_text(encoding="utf-8"))["outcomes"] if file.is_file() else {}
+    outcomes[name] = outcome
     rows = [
         [
             f"`resparse[{name}]`" if name else "`resparse`",
