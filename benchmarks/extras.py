@@ -51,7 +51,7 @@ def build(python: str, folder: Path) -> Path:
 
 
 def install(python: str, wheel: Path, extra: str, folder: Path, torch: str) -> dict[str, Any]:
-    """Make an environment; its packages, their size on disk without pip's own, and the seconds."""
+    """Make an environment; its packages, their size on disk without pip's own and byte code, and the seconds."""
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     begin = time.perf_counter()
     inside = str(folder / "bin" / "python")
@@ -150,6 +150,7 @@ def _serve(environment: Path, deployment: str, desk: Path, variables: Mapping[st
 
 def _pip(python: str, verb: str, *words: str) -> None:
     command = [python, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", "--no-input", *words]
+    command += ["--no-compile"] if verb == "install" else []
     # What lies on PYTHONPATH would count as installed.
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
@@ -227,8 +228,8 @@ def _keep(name: str, outcome: dict[str, Any], wheel_mib: float) -> None:
     ]
     header = ["installed", "packages", "on disk", "to install", "first uses, imports included", "as promised"]
     note = (
-        f"The wheel has {wheel_mib:.1f} MiB. Each extra alone in an environment of its own; PyTorch is the build for "
-        "processors. Every socket but loopback is refused. First uses are those of `benchmarks/first_uses.py`: what "
+        f"The wheel has {wheel_mib:.1f} MiB. Each extra alone in an environment of its own, sizes without byte code; "
+        "PyTorch is the build for processors. Every socket but loopback is refused. First uses are those of `benchmarks/first_uses.py`: what "
         "works, and what has to name the extra that is missing."
     )
     keep(

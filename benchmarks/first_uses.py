@@ -43,17 +43,19 @@ LIGHT = [
     Use(["sparseml", "recipe", "modifiers"], "QuantizationModifier"),
     Use(["sparsezoo", "search", "--sub-domain", "masked_language_modeling"], "zoo:nlp/"),
     Use(["deepsparse.server", "--help"], "--model_path"),
-    Use(["sparseml.transformers.text_classification", "--help"], "--train_file"),
 ]
 """What works with any extra, and without one."""
 
 _NO_TRAINING = [
     _refusal(*_TRAIN, extra="torch"),
     _refusal("sparseml", "export", "trained", extra="torch"),
+    _refusal("sparseml.transformers.text_classification", "--help", extra="torch"),
+    _refusal("deepsparse.transformers.eval_downstream", DEPLOYMENT, "--dataset", "rows.csv", extra="torch"),
 ]
 _NO_RUNTIME = [
     _refusal(*_PREDICT, extra="runtime"),
-    _refusal("deepsparse.benchmark", DEPLOYMENT, "--time", "1", extra="runtime"),
+    Use(["deepsparse.benchmark", DEPLOYMENT, "--time", "1"], "ms"),  # token ids, in the native engine
+    _refusal("deepsparse.benchmark", DEPLOYMENT, "--text", "rows.csv", extra="runtime"),
     _refusal(
         "deepsparse.server", "--task", "text_classification", "--model_path", DEPLOYMENT, extra="server"
     ),
@@ -78,6 +80,7 @@ USES: Mapping[str, Sequence[Use]] = {
     "": [*LIGHT, *_NO_TRAINING, *_NO_RUNTIME],
     "torch": [
         *LIGHT,
+        Use(["sparseml.transformers.text_classification", "--help"], "--train_file"),
         Use(_TRAIN, "trained/deployment"),
         Use(["sparseml", "report", "trained"]),
         Use(["sparsezoo.analyze", "trained/deployment"], "zeros"),

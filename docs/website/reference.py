@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 
-# Title, introduction, and modules with the names shown of each; none: all that the module exports.
+from repository import ROOT
+
+# Title, introduction, and modules with the names shown of each; none: `__all__`, or what a module without it defines.
 PAGES: dict[str, tuple[str, str, dict[str, Sequence[str]]]] = {
     "deepsparse": (
         "deepsparse",
         "Text in, labels out, from an exported folder. Imports neither PyTorch nor `sparseml`. "
         "[In a program, as a service](../serving.md) shows it at work.",
         {
-            "deepsparse": (
-                "Pipeline",
-                "Engine",
-                "compile_model",
-                "Scorer",
-                "Prediction",
-                "TextClassificationPipeline",
-                "TextClassificationOutput",
-            ),
+            "deepsparse": (),
             "deepsparse.explain": ("explain", "Explanation"),
-            "deepsparse.errors": (),
         },
     ),
     "sparseml": (
         "sparseml",
         "Training and export. [From Python](../python.md) shows it at work. `main` of "
         "`sparseml.transformers.text_classification`, `.question_answering` and `.masked_language_modeling` is "
-        "`TrainingCommand.main`, of the task.",
+        "`sparseml.training.run.main` without its first argument.",
         {
-            "sparseml.transformers.training_command": ("TrainingCommand",),
+            "sparseml.training.run": ("main",),
             "sparseml.transformers.export": ("main",),
             "sparseml.transformers": (),
             "sparseml.session.models": ("load_trained",),
@@ -62,12 +56,23 @@ def page(name: str) -> str:
     """A reference page's Markdown."""
     title, introduction, modules = PAGES[name]
     parts = [f"# {title}", introduction]
-    for module, names in modules.items():
+    for module, chosen in modules.items():
+        names = chosen or exported(module)
         if names:
             parts += [f"## {module}", *(_directive(f"{module}.{one}", level=3) for one in names)]
         else:
             parts.append(_directive(module, level=2))
     return "\n\n".join(parts) + "\n"
+
+
+def exported(module: str) -> list[str]:
+    """The names in a module's `__all__`, without its version; none where it has no such list."""
+    place = ROOT / "src" / module.replace(".", "/")
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return [name for name in ast.literal_eval(node.value) if not name.startswith("_")]
+    return []
 
 
 def _directive(what: str, level: int) -> str:

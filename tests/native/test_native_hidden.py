@@ -118,7 +118,6 @@ HIDING = "import sys; sys.modules[sys.argv.pop(1)] = None; "
     [
         "from deepsparse import Pipeline; Pipeline.create(model_path=sys.argv[1])",
         "from deepsparse import Scorer; Scorer(sys.argv[1]).pipeline",
-        "from deepsparse.benchmark import main; main([sys.argv[1], '--time', '1'])",
     ],
 )
 def test_without_a_tokenizer_the_extra_is_named(code: str, bert_deployment: Path) -> None:
@@ -129,6 +128,30 @@ def test_without_a_tokenizer_the_extra_is_named(code: str, bert_deployment: Path
         done.stderr.splitlines()[-1].startswith("deepsparse.errors.EngineError")
         and "resparse[runtime]" in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from sparseml.transformers.text_classification import cli",
+        "from sparseml.transformers.export import cli",
+        "from sparseml.cli import main as cli; sys.argv.insert(1, 'train')",
+    ],
+)
+def test_commands_without_pytorch_name_the_extra(code: str, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        f"{HIDING}{code}; raise SystemExit(cli())",
+        "transformers",
+        "--model_path",
+        "x",
+    ]
+    hidden = "sys.modules['torch'] = sys.modules['onnx'] = None; "
+    command[2] = command[2].replace(HIDING, HIDING + hidden)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "resparse[torch]" in done.stderr
 
 
 @pytest.mark.slow

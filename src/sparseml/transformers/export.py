@@ -15,6 +15,7 @@ from resparse.console import run as run_command
 from resparse.errors import UserError, did_you_mean
 from resparse.long_texts import WINDOWS
 from sparseml import tasks
+from sparseml.missing import needs
 from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def cli() -> int:
     """The console command; exit code 2 after a mistake of the user's."""
 
     def work() -> None:
-        main()
+        with needs("An export"):
+            main()
 
     return run_command(work)
 
