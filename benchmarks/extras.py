@@ -229,8 +229,8 @@ def _keep(name: str, outcome: dict[str, Any], wheel_mib: float) -> None:
     header = ["installed", "packages", "on disk", "to install", "first uses, imports included", "as promised"]
     note = (
         f"The wheel has {wheel_mib:.1f} MiB. Each extra alone in an environment of its own, sizes without byte code; "
-        "PyTorch is the build for processors. Every socket but loopback is refused. First uses are those of `benchmarks/first_uses.py`: what "
-        "works, and what has to name the extra that is missing."
+        "PyTorch is the build for processors. Every socket but loopback is refused. First uses are those of "
+        "`benchmarks/first_uses.py`: what works, and what has to name the extra that is missing."
     )
     keep(
         "extras",
