@@ -14,7 +14,19 @@ PAGES: dict[str, tuple[str, str, dict[str, Sequence[str]]]] = {
         "Text in, labels out, from an exported folder. Imports neither PyTorch nor `sparseml`. "
         "[In a program, as a service](../serving.md) shows it at work.",
         {
-            "deepsparse": (),
+            "deepsparse": (
+                "Pipeline",
+                "TextClassificationPipeline",
+                "TextClassificationOutput",
+                "Prediction",
+                "Scorer",
+                "Engine",
+                "compile_model",
+                "DeepsparseError",
+                "InputError",
+                "ModelError",
+                "EngineError",
+            ),
             "deepsparse.explain": ("explain", "Explanation"),
         },
     ),
@@ -66,12 +78,13 @@ def page(name: str) -> str:
 
 
 def exported(module: str) -> list[str]:
-    """The names in a module's `__all__`, without its version; none where it has no such list."""
+    """The names in a module's `__all__`, errors last, without its version; none where it has no such list."""
     place = ROOT / "src" / module.replace(".", "/")
     file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return [name for name in ast.literal_eval(node.value) if not name.startswith("_")]
+            names = [name for name in ast.literal_eval(node.value) if not name.startswith("_")]
+            return sorted(names, key=lambda name: name.endswith("Error"))
     return []
 
 
