@@ -50,7 +50,6 @@ _NO_TRAINING = [
     _refusal(*_TRAIN, extra="torch"),
     _refusal("sparseml", "export", "trained", extra="torch"),
     _refusal("sparseml.transformers.text_classification", "--help", extra="torch"),
-    _refusal("deepsparse.transformers.eval_downstream", DEPLOYMENT, "--dataset", "rows.csv", extra="torch"),
 ]
 _NO_RUNTIME = [
     _refusal(*_PREDICT, extra="runtime"),
@@ -73,7 +72,8 @@ _ENGINE = (
     "from deepsparse import Engine",
     f"engine = Engine(Path({DEPLOYMENT!r}), engine_type='openvino')",
     "ids = np.array([[101, 2023, 102]])",
-    "print(engine.engine_type, engine.run({'input_ids': ids, 'attention_mask': ids * 0 + 1})[0].shape)",
+    "feeds = {'input_ids': ids, 'attention_mask': ids * 0 + 1, 'token_type_ids': ids * 0}",
+    "print(engine.engine_type, engine.run(feeds)[0].shape)",
 )
 
 USES: Mapping[str, Sequence[Use]] = {
