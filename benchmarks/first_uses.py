@@ -61,7 +61,7 @@ _NO_RUNTIME = [
     _python(*_PIPELINE, says="resparse[runtime]", code=1),
 ]
 _ANSWERS = [
-    _python(*_PIPELINE, "print(classify(['a fine day']).labels)", says="[["),
+    _python(*_PIPELINE, "print(classify(['a fine day']).labels)", says="['"),
     Use(_PREDICT),
     Use(["deepsparse.benchmark", DEPLOYMENT, "--time", "1"], "ms"),
     Use(["serve", DEPLOYMENT], "labels"),
