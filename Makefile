@@ -4,7 +4,8 @@
 # While working: make check (lint, types, unit tests); make arm (the kernels for ARM, under an emulator: apt install
 # g++-aarch64-linux-gnu qemu-user; part of make test where these are).
 # Versions: make lock renews the tested ones in requirements.lock, which all of the above install; make newest and
-# make oldest run the tests against the newest and the oldest that pyproject.toml admits.
+# make oldest run the tests against the newest and the oldest that pyproject.toml admits, make compat both of them; make
+# extras installs the wheel with each extra alone. make site builds the documentation's site into site/.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -27,7 +28,7 @@ CSRC   := src/deepsparse/native/csrc
 SECONDS_EACH ?= 60
 KILLS        ?= 50
 
-.PHONY: demo test all-tests check lint types unit arm stress audit install lock newest oldest clean
+.PHONY: demo test all-tests check lint types unit arm stress audit install lock newest oldest compat extras site clean
 
 install: $(READY)
 
@@ -93,5 +94,23 @@ newest oldest:
 	$(MAKE) lock LOCK=.venv-$@.lock RESOLUTION="$(RESOLUTION)"
 	$(MAKE) all-tests VENV=.venv-$@ LOCK=.venv-$@.lock
 
+# Each takes the time of the whole suite; the first that fails ends it.
+compat:
+	$(MAKE) oldest
+	$(MAKE) newest
+
+# In environments of their own, which are removed again; gigabytes are downloaded.
+extras: install
+	$(BIN)/python benchmarks/extras.py --torch "$(TORCH)"
+
+.venv-site/.ready: docs/website/requirements.txt
+	test -x .venv-site/bin/python || $(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+# Strict: a warning is an error, a link that leads nowhere among them.
+site: .venv-site/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --quiet
+
 clean:
-	rm -rf $(VENV) .venv-* demo build dist src/*.egg-info
+	rm -rf $(VENV) .venv-* demo site build dist src/*.egg-info

@@ -1,4 +1,4 @@
-"""Writes the parts of the pages that follow from the code: `python docs/generate.py`.
+"""Writes the parts of the pages that follow from the code, and the plots: `python docs/generate.py`.
 
 A page marks such a part with `<!-- generated: NAME -->` and `<!-- end -->`; what stands between is made anew. The tests
 compare the committed pages with what this program makes, so that a page cannot fall behind the code.
@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from former import TABLES
+from plots import PLOTS, RESULTS
 from pydantic.fields import FieldInfo
 
 from deepsparse.server.config import EndpointConfig, ServerConfig
@@ -25,7 +26,7 @@ from sparseml.recipe.expression import FUNCTIONS
 from sparseml.recipe_verbs import kind_in_words
 
 FOLDER = Path(__file__).parent
-PAGES = ("migration.md", "recipes.md", "serving.md")
+PAGES = ("benchmarks.md", "migration.md", "recipes.md", "serving.md")
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -34,6 +35,8 @@ def main() -> None:
     for name in PAGES:
         page = FOLDER / name
         page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, make in PLOTS.items():
+        (FOLDER / "plots" / f"{name}.svg").write_text(make(), encoding="utf-8")
 
 
 def rendered(page: str) -> str:
@@ -78,6 +81,17 @@ def metrics() -> str:
     )
     rows = [(f"`{name}`", family.type, family.documentation) for name, family in named]
     return table(("metric", "kind", "meaning"), rows)
+
+
+def results() -> str:
+    """Every table of the benchmarks, by its own title."""
+    rows = []
+    for path in sorted(RESULTS.rglob("*.md")):
+        place = path.relative_to(RESULTS)
+        title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        processor = "" if place.parent == Path() else place.parent.name
+        rows.append((f"[{place.stem}](../benchmarks/results/{place.as_posix()})", title, processor or "-"))
+    return table(("table", "what", "processor"), rows)
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -135,6 +149,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "functions": functions,
     "server-config": server_config,
     "metrics": metrics,
+    "results": results,
     **{name: (lambda make=make: table(("there", "here", "note"), make())) for name, make in TABLES.items()},
 }
 

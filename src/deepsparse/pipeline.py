@@ -71,8 +71,15 @@ class Pipeline(Generic[PredictionT, OutputT]):
         sequence_length: int | Sequence[int] | None = USUAL_LENGTH,
         **settings: Any,
     ) -> None:
-        from deepsparse.batching import BatchRunner
-        from deepsparse.tokenizer import load_tokenizer
+        try:
+            from deepsparse.batching import BatchRunner
+            from deepsparse.tokenizer import load_tokenizer
+        except ModuleNotFoundError as error:
+            if error.name != "tokenizers":
+                raise
+            raise EngineError(
+                "Reading texts needs the package 'tokenizers', which is not installed: pip install 'resparse[runtime]'."
+            ) from error
 
         check_positive("batch_size", batch_size)
         deployment = open_deployment(model_path)

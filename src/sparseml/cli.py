@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from resparse.console import run
 from resparse.errors import UserError, did_you_mean
 from sparseml import __version__
+from sparseml.missing import needs
 from sparseml.processes import quiet_pytorch, started_as_several
 
 Verb = Callable[[list[str]], int | None]
@@ -43,11 +44,6 @@ usage: sparseml recipe new [--model MODEL] [--train_file FILE | --rows N] ...
   modifiers  list the modifiers, or all that one of them may be told
 
 RECIPE is a file (.yaml, .yml, .md), a zoo: stub, or the text of a recipe."""
-
-_OPTIONAL_PACKAGES = frozenset(
-    {"accelerate", "datasets", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
-    | {"scipy", "tokenizers", "sklearn", "torch", "transformers"}
-)
 
 
 class CommandError(UserError):
@@ -87,12 +83,10 @@ def _train(words: list[str]) -> int | None:
 
         called = task_of(words)
     early.check(tasks.own_name(called), words)
-    try:
+    with needs("Training"):
         from sparseml.training import run
 
         task = tasks.load_task(called)
-    except ModuleNotFoundError as error:
-        raise _missing("Training", error) from error
     run.main(task, words)
     return 0
 
@@ -123,78 +117,54 @@ def _search(words: list[str]) -> int:
             "sparseml search was started as several processes, and starts one for each trial itself: run it alone."
         )
     called, words = _task(words)
-    try:
+    with needs("A search"):
         return search(tasks.own_name(called or tasks.DEFAULT), words)
-    except ModuleNotFoundError as error:
-        raise _missing("A search", error) from error
 
 
 def _sparsify(words: list[str]) -> int | None:
     from sparseml import sparsify
 
-    try:
+    with needs("Pruning"):
         return sparsify.main(words)
-    except ModuleNotFoundError as error:
-        raise _missing("Pruning", error) from error
 
 
 def _export(words: list[str]) -> int | None:
     from sparseml.transformers import export
 
-    try:
+    with needs("An export"):
         export.main(words)
-    except ModuleNotFoundError as error:
-        raise _missing("An export", error) from error
     return 0
 
 
 def _predict(words: list[str]) -> int | None:
     from deepsparse import predict
 
-    try:
+    with needs("Predicting", "runtime"):
         return predict.main(words)
-    except ModuleNotFoundError as error:
-        raise _missing("Predicting", error, "runtime") from error
 
 
 def _calibrate(words: list[str]) -> int:
-    try:
+    with needs("Calibrating"):
         from sparseml.transformers import calibrate
 
         return calibrate.main(words)
-    except ModuleNotFoundError as error:
-        raise _missing("Calibrating", error) from error
 
 
 def _explain(words: list[str]) -> int | None:
     from deepsparse import explain_command
 
-    try:
+    with needs("Explaining", "runtime"):
         return explain_command.main(words)
-    except ModuleNotFoundError as error:
-        raise _missing("Explaining", error, "runtime") from error
 
 
 def _report(words: list[str]) -> int:
-    try:
+    with needs("A report"):
         from sparseml.report_page.request import request
 
         given = request(words)  # before what takes seconds to import
         from sparseml.report_page.command import report
 
         return report(given)
-    except ModuleNotFoundError as error:
-        raise _missing("A report", error) from error
-
-
-def _missing(what: str, error: ModuleNotFoundError, extra: str = "torch") -> Exception:
-    """The error for a missing package: the import error itself where users do not install the package themselves."""
-    package = (error.name or "").partition(".")[0]
-    if package not in _OPTIONAL_PACKAGES:
-        return error
-    return CommandError(
-        f"{what} needs the package {package!r}, which is not installed: pip install 'resparse[{extra}]'."
-    )
 
 
 def _demo(words: list[str]) -> int | None:
@@ -218,10 +188,8 @@ def _recipe(words: list[str]) -> int | None:
 def _new_recipe(words: list[str]) -> int:
     from sparseml.new_recipe.command import new
 
-    try:
+    with needs("Looking at a model or at data"):
         return new(words)
-    except ModuleNotFoundError as error:
-        raise _missing("Looking at a model or at data", error) from error
 
 
 _VERBS: Mapping[str, Verb] = {

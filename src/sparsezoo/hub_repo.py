@@ -172,6 +172,10 @@ def _by_status(place: str, status: int, retry_after: str | None) -> ZooError:
 def _by_system(place: str, error: Exception, file: str | None) -> ZooError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return ZooError(f"{place} could not be stored: the disk is full. Nothing half-written was kept.")
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
+        return ZooError(
+            f"{place} could not be stored: {error.filename}: {error.strerror}. HF_HOME names another folder for it."
+        )
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return ZooError(f"{place} sent {file} cut short. Run the command again: it goes on from there.")
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

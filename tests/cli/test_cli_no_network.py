@@ -78,3 +78,13 @@ def test_train_export_predict_and_serve(log: Path, pruned_model: Path, rows_fold
         assert status == 200 and len(answer["labels"]) == 1
         assert server.get("/")[0] == server.get("/docs")[0] == server.get("/metrics")[0] == 200
     assert not log.exists(), log.read_text()
+
+
+def test_openvino_tells_nobody(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own package asks for the network at each import, from a home folder that can be written and outside of CI."""
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("CI", "TF_BUILD", "JENKINS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    run("-c", "import time; from deepsparse.backends import openvino; time.sleep(1)")
+    assert not log.exists(), log.read_text()

@@ -21,7 +21,9 @@ from support.pages import ROOT, Reader, blocks, prepare_folder
 
 PAGES = (
     "README.md",
+    "docs/start.md",
     "docs/architecture.md",
+    "docs/benchmarks.md",
     "docs/confidence.md",
     "docs/imbalance.md",
     "docs/c.md",

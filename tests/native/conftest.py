@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support import exports
+from support.deployment import tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return export
+
+
+@pytest.fixture
+def bert_deployment(exported: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A deployment folder of a BERT with three labels."""
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "model.onnx").symlink_to(exported("bert"))
+    tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b", "2": "c"}}))
+    return folder

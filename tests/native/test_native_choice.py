@@ -12,7 +12,7 @@ import pytest
 from deepsparse import Engine, EngineError, ModelError, Pipeline, backends
 from deepsparse.native import library
 from resparse import console
-from support.deployment import deployment, tokenizer
+from support.deployment import deployment
 
 pytest.importorskip("onnxruntime")
 needs_library = pytest.mark.skipif(library.file() is None, reason="the native engine is not built here")
@@ -120,12 +120,9 @@ def test_lines_are_said_once(toy: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def folder(exported: Callable[[str], Path], tmp_path: Path) -> Path:
+def folder(bert_deployment: Path) -> Path:
     """A deployment folder of a BERT."""
-    (tmp_path / "model.onnx").symlink_to(exported("bert"))
-    tokenizer().save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "a", "1": "b", "2": "c"}}))
-    return tmp_path
+    return bert_deployment
 
 
 TEXTS = ["happy", "the film was very sad", "furious " * 30, "a", "is anybody there ?", "sad ! " * 12]

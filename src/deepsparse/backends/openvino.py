@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from deepsparse.backends.base import Resources, TensorSpec
+from deepsparse.backends.quiet_openvino import openvino
 from deepsparse.errors import InputError, ModelError
 from resparse.arrays import Array
 

@@ -19,6 +19,7 @@ from resparse.files import write_json
 from resparse.long_texts import KEY as LONG_TEXTS
 from sparseml.data import DataOptions
 from sparseml.data.known_datasets import BENCHMARK_TASKS, benchmark_key
+from sparseml.missing import needs
 from sparseml.tasks import load_task
 
 _EXAMPLE = """\
@@ -37,7 +38,12 @@ _UNSUPPORTED = ("sst2_zero_shot",)
 
 def cli() -> int:
     """The console command."""
-    return run(lambda: main(sys.argv[1:]))
+
+    def work() -> int:
+        with needs("Evaluating"):
+            return main(sys.argv[1:])
+
+    return run(work)
 
 
 def main(words: Sequence[str]) -> int:

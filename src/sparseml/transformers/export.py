@@ -16,6 +16,7 @@ from resparse.errors import UserError, did_you_mean
 from resparse.files import refuse_unwritable
 from resparse.long_texts import WINDOWS
 from sparseml import tasks
+from sparseml.missing import needs
 from sparseml.options.table import ArgumentError, Option, options_of, requests_help, scan, section
 from sparseml.session.sources import local_folder
 from sparsezoo import is_stub
@@ -105,7 +106,8 @@ def cli() -> int:
     """The console command; exit code 2 after a mistake of the user's."""
 
     def work() -> None:
-        main()
+        with needs("An export"):
+            main()
 
     return run_command(work)
 

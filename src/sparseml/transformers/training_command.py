@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from resparse.console import run as run_command
+from sparseml.missing import needs
 from sparseml.options import early
 
 
@@ -24,7 +25,8 @@ class TrainingCommand:
 
         def work() -> None:
             early.check(self._task, sys.argv[1:])
-            self.main()
+            with needs("Training"):
+                self.main()
 
         return run_command(work)
 
