@@ -65,6 +65,8 @@ def test_it_knows_the_modifiers_of_recipes() -> None:
         (["--train_file", "rows.csv", "--input_column_names", "txt"], "there is no column 'txt'"),
         (["--train_file", "rows.csv", "--validation_file", "other.csv"], "other.csv: there is no column"),
         (["--train_file", "latin.csv"], "is not UTF-8"),
+        (["--train_file", "large.csv", "--label_column_name", "lable"], "there is no column 'lable'"),
+        (["--train_file", "rows.csv", "--num_train_epochs", "many"], "that is not a number"),
         (["--task", "mlm", "--train_file", "rows.csv", "--tokenizer_name", "rows.csv"], "is a file"),
         (["--task", "ner", "--train_file", "rows.csv"], "another number of tags than of words"),
         (
@@ -77,6 +79,7 @@ def test_it_knows_the_modifiers_of_recipes() -> None:
 def test_mistakes_are_told_without_pytorch(tmp_path: Path, words: list[str], says: str) -> None:
     tiny.write(tmp_path / "rows.csv", tiny.rows(4))
     (tmp_path / "wrong.yaml").write_text("modifiers: [\n")
+    (tmp_path / "large.csv").write_text("text,label\n" + "a,0\n" * 1_100_000)
     (tmp_path / "tag.yaml").write_text("modifiers:\n  - !ConstantPruningModifer {}\n")
     (tmp_path / "field.yaml").write_text("modifiers:\n  - !EpochRangeModifier {end_epch: 1}\n")
     (tmp_path / "ragged.csv").write_text("text,label\na,0\nb,1,2\n")

@@ -124,6 +124,14 @@ def read_delimited(path: Path) -> RawSplit:
         raise
 
 
+def read_header(path: Path) -> RawSplit:
+    """The columns of a CSV or TSV file, without its rows; errors as of `read_delimited`."""
+    line = _header(path)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(line)
+    names = _column_names(path, next(csv.reader([line], delimiter=delimiter), []))
+    return RawSplit(str(path), dict.fromkeys(names, ()), Places.of(str(path), "line", ()))
+
+
 def _header(path: Path) -> str:
     """The first line that is not empty; a DataError where there is none."""
     with path.open("rb") as opened:

@@ -12,13 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from resparse.files import refuse_unwritable
 from sparseml.options import renamed
 from sparseml.options.source_fields import own_fields, subclasses
 from sparseml.options.table import Option, requests_help, scan
 from sparseml.tasks import TASKS
+
+if TYPE_CHECKING:
+    from sparseml.data.rows import RawSplit
 
 _FILES: Final = ("train_file", "validation_file", "test_file")
 _SMALL: Final = 4 * 1024 * 1024
@@ -106,7 +109,7 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
     work = {*named} & {"do_train", "do_eval", "do_predict", "one_shot"}
     if place is None or {*named} & {"task_name", "dataset_name"} or (work and "do_train" not in work):
         return  # a dataset names columns itself; without training it depends on the run which files are read
-    from sparseml.data.readers import expand_pattern, read_files
+    from sparseml.data.readers import expand_pattern, read_files, read_header
 
     module, _, function = place.partition(":")
     check_rows = getattr(import_module(module), function)
@@ -118,8 +121,19 @@ def _check_rows(task: str, named: Collection[str], given: Mapping[str, str]) -> 
         # Parquet takes a library that takes long to import.
         if files and small and not any(file.suffix.lower() == ".parquet" for file in files):
             roles[role] = read_files(given[option], f"--{option}")
+        elif files and files[0].suffix.lower() in (".csv", ".tsv"):
+            _check_columns(read_header(files[0]), given)
     if "train" in roles:
         check_rows(roles, given)
+
+
+def _check_columns(header: RawSplit, given: Mapping[str, str]) -> None:
+    """Check that columns which arguments name are there."""
+    from sparseml.data.columns import require_columns
+
+    for argument, value in given.items():
+        if argument.endswith(("column_name", "column_names")) and value not in (*header.columns, "label"):
+            require_columns(header, [name.strip() for name in value.split(",")], f"--{argument}")
 
 
 def _check_folders(given: Mapping[str, str]) -> None:
