@@ -46,7 +46,9 @@ def instruction_sets(output: str) -> list[str]:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("arm") / "stress"
-    return built(path, "-O2", "-static", "-DRESPARSE_PORTABLE_LANES=4", compiler=COMPILER)
+    return built(
+        path, "-O2", "-static", "-DRESPARSE_PORTABLE_LANES=4", "-DRESPARSE_CALLERS=1", compiler=COMPILER
+    )
 
 
 @pytest.mark.parametrize("processor", LEVELS)
