@@ -92,6 +92,28 @@ def test_a_tokenizer_of_other_words_is_warned_of(
     assert "embeddings are of other words" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("change", "warned"), [({"num_attention_heads": 1}, True), ({"attention_probs_dropout_prob": 0.3}, False)]
+)
+def test_a_configuration_that_computes_otherwise_is_warned_of(
+    change: dict[str, Any],
+    warned: bool,
+    pruned_model: Path,
+    rows_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The weights fit both, and learn to answer by another model than the one they are of."""
+    other = tmp_path / "other"
+    other.mkdir()
+    config = json.loads((pruned_model / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | change))
+    train(pruned_model, rows_folder, tmp_path / "run", recipe=None, config_name=other, num_train_epochs=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("num_attention_heads is 1, and not" in said) == warned
+    assert ("not the one that the weights" in said) == warned
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     make, ending, arguments, classes, kind = KINDS[name]

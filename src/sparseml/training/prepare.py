@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from resparse.console import say, warn
 from sparseml.data import DataOptions, Labels, TextData
@@ -22,6 +23,9 @@ from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
 from sparseml.training import long_texts
 from sparseml.training.arguments import Arguments
+
+_TRAINING_ONLY: Final = re.compile("dropout|drop_prob|initializer")
+"""Settings of a configuration that do not change what a finished model computes."""
 
 
 @dataclass
@@ -55,6 +59,8 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
     task, asked = arguments.task, arguments.model
     config_source = _settings(asked, asked.config_name) or source
     config = load_config(config_source)
+    if config_source is not source:
+        _compare_configurations(config, config_source, source)
     before = task.labels_of(config)
     known = None if arguments.learns else before
     data = task.load_data(_data_options(arguments, known), arguments.data)
@@ -76,6 +82,27 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
     long_texts.settle(arguments.data, loaded.model.config, tokenizer, arguments.learns)
     task.settle(data, loaded.model, arguments.training)
     return Prepared(task, data, labels, source, loaded, tokenizer)
+
+
+def _compare_configurations(config: Any, named: Source, source: Source) -> None:
+    """Warn where a configuration that was named computes otherwise than the model's own: its weights fit both."""
+    from transformers import PretrainedConfig
+
+    try:
+        own = load_config(source).to_dict()
+    except ModelError:
+        return
+    common = PretrainedConfig().to_dict()  # labels, versions, and the like
+    different = [
+        f"{name} is {value!r}, and not {own[name]!r}"
+        for name, value in config.to_dict().items()
+        if name in own and value != own[name] and name not in common and not _TRAINING_ONLY.search(name)
+    ]
+    if different:
+        warn(
+            f"The configuration of {named.called} is not the one that the weights of {source.called} were made with: "
+            f"{'; '.join(different)}."
+        )
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, source: Source) -> None:
