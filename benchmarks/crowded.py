@@ -35,7 +35,7 @@ BAR = 1.2  # the time of more threads than cores by that of as many
 CROWDS = (2, 4, 8)  # threads a core
 WORKLOADS = (("minilm", 16), ("minilm", 128), ("bert-base", 128))
 EXPORTED_LENGTH = 128
-BURST_SECONDS = 0.05
+BURST_SECONDS = 0.4  # many times what the operating system gives a neighbour at once
 
 _SPIN = "print(flush=True)\nwhile True: pass"
 _ENGINE = f"import {Path(__file__).stem} as this; this.run_for_ever({{path!r}}, {{length}})"
@@ -79,18 +79,17 @@ def beside(program: str | None, folder: Path) -> Iterator[None]:
 
 
 def in_turns(engines: dict[int, Engine], length: int, rounds: int) -> dict[int, list[float]]:
-    """Seconds a run, the median of a burst, of every engine in every round."""
+    """Seconds a run, the mean of a burst, of every engine in every round."""
     feed, order = feed_of(length), random.Random(0)
     seconds: dict[int, list[float]] = {threads: [] for threads in engines}
     for number in range(WARM_UP + rounds):
         for threads in order.sample(list(engines), len(engines)):
-            times, end = [], time.perf_counter() + BURST_SECONDS
-            while not times or time.perf_counter() < end:
-                began = time.perf_counter()
+            runs, began = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - began) < BURST_SECONDS:
                 engines[threads].run(feed)
-                times.append(time.perf_counter() - began)
+                runs += 1
             if number >= WARM_UP:
-                seconds[threads].append(statistics.median(times))
+                seconds[threads].append(elapsed / runs)
     return seconds
 
 
