@@ -6,12 +6,31 @@ later, whatever its tokenizer does with blanks.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from resparse.arrays import Array
+from resparse.json_text import JsonError, parse_json
+
+
+def written_list(text: str) -> list[Any] | None:
+    """A list as JSON or Python writes it, such as a column of words in a CSV file; None for other texts."""
+    stripped = text.strip()
+    if stripped[:1] != "[" or stripped[-1:] != "]":
+        return None
+    value: Any = None
+    with suppress(JsonError):
+        value = parse_json(stripped)
+    if value is None:
+        # pandas writes a list as Python does; a text may also begin and end with brackets.
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(stripped)
+    return value if isinstance(value, list) else None
 
 
 def joined(words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepsparse import Pipeline
+from deepsparse import Pipeline, predict
 from deepsparse.errors import EngineError, InputError, ModelError
 from support.deployment import token_deployment
 
@@ -163,3 +164,21 @@ def test_of_files_and_of_the_open_inference_protocol(deployed: Path) -> None:
     assert [(one["entity"], one["word"]) for one in json.loads(text)] == [("PER", "Ann"), ("LOC", "New York")]
     (row,) = tag("Rome").tensors()["predictions"]
     assert json.loads(row)[0]["entity"] == "B-LOC"
+
+
+@pytest.mark.parametrize("written", ['["Ann", "Lees", "lives"]', "['Ann', 'Lees', 'lives']"])
+def test_lists_of_words_in_a_file_are_words_as_in_training(
+    deployed: Path, tmp_path: Path, written: str
+) -> None:
+    source, labelled = tmp_path / "rows.csv", tmp_path / "labelled.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([["tokens"], [written], ["[in] Rome"]])
+    assert predict.main([str(deployed), "--input", str(source), "--output", str(labelled)]) == 0
+    with labelled.open(newline="") as file:
+        found = [json.loads(row["predicted_entities"]) for row in csv.DictReader(file)]
+    tag = Pipeline.create("ner", deployed, aggregation_strategy="first")
+    words = tag(inputs=["Ann", "Lees", "lives"], is_split_into_words=True).predictions[0]
+    assert [(one["word"], one["start"], one["end"]) for one in found[0]] == [
+        (one.word, one.start, one.end) for one in words
+    ]
+    assert [(one["word"], one["start"]) for one in found[1]] == [("Rome", 5)]

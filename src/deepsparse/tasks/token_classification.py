@@ -21,7 +21,7 @@ from resparse.arrays import Array
 from resparse.column_names import TEXTS, WORDS, by_name
 from resparse.errors import did_you_mean
 from resparse.tags import OUTSIDE
-from resparse.words import joined, owners, places
+from resparse.words import joined, owners, places, written_list
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -130,22 +130,28 @@ class TokenClassification(Task[Tagged, TokenClassificationOutput]):
         if not isinstance(inputs, list | tuple):
             raise InputError(f"inputs is {kind(inputs)}; of words, a list is wanted.")
         if all(isinstance(word, str) for word in inputs):
-            return [cls.parse_values([inputs], "inputs")]
-        return [cls.parse_values([words], f"inputs[{place}]") for place, words in enumerate(inputs)]
+            return [cls._row(inputs, "inputs")]
+        return [cls._row(words, f"inputs[{place}]") for place, words in enumerate(inputs)]
 
     @classmethod
     def parse_rows(cls, inputs: Any) -> list[Row]:
         if not isinstance(inputs, str) and hasattr(inputs, "tolist"):
             inputs = inputs.tolist()
         if isinstance(inputs, str):
-            return [cls.parse_values([inputs], "The text")]
+            return [cls._row(inputs, "The text")]
         if not isinstance(inputs, list | tuple):
             raise InputError(f"inputs is {kind(inputs)}; wanted: a text, or a list of texts.")
-        return [cls.parse_values([text], f"inputs[{place}]") for place, text in enumerate(inputs)]
+        return [cls._row(text, f"inputs[{place}]") for place, text in enumerate(inputs)]
 
     @classmethod
     def parse_values(cls, values: Sequence[Any], where: str) -> Row:
+        """The row of a file's value; a list that is written as text, as CSV holds one, is words as in training."""
         value = values[0]
+        words = written_list(value) if isinstance(value, str) else None
+        return cls._row(value if words is None else list(map(str, words)), where)
+
+    @classmethod
+    def _row(cls, value: Any, where: str) -> Row:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
             raise InputError(f"{where} is {kind(value)}; wanted: a text, or a list of words.")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from resparse.column_names import TAGS, TEXTS, WORDS, by_name
-from resparse.json_text import JsonError, parse_json
 from resparse.tags import BILOU, BIOES, IOB1, IOB2, MIXED, OUTSIDE, Scheme, parts, scheme_of, to_iob2
-from resparse.words import joined
+from resparse.words import joined, written_list
 from sparseml.data.columns import Columns, usual_column
 from sparseml.data.label_encoding import SINGLE, Labels
 from sparseml.data.rows import DataError, RawSplit, is_missing, rows_text
@@ -178,16 +175,8 @@ def _tags(
 def _list(value: Any) -> list[str] | None:
     """A list of words or tags, as it is, as JSON or Python writes it, or with blanks between; None for no list."""
     if isinstance(value, str):
-        stripped = value.strip()
-        if stripped[:1] == "[" and stripped[-1:] == "]":
-            with suppress(JsonError):
-                value = parse_json(stripped)
-            if isinstance(value, str):
-                # pandas writes a list as Python does; a text may also begin and end with brackets.
-                with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-                    value = ast.literal_eval(stripped)
-        if isinstance(value, str):
-            return value.split()
+        found = written_list(value)
+        value = value.split() if found is None else found
     if is_missing(value) or isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
         return None
     found = list(value)
