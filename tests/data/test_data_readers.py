@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resparse.errors import UserError
+from resparse.json_text import whole_characters
 from sparseml.data.readers import read_delimited, read_file, read_files, read_json
 from sparseml.data.rows import DataError
 
@@ -227,3 +229,30 @@ def test_parquet_cut_short(tmp_path: Path):
 
 def test_unknown_ending(tmp_path: Path):
     assert "'.xlsx' is not one of .csv, .tsv" in error_of(put(tmp_path, "a.xlsx", "x"))
+
+
+@pytest.mark.parametrize(("name", "template"), [("a.jsonl", "{0}\n{1}\n"), ("a.json", "[{0}, {1}]")])
+def test_half_of_a_surrogate_pair_becomes_the_replacement_character(
+    tmp_path: Path, name: str, template: str
+) -> None:
+    """JSON can write what no encoding has, such as an emoji that was cut in two."""
+    rows = (r'{"text": "\ud83d\ude00 whole", "label": 1}', r'{"text": ["half \ud83d"], "label": 0}')
+    path = tmp_path / name
+    path.write_text(template.format(*rows), encoding="utf-8")
+    split = read_file(path)
+    assert list(split.columns["text"]) == ["\N{GRINNING FACE} whole", ["half \ufffd"]]
+    (note,) = split.notes
+    assert note.startswith("1 row with half") and "2" in note.rpartition("(")[2]
+
+
+@given(
+    st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+def test_values_with_whole_characters_stay_themselves(value: Any) -> None:
+    assert whole_characters(value) is value
+
+
+@given(st.text(st.characters(codec=None, categories=("Cs", "Lu")), min_size=1))
+def test_a_whole_text_has_an_encoding(text: str) -> None:
+    whole = whole_characters({"x": [text]})["x"][0]
+    assert whole.encode().decode() == whole and len(whole) == len(text)

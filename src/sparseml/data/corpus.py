@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from resparse.json_text import JsonError, parse_json
+from resparse.json_text import JsonError, parse_json, whole_characters
+from sparseml.data.json_lines import ESCAPE
 from sparseml.data.readers import READERS, expand_pattern
 from sparseml.data.rows import DataError
 
@@ -157,7 +158,7 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}, line {number}: not JSON: {error.reason}.") from error
         if not isinstance(row, dict):
             raise DataError(f'{path}, line {number}: not an object such as {{"text": "..."}}.')
-        yield row
+        yield whole_characters(row) if ESCAPE in line else row
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
-from resparse.json_text import JsonError, parse_json
+from resparse.json_text import JsonError, parse_json, whole_characters
 from sparseml.data.column_values import ColumnValues
-from sparseml.data.rows import Places, RawSplit
+from sparseml.data.rows import Places, RawSplit, rows_text
 from sparseml.data.squad_json import is_squad
+
+ESCAPE: Final = "\\u"
+"""Without it, JSON holds no half of a surrogate pair."""
 
 
 def read_json_lines(path: Path) -> RawSplit | None:
@@ -20,6 +25,7 @@ def read_json_lines(path: Path) -> RawSplit | None:
     """
     columns: dict[str, ColumnValues] = {}
     numbers = array("q")
+    halves: list[int] = []
     with ExitStack() as tables, path.open(encoding="utf-8-sig", newline="\n") as file:
         try:
             for number, line in enumerate(file, start=1):
@@ -28,6 +34,9 @@ def read_json_lines(path: Path) -> RawSplit | None:
                 row = parse_json(line)
                 if not isinstance(row, dict) or (not numbers and is_squad(row)):
                     return None
+                if ESCAPE in line and (whole := whole_characters(row)) is not row:
+                    row = whole
+                    halves.append(len(numbers))
                 for name in [name for name in row if name not in columns]:
                     columns[name] = tables.enter_context(ColumnValues())
                     for _ in numbers:
@@ -40,4 +49,15 @@ def read_json_lines(path: Path) -> RawSplit | None:
         if not numbers:
             return None
         values = {name: column.finish() for name, column in columns.items()}
-    return RawSplit(str(path), values, Places.of(str(path), "line", numbers))
+    places = Places.of(str(path), "line", numbers)
+    return RawSplit(str(path), values, places, notes=halves_note(places, halves))
+
+
+def halves_note(places: Places, rows: Sequence[int]) -> tuple[str, ...]:
+    """What is said of rows with half of a surrogate pair, if there are any."""
+    if not rows:
+        return ()
+    what = (
+        f"{rows_text(len(rows))} with half of a surrogate pair, which is no character: U+FFFD stands for it"
+    )
+    return (f"{what} ({places.describe(rows, most=3)})",)

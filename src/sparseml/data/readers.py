@@ -14,11 +14,11 @@ from typing import Any
 
 from resparse.column_names import header_names
 from resparse.errors import nearest
-from resparse.json_text import JsonError, parse_json
+from resparse.json_text import JsonError, parse_json, whole_characters
 from sparseml.data.column_values import ColumnValues
 from sparseml.data.conll import ENDINGS, read_columns
 from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
-from sparseml.data.json_lines import read_json_lines
+from sparseml.data.json_lines import ESCAPE, halves_note, read_json_lines
 from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import MANY_ROWS, DataError, Places, RawSplit, from_arrow
 from sparseml.data.squad_json import is_squad, questions
@@ -79,7 +79,9 @@ def concatenate(parts: Sequence[RawSplit], name: str) -> RawSplit:
         if part.class_names != first.class_names:
             raise DataError(f"{part.name} and {first.name} declare different class names.")
     columns = {column: _joined([part.columns[column] for part in parts]) for column in first.columns}
-    return RawSplit(name, columns, Places.concatenate([part.places for part in parts]), first.class_names)
+    places = Places.concatenate([part.places for part in parts])
+    notes = tuple(note for part in parts for note in part.notes)
+    return RawSplit(name, columns, places, first.class_names, notes)
 
 
 def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -234,9 +236,15 @@ def read_json(path: Path) -> RawSplit:
         numbers, unit = list(range(1, len(rows) + 1)), "question"
     else:
         rows, numbers, unit = _json_lines(path, text)
+    halves: list[int] = []
+    if ESCAPE in text:
+        whole_rows = [whole_characters(row) for row in rows]
+        halves = [place for place, row in enumerate(rows) if whole_rows[place] is not row]
+        rows = whole_rows
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return RawSplit(str(path), columns, Places.of(str(path), unit, numbers))
+    places = Places.of(str(path), unit, numbers)
+    return RawSplit(str(path), columns, places, notes=halves_note(places, halves))
 
 
 def _squad(text: str) -> dict[str, Any] | None:

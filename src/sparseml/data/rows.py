@@ -87,6 +87,7 @@ class RawSplit:
     places: Places
     # Names that the source declares for integer columns (and for lists of integers).
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # for the user, what was done to values while they were read
 
     def __len__(self) -> int:
         return len(self.places.number)

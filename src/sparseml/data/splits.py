@@ -63,6 +63,7 @@ def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[So
     """
     _check_options(options)
     source = read_source(options)
+    source.notes.extend(note for split in source.splits.values() for note in split.notes)
     options = _with_validation_ratio(source.splits, options)
     return source, _assign_roles(source, options, labels_from_training), options
 
