@@ -63,6 +63,23 @@ def test_labels_may_differ_as_far_as_pytorch_differs_from_itself() -> None:
     assert explained.facts()["pytorch_with_other_rounding"]["label_agreement"] == 1
 
 
+def test_where_every_token_has_a_label_each_counts() -> None:
+    """A long text is not wrong as a whole: of its thousand labels one may differ, as of a thousand texts."""
+    expected = np.array([[0.0, 0.06]] * 1000, np.float32)
+    other = expected.copy()
+    other[7] = (0.06, 0.0)
+    owner = np.repeat(np.arange(4), 250)
+    comparison = replace(
+        answers([[0.0, 1.0]] * 4, [[0.0, 1.0]] * 4), expected=expected, actual=other, row_of=owner
+    )
+    comparison.refuse_mismatch()
+    facts = comparison.facts()
+    assert (facts["rows"], facts["labels"], facts["label_agreement"]) == (4, 1000, 0.999)
+    other[990] = (0.06, 0.0)
+    with pytest.raises(ExportError, match="2 of 1,000 tokens of 4 rows"):
+        replace(comparison, actual=other).refuse_mismatch()
+
+
 def test_logits_that_drift_without_changing_labels_are_a_mismatch() -> None:
     drifted = answers([[0.0, 3.0]] * 5, [[0.1, 3.0]] * 5)
     assert drifted.differ
@@ -72,7 +89,7 @@ def test_logits_that_drift_without_changing_labels_are_a_mismatch() -> None:
     replace(drifted, rounded=own).refuse_mismatch()
 
 
-def test_other_rounding_moves_products_by_their_last_digit_and_nothing_else() -> None:
+def test_other_rounding_moves_results_by_their_last_digit_and_nothing_else() -> None:
     torch.manual_seed(0)
     left, right, bias = torch.randn(7, 900), torch.randn(5, 900), torch.randn(5)
     heads = torch.randn(3, 1, 2, 9, 8).unbind()
@@ -81,6 +98,9 @@ def test_other_rounding_moves_products_by_their_last_digit_and_nothing_else() ->
         "matmul": lambda: torch.matmul(left, right.T),
         "@": lambda: left @ right.T,
         "attention": lambda: F.scaled_dot_product_attention(*heads),
+        "normalization": lambda: F.layer_norm(left, [900]),
+        "gelu": lambda: F.gelu(left),
+        "softmax": lambda: left.softmax(-1),
     }
     for name, product in products.items():
         usual = product()

@@ -73,6 +73,11 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def labels_text(labels: int, rows: int) -> str:
+    """What labels are of: rows, or the tokens that a model decides on in each."""
+    return f"{rows:,} rows" if labels == rows else f"{labels:,} tokens of {rows:,} rows"
+
+
 def rows_text(count: int) -> str:
     """The number of rows in a message: "1 row", "1,200 rows"."""
     return f"{count:,} row{'' if count == 1 else 's'}"

@@ -22,12 +22,13 @@ from resparse.confidence import Confidence
 from resparse.long_texts import pool
 from resparse.progress import track
 from resparse.thresholds import as_logit, threshold_of
+from sparseml.data.rows import labels_text
 from sparseml.export.rounding import OtherRounding
 from sparseml.export.trace import ExportError
 from sparseml.export.trained import Trained
 from sparseml.tasks.base import Texts
 
-# Minimum share of rows whose labels agree.
+# Minimum share of labels that agree: one a row, or one a token where every token has one.
 AGREEMENT: Final = 0.999
 # Margin of logits that counts as a tie, unless other rounding moves PyTorch's own logits of that row further.
 TIE: Final = 0.05
@@ -71,6 +72,11 @@ class Comparison:
         if self.rounded is not None:
             ties = np.maximum(ties, 2 * self._by_row(np.abs(self.expected - self.rounded).max(axis=1)))
         return ties if self.moved is None else np.maximum(ties, 2 * self.moved)
+
+    @property
+    def _near(self) -> Array:
+        """`ties` by decision."""
+        return self.ties if self.row_of is None else self.ties[self.row_of]
 
     @property
     def flips(self) -> Array:
@@ -121,8 +127,9 @@ class Comparison:
             own["pytorch_with_other_rounding"] = replace(self, actual=self.rounded).differences()
         return {
             "rows": len(self.rows),
+            "labels": len(self.expected),
             **self.differences(),
-            "near_ties": int(((self.flips > 0) & (self.flips <= self.ties)).sum()),
+            "near_ties": int(((self._flipped() > 0) & (self._flipped() <= self._near)).sum()),
             "tie": round(float(self.ties.max()), 6),
             **own,
             "worst_row": {
@@ -136,7 +143,7 @@ class Comparison:
         """Share of equal labels; largest, median, and mean (of rows' largest) difference of logits."""
         difference = np.abs(self.expected - self.actual)
         return {
-            "label_agreement": round(float((self.flips == 0).mean()), 6),
+            "label_agreement": round(float((self._flipped() == 0).mean()), 6),
             "largest_logit_difference": round(float(difference.max()), 6),
             "median_logit_difference": round(float(np.median(difference)), 6),
             "mean_logit_difference": round(self._distance(self.actual), 6),
@@ -148,10 +155,10 @@ class Comparison:
             raise ExportError(
                 "The exported model answers with numbers that are not finite; PyTorch does not."
             )
-        clear = int((self.flips > self.ties).sum())
-        if clear > (1 - AGREEMENT) * len(self.rows):
+        clear, labels = int((self._flipped() > self._near).sum()), len(self.expected)
+        if clear > (1 - AGREEMENT) * labels:
             self._refuse(
-                f"{clear} of {len(self.rows)} rows get another label in ONNX Runtime than in PyTorch"
+                f"{clear:,} of {labels_text(labels, len(self.rows))} get another label in ONNX Runtime than in PyTorch"
             )
         distance = self._distance(self.actual)
         own = 0.0 if self.rounded is None else self._distance(self.rounded)

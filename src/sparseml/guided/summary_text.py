@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sparseml.data.label_encoding import MULTI, REGRESSION
-from sparseml.data.rows import rows_text
+from sparseml.data.rows import labels_text, rows_text
 
 _WIDTH: Final = 100
 _MOST_IN_MATRIX: Final = 30
@@ -190,7 +190,9 @@ def size_and_speed(facts: Mapping[str, Any]) -> list[str]:
     )
     cores = f"{speed['cores']} core{'s' if speed['cores'] > 1 else ''}"
     measured = f"from text to label ({speed['engine']}, {cores}, {speed['cpu']})"
-    agreement = f"of {rows_text(check['rows'])}: ONNX and PyTorch say the same"
+    agreement = (
+        f"of {labels_text(check.get('labels', check['rows']), check['rows'])}: ONNX and PyTorch say the same"
+    )
     return _table(
         ("size", compressed, f"compressed; dense {dense}, the file {stored}"),
         ("latency here", f"{speed['median_ms']:.2f} ms", f"median for one of your texts, {measured}"),

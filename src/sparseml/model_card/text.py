@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparseml.command_text import wrapped
-from sparseml.data.rows import rows_text
+from sparseml.data.rows import labels_text, rows_text
 from sparseml.model_card.metadata import results
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def _results(report: Mapping[str, Any]) -> str:
     ]
     export = report.get("export", {}).get("verification")
     if export:
-        rows.append(
-            (f"export and PyTorch agree, of {rows_text(export['rows'])}", f"{export['label_agreement']:.4f}")
-        )
+        of = labels_text(export.get("labels", export["rows"]), export["rows"])
+        rows.append((f"export and PyTorch agree, of {of}", f"{export['label_agreement']:.4f}"))
     return "\n\n".join(["## Results", table(("metric", "value"), rows)]) if rows else ""
 
 

@@ -331,12 +331,14 @@ def _parse_data_args(text: str) -> dict[str, Any]:
 
 def _print_report(report: dict[str, Any], folder: Path) -> None:
     from resparse.console import aligned
+    from sparseml.data.rows import labels_text
 
     facts = report["export"]
     checked, layers, size = facts["verification"], facts["layers"], facts["size"]
     linears = layers["int8_linears"] + layers["float_linears"]
     tables = layers["int8_embeddings"] + layers["float_embeddings"]
-    share = f"{checked['label_agreement']:.2%} of {checked['rows']:,} rows ({checked['on']})"
+    of = labels_text(checked["labels"], checked["rows"])
+    share = f"{checked['label_agreement']:.2%} of {of} ({checked['on']})"
     own = checked.get("pytorch_with_other_rounding")
     itself = "PyTorch as itself, rounded otherwise"
     int8 = f"{layers['int8_linears']} of {linears} Linear, {layers['int8_embeddings']} of {tables} Embedding"
