@@ -38,6 +38,13 @@
 #ifndef RESPARSE_CALLERS
 #define RESPARSE_CALLERS 4
 #endif
+// Texts of a batch, and the length of the longest. ThreadSanitizer looks for races, which few tokens show as well.
+#ifndef RESPARSE_TEXTS
+#define RESPARSE_TEXTS 12
+#endif
+#ifndef RESPARSE_LONGEST
+#define RESPARSE_LONGEST 211
+#endif
 
 using namespace resparse;
 
@@ -93,9 +100,9 @@ std::vector<float> check_runs(const Sizes& sizes, uint32_t isa, uint32_t format,
   const Aligned block(builder.bytes());
   void* const model = resparse_open(block.memory, block.size);
   if (model == nullptr) fail("opening a model");
-  Batch batch = some_texts(12, 70, 3);
+  Batch batch = some_texts(RESPARSE_TEXTS, RESPARSE_LONGEST / 3, 3);
   std::mt19937 random(3);
-  batch.add(211, random);
+  batch.add(RESPARSE_LONGEST, random);
   const std::vector<float> alone = run(model, batch, sizes, 1);
   for (const float value : alone)
     if (!std::isfinite(value)) fail("a logit that is not finite");

@@ -46,6 +46,8 @@ def emulated() -> list[str]:
 )
 def test_clean(sanitizers: str, commands: list[str], names: list[str], tmp_path: Path):
     flags = ["-Og", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    if sanitizers == "thread":
+        flags += ["-DRESPARSE_TEXTS=5", "-DRESPARSE_LONGEST=97"]
     program = built(tmp_path / "stress", *flags, *(EMULATIONS[name][0] for name in names))
     for command in commands:
         printed = output_of(program, command)
