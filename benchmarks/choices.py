@@ -62,14 +62,14 @@ def write_texts(place: Place, name: str, most: int | None = None) -> Path:
     return path
 
 
-def outcome(place: Place, key: str, python: str, threads: int) -> dict[str, Any] | None:
+def outcome(place: Place, key: str, python: str) -> dict[str, Any] | None:
     """What a contestant is, without its speed: measured before or now; None where that fails."""
     path = place.folder / "outcomes" / f"{key}.json"
     if not path.is_file():
         say(f"{place.dataset.name}: {CHOICES[key].title}")
         try:
             made = CHOICES[key].make(place, python)
-            served = worker(place, key, python, made.folder, write_texts(place, "test"), threads)
+            served = worker(place, key, python, made.folder, write_texts(place, "test"), threads=1)
         except RunFailedError as error:
             say(f"  {error}")
             return None
@@ -157,7 +157,7 @@ def measure(asked: argparse.Namespace) -> None:
             python = CHOICES[key].python(pythons)
             if python is None:
                 say(f"{CHOICES[key].title} is left out: name its environment, --{CHOICES[key].environment}")
-            elif (found := outcome(place, key, python, asked.threads)) is not None:
+            elif (found := outcome(place, key, python)) is not None:
                 served[key] = python, Path(found["folder"])
         if asked.rounds:
             measure_speeds(place, served, asked)
@@ -192,8 +192,8 @@ def tables(outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]], threads: int
     header = ("contestant", "accuracy", "texts/s, one by one", "texts/s, best batch", "CPU ms a text")
     header += ("memory", "on disk", "training", "rows")
     blocks = [
-        f"From string to label on {threads} threads. The whole test split is labelled one by one; memory is the process's "
-        "peak in that. Best batch: its size in brackets. CPU: the processor's time for a text by itself, all threads. "
+        f"From string to label on {threads} threads. Memory: the process's peak after texts one by one, with one "
+        "thread. Best batch: its size in brackets. CPU: the processor's time for a text by itself, all threads. "
         "Training: the processor's time, with every step before it (a teacher, a conversion); – where the model was "
         "trained earlier, by accuracy.py, on all rows."
     ]

@@ -2,8 +2,8 @@
 
     python choices_worker.py KIND MODEL TEXTS.json --threads 2
 
-It labels all texts one by one, and the first line out tells the labels and the peak memory. Then a line in names a
-size of batch and how many texts, {"batch": 16, "texts": 200}, and a line out says how long that took, by the clock and
+It labels some texts one by one, after which its peak memory counts, then all in batches; the first line out tells
+both. Then a line in names a size of batch and how many texts, {"batch": 16, "texts": 200}, and a line out says how long that took, by the clock and
 of the processor. Above one, texts are sorted by their length first, for every contestant alike: little is padded.
 
 Kinds: `tfidf`, `fasttext`, `model2vec`, `setfit`; `pytorch`, `onnxruntime`, `openvino`, `ctranslate2` on a folder with
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 MOST_TOKENS = 128
+SINGLE_TEXTS, LABEL_BATCH = 100, 16
 BUCKETS = (16, 32, 64, 128)
 TASK = "text_classification"
 
@@ -153,7 +154,7 @@ def deepsparse(folder, threads):
         most = max(
             len(tokenizer(*([text] if isinstance(text, str) else text))["input_ids"]) for text in texts
         )
-        key = next((length for length in BUCKETS if most <= length), BUCKETS[-1]), _full(len(texts))
+        key = next((length for length in BUCKETS if most <= length), BUCKETS[-1]), padded_count(len(texts))
         if key not in pipelines:
             pipelines[key] = Pipeline.create(
                 task=TASK,
@@ -198,7 +199,7 @@ def _tokenized(folder, logits):
     return label
 
 
-def _full(count):
+def padded_count(count):
     """The batch that a rest of `count` texts is filled up to: a power of two."""
     return 1 << (count - 1).bit_length()
 
@@ -210,10 +211,23 @@ def peak_mib():
 
 
 def batches(texts, size):
-    """The texts in batches, those of a length together where there are several in one."""
-    if size > 1:
-        texts = sorted(texts, key=lambda text: len(text if isinstance(text, str) else "".join(text)))
-    return [texts[start : start + size] for start in range(0, len(texts), size)]
+    """The indices of texts in batches, those of a length together where there are several in one."""
+
+    def length(index):
+        text = texts[index]
+        return len(text if isinstance(text, str) else "".join(text))
+
+    order = sorted(range(len(texts)), key=length) if size > 1 else range(len(texts))
+    return [order[start : start + size] for start in range(0, len(texts), size)]
+
+
+def labels_of(label, texts):
+    """The label of every text, in their order."""
+    found = [""] * len(texts)
+    for chosen in batches(texts, LABEL_BATCH):
+        for index, name in zip(chosen, label([texts[index] for index in chosen]), strict=True):
+            found[index] = str(name)
+    return found
 
 
 KINDS = {
@@ -245,13 +259,15 @@ def main():
     os.dup2(2, 1)
     texts = json.loads(asked.texts.read_text())
     label = KINDS[asked.kind](asked.model, asked.threads)
-    labels = [str(name) for text in texts for name in label([text])]
-    print(json.dumps({"labels": labels, "peak_mib": peak_mib()}), file=answers)
+    for text in texts[:SINGLE_TEXTS]:
+        label([text])
+    peak = peak_mib()
+    print(json.dumps({"labels": labels_of(label, texts), "peak_mib": peak}), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
         started, spent = time.perf_counter(), time.process_time()
-        for batch in batches(texts[: request["texts"]], request["batch"]):
-            label(batch)
+        for chosen in batches(texts[: request["texts"]], request["batch"]):
+            label([texts[index] for index in chosen])
         taken = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - spent}
         print(json.dumps(taken), file=answers)
 
