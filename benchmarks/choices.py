@@ -182,13 +182,27 @@ def collected(work: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
+def trained_earlier(work: Path) -> dict[str, dict[str, float]]:
+    """By data set, the seconds by the clock of trainings that accuracy.py made, by their names."""
+    found: dict[str, dict[str, float]] = {}
+    for path in sorted(work.resolve().glob("*/trained/*/model/train_results.json")):
+        place, name = path.parents[3].name, path.parents[1]
+        if not (name / "cost.json").is_file():
+            found.setdefault(place, {})[name.name] = json.loads(path.read_text())["train_runtime"]
+    return found
+
+
 def best_batch(speed: Mapping[str, Mapping[str, float]]) -> str:
     """The size of batch at which most texts are labelled a second."""
     return max(speed, key=lambda batch: speed[batch]["texts_per_second"])
 
 
-def tables(outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]], threads: int) -> list[str]:
-    """A table for each data set."""
+def tables(
+    outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    earlier: Mapping[str, Mapping[str, float]],
+    threads: int,
+) -> list[str]:
+    """A table for each data set; `earlier` has the seconds of trainings by accuracy.py, by data set and name."""
     header = ("contestant", "accuracy", "texts/s, one by one", "texts/s, best batch", "CPU ms a text")
     header += ("memory", "on disk", "training", "rows")
     blocks = [
@@ -199,7 +213,11 @@ def tables(outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]], threads: int
     ]
     for name, contestants in outcomes.items():
         rows = next(iter(contestants.values()))["test_rows"]
-        blocks.append(f"## {name}\n\n{rows:,} test rows.")
+        known = ", ".join(
+            f"{training} {seconds / 60:.0f} minutes" for training, seconds in earlier.get(name, {}).items()
+        )
+        trained = f" Trained earlier, by the clock, on a machine with other work: {known}." if known else ""
+        blocks.append(f"## {name}\n\n{rows:,} test rows.{trained}")
         blocks.append(table(header, [line(found) for found in contestants.values()]))
     return blocks
 
@@ -246,8 +264,13 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.table:
         measure(asked)
-    outcomes = collected(asked.work)
-    keep("choices", "What to choose", tables(outcomes, asked.threads), {"outcomes": outcomes})
+    outcomes, earlier = collected(asked.work), trained_earlier(asked.work)
+    keep(
+        "choices",
+        "Which text classifier to choose",
+        tables(outcomes, earlier, asked.threads),
+        {"outcomes": outcomes, "trained_earlier": earlier},
+    )
 
 
 if __name__ == "__main__":

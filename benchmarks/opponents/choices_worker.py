@@ -2,9 +2,10 @@
 
     python choices_worker.py KIND MODEL TEXTS.json --threads 2
 
-It labels some texts one by one, after which its peak memory counts, then all in batches; the first line out tells
-both. Then a line in names a size of batch and how many texts, {"batch": 16, "texts": 200}, and a line out says how long that took, by the clock and
-of the processor. Above one, texts are sorted by their length first, for every contestant alike: little is padded.
+It labels some texts one by one, after which its peak memory counts, then all in batches; the first line out tells both.
+Then a line in names a size of batch and how many texts, {"batch": 16, "texts": 200}, and a line out says how long that
+took, by the clock and of the processor. In batches, texts are sorted by their length first, for every contestant alike,
+so that little is padded.
 
 Kinds: `tfidf`, `fasttext`, `model2vec`, `setfit`; `pytorch`, `onnxruntime`, `openvino`, `ctranslate2` on a folder with
 tokenizer.json; `deepsparse` 1.8 and `ours` on a deployment.

@@ -132,8 +132,8 @@ def test_an_outcome_is_tabled_with_its_best_batch_or_without_a_speed() -> None:
         "1,500",
     ]
     assert choices.line({**found, "speed": None, "training_seconds": None})[2:5] == ["–"] * 3
-    _, heading, block = choices.tables({"tiny": {"fast": found}}, 2)
-    assert "30 test rows" in heading and "4,000 (16)" in block
+    _, heading, block = choices.tables({"tiny": {"fast": found}}, {"tiny": {"dense": 180.0}}, 2)
+    assert "30 test rows" in heading and "dense 3 minutes" in heading and "4,000 (16)" in block
 
 
 def test_outcomes_are_collected_in_the_order_of_the_contestants(tmp_path: Path) -> None:
@@ -148,6 +148,17 @@ def test_outcomes_are_collected_in_the_order_of_the_contestants(tmp_path: Path) 
     assert list(found) == ["tfidf", "ours-80"]
     assert found["tfidf"]["speed"] == {"1": {}} and found["ours-80"]["speed"] is None
     assert "folder" not in found["tfidf"]
+
+
+def test_only_trainings_without_a_cost_of_their_own_are_earlier_ones(tmp_path: Path) -> None:
+    import choices
+
+    for name in ("dense", "dense-int8"):
+        path = tmp_path / "tiny" / "trained" / name / "model" / "train_results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"train_runtime": 60.0}))
+    (tmp_path / "tiny" / "trained" / "dense-int8" / "cost.json").write_text("{}")
+    assert choices.trained_earlier(tmp_path) == {"tiny": {"dense": 60.0}}
 
 
 def test_a_contestant_needs_the_python_of_its_environment() -> None:
