@@ -31,7 +31,6 @@ from resparse.files import write_json, write_text
 
 DATA = [name for name, dataset in DATASETS.items() if dataset.metrics == ("accuracy",)]
 BATCHES = (1, 16, 64, 256)
-SPEED_TEXTS = 256
 WARM_UP = 1
 
 
@@ -130,7 +129,7 @@ def speeds(
 
 def measure_speeds(place: Place, served: Mapping[str, tuple[str, Path]], asked: argparse.Namespace) -> None:
     """Time all contestants that are served, by Python and folder, and keep it beside their outcomes."""
-    texts = write_texts(place, "speed", SPEED_TEXTS)
+    texts = write_texts(place, "speed", asked.speed_texts)
     count = len(json.loads(texts.read_text()))
     workers = {}
     try:
@@ -257,6 +256,7 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", choices=CHOICES, default=list(CHOICES))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), help="sizes; 1 is needed")
+    parser.add_argument("--speed-texts", type=int, default=256, help="that a burst of the timing labels")
     parser.add_argument("--rounds", type=int, default=5, help="of the timing")
     for name, has in ENVIRONMENTS.items():
         add_python(parser, f"--{name}", has)

@@ -20,6 +20,8 @@ from sparseml.transformers import export
 
 MOST_TOKENS = 128
 _BATCH = 32
+_CALIBRATION_BATCHES = 16  # about as many rows as NNCF looks at
+_CHECKED_ROWS = 64  # by an export; the whole test split is labelled afterwards
 _PRUNED_90 = SPARSE_MODEL.replace("pruned80", "pruned90")
 
 
@@ -138,7 +140,7 @@ def command(place: Place, name: str) -> list[str]:
     )
     arguments: dict[str, Any] = {
         "model_name_or_path": start,
-        "recipe": recipe_of(training.recipe, place.folder),
+        "recipe": recipe_of(training.recipe, place.folder, calibration_batches=_CALIBRATION_BATCHES),
         "distill_teacher": teacher or "disable",
         **{f"{split}_file": place.file(split) for split in ("train", "validation", "test")},
         "input_column_names": ",".join(place.dataset.columns),
@@ -155,7 +157,7 @@ def command(place: Place, name: str) -> list[str]:
         arguments["recipe_args"] = json.dumps(variables)
     precision = ("--bf16",) if place.bf16 and training.epochs else ()
     does = ("--do_train",) if training.epochs else ("--one_shot",)
-    return [*flags(arguments), *precision, *does, "--do_eval", "--do_predict"]
+    return [*flags(arguments), *precision, *does]
 
 
 def exported(place: Place, name: str, runtime: str | None = None) -> Path:
@@ -164,5 +166,8 @@ def exported(place: Place, name: str, runtime: str | None = None) -> Path:
     if not (folder / "model.onnx").is_file():
         words = [str(place.model(name)), "--task", "text_classification"]
         words += ["--deployment_directory_name", folder.name]
+        checked = place.folder / "rows" / "checked.jsonl"
+        write_text(checked, "".join(json.dumps(row) + "\n" for row in place.rows["validation"][:_CHECKED_ROWS]))
+        words += ["--data_args", f"validation_file={checked}"]
         export.main([*words, *(("--runtime", runtime) if runtime else ())])
     return folder
