@@ -129,7 +129,7 @@ def speeds(
 
 def measure_speeds(place: Place, served: Mapping[str, tuple[str, Path]], asked: argparse.Namespace) -> None:
     """Time all contestants that are served, by Python and folder, and keep it beside their outcomes."""
-    texts = write_texts(place, "speed", asked.speed_texts)
+    texts = write_texts(place, "timed_texts", asked.speed_texts)
     count = len(json.loads(texts.read_text()))
     workers = {}
     try:

@@ -167,7 +167,9 @@ def exported(place: Place, name: str, runtime: str | None = None) -> Path:
         words = [str(place.model(name)), "--task", "text_classification"]
         words += ["--deployment_directory_name", folder.name]
         checked = place.folder / "rows" / "checked.jsonl"
-        write_text(checked, "".join(json.dumps(row) + "\n" for row in place.rows["validation"][:_CHECKED_ROWS]))
+        write_text(
+            checked, "".join(json.dumps(row) + "\n" for row in place.rows["validation"][:_CHECKED_ROWS])
+        )
         words += ["--data_args", f"validation_file={checked}"]
         export.main([*words, *(("--runtime", runtime) if runtime else ())])
     return folder
