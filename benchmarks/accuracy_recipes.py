@@ -100,8 +100,17 @@ CHANGES: dict[str, Callable[[Sections], None]] = {
 """What each variant of the transfer recipe changes in it."""
 
 
-def recipe_of(kind: str, folder: Path, transfer: str = TRANSFER_RECIPE) -> str:
-    """A recipe as the training command takes it: `dense`, `transfer`, or a variant, written into `folder`."""
+def recipe_of(
+    kind: str,
+    folder: Path,
+    transfer: str = TRANSFER_RECIPE,
+    calibration_batches: int = CALIBRATION_BATCHES,
+) -> str:
+    """A recipe as the training command takes it: `dense`, `transfer`, or a variant, written into `folder`.
+
+    Args:
+        calibration_batches: of the variants that calibrate.
+    """
     if kind == "dense":
         return DENSE_RECIPE
     if kind == "transfer" or kind in _GAINS:
@@ -109,9 +118,12 @@ def recipe_of(kind: str, folder: Path, transfer: str = TRANSFER_RECIPE) -> str:
     path = recipe_path(transfer) if is_stub(transfer) else Path(transfer)
     recipe = Sections(path.read_text(encoding="utf-8"))
     CHANGES[kind](recipe)
+    changed = str(recipe).replace(
+        f"num_calibration_steps: {CALIBRATION_BATCHES}", f"num_calibration_steps: {calibration_batches}"
+    )
     path = folder / f"{kind}.yaml"
-    if not path.is_file() or path.read_text(encoding="utf-8") != str(recipe):
-        write_text(path, str(recipe))
+    if not path.is_file() or path.read_text(encoding="utf-8") != changed:
+        write_text(path, changed)
     return str(path)
 
 

@@ -52,32 +52,46 @@ class Features:
         return sparse.hstack([first, second, abs(first - second), first.multiply(second)]).tocsr()
 
 
+class Classifier:
+    """TF-IDF features and logistic regression of one strength, fitted on rows of `dataset`."""
+
+    def __init__(self, dataset: DataSet, rows: list[dict[str, Any]], strength: float) -> None:
+        self.label = dataset.label
+        self.features = Features(dataset, rows)
+        self.model = LogisticRegression(C=strength, max_iter=2000)
+        self.model.fit(self.features(rows), _labels(self.label, rows))
+
+    def predict(self, rows: list[dict[str, Any]]) -> Any:
+        """The class of each row."""
+        return self.model.predict(self.features(rows))
+
+    def score(self, rows: list[dict[str, Any]]) -> float:
+        """Accuracy, a share of 1."""
+        return float(np.mean(self.predict(rows) == _labels(self.label, rows)))
+
+
+def chosen(
+    dataset: DataSet, train: list[dict[str, Any]], validation: list[dict[str, Any]]
+) -> tuple[float, float]:
+    """The strength that is best on the validation rows, and its accuracy there."""
+    scores = {strength: Classifier(dataset, train, strength).score(validation) for strength in STRENGTHS}
+    strength = max(scores, key=lambda candidate: scores[candidate])
+    return strength, scores[strength]
+
+
 def measure(dataset: DataSet) -> Outcome:
     """Choose C on the validation rows, then score the test rows once."""
     splits = dataset.splits()
     train, validation, test = (splits[split] for split in SPLITS)
-    scores = {strength: _fit(dataset, train, strength)(validation) for strength in STRENGTHS}
-    strength = max(scores, key=lambda candidate: scores[candidate])
+    strength, validation_score = chosen(dataset, train, validation)
     started = time.perf_counter()
-    score = _fit(dataset, train, strength)
+    classifier = Classifier(dataset, train, strength)
     seconds = time.perf_counter() - started
-    return Outcome(dataset.name, strength, scores[strength], score(test), len(test), seconds)
+    return Outcome(dataset.name, strength, validation_score, classifier.score(test), len(test), seconds)
 
 
-def _fit(dataset: DataSet, train: list[dict[str, Any]], strength: float) -> Any:
-    """A function from rows to accuracy."""
-    features = Features(dataset, train)
-    model = LogisticRegression(C=strength, max_iter=2000)
-    model.fit(features(train), _labels(dataset, train))
-
-    def score(rows: list[dict[str, Any]]) -> float:
-        return float(np.mean(model.predict(features(rows)) == _labels(dataset, rows)))
-
-    return score
-
-
-def _labels(dataset: DataSet, rows: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([row[dataset.label] for row in rows])
+def _labels(label: str, rows: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([row[label] for row in rows])
 
 
 def main() -> None:

@@ -45,9 +45,13 @@ class Contestant:
 
     def burst(self) -> None:
         """Run a burst."""
+        self.seconds.append(self.ask()["seconds"])
+
+    def ask(self, request: str = "") -> dict[str, Any]:
+        """The answer to one line."""
         assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
-        self.seconds.append(self.receive()["seconds"])
+        print(request, file=self.process.stdin, flush=True)
+        return self.receive()
 
     def receive(self) -> dict[str, Any]:
         """The next message; a RunFailedError where the process has died."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
@@ -48,10 +49,12 @@ class Cost:
     Attributes:
         seconds: wall time from start to exit, imports included.
         peak_mib: the largest resident set of the process or of any one child that it waited for, in MiB.
+        cpu_seconds: processor time of all threads, and of children that it waited for; NaN where it was not kept.
     """
 
     seconds: float
     peak_mib: float
+    cpu_seconds: float = math.nan
 
 
 def our_command() -> list[str]:
@@ -94,4 +97,4 @@ def timed(command: Sequence[str], log: Path, environment: Mapping[str, str] | No
     if process.returncode != 0:
         raise RunFailedError(f"{Path(command[0]).name} left with code {process.returncode}; see {log}")
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return Cost(seconds, usage.ru_maxrss / per_mib)
+    return Cost(seconds, usage.ru_maxrss / per_mib, usage.ru_utime + usage.ru_stime)

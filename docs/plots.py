@@ -6,6 +6,7 @@ SVG text of a few kilobytes, which takes light or dark colors from the system of
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import sys
@@ -97,6 +98,28 @@ def lengths() -> str:
     return _lines(points, lambda point: point["length"], "tokens, BERT base, 90 % zeros")
 
 
+def choices() -> str:
+    """Accuracy against texts a second, one by one, on the first data set of the table; numbered as its lines are."""
+    found = next(iter(_results("choices")["outcomes"].values())).values()
+    measured = [one for one in found if one["speed"] is not None]
+    rates = [math.log10(one["speed"]["1"]["texts_per_second"]) for one in measured]
+    scores = [100 * one["accuracy"] for one in measured]
+    frame = svg.Frame([math.floor(min(rates)), math.ceil(max(rates))], scores, _WIDTH + 60, 260)
+    frame.x_ticks = list(range(math.floor(min(rates)), math.ceil(max(rates)) + 1))
+    parts = [
+        frame.grid("texts a second, one by one", lambda value: f"{value:g} %", lambda value: f"{10**value:,}")
+    ]
+    for number, (one, rate, score) in enumerate(zip(measured, rates, scores, strict=True), start=1):
+        x, y, color = frame.x(rate), frame.y(score), 1 if one["title"].startswith("ours") else 2
+        parts.append(f'<circle class="dot s{color}" cx="{x}" cy="{y}" r="4"/>')
+        parts.append(f'<text x="{x + 6}" y="{y + (-4 if number % 2 else 10)}">{number}</text>')
+        column, row = divmod(number - 1, (len(measured) + 1) // 2)
+        name = escape(f"{number} {one['title']}")
+        parts.append(f'<text x="{8 + 230 * column}" y="{frame.height + 16 + 15 * row}">{name}</text>')
+    height = frame.height + 16 + 15 * ((len(measured) + 1) // 2)
+    return _plot(svg.figure("".join(parts), frame.width, height, "accuracy against texts a second"))
+
+
 def _results(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -156,4 +179,5 @@ PLOTS: Mapping[str, Callable[[], str]] = {
     "texts": texts,
     "zeros": zeros,
     "lengths": lengths,
+    "choices": choices,
 }

@@ -55,7 +55,9 @@ class Frame:
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return round(self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM), 2)
 
-    def grid(self, x_name: str, y_format: Callable[[float], str]) -> str:
+    def grid(
+        self, x_name: str, y_format: Callable[[float], str], x_format: Callable[[float], str] = number
+    ) -> str:
         """Lines and labels of the axes."""
         parts = []
         for value in self.y_ticks:
@@ -65,7 +67,7 @@ class Frame:
         base = self.height - _BOTTOM
         for value in (value for value in self.x_ticks if self.x_low <= value <= self.x_high):
             parts.append(
-                f'<text x="{self.x(value)}" y="{base + 16}" text-anchor="middle">{number(value)}</text>'
+                f'<text x="{self.x(value)}" y="{base + 16}" text-anchor="middle">{x_format(value)}</text>'
             )
         middle = (_LEFT + self.width - _RIGHT) / 2
         parts.append(f'<text x="{middle}" y="{self.height - 4}" text-anchor="middle">{escape(x_name)}</text>')
