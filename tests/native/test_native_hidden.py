@@ -139,6 +139,7 @@ def test_without_a_tokenizer_the_extra_is_named(code: str, bert_deployment: Path
     ],
 )
 def test_commands_without_pytorch_name_the_extra(code: str, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
     command = [
         sys.executable,
         "-c",

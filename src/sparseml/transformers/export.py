@@ -196,9 +196,6 @@ def _repository(arguments: ExportArguments, folder: Path) -> HubRepo | None:
 def _check(arguments: ExportArguments) -> None:
     if arguments.model_path is None:
         raise ArgumentError("--model_path is missing: the folder of a finished training.")
-    model = arguments.model_path
-    if not (is_stub(model) or local_folder(model) or "/" in model):
-        raise ArgumentError(f"--model_path {model!r} is not a folder: give the output_dir of a training.")
     if arguments.task is not None:
         tasks.own_name(arguments.task)
     if arguments.opset is not None and not 13 <= arguments.opset <= 22:
@@ -223,6 +220,9 @@ def _check(arguments: ExportArguments) -> None:
         )
     if _runtime(arguments) == "deepsparse" and (arguments.opset or 0) > 14:
         raise ArgumentError(f"--opset {arguments.opset}: DeepSparse 1.8 runs operator sets up to 14 well.")
+    model = arguments.model_path
+    if not (is_stub(model) or local_folder(model) or "/" in model):
+        raise ArgumentError(f"--model_path {model!r} is not a folder: give the output_dir of a training.")
 
 
 def _decide(arguments: ExportArguments) -> dict[str, Any]:
