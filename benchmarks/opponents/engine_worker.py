@@ -121,7 +121,7 @@ def main():
     labels = [
         int(label)
         for probe in range(PROBES)
-        for label in np.asarray(run(feed_of(asked.batch, asked.length, probe))).argmax(axis=1)
+        for label in np.asarray(run(feed_of(asked.batch, asked.length, probe))).argmax(axis=-1).flat
     ]
     if before is not None:
         facts["resident_mib"] = resident_mib() - before
