@@ -18,7 +18,7 @@ from sparseml.distillation.teacher import TeacherError, class_order
 from sparseml.modifiers import MODIFIERS
 from sparseml.modifiers.base import Clock
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.tasks.text_classification import Collate
+from sparseml.tasks.text_classification import LabelCollate
 from support import tiny
 from support.trainers import classifier, dataset, trainer
 
@@ -88,7 +88,9 @@ def test_teacher_s_logits_are_in_the_rows_order_and_in_ours(batch_size: int) -> 
         {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "length": [len(i) for i in ids]}
     )
     teacher = Teacher()
-    found = teacher_logits(teacher, rows, Collate(tiny.tokenizer()), batch_size, torch.device("cpu"), [1, 0])
+    found = teacher_logits(
+        teacher, rows, LabelCollate(tiny.tokenizer()), batch_size, torch.device("cpu"), [1, 0]
+    )
     assert teacher.seen == 13
     assert found.dtype == np.float32
     assert found.tolist() == [[2.0 * i[1], 1.0 * i[1]] for i in ids]
@@ -113,7 +115,7 @@ def teach(made: RecipeTrainer, called: str | None, **more: Any) -> list[Any]:
         encoded.append(tokenizer)
         return made.train_dataset
 
-    add_teacher(made, called, made.train_dataset, THREE, tiny.tokenizer(), encode, Collate, **more)
+    add_teacher(made, called, made.train_dataset, THREE, tiny.tokenizer(), encode, LabelCollate, **more)
     return encoded
 
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from sparseml.session.contrast import batches, contrast, contrastive_loss
 from sparseml.session.head_start import features
-from sparseml.tasks.text_classification import Collate
+from sparseml.tasks.text_classification import LabelCollate
 from support import encoders, tiny
 
 
@@ -56,7 +56,7 @@ def test_it_parts_the_classes_and_keeps_zeros_head_and_embeddings(monkeypatch: p
     rows = Dataset.from_dict(
         {"input_ids": tokens, "attention_mask": [[1] * 10] * 24, "labels": truth.tolist()}
     )
-    collate: Any = Collate(tiny.tokenizer())
+    collate: Any = LabelCollate(tiny.tokenizer())
     before = {name: value.clone() for name, value in model.named_parameters()}
 
     def loss() -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from sparseml.session.trainer import RecipeTrainer
-from sparseml.tasks.text_classification import Collate
+from sparseml.tasks.text_classification import LabelCollate
 from support import tiny
 from support.tiny import train
 from support.trainers import ROWS, classifier, dataset, trainer
@@ -98,7 +98,7 @@ def test_live_teacher_and_its_logits_beforehand_train_alike(tmp_path: Path) -> N
     torch.manual_seed(7)
     teacher = classifier().eval()
     rows = dataset()
-    batch = Collate(tiny.tokenizer())([rows[index] for index in range(ROWS)])
+    batch = LabelCollate(tiny.tokenizer())([rows[index] for index in range(ROWS)])
     with torch.no_grad():
         logits = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     beforehand = trainer(

@@ -28,7 +28,7 @@ from sparseml.session.callback import RecipeRate
 from sparseml.session.models import load_model, load_tokenizer, resolve
 from sparseml.session.sampling import LengthGroupedSampler, ShareSampler, by_length
 from sparseml.session.sources import ModelError
-from sparseml.tasks.text_classification import Collate
+from sparseml.tasks.text_classification import LabelCollate
 from support import tiny
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=300)
@@ -110,13 +110,13 @@ def test_batch_is_padded_to_its_longest_row(as_float: bool) -> None:
             "teacher_logits": [2, 3],
         },
     ]
-    batch = Collate(tiny.tokenizer(), as_float)(rows)
+    batch = LabelCollate(tiny.tokenizer(), as_float)(rows)
     assert batch["input_ids"].tolist() == [[2, 9, 3, 0, 0], [2, 9, 8, 7, 3]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     assert batch["labels"].dtype == (torch.float32 if as_float else torch.int64)
     assert batch["teacher_logits"].dtype == torch.float32
     assert batch.keys() == {"input_ids", "attention_mask", "labels", "teacher_logits"}
-    assert Collate(tiny.tokenizer(), multiple_of=8)(rows)["input_ids"].shape == (2, 8)
+    assert LabelCollate(tiny.tokenizer(), multiple_of=8)(rows)["input_ids"].shape == (2, 8)
 
 
 def test_rate_of_each_group_and_of_a_scheduler_that_was_loaded() -> None:

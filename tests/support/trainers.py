@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, PrinterCallb
 
 from sparseml.session.trainer import RecipeTrainer
 from sparseml.tasks import load_task
-from sparseml.tasks.text_classification import Collate
+from sparseml.tasks.text_classification import LabelCollate
 from support import tiny
 
 ROWS, CLASSES = 32, 3
@@ -100,7 +100,7 @@ def trainer(
     made = RecipeTrainer(
         args=TrainingArguments(output_dir=str(folder), **settings),
         recipe=recipe,
-        data_collator=Collate(tiny.tokenizer(), kind != "single_label_classification"),
+        data_collator=LabelCollate(tiny.tokenizer(), kind != "single_label_classification"),
         **given,
     )
     made.remove_callback(PrinterCallback)

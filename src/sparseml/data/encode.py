@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from resparse.progress import track
@@ -11,10 +11,8 @@ from sparseml.data.growing_table import GrowingTable, dataset_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # Large enough for the tokenizer's threads to be busy, small enough for a few megabytes of Python lists.
 _BATCH = 2000
 
@@ -58,20 +56,6 @@ def tokenize(
                 table = table.append_column("labels", labels.slice(start, _BATCH))
             tokens.write(table)
         return dataset_of(tokens.finish())
-
-
-def padded(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], multiple_of: int | None
-) -> dict[str, Tensor]:
-    """Rows of token ids as a batch, [rows, tokens] int64 each, padded behind the text to the longest of them.
-
-    Args:
-        multiple_of: pad to a multiple of this many tokens.
-    """
-    inputs = [{name: row[name] for name in _INPUTS if name in row} for row in rows]
-    return dict(
-        tokenizer.pad(inputs, padding_side="right", pad_to_multiple_of=multiple_of, return_tensors="pt")
-    )
 
 
 def label_column(dataset: Dataset) -> Any:

@@ -17,7 +17,6 @@ from resparse.files import write_json
 from resparse.progress import track
 from resparse.spans import KEY, Candidate, Decision, Reading, decide
 from sparseml.data import DataOptions, Labels, TextData
-from sparseml.data.encode import padded
 from sparseml.data.question_answering import QuestionData, load_questions
 from sparseml.data.question_windows import POSITIONS, encode_windows, windows_by_row
 from sparseml.distillation.loss import distillation_loss
@@ -26,6 +25,7 @@ from sparseml.options.groups import DataTrainingArguments, argument
 from sparseml.options.table import ArgumentError
 from sparseml.span_metrics import Answered, mistakes, scores
 from sparseml.tasks.base import Task, Texts
+from sparseml.tasks.collate import Collate
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +129,7 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
         return rows
 
     def collate(self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None) -> Collate:
-        return Collate(tokenizer, multiple_of)
+        return QuestionCollate(tokenizer, multiple_of)
 
     def distance(
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
@@ -217,23 +217,12 @@ in the form of SQuAD and a recipe go in; a sparse, quantized model with its repo
         return scores(answered(decisions, split), data.reading.version_2_with_negative)
 
 
-class Collate:
-    """Pads token ids to the longest window of the batch, and stacks the positions of answers.
+class QuestionCollate(Collate):
+    """See `Collate`; the positions of answers are stacked."""
 
-    Args:
-        tokenizer: whose padding token to use; padding goes behind the text.
-        multiple_of: pad to a multiple of this many tokens.
-    """
-
-    def __init__(self, tokenizer: Any, multiple_of: int | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._multiple_of = multiple_of
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Rows of `encode_windows` to [batch, tokens] int64, and positions of [batch]."""
-        batch = padded(self._tokenizer, rows, self._multiple_of)
-        positions = {name: torch.tensor([row[name] for row in rows]) for name in POSITIONS if name in rows[0]}
-        return {**batch, **positions}
+    def targets(self, rows: Sequence[Mapping[str, Any]], tokens: int) -> dict[str, Tensor]:
+        """Rows of `encode_windows` to positions of [batch]."""
+        return {name: torch.tensor([row[name] for row in rows]) for name in POSITIONS if name in rows[0]}
 
 
 def answered(decisions: Sequence[Decision], split: Any) -> list[Answered]:

@@ -24,7 +24,7 @@ from sparseml import class_weights
 from sparseml.calibrate import LEAST_ROWS, LEAST_ROWS_BY_LABEL, TEMPERATURE, Fitted, entries, fit
 from sparseml.class_loss import ClassLoss
 from sparseml.data import DataOptions, Labels, TextData, load_text_data, tokenize
-from sparseml.data.encode import padded, sequence_limit
+from sparseml.data.encode import sequence_limit
 from sparseml.data.label_encoding import MULTI, REGRESSION, SINGLE, Kind
 from sparseml.data.long_texts import asked_for, tokenize_windows
 from sparseml.data.rows import DataError
@@ -36,6 +36,7 @@ from sparseml.options.text_classification import ClassificationArguments
 from sparseml.selective import decided, outside_id
 from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task, Texts
+from sparseml.tasks.collate import Collate
 from sparseml.tasks.initial_bias import prior_logits, set_bias
 
 # Rows that the exported model is given at once in a guided run: the progress bar moves with each.
@@ -173,8 +174,8 @@ quantized classifier with its report comes out."""
             pad_to_max_length=arguments.pad_to_max_length,
         )
 
-    def collate(self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None) -> Collate:
-        return Collate(tokenizer, labels is not None and labels.kind != SINGLE, multiple_of)
+    def collate(self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None) -> LabelCollate:
+        return LabelCollate(tokenizer, labels is not None and labels.kind != SINGLE, multiple_of)
 
     def distance(
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
@@ -325,34 +326,26 @@ def deployed_logits(pipeline: Any, texts: Sequence[Texts], window: int, doing: s
     return np.concatenate([pipeline.logits(window) for window in track(windows, doing)])
 
 
-class Collate:
-    """Pads token ids to the longest row of the batch, and stacks labels and the teacher's logits.
+class LabelCollate(Collate):
+    """See `Collate`; labels and the teacher's logits are stacked.
 
     Args:
-        tokenizer: whose padding token to use.
         labels_as_float: labels are scores or rows of zeros and ones, not class ids.
-        multiple_of: pad to a multiple of this many tokens.
     """
 
     def __init__(self, tokenizer: Any, labels_as_float: bool = False, multiple_of: int | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._multiple_of = multiple_of
+        super().__init__(tokenizer, multiple_of)
         self._label_type = torch.float32 if labels_as_float else torch.int64
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Rows with `input_ids`, `attention_mask`, perhaps `token_type_ids`, `labels`, `teacher_logits`.
-
-        Returns:
-            The same names: [batch, tokens] int64; labels [batch] or [batch, labels]; teacher_logits [batch, labels].
-        """
-        batch = padded(self._tokenizer, rows, self._multiple_of)
+    def targets(self, rows: Sequence[Mapping[str, Any]], tokens: int) -> dict[str, Tensor]:
+        """Labels of [batch] or [batch, labels], and `teacher_logits` of [batch, labels]."""
+        found = {}
         if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self._label_type)
+            found["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self._label_type)
         if "teacher_logits" in rows[0]:
-            batch["teacher_logits"] = torch.from_numpy(
-                np.asarray([row["teacher_logits"] for row in rows], dtype=np.float32)
-            )
-        return batch
+            logits = np.asarray([row["teacher_logits"] for row in rows], dtype=np.float32)
+            found["teacher_logits"] = torch.from_numpy(logits)
+        return found
 
 
 def write_predictions(path: Path, logits: Array, labels: Labels) -> None:

@@ -17,7 +17,6 @@ from resparse.files import write_text
 from resparse.progress import track
 from resparse.tags import IOB2, OUTSIDE
 from sparseml.data import DataOptions, Labels, TextData
-from sparseml.data.encode import padded
 from sparseml.data.label_encoding import SINGLE
 from sparseml.data.readers import COLUMN_READERS, READERS
 from sparseml.data.rows import rows_text
@@ -29,6 +28,7 @@ from sparseml.modifiers.base import Batch, Outputs
 from sparseml.options.groups import DataTrainingArguments, argument
 from sparseml.options.table import ArgumentError
 from sparseml.tasks.base import Task, Texts
+from sparseml.tasks.collate import Collate
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +129,7 @@ recipe go in; a sparse, quantized tagger with its report comes out."""
         return rows
 
     def collate(self, tokenizer: Any, labels: Labels | None, multiple_of: int | None = None) -> Collate:
-        return Collate(tokenizer, multiple_of)
+        return TagCollate(tokenizer, multiple_of)
 
     def distance(
         self, student: Outputs, teacher: Outputs, temperature: float, batch: Batch, config: Any
@@ -261,27 +261,17 @@ class _Data(TokenData):
     rules: _Rules = _Rules()
 
 
-class Collate:
-    """Pads token ids and tags to the longest row of the batch.
+class TagCollate(Collate):
+    """See `Collate`; tags are padded like tokens."""
 
-    Args:
-        tokenizer: whose padding token to use; padding goes behind the text.
-        multiple_of: pad to a multiple of this many tokens.
-    """
-
-    def __init__(self, tokenizer: Any, multiple_of: int | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._multiple_of = multiple_of
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Rows of `encode_rows` to [batch, tokens] int64."""
-        batch = padded(self._tokenizer, rows, self._multiple_of)
-        if "labels" in rows[0]:
-            labels = torch.full(batch["input_ids"].shape, IGNORED)
-            for place, row in enumerate(rows):
-                labels[place, : len(row["labels"])] = torch.as_tensor(row["labels"])
-            batch["labels"] = labels
-        return batch
+    def targets(self, rows: Sequence[Mapping[str, Any]], tokens: int) -> dict[str, Tensor]:
+        """Rows of `encode_rows` to labels of [batch, tokens]."""
+        if "labels" not in rows[0]:
+            return {}
+        labels = torch.full((len(rows), tokens), IGNORED)
+        for place, row in enumerate(rows):
+            labels[place, : len(row["labels"])] = torch.as_tensor(row["labels"])
+        return {"labels": labels}
 
 
 def word_tags(pipeline: Any, rows: Sequence[Sequence[str]], doing: str) -> list[list[str]]:
