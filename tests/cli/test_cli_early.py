@@ -59,6 +59,7 @@ def test_it_knows_the_modifiers_of_recipes() -> None:
             "has no property 'end_epch'. Did you mean 'end_",
         ),
         (["--train_file", "rows.csv", "--model_name_or_path", "./nowhere"], "'./nowhere' does not exist"),
+        (["--train_file", "rows.csv", "--model_name_or_path", "bare"], "bare has no tokenizer"),
         (["--train_file", "ragged.csv"], "ragged.csv, line 3"),
         (["--train_file", "twice.csv"], "names 'text' more than once"),
         (["--train_file", "rows.csv", "--label_column_name", "lable"], "there is no column 'lable'"),
@@ -78,6 +79,8 @@ def test_it_knows_the_modifiers_of_recipes() -> None:
 )
 def test_mistakes_are_told_without_pytorch(tmp_path: Path, words: list[str], says: str) -> None:
     tiny.write(tmp_path / "rows.csv", tiny.rows(4))
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text("{}")
     (tmp_path / "wrong.yaml").write_text("modifiers: [\n")
     (tmp_path / "large.csv").write_text("text,label\n" + "a,0\n" * 1_100_000)
     (tmp_path / "tag.yaml").write_text("modifiers:\n  - !ConstantPruningModifer {}\n")

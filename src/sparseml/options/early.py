@@ -137,12 +137,18 @@ def _check_columns(header: RawSplit, given: Mapping[str, str]) -> None:
 
 
 def _check_folders(given: Mapping[str, str]) -> None:
-    from sparseml.session.sources import local_folder
+    from sparseml.session.sources import local_folder, refuse_without_tokenizer
     from sparsezoo import is_stub
 
-    for name in ("model_name_or_path", "tokenizer_name", "config_name"):
-        if name in given and not is_stub(given[name]):
-            local_folder(given[name])
+    folders = {
+        name: local_folder(given[name])
+        for name in ("model_name_or_path", "tokenizer_name", "config_name")
+        if name in given and not is_stub(given[name])
+    }
+    called = given.get("tokenizer_name", given.get("model_name_or_path"))
+    folder = folders.get("tokenizer_name" if "tokenizer_name" in given else "model_name_or_path")
+    if called is not None and folder is not None:
+        refuse_without_tokenizer(called, folder)
 
 
 def _kinds(kind: str) -> frozenset[type]:

@@ -21,7 +21,7 @@ from sparseml.session.checkpoint import Saved
 from sparseml.session.pooling import restore_pooling
 from sparseml.session.promised import refuse_counts, refuse_promises
 from sparseml.session.session import state_prefix, without_prefix
-from sparseml.session.sources import ModelError, local_folder
+from sparseml.session.sources import ModelError, listed, local_folder, no_tokenizer
 from sparseml.session.thinned import load_thinned
 
 if TYPE_CHECKING:
@@ -101,10 +101,7 @@ def load_tokenizer(source: Source, use_fast: bool = True) -> Any:
         vocabulary = set(tokenizer.get_vocab())
     # Transformers creates one without a vocabulary where there is none, to which every word is unknown.
     if vocabulary <= set(tokenizer.all_special_tokens):
-        raise ModelError(
-            f"{source.called} has no tokenizer (the folder holds {_listed(source)}): copy tokenizer.json there from "
-            "where the model comes from, or name a model with the same vocabulary by --tokenizer_name."
-        )
+        raise no_tokenizer(source.called, source.folder)
     return tokenizer
 
 
@@ -245,12 +242,7 @@ def _clear_errors(source: Source, what: str) -> Iterator[None]:
         elif isinstance(error, UnpicklingError) or "weights_only" in str(error):
             reason = "its pytorch_model.bin holds more than tensors, and such a pickle is never loaded"
         raise ModelError(
-            f"Could not load the {what} of {source.called!r}: {reason} (the folder holds {_listed(source)})"
+            f"Could not load the {what} of {source.called!r}: {reason} (the folder holds {listed(source.folder)})"
         ) from error
     finally:
         logging.set_verbosity(before)
-
-
-def _listed(source: Source) -> str:
-    names = sorted(path.name for path in source.folder.iterdir())
-    return f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" or "nothing"

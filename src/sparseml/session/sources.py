@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from resparse.errors import UserError
+
+_TOKENIZERS: Final = ("tokenizer*", "*vocab*", "merges*", "*.model", "*.bpe*", "*.tiktoken")
+"""Patterns of the files in which Transformers' tokenizers keep their vocabularies."""
 
 
 class ModelError(UserError):
@@ -27,3 +31,27 @@ def local_folder(called: str) -> Path | None:
             "a zoo: stub (`sparsezoo search`), or a Hugging Face Hub id."
         )
     return None
+
+
+def refuse_without_tokenizer(called: str, folder: Path) -> None:
+    """Refuse a model whose folder has no file in which a tokenizer could be.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        raise no_tokenizer(called, folder)
+
+
+def no_tokenizer(called: str, folder: Path) -> ModelError:
+    """What a user is told whose model has none."""
+    return ModelError(
+        f"{called} has no tokenizer (the folder holds {listed(folder)}): copy tokenizer.json there from where the "
+        "model comes from, or name a model with the same vocabulary by --tokenizer_name."
+    )
+
+
+def listed(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir())
+    return f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" or "nothing"
