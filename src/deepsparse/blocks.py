@@ -15,8 +15,9 @@ import pyarrow.parquet
 
 from deepsparse.pipeline import WINDOW
 from deepsparse.remote_files import File, Folder
+from deepsparse.rows import BadRow, Place, Row, TableError
 from deepsparse.scorer import Scorer
-from deepsparse.tables import BadRow, Place, Row, Table, TableError, open_table
+from deepsparse.tables import Table, open_table
 
 TEXT_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 ENDINGS: Final = (".parquet", ".pq", *TEXT_ENDINGS)

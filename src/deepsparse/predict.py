@@ -19,8 +19,9 @@ from deepsparse.deployment import open_deployment
 from deepsparse.errors import DeepsparseError
 from deepsparse.lengths import longer_text
 from deepsparse.pipeline import USUAL_LENGTH, WINDOW, Pipeline
+from deepsparse.rows import BadRow, Place, Row, TableError
 from deepsparse.scorer import parse
-from deepsparse.tables import NOT_UTF8, BadRow, Place, Row, Table, TableError, Writer, open_table, writer_for
+from deepsparse.tables import NOT_UTF8, Table, Writer, open_table, writer_for
 from resparse.confidence import KEYS
 from resparse.console import say, warn
 from resparse.files import WriteError, remove_leftovers, write_json

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from resparse.files import WriteError, whole_file
 
 # Other stores show an object when all of it has arrived, and "rename" by copying it.

@@ -16,7 +16,7 @@ import numpy as np
 
 from deepsparse.errors import InputError
 from deepsparse.pipeline import WINDOW, Pipeline
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.base import Task
 
 ERROR: Final = "prediction_error"

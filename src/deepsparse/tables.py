@@ -1,17 +1,17 @@
-"""CSV, TSV and JSON Lines of any size, row by row; a row that cannot be read does not stop the rest."""
+"""CSV, TSV and JSON, row by row and of any size; a row that cannot be read does not stop the rest."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TextIO, TypeAlias
+from typing import Any, BinaryIO, TextIO, TypeAlias
 
-from deepsparse.errors import DeepsparseError
+from deepsparse.rows import BadRow, Place, Row, Source, TableError
+from deepsparse.whole_json import WholeJson, whole_json
 from resparse.column_names import header_names
-from resparse.json_text import JsonError, parse_json
+from resparse.json_text import JsonError, parse_json, whole_characters
 
 # A quote that opens and never closes would make one record of the rest of the file.
 _LONGEST_RECORD = 4 * 1024 * 1024
@@ -20,49 +20,6 @@ NOT_UTF8 = "not UTF-8 text"
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _DELIMITED = (".csv", ".tsv")
-
-
-class TableError(DeepsparseError):
-    """A file that cannot be read as a table, or that lacks columns."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A position in a file between rows: byte, and line from 1."""
-
-    byte: int
-    line: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row that was read: it begins at `line`, the next one at `after`; `raw` is its text in the file."""
-
-    line: int
-    after: Place
-    values: dict[str, Any]
-    raw: str
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that could not be read, and why."""
-
-    line: int
-    after: Place
-    reason: str
-    raw: str
-
-
-class Source(Protocol):
-    """The file of a table: a `Path`, or a file elsewhere that can do the same."""
-
-    @property
-    def suffix(self) -> str: ...
-
-    def is_file(self) -> bool: ...
-
-    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
 
 
 def open_table(path: Source) -> Table:
@@ -78,8 +35,8 @@ def open_table(path: Source) -> Table:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))
         return _Delimited(path)
     if path.suffix.lower() in _JSON_LINES:
-        return _JsonLines(path)
-    raise TableError(f"{path}: a file that ends in .csv, .tsv or .jsonl is wanted.")
+        return (whole_json(path) if path.suffix.lower() == ".json" else None) or _JsonLines(path)
+    raise TableError(f"{path}: a file that ends in .csv, .tsv, .jsonl or .json is wanted.")
 
 
 def writer_for(path: Path, source: Path, file: TextIO, columns: Sequence[str]) -> Writer:
@@ -228,10 +185,10 @@ class _JsonWriter:
         """JSON Lines have none."""
 
     def writerow(self, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(whole_characters(values), ensure_ascii=False) + "\n")
 
 
-Table = _Delimited | _JsonLines
+Table = _Delimited | _JsonLines | WholeJson
 """A file of rows from `start` on; `columns` are their names, of JSON Lines those of the first row."""
 
 Writer: TypeAlias = "csv.DictWriter[str] | _JsonWriter"

@@ -19,7 +19,7 @@ from deepsparse.deployment import CONFIG, read_json
 from deepsparse.engine import Engine
 from deepsparse.errors import EngineError, InputError
 from deepsparse.pipeline import USUAL_LENGTH, Pipeline
-from deepsparse.tables import Row as TableRow
+from deepsparse.rows import Row as TableRow
 from deepsparse.tables import open_table
 from deepsparse.tasks.base import Row, Task
 from resparse.arrays import Array

@@ -20,7 +20,8 @@ from pyarrow import parquet  # noqa: E402
 from deepsparse import Pipeline, Scorer, blocks, manifest  # noqa: E402
 from deepsparse.deployment import open_deployment  # noqa: E402
 from deepsparse.remote_files import Folder, find_files  # noqa: E402
-from deepsparse.tables import BadRow, TableError, open_table  # noqa: E402
+from deepsparse.rows import BadRow, TableError  # noqa: E402
+from deepsparse.tables import open_table  # noqa: E402
 from sparseml.cli import main  # noqa: E402
 from support.deployment import WORDS  # noqa: E402
 

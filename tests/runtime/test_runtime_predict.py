@@ -165,14 +165,45 @@ def test_pairs_and_top_k(deployed: Path, tmp_path: Path):
     assert [row["predicted_label"], row["predicted_label_2"]] == expected.labels[0]
 
 
+def test_an_array_of_objects(deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Labels, rejected rows and their numbers are those of the same rows, an object a line."""
+    rows: list[Any] = [{"text": text, "id": index} for index, text in enumerate(texts(40))]
+    rows[3], rows[8], rows[9] = {"text": ""}, [1], {"text": "happy", "id": "\udc00"}
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "array.json").write_text("\ufeff" + json.dumps(rows, indent=2))
+    for source in ("lines.jsonl", "array.json"):
+        output = tmp_path / f"{source}.out.jsonl"
+        assert run(deployed, "--input", tmp_path / source, "--output", output) == 0
+    outputs = [read_lines(tmp_path / f"{source}.out.jsonl") for source in ("lines.jsonl", "array.json")]
+    assert outputs[0] == outputs[1] and len(outputs[0]) == 38
+    assert outputs[0][7]["id"] == "\ufffd"
+    refused = [
+        [(row["line"], row["reason"]) for row in read_lines(tmp_path / f"{source}.out.rejected.jsonl")]
+        for source in ("lines.jsonl", "array.json")
+    ]
+    assert refused[0] == refused[1] and [line for line, _ in refused[0]] == [4, 9]
+
+
+@pytest.mark.parametrize("content", ["[]", "[1, 2]", "[{]", '{"data": [{"paragraphs": 3}]}'])
+def test_json_without_rows(deployed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str):
+    (tmp_path / "rows.json").write_text(content)
+    assert run(deployed, "--input", tmp_path / "rows.json", "--output", tmp_path / "out.jsonl") == 2
+    assert "rows.json" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
 @pytest.mark.parametrize("interrupted_after", [0, 1, 3])
 def test_an_interrupted_run_goes_on(
-    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
+    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int, kind: str
 ):
-    source, output, whole = tmp_path / "rows.csv", tmp_path / "out.csv", tmp_path / "whole.csv"
+    source, output, whole = (tmp_path / f"{name}.{kind}" for name in ("rows", "out", "whole"))
     rows = texts(500)
     rows[123] = ""
-    source.write_text("text,id\n" + "".join(f"{text},{index}\n" for index, text in enumerate(rows)))
+    if kind == "csv":
+        source.write_text("text,id\n" + "".join(f"{text},{index}\n" for index, text in enumerate(rows)))
+    else:
+        source.write_text(json.dumps([{"text": text} for text in rows]))
     monkeypatch.setattr(predict, "WINDOW", 100)
     assert run(deployed, "--input", source, "--output", whole) == 0
     windows = 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deepsparse import EngineError, InputError, ModelError, Pipeline, tasks
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.question_answering import QuestionAnswering
 from sparseml.cli import main
 from support.deployment import deployment, token_deployment
@@ -167,6 +167,16 @@ def test_files(folder: Path, tmp_path: Path) -> None:
         'where ?,"in, the blue box",blue box,6.0,8,16',
     ]
     assert "context is empty" in (tmp_path / "out.rejected.jsonl").read_text()
+    paragraphs = [
+        {"context": context, "qas": [{"id": str(place), "question": "where ?"}]}
+        for place, context in enumerate(["the red box", "", "in, the blue box"])
+    ]
+    squad, answers = tmp_path / "squad.json", tmp_path / "answers.json"
+    squad.write_text(json.dumps({"version": "1.1", "data": [{"title": "a", "paragraphs": paragraphs}]}))
+    assert main(["predict", str(folder), "--input", str(squad), "--output", str(answers)]) == 0
+    answered = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [(row["id"], row["predicted_answer"]) for row in answered] == [("0", "red box"), ("2", "blue box")]
+    assert json.loads((tmp_path / "answers.rejected.jsonl").read_text())["line"] == 2
     for available, asked, wanted in (
         (["text"], None, "Choose with --input_column_names"),
         (["a", "b"], "a", "two columns"),

@@ -14,8 +14,8 @@ import pytest
 
 from deepsparse import Pipeline, Scorer
 from deepsparse.errors import EngineError
+from deepsparse.rows import TableError
 from deepsparse.scorer import is_null
-from deepsparse.tables import TableError
 
 TEXTS = ["happy film", None, "sad film", "  ", "furious", "the film was very sad", float("nan")]
 ADDED = ["predicted_label", "predicted_score", "prediction_error"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deepsparse import EngineError, InputError, ModelError, Pipeline, TextClassificationPipeline, tasks
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput
 from deepsparse.tasks.text_classification import TextClassification
 from deepsparse.tasks.text_inputs import TextTask

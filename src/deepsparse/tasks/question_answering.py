@@ -11,7 +11,7 @@ import numpy as np
 
 from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput, check_positive
 from deepsparse.tasks.text_inputs import asked_columns, encodable, has_text, kind
 from resparse.column_names import CONTEXTS, QUESTIONS, by_name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from deepsparse.errors import InputError
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.base import OutputT, PredictionT, Task
 from resparse.column_names import PAIRS, TEXTS, by_name
 from resparse.errors import did_you_mean

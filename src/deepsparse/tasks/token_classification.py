@@ -12,7 +12,7 @@ import numpy as np
 
 from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
-from deepsparse.tables import TableError
+from deepsparse.rows import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput
 from deepsparse.tasks.label_set import softmax
 from deepsparse.tasks.tagged import Tagged, TokenClassificationResult

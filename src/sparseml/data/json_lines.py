@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from resparse.json_text import JsonError, parse_json, whole_characters
+from resparse.squad_json import is_squad
 from sparseml.data.column_values import ColumnValues
 from sparseml.data.rows import Places, RawSplit, rows_text
-from sparseml.data.squad_json import is_squad
 
 ESCAPE: Final = "\\u"
 """Without it, JSON holds no half of a surrogate pair."""

@@ -15,13 +15,13 @@ from typing import Any
 from resparse.column_names import header_names
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json, whole_characters
+from resparse.squad_json import questions, squad_file
 from sparseml.data.column_values import ColumnValues
 from sparseml.data.conll import ENDINGS, read_columns
 from sparseml.data.growing_table import GrowingTable, Texts, dataset_of
 from sparseml.data.json_lines import ESCAPE, halves_note, read_json_lines
 from sparseml.data.patterns import matching_files, split_names
 from sparseml.data.rows import MANY_ROWS, DataError, Places, RawSplit, from_arrow
-from sparseml.data.squad_json import is_squad, questions
 
 # The csv module's limit on the length of a field is global.
 _field_limit_lock = threading.Lock()
@@ -231,8 +231,11 @@ def read_json(path: Path) -> RawSplit:
     text = _decode(path)
     if text.lstrip().startswith("["):
         rows, numbers, unit = _json_array(path, text)
-    elif (whole := _squad(text)) is not None:
-        rows = questions(whole, str(path))
+    elif (whole := squad_file(text)) is not None:
+        try:
+            rows = questions(whole, str(path))
+        except JsonError as error:
+            raise DataError(error.reason) from error
         numbers, unit = list(range(1, len(rows) + 1)), "question"
     else:
         rows, numbers, unit = _json_lines(path, text)
@@ -245,21 +248,6 @@ def read_json(path: Path) -> RawSplit:
     columns = {name: [row.get(name) for row in rows] for name in names}
     places = Places.of(str(path), unit, numbers)
     return RawSplit(str(path), columns, places, notes=halves_note(places, halves))
-
-
-def _squad(text: str) -> dict[str, Any] | None:
-    """The object of a file of SQuAD; None for other files."""
-    with suppress(JsonError):
-        # Of JSON Lines the first line is an object of its own, and what follows need not be read.
-        first, _, rest = text.lstrip().partition("\n")
-        head = None
-        with suppress(JsonError):
-            head = parse_json(first)
-        if head is not None and rest.strip():
-            return None
-        whole = parse_json(text) if head is None else head
-        return whole if is_squad(whole) else None
-    return None
 
 
 def _json_array(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int], str]:

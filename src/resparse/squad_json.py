@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from sparseml.data.rows import DataError
+from resparse.json_text import JsonError, parse_json
 
 _EXAMPLE = (
     '{"data": [{"paragraphs": [{"context": ..., "qas": [{"id": ..., "question": ..., "answers": [...]}]}]}]}'
@@ -19,6 +20,21 @@ def is_squad(value: Any) -> bool:
     return all(isinstance(entry, dict) for entry in value["data"])
 
 
+def squad_file(text: str) -> dict[str, Any] | None:
+    """The object of a file of SQuAD; None for other texts."""
+    with suppress(JsonError):
+        # Of JSON Lines the first line is an object of its own, and what follows need not be read.
+        first, _, rest = text.lstrip().partition("\n")
+        head = None
+        with suppress(JsonError):
+            head = parse_json(first)
+        if head is not None and rest.strip():
+            return None
+        whole = parse_json(text) if head is None else head
+        return whole if is_squad(whole) else None
+    return None
+
+
 def questions(whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """A row for each question: id, title, question, context and answers (`text` and `answer_start`, a list each).
 
@@ -30,7 +46,7 @@ def questions(whole: dict[str, Any], name: str) -> list[dict[str, Any]]:
         name: of the file, for errors.
 
     Raises:
-        DataError: a part of another form, with its place.
+        JsonError: a part of another form, with its place.
     """
     if not any("paragraphs" in article for article in whole["data"]):
         return list(whole["data"])
@@ -43,7 +59,7 @@ def _nested(articles: list[dict[str, Any]], name: str) -> Iterator[dict[str, Any
         for place, paragraph in enumerate(_objects(article, "paragraphs", where), start=1):
             here = f"{where}, paragraph {place}"
             if not isinstance(paragraph.get("context"), str):
-                raise DataError(f"{here} has no text in 'context'. Wanted is {_EXAMPLE}.")
+                raise JsonError(f"{here} has no text in 'context'. Wanted is {_EXAMPLE}.")
             for question in _objects(paragraph, "qas", here):
                 yield {
                     "id": question.get("id"),
@@ -70,5 +86,5 @@ def _answers(question: dict[str, Any], where: str) -> dict[str, list[Any]] | Non
 def _objects(holder: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
     found = holder.get(key)
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise DataError(f"{where} has no list of objects in {key!r}. Wanted is {_EXAMPLE}.")
+        raise JsonError(f"{where} has no list of objects in {key!r}. Wanted is {_EXAMPLE}.")
     return found
