@@ -165,6 +165,8 @@ _VALUES = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @example({"optim": []})
+@example({"task": None})
+@example({"self": 1})
 @given(given=st.dictionaries(st.sampled_from(_QUIET) | st.text(max_size=8), _VALUES, max_size=4))
 def test_keywords_of_any_kind_give_arguments_or_one_error(given: dict[str, Any]) -> None:
     given.pop("argv", None)

@@ -62,7 +62,7 @@ class Arguments:
         return self.training.do_train or self.data.one_shot
 
 
-def parse(task: Task, argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
+def parse(task: Task, /, argv: Sequence[str] | None = None, **kwargs: Any) -> Arguments:
     """Read the arguments of a run.
 
     Args:

@@ -47,7 +47,7 @@ from sparsezoo.hub_upload import address
 _UNREPORTED: Final = ("runtime", "preparation_time", "per_second", "total_flos", "epoch", "compilation")
 
 
-def main(task: Task, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+def main(task: Task, /, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
     """Train, evaluate and predict as the arguments say.
 
     Args:

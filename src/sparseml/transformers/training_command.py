@@ -30,7 +30,7 @@ class TrainingCommand:
 
         return run_command(work)
 
-    def main(self, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+    def main(self, /, argv: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         """Train, evaluate and predict; see `training.run.main`."""
         from sparseml.tasks import load_task
         from sparseml.training import run
