@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,16 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
     """All processes of this session keep in one folder what `support.once` makes."""
     base = tmp_path_factory.getbasetemp()
     once.keep_in((base.parent if hasattr(request.config, "workerinput") else base) / "made-once")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """What modules and fixtures have made so far is passed over by the garbage collector.
+
+    Training runs it in full; by the end of a session that would take longer than tiny models do.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@
 #ifndef RESPARSE_CALLERS
 #define RESPARSE_CALLERS 4
 #endif
-// Texts of a batch, and the length of the longest. ThreadSanitizer looks for races, which few tokens show as well.
+// Texts of a batch, and the length of the longest: less of both where every instruction is dear.
 #ifndef RESPARSE_TEXTS
 #define RESPARSE_TEXTS 12
 #endif
