@@ -16,6 +16,7 @@ from sparseml.metrics import main_metrics
 from sparseml.quantization.fake_quantize import FakeQuantize
 from sparseml.quantization.modules import QuantizedEmbedding, QuantizedLinear
 from sparseml.quantization.structure import quantizers_of
+from sparseml.session.pooling import is_changed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,6 +84,7 @@ def build(
         "model": {
             "class": type(model).__name__,
             "architecture": str(getattr(model.config, "model_type", "")),
+            "loads_alone": not is_changed(model),
         },
         "totals": totals(model),
         "metrics": dict(metrics),

@@ -141,6 +141,7 @@ def test_a_guided_run_of_few_rows_says_so_and_runs_in_the_native_engine(
     said = capsys.readouterr().err
     assert "few rows (48, about 24 a class): the classifier reads the mean of all tokens" in said
     assert json.loads((output / "config.json").read_text())["classifier_pooling"] == MEAN
+    assert "Not with Transformers alone" in (output / "README.md").read_text()
     texts = [row["text"] for row in tiny.rows(16, seed=1)]
     model = load_trained(output)
     encoded = tiny.tokenizer()(texts, padding=True, return_tensors="pt")

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sparseml import model_card
+from sparseml.model_card.card import card
 from sparseml.model_card.origin import Origin, origin_of
 from support import tiny
 
@@ -130,3 +131,12 @@ def test_a_foreign_card_stays(tmp_path: Path) -> None:
 def test_what_is_stated_of_a_start(called: str, card: str, expected: Origin, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(card)
     assert origin_of(str(tmp_path) if called == "HERE" else called, tmp_path) == expected
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_transformers_alone_is_named_where_it_reads_the_same(alone: bool) -> None:
+    subject = short(pipeline_tag="text-classification")
+    subject.report["model"]["loads_alone"] = alone  # type: ignore[index]
+    content = card(subject)
+    assert ("from transformers import pipeline" in content) == alone
+    assert ("Not with Transformers alone" in content) == (not alone)

@@ -82,7 +82,12 @@ def _usage(subject: Subject) -> str:
         "With [resparse](https://pypi.org/project/resparse/), which makes use of zeros:",
         "```bash\n" + "\n".join(commands) + "\n```",
     ]
-    if subject.pipeline_tag:
+    if not subject.report["model"].get("loads_alone", True):
+        parts.append(
+            "Not with Transformers alone, which would read the first token where this model reads the mean of all: load "
+            "it with `sparseml.transformers.SparseAutoModel`, or the exported model with any runtime."
+        )
+    elif subject.pipeline_tag:
         parts += [
             f"With Transformers alone{float_only}:",
             "```python\nfrom transformers import pipeline\n\n"
