@@ -84,8 +84,8 @@ def _usage(subject: Subject) -> str:
     ]
     if not subject.report["model"].get("loads_alone", True):
         parts.append(
-            "Not with Transformers alone, which would read the first token where this model reads the mean of all: load "
-            "it with `sparseml.transformers.SparseAutoModel`, or the exported model with any runtime."
+            "Not with Transformers alone, which would read the first token where this model reads the mean of all: "
+            "load it with `sparseml.transformers.SparseAutoModel`, or the exported model with any runtime."
         )
     elif subject.pipeline_tag:
         parts += [
