@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,12 @@ class OpenVinoBackend:
     pads = True
 
     def __init__(self, model: Path, resources: Resources) -> None:
-        core = openvino.Core()
         try:
-            network = core.read_model(str(model))
-            compiled = core.compile_model(
-                network,
-                "CPU",
-                {
-                    "INFERENCE_NUM_THREADS": resources.cores,
-                    "NUM_STREAMS": resources.streams,
-                    # Left alone it computes what is not int8 in bfloat16 where the processor can; float32 is no
-                    # slower and a little nearer to the other engines.
-                    "INFERENCE_PRECISION_HINT": "f32",
-                },
-            )
+            # OpenVINO's CPU plugin gives the thread that loads it a signal stack, and unmaps that stack in whichever
+            # thread releases it last: if that is another one, the next signal crashes the process. A thread that has
+            # ended gets no signals (https://github.com/openvinotoolkit/openvino/pull/11894).
+            with ThreadPoolExecutor(1, "openvino") as loader:
+                compiled = loader.submit(_compiled, model, resources).result()
         except RuntimeError as error:
             reason = str(error).strip().rsplit("\n", maxsplit=1)[-1]
             raise ModelError(
@@ -65,6 +58,21 @@ class OpenVinoBackend:
             ) from error
         finally:
             self._requests.put(request)
+
+
+def _compiled(model: Path, resources: Resources) -> Any:
+    core = openvino.Core()
+    return core.compile_model(
+        core.read_model(str(model)),
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": resources.cores,
+            "NUM_STREAMS": resources.streams,
+            # Left alone it computes what is not int8 in bfloat16 where the processor can; float32 is no slower and a
+            # little nearer to the other engines.
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    )
 
 
 def _specs(ports: Iterable[Any]) -> tuple[TensorSpec, ...]:

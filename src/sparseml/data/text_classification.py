@@ -20,6 +20,7 @@ from sparseml.data.label_encoding import (
 )
 from sparseml.data.label_values import read_labels
 from sparseml.data.rows import MANY_ROWS, DataError, RawSplit, rows_text
+from sparseml.data.shared_rows import shared_notes
 from sparseml.data.sources import DataOptions
 from sparseml.data.splits import PreparedSplit, Roles, hold_out_rows, limit_rows, read_splits
 
@@ -74,6 +75,7 @@ def load_text_data(options: DataOptions) -> TextData:
     splits = limit_rows(splits, options, notes)
     labels = encoder.labels if encoder is not None else options.known_labels
     built = {role: _dataset(split, columns, labels) for role, split in splits.items()}
+    notes += shared_notes(built, columns.texts)
     return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
 
 
