@@ -20,8 +20,6 @@ READY  := $(VENV)/.ready
 JOBS   ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 UV     := .venv-uv/bin/uv
-# In a process of their own: within the whole suite they ended the worker that ran them, for reasons not known yet.
-BROWSER := tests/runtime/test_runtime_browser.py
 CSRC   := src/deepsparse/native/csrc
 
 # Of `make stress`: seconds for each target that is fuzzed, and kills of each command.
@@ -72,8 +70,7 @@ check: lint types unit
 test: lint types all-tests
 
 all-tests: install
-	$(PYTEST) --ignore $(BROWSER)
-	$(BIN)/pytest -q $(BROWSER)
+	$(PYTEST)
 
 $(UV):
 	$(PYTHON) -m venv .venv-uv

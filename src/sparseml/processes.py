@@ -58,6 +58,18 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
+def part() -> None:
+    """End the connections to the other processes when all have come here.
+
+    Of processes that just exit, the last may still be reading from one that has gone, and abort.
+    """
+    if are_several():
+        from torch import distributed
+
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, in place."""
     if are_several():

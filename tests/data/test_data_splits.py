@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparseml.data import DataError, DataOptions
+from sparseml.data.rows import Places, RawSplit
 from sparseml.data.splits import (
     PreparedSplit,
     default_validation_ratio,
@@ -35,6 +36,28 @@ def test_hold_out_is_a_partition(groups: list[int], ratio: float, seed: int, str
     assert list(held) == sorted(held)
     again = hold_out_indices(groups if stratified else None, len(groups), ratio, seed)
     assert np.array_equal(held, again[1])
+
+
+@given(GROUPS, RATIOS, SEEDS, st.booleans())
+def test_rows_that_belong_together_stay_so(groups: list[int], ratio: float, seed: int, stratified: bool):
+    """Of rows without any that are alike, the held ones are those of `hold_out_indices`."""
+    options = DataOptions(train_file="rows.csv", validation_ratio=ratio, seed=seed)
+    classes = [group % 2 for group in groups] if stratified else None
+    for texts in ([str(group) for group in groups], [str(row) for row in range(len(groups))]):
+        rows = RawSplit(
+            "rows", {"text": texts, "row": list(range(len(groups)))}, Places.of("rows", "line", groups)
+        )
+        try:
+            splits = hold_out_rows({"train": PreparedSplit(rows, None, classes)}, options, [], ["text"])
+        except DataError:
+            assert len({*texts}) == 1 or stratified
+            continue
+        train, held = (splits[role].rows.columns for role in ("train", "validation"))
+        assert sorted([*train["row"], *held["row"]]) == list(range(len(groups)))
+        assert not {*train["text"]} & {*held["text"]}
+    if stratified and not len(hold_out_indices(classes, len(groups), ratio, seed)[1]):
+        return
+    assert list(held["row"]) == list(hold_out_indices(classes, len(groups), ratio, seed)[1])
 
 
 @given(GROUPS, RATIOS, SEEDS)

@@ -19,5 +19,5 @@ pytestmark = [
 def test_the_loader_refuses_or_runs_whatever_it_is_given(tmp_path: Path):
     program = native_fuzz.built(tmp_path / "fuzz" / "loader")
     said: list[str] = []
-    assert native_fuzz.searched(program, tmp_path / "corpus", 10, tmp_path / "found", said.append), said
+    assert native_fuzz.searched(program, tmp_path / "corpus", 6, tmp_path / "found", said.append), said
     assert int(said[0].split()[-1]) > 100

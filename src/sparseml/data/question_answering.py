@@ -66,7 +66,8 @@ def load_questions(
     question, context = _asked(options.input_column_names, question, context)
     columns = _choose(roles, question, context, answers)
     splits = {role: _prepare(role, split, columns, notes) for role, split in roles.items()}
-    splits = limit_rows(hold_out_rows(splits, options, notes), options, notes)
+    splits = hold_out_rows(splits, options, notes, columns.texts[1:])
+    splits = limit_rows(splits, options, notes)
     silent = {
         role: sum(not found for found in split.targets)
         for role, split in splits.items()

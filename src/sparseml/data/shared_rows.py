@@ -1,10 +1,12 @@
-"""Rows to evaluate on that are training rows, too: a model knows their labels, and scores better than on new texts."""
+"""Rows with the same texts: to be kept together, or told where a model is evaluated on what it has learned."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from resparse.progress import track
 from sparseml.data.rows import rows_text
@@ -42,12 +44,20 @@ def shared_notes(splits: Mapping[str, Dataset | None], columns: Sequence[str]) -
     return notes
 
 
+def first_alike(columns: Sequence[Sequence[Any]]) -> np.ndarray:
+    """For each row the index of the first row with the same values in all these columns, (rows,) int64."""
+    digests = (int.from_bytes(_digest(row)[:8], "little") for row in zip(*columns, strict=True))
+    held = np.fromiter(digests, np.uint64, len(columns[0]))
+    _, first, group = np.unique(held, return_index=True, return_inverse=True)
+    return first[group]
+
+
 def _digests(split: Dataset, columns: Sequence[str], name: str) -> Iterator[bytes]:
     texts = split.select_columns(list(columns))
     batches = track(texts.iter(_BATCH), f"comparing rows, {name}", total=-(-len(texts) // _BATCH))
     for batch in batches:
-        for row in zip(*(batch[column] for column in columns), strict=True):
-            hashed = hashlib.blake2b(digest_size=16)
-            for text in row:
-                hashed.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
-            yield hashed.digest()
+        yield from map(_digest, zip(*(batch[column] for column in columns), strict=True))
+
+
+def _digest(row: Sequence[Any]) -> bytes:
+    return hashlib.blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=16).digest()

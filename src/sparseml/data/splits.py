@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparseml.data.rows import DataError, RawSplit
+from sparseml.data.shared_rows import first_alike
 from sparseml.data.sources import DataOptions, Source, read_source
 
 Roles = dict[str, RawSplit]
@@ -69,14 +70,17 @@ def read_splits(options: DataOptions, *, labels_from_training: bool) -> tuple[So
 
 
 def hold_out_rows(
-    splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str]
+    splits: dict[str, PreparedSplit], options: DataOptions, notes: list[str], together: Sequence[str] = ()
 ) -> dict[str, PreparedSplit]:
-    """Split validation rows off the training rows, where `validation_ratio` says so; appends to the notes."""
+    """Split validation rows off the training rows, where `validation_ratio` says so; appends to the notes.
+
+    Args:
+        together: columns; rows with the same values in all of them stay together, or a model would be evaluated on
+            what it has learned.
+    """
     splits = dict(splits)
     if options.validation_ratio is not None:
-        splits["train"], splits["validation"] = _hold_out(
-            splits["train"], options.validation_ratio, options.seed, notes
-        )
+        splits["train"], splits["validation"] = _hold_out(splits["train"], options, notes, together)
     if not options.needs_train:
         splits.pop("train", None)
     return splits
@@ -90,21 +94,29 @@ def limit_rows(
 
 
 def _hold_out(
-    train: PreparedSplit, ratio: float, seed: int, notes: list[str]
+    train: PreparedSplit, options: DataOptions, notes: list[str], together: Sequence[str]
 ) -> tuple[PreparedSplit, PreparedSplit]:
-    rows = len(train)
-    if rows < 2:
-        raise DataError(f"{train.rows.name}: of {rows} row none can be held out (--validation_ratio).")
-    kept, held = hold_out_indices(train.classes, rows, ratio, seed)
-    if not len(held):
+    rows, ratio, seed = len(train), options.validation_ratio, options.seed
+    assert ratio is not None
+    first = first_alike([train.rows.columns[name] for name in together]) if together else np.arange(rows)
+    chosen_from = np.unique(first)  # a row for each that is to stay together
+    if len(chosen_from) < 2:
+        what = "row" if rows == 1 else f"rows, which all have the same {_and(together)},"
+        raise DataError(f"{train.rows.name}: of {rows} {what} none can be held out (--validation_ratio).")
+    classes = None if train.classes is None else [train.classes[row] for row in chosen_from]
+    _, chosen = hold_out_indices(classes, len(chosen_from), ratio, seed)
+    held = np.isin(first, chosen_from[chosen])
+    if not held.any():
         raise DataError(
             f"{train.rows.name}: no row can be held out, since every class occurs once. Name a "
             "--validation_file."
         )
+    alike = rows - len(chosen_from)
     notes.append(
-        f"validation: {len(held):,} of {rows:,} training rows held out, {train.sampled} (seed {seed})"
+        f"validation: {held.sum():,} of {rows:,} training rows held out, {train.sampled} (seed {seed})"
+        f"{f', those of one {_and(together)} together' if alike else ''}"
     )
-    return train.take(kept), train.take(held)
+    return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
 
 
 def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[str]) -> PreparedSplit:
@@ -119,6 +131,10 @@ def _limit(role: str, split: PreparedSplit, options: DataOptions, notes: list[st
         return split.take(range(limit))
     notes.append(f"{role}: {limit:,} of {rows:,} rows, {split.sampled} (seed {options.seed})")
     return split.take(sample_indices(split.classes, rows, limit, options.seed))
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names)
 
 
 def _check_options(options: DataOptions) -> None:

@@ -69,7 +69,7 @@ def load_text_data(options: DataOptions) -> TextData:
     columns = _choose_columns(roles, options, source.task, notes)
     encoder = _choose_encoder(roles, columns, source.task, options, notes)
     splits = {role: _prepare(role, split, columns, encoder, notes) for role, split in roles.items()}
-    splits = hold_out_rows(splits, options, notes)
+    splits = hold_out_rows(splits, options, notes, columns.texts)
     if encoder is not None and "train" in splits:
         _note_absent_classes(splits["train"], encoder.labels, notes)
     splits = limit_rows(splits, options, notes)

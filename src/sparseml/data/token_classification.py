@@ -74,7 +74,7 @@ def load_tokens(
     labels = Labels(SINGLE, names) if names else None
     if labels is not None:
         read = {role: _encode(role, split, labels, converted, notes) for role, split in read.items()}
-    splits = limit_rows(hold_out_rows(read, options, notes), options, notes)
+    splits = limit_rows(hold_out_rows(read, options, notes, ["text"]), options, notes)
     built = {role: _dataset(split) for role, split in splits.items()}
     own = IOB2 if converted else scheme if labelled else scheme_of([names])
     first = next(iter(columns.values()))

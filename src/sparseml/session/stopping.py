@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from resparse.console import say
-from sparseml.processes import are_several, largest_of_processes
+from sparseml.processes import are_several, largest_of_processes, part
 
 EXIT_CODE: Final = 128 + signal.SIGTERM
 """What a shell reports of a process that SIGTERM has ended."""
@@ -58,6 +58,7 @@ class StopCallback(TrainerCallback):
             SystemExit: with EXIT_CODE.
         """
         if self.stopped:
+            part()
             say(f"Stopped by SIGTERM. The same command again goes on from the newest checkpoint in {folder}.")
             raise SystemExit(EXIT_CODE)
 
