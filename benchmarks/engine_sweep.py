@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,8 @@ def main() -> None:
     add_python(parser, "--deepsparse-python", "deepsparse 1.8.0")
     parser.add_argument("--folder", type=Path, default=Path("runs/engine_sweep"), help="for models and logs")
     arguments = parser.parse_args()
+    if find_spec("matplotlib") is None:
+        parser.error("the plot needs matplotlib: pip install 'resparse[bench]'")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not (arguments.folder / "portable.onnx").is_file():
         say("writing a BERT base")
@@ -153,7 +156,6 @@ def main() -> None:
     # The point that is in both comes twice in each pass.
     found = points(arguments.folder, over_zeros + over_length, arguments)
     by_zeros, by_length = [found[place] for place in over_zeros], [found[place] for place in over_length]
-    plot(by_zeros, by_length, results_folder() / "engine_sweep.png")
     keep_here(
         "engine_sweep",
         f"The native engine against zeros and length: BERT base, one text, {arguments.threads} threads",
@@ -164,6 +166,7 @@ def main() -> None:
         ],
         {"by_zeros": by_zeros, "by_length": by_length},
     )
+    plot(by_zeros, by_length, results_folder() / "engine_sweep.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from sparseml.metrics import main_metrics
 from sparseml.quantization.fake_quantize import FakeQuantize
 from sparseml.quantization.modules import QuantizedEmbedding, QuantizedLinear
 from sparseml.quantization.structure import quantizers_of
-from sparseml.session.pooling import is_changed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +83,7 @@ def build(
         "model": {
             "class": type(model).__name__,
             "architecture": str(getattr(model.config, "model_type", "")),
-            "loads_alone": not is_changed(model),
+            "loads_alone": _is_of_transformers(model),
         },
         "totals": totals(model),
         "metrics": dict(metrics),
@@ -94,6 +93,12 @@ def build(
         "versions": versions(),
         "layers": layers(model),
     }
+
+
+def _is_of_transformers(model: Any) -> bool:
+    """Whether Transformers alone computes the same: its encoder is no class of ours (`session.pooling`)."""
+    encoder = getattr(model, getattr(model, "base_model_prefix", ""), model)
+    return not type(encoder).__module__.startswith(__package__ or "sparseml")
 
 
 def versions() -> dict[str, str]:

@@ -99,7 +99,16 @@ class FakeQuantize(nn.Module):
             return _onnx_round(x.float(), self.scale, self.zero_point, self.scheme)
         # A weight is never outside its own current range, so its gradient needs no mask.
         never_clips = self.of_weight and self.observes
-        return fake_quantize(x.float(), self.scale, self.zero_point, self.scheme, never_clips)
+        return fake_quantize(x.float(), self.scale, self.zero_point, self.scheme, never_clips, self.lowest)
+
+    @property
+    def lowest(self) -> int:
+        """The lowest integer of the grid: of activations in int8 -128, where ONNX saturates and SparseML did.
+
+        Their range is a moving average, so that single values lie below it; weights never do.
+        """
+        whole_type = self.scheme.symmetric and self.scheme.num_bits == 8 and not self.of_weight
+        return self.scheme.low - 1 if whole_type else self.scheme.low
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
@@ -166,14 +175,20 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def fake_quantize(
-    x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorScheme, never_clips: bool = False
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    scheme: TensorScheme,
+    never_clips: bool = False,
+    lowest: int | None = None,
 ) -> Tensor:
     """`(saturate(round(x / scale) + zero_point) - zero_point) * scale`, float32, the shape of `x`.
 
     The gradient passes where nothing was clipped and is 0 elsewhere; `never_clips` promises that nothing is
-    clipped, and saves the memory of the mask.
+    clipped, and saves the memory of the mask. `lowest` is where it saturates, the scheme's lowest integer by default.
     """
-    low, high = scheme.low - zero_point, scheme.high - zero_point
+    low = (scheme.low if lowest is None else lowest) - zero_point
+    high = scheme.high - zero_point
     result: Tensor = _StraightThrough.apply(x, scale, low.to(x.dtype), high.to(x.dtype), never_clips)
     return result
 
@@ -182,7 +197,7 @@ def _onnx_round(x: Tensor, scale: Tensor, zero_point: Tensor, scheme: TensorSche
     """The pair of ONNX operators that computes `fake_quantize`, for tracing only: the values are not computed.
 
     Symmetric is int8, asymmetric uint8. ONNX saturates to all 256 values of the type: a grid of fewer bits is
-    clipped before. In symmetric int8, values below the range become -128, where training has -127.
+    clipped before.
     """
     if scheme.num_bits < 8:
         x = torch.clamp(x, (scheme.low - zero_point) * scale, (scheme.high - zero_point) * scale)

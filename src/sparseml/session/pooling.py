@@ -74,11 +74,6 @@ def set_pooling(model: Any, pooling: str) -> None:
         base.pooler.__class__ = _EveryToken if pooling == MEAN else BertPooler
 
 
-def is_changed(model: Any) -> bool:
-    """Whether a classifier reads what Transformers' own class of its name would not."""
-    return isinstance(getattr(model, model.base_model_prefix, None), _MeanBert)
-
-
 def restore_pooling(model: Any) -> None:
     """Let a loaded classifier read what its configuration says, where Transformers' class does not know that."""
     if getattr(model.config, KEY, None) == MEAN and can_pool(model):
