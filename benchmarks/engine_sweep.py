@@ -125,15 +125,14 @@ def plot(by_zeros: list[dict[str, Any]], by_length: list[dict[str, Any]], path: 
                 marker="o",
                 label=engine,
             )
-        axis.set_ylim(bottom=0)
         axis.set_ylabel("ms a text")
         axis.grid(alpha=0.3)
         axis.legend()
+    axes[0].set_ylim(bottom=0)
     axes[0].set_xlabel(f"share of zeros ({USUAL_LENGTH} tokens)")
     axes[1].set_xlabel(f"tokens ({USUAL_ZEROS:.0%} zeros)")
     axes[1].set_xscale("log", base=2)
     axes[1].set_yscale("log")
-    axes[1].set_ylim(auto=True)
     figure.savefig(path, dpi=110)
 
 
