@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from sparseml.session.contrast import batches, contrast, contrastive_loss
+from sparseml.session.contrast import batches, can_contrast, contrast, contrastive_loss
 from sparseml.session.head_start import features
 from sparseml.tasks.text_classification import LabelCollate
 from support import encoders, tiny
@@ -72,3 +72,11 @@ def test_it_parts_the_classes_and_keeps_zeros_head_and_embeddings(monkeypatch: p
             assert torch.equal(value, before[name])
         elif "encoder" in name and value.ndim == 2:
             assert torch.equal(value == 0, before[name] == 0) and not torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("truth", "can"),
+    [([0, 0, 1, 1], True), ([0, 0, 0, 1], False), ([0, 1, 2, 3], False), ([0, 0], False), ([], False)],
+)
+def test_two_classes_with_two_rows_are_wanted(truth: list[int], can: bool) -> None:
+    assert can_contrast(np.array(truth)) == can

@@ -101,16 +101,26 @@ def contrast(
         model.train(training)
 
 
+def can_contrast(truth: Array) -> bool:
+    """Whether two classes have rows enough to compare: with one alone, all texts would move together."""
+    return len(_classes(truth)) > 1
+
+
 def batches(truth: Array, steps: int, seed: int) -> Iterator[Array]:
     """Indices of the rows of each batch: as many of each class, and at least two; of many classes, some."""
     generator = np.random.default_rng(seed)
-    own = [np.flatnonzero(truth == label) for label in np.unique(truth)]
-    own = [indices for indices in own if len(indices) >= _LEAST_A_CLASS]
+    own = _classes(truth)
     classes = min(len(own), _MOST_IN_BATCH // _LEAST_A_CLASS)
     for _ in range(steps):
         chosen = generator.choice(len(own), classes, replace=False)
         each = _MOST_IN_BATCH // max(classes, 1)
         yield np.concatenate([generator.permutation(own[index])[:each] for index in chosen])
+
+
+def _classes(truth: Array) -> list[Array]:
+    """The rows of each class that has enough."""
+    own = [np.flatnonzero(truth == label) for label in np.unique(truth)]
+    return [indices for indices in own if len(indices) >= _LEAST_A_CLASS]
 
 
 def _embeddings(model: nn.Module) -> Iterator[nn.Parameter]:

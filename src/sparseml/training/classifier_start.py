@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 from resparse.console import say
 from sparseml.data.label_encoding import REGRESSION, SINGLE, Labels
 from sparseml.options.table import ArgumentError
-from sparseml.session.contrast import contrast
+from sparseml.session.contrast import can_contrast, contrast
 from sparseml.session.head_start import begin_at_regression, new_last_layer
 from sparseml.session.pooling import KEY, MEAN, can_pool, pass_through, set_pooling
 from sparseml.training.arguments import Arguments
@@ -70,8 +72,11 @@ def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
     collate = prepared.task.collate(prepared.tokenizer, labels)
     layer, steps = new_last_layer(model, prepared.loaded.new), arguments.model.contrastive_steps or 0
     if steps and layer is not None and labels.kind == SINGLE:
-        model.to(arguments.training.device)
-        contrast(model, layer, rows, collate, steps, arguments.training.seed)
+        if can_contrast(np.asarray(rows["labels"])):
+            model.to(arguments.training.device)
+            contrast(model, layer, rows, collate, steps, arguments.training.seed)
+        else:
+            say("--contrastive_steps has no effect: no two classes have two rows each.")
     count = begin_at_regression(model, prepared.loaded.new, rows, collate, labels.kind)
     if count == 0:
         say("--head_first has no effect: the start has a classifier of these classes already.")
