@@ -38,7 +38,7 @@ CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, CONTRAST, HEAD, MEAN)
 # What a guided run is told of the choices for few rows; by itself it makes those of `ours`, for single texts.
 _SETTINGS = {
     OURS: ("--classifier_pooling", "mean", "--head_first"),
-    CONTRAST: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "40"),
+    CONTRAST: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "80"),
     PLAIN: ("--classifier_pooling", "cls", "--no_head_first"),
     HEAD: ("--classifier_pooling", "cls", "--head_first"),
     MEAN: ("--classifier_pooling", "mean", "--no_head_first"),

@@ -110,10 +110,13 @@ def test_other_rounding_moves_results_by_their_last_digit_and_nothing_else() -> 
             again = product()
         with OtherRounding(2):
             otherwise = product()
-        ulp = torch.nextafter(usual.abs(), torch.tensor(torch.inf)) - usual.abs()
-        assert (moved != usual).all(), name
-        assert ((moved - usual).abs() <= 2 * ulp).all(), name
-        assert 0.2 < (moved > usual).float().mean() < 0.8, name
+        size = usual.abs()
+        if name in ("linear", "matmul", "@", "attention"):  # the error of a sum is that of its terms
+            size = torch.maximum(size, size.amax(dim=-1, keepdim=True) / 8)
+        far = (moved.double() - usual.double()) / (size.double() * 2**-23)
+        assert 0.4 < (far != 0).double().mean() < 1, name
+        assert 0.5 < far.std() < 1.5 and far.abs().max() < 7, name
+        assert 0.2 < (far > 0).double().mean() < 0.7, name
         assert torch.equal(moved, again), name
         assert not torch.equal(moved, otherwise), name
         assert torch.equal(summed, usual + 1), name
@@ -133,7 +136,7 @@ class Steep(torch.nn.Module):
 
 @pytest.mark.parametrize("wrong", [1, 2])
 def test_rows_with_another_label_are_computed_again(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = np.array([1] * 40 + [2, 3, 4])
+    tokens = np.array([1] * 20 + [2, 3, 4])
 
     def other_runtime(_: Any, feed: dict[str, Any]) -> list[Any]:
         ids = feed["input_ids"].astype(np.float32)
@@ -152,10 +155,10 @@ def test_rows_with_another_label_are_computed_again(wrong: int, monkeypatch: pyt
     assert ((comparison.flips > 0) == (tokens == wrong)).all()
     assert comparison.rounded is not None and comparison.moved is not None
     at_once = (comparison.rounded != comparison.expected).any(axis=1)
-    assert 5 < at_once.sum() < 35 and (tokens[at_once] == 1).all()
+    assert 0 < at_once.sum() < 20 and (tokens[at_once] == 1).all()
     assert ((comparison.moved > 0) == ((tokens == 1) & (wrong == 1) & ~at_once)).all()
     if wrong == 1:
         comparison.refuse_mismatch()
     else:
-        with pytest.raises(ExportError, match="1 of 43 rows"):
+        with pytest.raises(ExportError, match="1 of 23 rows"):
             comparison.refuse_mismatch()

@@ -10,21 +10,24 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _ULP: Final = 2.0**-23
+_PRODUCTS: Final = frozenset({F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention})
 _ROUNDED: Final = frozenset(
-    {F.linear, torch.matmul, Tensor.matmul, F.scaled_dot_product_attention}
-    | {F.layer_norm, F.gelu, F.softmax, torch.softmax, Tensor.softmax, torch.tanh, Tensor.tanh}
+    _PRODUCTS | {F.layer_norm, F.gelu, F.softmax, torch.softmax, Tensor.softmax, torch.tanh, Tensor.tanh}
 )
 
 
 class OtherRounding(TorchFunctionMode):
-    """Context in which results are a unit in the last place off, up or down by chance: those of matrix products, of
-    normalization, and of functions that are approximated.
+    """Context in which results are about a unit in the last place off, by normal deviates: those of matrix products,
+    of normalization, and of functions that are approximated.
 
     Runtimes round them otherwise than PyTorch: they sum in another order; where they sum integers, which is exact in
     both, they multiply by the scales in another order; exponentials and error functions are polynomials of their own.
+    The error of a sum is in proportion to its terms, and not to what is left of them: of products it is at least that
+    of an eighth of their row's largest result. So mean and largest differences before the first value that is rounded
+    to another step are ONNX Runtime's, measured on a classifier of sentence pairs.
 
     Args:
-        seed: of the choice between up and down. The same products get the same.
+        seed: of the deviates. The same products get the same.
     """
 
     def __init__(self, seed: int) -> None:
@@ -38,5 +41,8 @@ class OtherRounding(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func not in _ROUNDED:
             return result
-        up_or_down = torch.randint(0, 2, result.shape, generator=self._chance, dtype=torch.int8) * 2 - 1
-        return torch.addcmul(result, result, up_or_down.to(result.dtype), value=_ULP)
+        size = result.abs()
+        if func in _PRODUCTS:
+            size = torch.maximum(size, size.amax(dim=-1, keepdim=True) / 8)
+        deviates = torch.randn(result.shape, generator=self._chance).to(result.dtype)
+        return torch.addcmul(result, size, deviates, value=_ULP)

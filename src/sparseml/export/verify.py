@@ -37,8 +37,11 @@ MEAN_TOLERANCE: Final = 0.02
 # The export's mean difference from PyTorch may be this many times that of PyTorch with other rounding.
 ROUNDING_FACTOR: Final = 3.0
 
-# How often rows with another label are computed with other rounding. Each moves them with a chance of about one half.
-DRAWS: Final = 8
+# How often rows with another label are computed with other rounding: a value that is a few units in the last place from
+# the next step reaches it in one draw of dozens. Many such rows are no matter of rounding.
+DRAWS: Final = 64
+_DRAWS_OF_MANY: Final = 8
+_MANY: Final = 16
 
 _MAX_ROWS: Final = 1000
 _SYNTHETIC_ROWS: Final = 64
@@ -55,7 +58,7 @@ class Comparison:
     rows: Sequence[Texts]  # the texts, one or two each
     kind: str  # the model's problem type
     rounded: Array | None = None  # PyTorch's logits with other rounding; None where not needed
-    moved: Array | None = None  # by row, how far rounding moved it in DRAWS draws; 0 where labels agree
+    moved: Array | None = None  # by row, how far rounding moved it in some draws; 0 where labels agree
     row_of: Array | None = None  # the row [decisions] of each decision; None: one decision a row
     boundary: float | Array = 0.0  # of several labels, the logit above which one counts, or one for each
 
@@ -225,7 +228,8 @@ def compare(trained: Trained, file: Path, rows: Sequence[Texts]) -> Comparison:
     comparison = replace(comparison, rounded=rounded)
     unclear = by_length[(comparison.flips > comparison.ties)[by_length]]
     moved = np.zeros(len(rows))
-    for draw in range(1, DRAWS + 1) if len(unclear) else ():
+    draws = DRAWS if len(unclear) <= _MANY else _DRAWS_OF_MANY
+    for draw in range(1, draws + 1) if len(unclear) else ():
         with OtherRounding(draw):
             again, owner = run(pytorch, "comparing PyTorch with itself", unclear)
         # The same decisions in the same order, of these rows alone.
