@@ -11,6 +11,7 @@ cell: the same command again goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -74,6 +75,22 @@ def measured(dataset: DataSet, size: int, seed: int, steps: int, work: Path) -> 
     return {"accuracy": float((found.numpy() == truth).mean()), "seconds": seconds}
 
 
+def outcome(name: str, size: int, steps: int, draws: int, work: Path) -> dict[str, Any]:
+    """A cell of the table: means over the draws, of which WORK holds some."""
+    found = []
+    for seed in range(draws):
+        folder = work / name / str(size) / str(seed)
+        path = folder / f"{steps}.json"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, measured(DATASETS[name], size, seed, steps, folder))
+        found.append(json.loads(path.read_text()))
+    means = {key: statistics.mean(each[key] for each in found) for key in found[0]}
+    spread = statistics.pstdev(each["accuracy"] for each in found)
+    say(f"{name}, {size} rows a class, {steps} steps: {means['accuracy']:.1%}")
+    return {"data": name, "size": size, "steps": steps, "spread": spread, **means}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Contrastive steps on few rows.")
     parser.add_argument("work", type=Path, help="for the outcomes")
@@ -82,22 +99,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=STEPS)
     parser.add_argument("--draws", type=int, default=3)
     asked = parser.parse_args()
-    outcomes = []
-    for name in asked.data:
-        for size in asked.sizes:
-            for steps in asked.steps:
-                draws = []
-                for seed in range(asked.draws):
-                    folder = asked.work / name / str(size) / str(seed)
-                    path = folder / f"{steps}.json"
-                    if not path.is_file():
-                        folder.mkdir(parents=True, exist_ok=True)
-                        write_json(path, measured(DATASETS[name], size, seed, steps, folder))
-                    draws.append(json.loads(path.read_text()))
-                found = {key: statistics.mean(each[key] for each in draws) for key in draws[0]}
-                spread = statistics.pstdev(each["accuracy"] for each in draws)
-                say(f"{name}, {size} rows a class, {steps} steps: {found['accuracy']:.1%}")
-                outcomes.append({"data": name, "size": size, "steps": steps, "spread": spread, **found})
+    cells = itertools.product(asked.data, asked.sizes, asked.steps)
+    outcomes = [outcome(*cell, asked.draws, asked.work) for cell in cells]
     rows = [
         (
             found["data"],

@@ -58,7 +58,7 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
-def part() -> None:
+def end_together() -> None:
     """End the connections to the other processes when all have come here.
 
     Of processes that just exit, the last may still be reading from one that has gone, and abort.

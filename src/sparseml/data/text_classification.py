@@ -75,7 +75,9 @@ def load_text_data(options: DataOptions) -> TextData:
     splits = limit_rows(splits, options, notes)
     labels = encoder.labels if encoder is not None else options.known_labels
     built = {role: _dataset(split, columns, labels) for role, split in splits.items()}
-    notes += shared_notes(built, columns.texts)
+    # Rows that were held out share no text with the rest.
+    given = {role: built[role] for role in built if role != "validation" or options.validation_ratio is None}
+    notes += shared_notes(given, columns.texts)
     return TextData(source.name, columns, labels, notes=notes, task_name=source.task_name, **built)
 
 

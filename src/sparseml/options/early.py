@@ -145,10 +145,9 @@ def _check_folders(given: Mapping[str, str]) -> None:
         for name in ("model_name_or_path", "tokenizer_name", "config_name")
         if name in given and not is_stub(given[name])
     }
-    called = given.get("tokenizer_name", given.get("model_name_or_path"))
-    folder = folders.get("tokenizer_name" if "tokenizer_name" in given else "model_name_or_path")
-    if called is not None and folder is not None:
-        refuse_without_tokenizer(called, folder)
+    named = "tokenizer_name" if "tokenizer_name" in given else "model_name_or_path"
+    if (folder := folders.get(named)) is not None:
+        refuse_without_tokenizer(given[named], folder)
 
 
 def _kinds(kind: str) -> frozenset[type]:

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from resparse.console import say
-from sparseml.processes import are_several, largest_of_processes, part
+from sparseml.processes import are_several, end_together, largest_of_processes
 
 EXIT_CODE: Final = 128 + signal.SIGTERM
 """What a shell reports of a process that SIGTERM has ended."""
@@ -58,7 +58,7 @@ class StopCallback(TrainerCallback):
             SystemExit: with EXIT_CODE.
         """
         if self.stopped:
-            part()
+            end_together()
             say(f"Stopped by SIGTERM. The same command again goes on from the newest checkpoint in {folder}.")
             raise SystemExit(EXIT_CODE)
 
