@@ -61,12 +61,17 @@ def whole_json(path: Source) -> WholeJson | None:
         text = data.decode("utf-8-sig")
         if text.lstrip().startswith("["):
             return WholeJson(path, parse_json(text), len(data))
-        squad = squad_file(text)
-        return WholeJson(path, questions(squad, str(path)), len(data)) if squad is not None else None
     except UnicodeDecodeError:
         return None  # what reads lines tells which ones
     except JsonError as error:
         raise TableError(f"{path}: not JSON: {error}.") from error
+    squad = squad_file(text)
+    if squad is None:
+        return None
+    try:
+        return WholeJson(path, questions(squad, str(path)), len(data))
+    except JsonError as error:
+        raise TableError(error.reason) from error
 
 
 def _is_row(line: bytes) -> bool:
