@@ -176,7 +176,8 @@ def test_a_full_queue_says_when_to_come_again(
     go_on = threading.Event()
     compute = endpoint._batcher._compute
     monkeypatch.setattr(endpoint._batcher, "_compute", lambda rows: (go_on.wait(30), compute(rows))[1])
-    many = endpoint.pipeline.engine.num_streams + 3  # of four texts each; eight may wait
+    # Of four texts each. Eight may wait, and the last idle stream takes up to eight at once; others take four.
+    many = endpoint.pipeline.engine.num_streams + 4
     with ThreadPoolExecutor(many) as threads:
         futures = [threads.submit(client, "ModelInfer", asked(["happy"] * 4)) for _ in range(many)]
         wait(futures, 30, FIRST_COMPLETED)
