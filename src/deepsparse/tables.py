@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TextIO, TypeAlias
 from deepsparse.rows import BadRow, Place, Row, Source, TableError
 from deepsparse.whole_json import WholeJson, whole_json
 from resparse.column_names import header_names
+from resparse.delimited import are_rows_of_tabs, delimiter_of
 from resparse.json_text import JsonError, parse_json, whole_characters
 
 # A quote that opens and never closes would make one record of the rest of the file.
@@ -69,7 +70,7 @@ class _Delimited:
             header = first.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
-        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(header)
+        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(header)
         try:
             names = next(csv.reader([header], delimiter=self.delimiter), [])
         except csv.Error as error:
@@ -117,7 +118,7 @@ class _Delimited:
             fields, reason = [], _explain(str(error))
         except UnicodeDecodeError:
             fields, reason = [], NOT_UTF8
-        if reason is not None and self.delimiter == "\t":
+        if self.delimiter == "\t" and (reason is not None or self._are_rows(taken)):
             # GLUE's own files and others use tabs without any quoting.
             plain = first.decode(errors="replace").rstrip("\r\n").split("\t")
             if len(plain) == len(self.columns) and not any("�" in field for field in plain):
@@ -130,6 +131,9 @@ class _Delimited:
         file.seek(after.byte)
         raw = b"".join(taken).decode()
         return Row(line, after, dict(zip(self.columns, fields, strict=True)), raw)
+
+    def _are_rows(self, record: list[bytes]) -> bool:
+        return are_rows_of_tabs([line.decode() for line in record], len(self.columns))
 
     def _ragged(self, fields: list[str]) -> str:
         return f"{len(fields)} field{'s' if len(fields) != 1 else ''}, but the header has {len(self.columns)}"
@@ -202,12 +206,6 @@ def _lines(file: BinaryIO, taken: list[bytes]) -> Iterator[str]:
         taken.append(line)
         length += len(line)
         yield line.decode()
-
-
-def _delimiter(header: str) -> str:
-    if "," in header:
-        return ","
-    return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
 
 
 def _explain(reason: str) -> str:

@@ -94,6 +94,16 @@ def test_tsv_with_quotes_that_do_not_pair_is_read_without_quoting(tmp_path: Path
     assert columns_of(path)["text"] == ['"Well', 'said "he"']
 
 
+def test_tsv_whose_quotes_would_make_one_row_of_several_is_read_without_quoting(tmp_path: Path):
+    path = put(tmp_path, "a.tsv", 'label\ttext\n1\t"Well\n0\tno\n1\tsaid he"\n')
+    assert columns_of(path) == {"label": ["1", "0", "1"], "text": ['"Well', "no", 'said he"']}
+
+
+def test_tsv_with_line_breaks_in_quotes(tmp_path: Path):
+    path = put(tmp_path, "a.tsv", 'label\ttext\n1\t"Well\nsaid he"\n')
+    assert columns_of(path) == {"label": ["1"], "text": ["Well\nsaid he"]}
+
+
 def test_index_column_of_pandas_gets_a_name(tmp_path: Path):
     assert list(columns_of(put(tmp_path, "a.csv", ",text,label\n0,a,1\n"))) == ["Unnamed: 0", "text", "label"]
 

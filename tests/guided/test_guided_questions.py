@@ -54,6 +54,7 @@ def test_from_a_file_of_squad_alone(capsys: pytest.CaptureFixture[str]) -> None:
     ("name", "content", "asks"),
     [
         ("a.csv", "query,passage,answer\nx,y,z\n", True),
+        ("a.csv", "query;passage;answer\nx;y;z\n", True),
         ("a.tsv", "question\tcontext\tanswers\nx\ty\tz\n", True),
         ("a.csv", "question,context,label\nx,y,z\n", False),
         ("a.csv", "question,text,answer\nx,y,z\n", False),  # of a forum, perhaps

@@ -148,11 +148,13 @@ def test_bad_json_lines(deployed: Path, tmp_path: Path):
 
 def test_tabs_without_quoting(deployed: Path, tmp_path: Path):
     source, output = tmp_path / "rows.tsv", tmp_path / "out.tsv"
-    source.write_text('id\tsentence\n1\t"Happy\n2\tsad "film\n')
+    source.write_text('id\tsentence\n1\t"Happy\n2\tsad "film\n3\t"Happy\n4\tsad film"\n')
     assert run(deployed, "--input", source, "--output", output) == 0
     assert [(row["sentence"], row["predicted_label"]) for row in written(output)] == [
         ('"Happy', "joy"),
         ('sad "film', "sadness"),
+        ('"Happy', "joy"),
+        ('sad film"', "sadness"),
     ]
 
 

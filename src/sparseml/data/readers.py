@@ -7,12 +7,13 @@ import json
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from resparse.column_names import header_names
+from resparse.delimited import are_rows_of_tabs, delimiter_of
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json, whole_characters
 from resparse.squad_json import questions, squad_file
@@ -107,8 +108,8 @@ def _not_found_message(path: Path) -> str:
 def read_delimited(path: Path) -> RawSplit:
     """Read a CSV or TSV file with a header line.
 
-    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file with
-    unbalanced quotes is read without quoting, as GLUE's own files are.
+    The delimiter is the comma (the tab for `.tsv`); where the header has none, `;`, tab or `|`. A TSV file whose quotes
+    do not pair, or would make one row of several, is read without quoting, as GLUE's own files are.
 
     Raises:
         DataError: no header, or a row with more or fewer fields than the header, with its line.
@@ -116,7 +117,7 @@ def read_delimited(path: Path) -> RawSplit:
     try:
         header = _header(path)
         if path.suffix.lower() != ".tsv":
-            return _parse_delimited(path, _delimiter(header), quoted=True)
+            return _parse_delimited(path, delimiter_of(header), quoted=True)
         try:
             return _parse_delimited(path, "\t", quoted=True)
         except DataError:
@@ -129,7 +130,7 @@ def read_delimited(path: Path) -> RawSplit:
 def read_header(path: Path) -> RawSplit:
     """The columns of a CSV or TSV file, without its rows; errors as of `read_delimited`."""
     line = _header(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(line)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(line)
     names = _column_names(path, next(csv.reader([line], delimiter=delimiter), []))
     return RawSplit(str(path), dict.fromkeys(names, ()), Places.of(str(path), "line", ()))
 
@@ -147,12 +148,6 @@ def _header(path: Path) -> str:
     raise AssertionError(f"{path} was written while it was read")
 
 
-def _delimiter(header: str) -> str:
-    if "," in header:
-        return ","
-    return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","
-
-
 def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
     # The file is read as a stream: of its columns, what repeats (labels) is held once, and many texts are on the disk.
     header: list[str] | None = None
@@ -160,10 +155,14 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
     columns: list[ColumnValues] = []
     lines = array("q")
     start = 1
+    record: list[str] = []
     # Documents may be longer than the default limit on a field.
     with ExitStack() as tables, _field_limit_lock, path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(
-            file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+            _remembered(file, record),
+            delimiter=delimiter,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            strict=True,
         )
         previous = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         try:
@@ -171,6 +170,8 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
                 if header is None:
                     header = row or None
                     columns = [tables.enter_context(ColumnValues()) for _ in row]
+                elif delimiter == "\t" and are_rows_of_tabs(record, len(columns)):
+                    raise csv.Error("the quotes of several rows make one row of them")
                 elif len(row) == len(columns):
                     for column, value in zip(columns, row, strict=True):
                         column.append(value)
@@ -178,6 +179,7 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
                 elif row and ragged is None:
                     ragged = (start, row)
                 start = reader.line_num + 1
+                record.clear()
         except csv.Error as error:
             raise DataError(_csv_message(path, start, str(error))) from error
         finally:
@@ -187,6 +189,13 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
             raise DataError(_field_count_message(path, *ragged, names, delimiter))
         values = {name: column.finish() for name, column in zip(names, columns, strict=True)}
     return RawSplit(str(path), values, Places.of(str(path), "line", lines))
+
+
+def _remembered(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """The lines, each also added to the record that they are of, which the caller clears."""
+    for line in lines:
+        record.append(line)
+        yield line
 
 
 def _column_names(path: Path, row: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from resparse.column_names import ANSWERS, QUESTIONS
 from resparse.console import say
+from resparse.delimited import delimiter_of
 from sparseml import tasks
 from sparseml.data.conll import ENDINGS
 from sparseml.data.patterns import matching_files, split_names
@@ -86,8 +87,9 @@ def _names(file: Path, ending: str) -> set[str]:
         return set()
     if ending in (".csv", ".tsv"):
         with suppress(csv.Error):
-            delimiter = "\t" if ending == ".tsv" else ","
-            header = next(csv.reader([beginning.partition("\n")[0]], delimiter=delimiter), [])
+            line = beginning.partition("\n")[0]
+            delimiter = "\t" if ending == ".tsv" else delimiter_of(line)
+            header = next(csv.reader([line], delimiter=delimiter), [])
             return {name.strip().lower() for name in header}
     if ending in (".json", ".jsonl", ".ndjson"):
         return set(re.findall(r'"(\w+)"\s*:', beginning))
