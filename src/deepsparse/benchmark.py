@@ -160,7 +160,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     onnx_file(arguments.model)
     rows = None
     if arguments.text:
-        rows = read_texts(Path(arguments.text), tasks.of_deployment(open_deployment(arguments.model)))
+        deployment = open_deployment(arguments.model)
+        rows = read_texts(Path(arguments.text), tasks.of_deployment(deployment), deployment.text_columns())
     return Settings(
         arguments.model,
         arguments.batch_size,

@@ -9,6 +9,7 @@ from typing import Any
 from deepsparse.errors import ModelError
 from resparse.errors import nearest
 from resparse.json_text import JsonError, parse_json
+from resparse.text_columns import text_columns_of
 
 MODEL = "model.onnx"
 CONFIG = "config.json"
@@ -41,6 +42,17 @@ class Deployment:
         """The task that the model was exported for; None where the exporter did not say."""
         task = self.config.get("task")
         return task if isinstance(task, str) else None
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns whose texts the model was trained on; () where the exporter did not say.
+
+        Raises:
+            ModelError: what the configuration holds makes no sense.
+        """
+        try:
+            return text_columns_of(self.config)
+        except ValueError as error:
+            raise ModelError(f"{self.config_file}: {error}.") from error
 
     def label_names(self) -> tuple[str, ...]:
         """The names of the labels, in the order of the logits.

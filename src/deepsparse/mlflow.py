@@ -185,6 +185,8 @@ def _signature(scorer: Scorer, columns: Sequence[str] | None) -> tuple[ModelSign
     required = task.request["required"]
     if columns is None and len(required) > 1:
         columns = required
+    if columns is None and len(trained := task.deployment.text_columns()) > 1:
+        columns = trained
     if columns is None:
         inputs, example = Schema([ColSpec("string")]), pd.DataFrame(["What a day!"])
     else:

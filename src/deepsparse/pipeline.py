@@ -100,7 +100,7 @@ class Pipeline(Generic[PredictionT, OutputT]):
         )
         self._runner = BatchRunner(self.engine, tokenizer, self.handler, batch_size)
         # A first run shows whether model, labels and tokenizer belong together.
-        rows = self.handler.parse(self.handler.example)
+        rows = self.handler.sample()
         outputs = self.run(rows)
         self.handler.check(outputs)
         self.sample = self.handler.decode(rows, outputs)
@@ -174,7 +174,11 @@ class Pipeline(Generic[PredictionT, OutputT]):
             rows: one or more, as the task parses inputs.
             spread: over the engine's streams; False stays in the thread of the caller, who has several.
             on_tokenized: called between the tokenizer and the engine.
+
+        Raises:
+            InputError: rows of another kind than the model was trained on; with the position.
         """
+        self.handler.check_rows(rows)
         return self._runner.run(rows, spread, on_tokenized)
 
     def stream(self, sequences: Iterable[Any], progress: bool = False) -> Iterator[PredictionT]:

@@ -97,7 +97,9 @@ def main(words: Sequence[str]) -> int:
     table = open_table(paths.rows)
     deployment = open_deployment(arguments.model)
     asked = arguments.input_column_names
-    columns = tasks.of_deployment(deployment).find_columns(table.columns, asked, paths.rows)
+    columns = tasks.of_deployment(deployment).find_columns(
+        table.columns, asked, paths.rows, deployment.text_columns()
+    )
     pipeline = Pipeline.create(model_path=deployment, num_cores=arguments.num_cores, **settings)
     _Run(paths, table, columns, pipeline).go()
     return 0

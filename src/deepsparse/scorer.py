@@ -125,7 +125,8 @@ class Scorer:
         """
         if taken := [name for name in self.fields if name in available]:
             raise TableError(f"The rows have a column {taken[0]!r} already: rename it.")
-        return self.pipeline.handler.find_columns(available, self.columns, Path("the block"))
+        task = self.pipeline.handler
+        return task.find_columns(available, self.columns, Path("the block"), task.deployment.text_columns())
 
     def score(
         self, columns: Mapping[str, Sequence[Any]], reasons: Sequence[str | None] | None = None

@@ -80,16 +80,18 @@ def prepare(settings: Settings, engine_type: str) -> Workload:
     return Workload(lambda: engine.run(feeds), items, engine)
 
 
-def read_texts(path: Path, task: type[Task[Any, Any]] | None = None) -> list[Row]:
+def read_texts(
+    path: Path, task: type[Task[Any, Any]] | None = None, trained: Sequence[str] = ()
+) -> list[Row]:
     """The rows of a file: of CSV, TSV, JSON Lines by their columns; of any other, each line.
 
-    `task` makes rows of the columns; by default text classification.
+    `task` makes rows of the columns; by default text classification. `trained` are those of the model's training.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     task = task or tasks.find(tasks.DEFAULT)
     found: list[Row] = []
-    for values in _values(path, task):
+    for values in _values(path, task, trained):
         try:
             found.append(task.parse_values(values, "the row"))
         except InputError:
@@ -199,12 +201,12 @@ def measure(work: Callable[[], object], seconds: float, items: int, callers: int
     return total
 
 
-def _values(path: Path, task: type[Task[Any, Any]]) -> Iterable[Sequence[Any]]:
+def _values(path: Path, task: type[Task[Any, Any]], trained: Sequence[str]) -> Iterable[Sequence[Any]]:
     """The values of each row of a file."""
     if path.suffix.lower() not in _TABLES:
         return ([line] for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     table = open_table(path)
-    columns = task.find_columns(table.columns, None, path)
+    columns = task.find_columns(table.columns, None, path, trained)
     rows = (row.values for row in table.rows(table.start) if isinstance(row, TableRow))
     return ([row.get(name) for name in columns] for row in rows)
 

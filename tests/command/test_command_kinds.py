@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from resparse.thresholds import DEFAULT as MULTI_LABEL_THRESHOLD
+from sparseml.data import DataError
 from sparseml.session.models import load_trained
 from support import tiny
 from support.tiny import train
@@ -114,6 +115,29 @@ def test_a_configuration_that_computes_otherwise_is_warned_of(
     assert ("not the one that the weights" in said) == warned
 
 
+def test_an_evaluation_reads_the_columns_of_the_training(pruned_model: Path, tmp_path: Path) -> None:
+    """And refuses rows of another kind, which the model would answer all the same."""
+    rows = [{"text": "the film", "body": text(), "label": index % 2} for index in range(20)]
+    file = tiny.write(tmp_path / "rows.csv", rows)
+    trained = {"train_file": file, "validation_file": file, "input_column_names": "body", "recipe": None}
+    train(pruned_model, tmp_path, tmp_path / "run", **trained)
+
+    def evaluated(name: str, **more: Any) -> Any:
+        given = {"recipe": None, "do_train": None, "train_file": None, "do_eval": True, **more}
+        return train(tmp_path / "run", tmp_path, tmp_path / name, **given)
+
+    found = [
+        evaluated(columns or "own", validation_file=file, input_column_names=columns)["metrics"]["eval_loss"]
+        for columns in (None, "body", "text")
+    ]
+    assert found[0] == found[1] != found[2]
+    pairs = [{"premise": row["body"], "hypothesis": "the film", "label": row["label"]} for row in rows]
+    other = tiny.write(tmp_path / "pairs.csv", pairs)
+    for more in ({"validation_file": other}, {"validation_file": file, "input_column_names": "body,text"}):
+        with pytest.raises(DataError, match="trained on one text"):
+            evaluated("pairs", **more)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     make, ending, arguments, classes, kind = KINDS[name]
@@ -125,6 +149,8 @@ def test_kind_of_data(pruned_model: Path, tmp_path: Path, name: str) -> None:
     )
     config = AutoConfig.from_pretrained(tmp_path / "run")
     assert config.problem_type == kind
+    texts = [column for column in make(0) if column not in ("label", "mood")]
+    assert config.text_columns == texts
     assert report["data"]["kind"] == kind
     threshold = MULTI_LABEL_THRESHOLD if name == "several labels" else None
     assert getattr(config, "multi_label_threshold", None) == threshold

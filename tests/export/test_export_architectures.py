@@ -40,8 +40,8 @@ def exported(request: pytest.FixtureRequest) -> tuple[Any, bool, Path]:
 @pytest.mark.parametrize("form", ["portable", "deepsparse"])
 def test_answers_are_those_of_pytorch(exported: tuple[Any, bool, Path], form: str, tmp_path: Path) -> None:
     from sparseml.export.formats import apply_format
+    from sparseml.export.sessions import open_session
     from sparseml.export.stored import check_weights
-    from sparseml.export.verify import open_session
 
     model, quantized, path = exported
     graph = ir.load(path)

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from deepsparse import Pipeline
 from resparse.errors import UserError
 from sparseml.export import deployment, verify
+from sparseml.export.sessions import open_session
 from sparseml.export.trace import ExportError
 from sparseml.quantization.structure import quantizers_of
 from sparseml.session.models import load_trained
@@ -136,7 +137,7 @@ def test_dimensions_are_dynamic_and_nothing_of_this_machine_is_in_the_model(depl
 def test_samples_are_rows_with_the_models_answers(deployed: Path) -> None:
     inputs = np.load(deployed.parent / "sample-inputs" / "inp-0001.npz")
     answers = np.load(deployed.parent / "sample-outputs" / "out-0001.npz")["logits"]
-    (again,) = verify.open_session(deployed / "model.onnx").run(None, dict(inputs))
+    (again,) = open_session(deployed / "model.onnx").run(None, dict(inputs))
     np.testing.assert_allclose(again, answers, atol=0.02)
 
 

@@ -78,6 +78,7 @@ class Search(Task[tuple[str, int], Found]):
     token_level = True
     offsets = True
     truncation = "only_second"
+    rows_have = range(2, 3)
 
     def __init__(self, deployment: Any, *, stride: int = 2) -> None:
         super().__init__(deployment)
@@ -98,7 +99,7 @@ class Search(Task[tuple[str, int], Found]):
         return {"upper": fields.get("upper", False)}
 
     @classmethod
-    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
+    def usual_columns(cls, available: Sequence[str], path: Path) -> list[str]:
         if not {"question", "context"} <= set(available):
             raise TableError(f"{path} has no question and context.")
         return ["question", "context"]

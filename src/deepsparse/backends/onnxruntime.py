@@ -13,6 +13,8 @@ import onnxruntime as ort
 from deepsparse.backends.base import Resources, TensorSpec
 from deepsparse.errors import InputError, ModelError
 from resparse.arrays import Array
+from resparse.console import say_once
+from resparse.exact_products import EXACT_PRODUCTS
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -38,9 +40,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, model: Path, resources: Resources) -> None:
         try:
-            self._session = ort.InferenceSession(
-                str(model), _options(resources), providers=["CPUExecutionProvider"]
-            )
+            self._session = _session(model, resources)
         except Exception as error:  # its exceptions have no common base but this
             raise ModelError(_explain(model, error)) from error
         self.inputs = _specs(self._session.get_inputs())
@@ -57,6 +57,21 @@ class OnnxRuntimeBackend:
         except Exception as error:  # its exceptions have no common base but this
             raise InputError(_unanswered(feeds, str(error))) from error
         return results
+
+
+def _session(model: Path, resources: Resources) -> ort.InferenceSession:
+    options = _options(resources)
+    options.add_session_config_entry(*EXACT_PRODUCTS)
+    providers = ["CPUExecutionProvider"]
+    try:
+        return ort.InferenceSession(str(model), options, providers=providers)
+    except Exception:  # where weights share a zero point, as in many exports of others
+        found = ort.InferenceSession(str(model), _options(resources), providers=providers)
+    say_once(
+        f"{model}: ONNX Runtime does not load it with exact products of integers. On this processor its sums may be "
+        "cut off, and scores differ a little."
+    )
+    return found
 
 
 def _options(resources: Resources) -> ort.SessionOptions:

@@ -81,6 +81,7 @@ class Endpoint:
 
     async def outputs(self, rows: list[Row]) -> Outputs:
         """The model's outputs for one or more rows, before a task makes predictions of them; raises as `answer`."""
+        self.pipeline.handler.check_rows(rows)  # before they are in one batch with others' rows
         if self._tracing is None:
             outputs: Outputs = await self._batcher.submit(rows)
         else:
@@ -98,7 +99,7 @@ class Endpoint:
         task = self.pipeline.handler
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await self.answer(task.parse(task.example))
+                await self.answer(task.sample())
         except (DeepsparseError, TimeoutError):
             return False
         return True

@@ -19,6 +19,9 @@ import numpy as np
 
 from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError
+from deepsparse.rows import TableError
+from resparse.errors import did_you_mean
+from resparse.text_columns import trained_on
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -118,7 +121,9 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         noun: what messages call a model of this task.
         pipeline: the subclass of `Pipeline` with attributes of this task; None where `Pipeline` itself will do.
         request: JSON schema of a request's body. Fields that it requires are inputs, the others are options.
-        example: a short request: for messages, and answered once as a test when a model is loaded.
+        example: a short request, for messages.
+        rows_have: how many columns may make a row; of a model that says which it was trained on, as many as those.
+        made_of: these columns, for messages.
         output_names: the model's outputs as `decode` knows them; a model with other names gives them in this order.
         token_level: whether the outputs have one entry for each token (dimension 1).
         offsets: whether `decode` needs the tokens' places in the text.
@@ -135,6 +140,8 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     pipeline: ClassVar[type[Any] | None] = None
     request: ClassVar[Mapping[str, Any]]
     example: ClassVar[Mapping[str, Any]]
+    rows_have: ClassVar[range] = range(1, 2)
+    made_of: ClassVar[str] = "one column, the text's"
     output_names: ClassVar[tuple[str, ...]] = ("logits",)
     token_level: ClassVar[bool] = False
     offsets: ClassVar[bool] = False
@@ -175,18 +182,39 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         return {}
 
     @classmethod
-    @abstractmethod
-    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
+    def find_columns(
+        cls, available: Sequence[str], asked: str | None, path: Path, trained: Sequence[str] = ()
+    ) -> list[str]:
         """The columns of a file that make a row.
 
         Args:
             available: all columns of the file.
-            asked: names with a comma between; None finds them by their usual names.
+            asked: names with a comma between; None takes the model's own, or finds them by their usual names.
             path: of the file, for errors.
+            trained: the columns that the model was trained on; () where that is not known.
 
         Raises:
-            TableError: there are no such columns.
+            TableError: there are no such columns, or fewer or more than the model reads.
         """
+        if asked:
+            names = asked_columns(available, asked, path)
+        elif trained and set(trained) <= set(available):
+            names = list(trained)
+        else:
+            names = cls.usual_columns(available, path)
+        if trained and len(names) != len(trained):
+            raise TableError(
+                f"{path}: {' and '.join(map(repr, names))} {'make' if len(names) > 1 else 'makes'} no row: the model "
+                f"was trained on {trained_on(trained)}. Choose with --input_column_names: {', '.join(available)}."
+            )
+        if len(names) not in cls.rows_have:
+            raise TableError(f"--input_column_names {asked}: {cls.made_of}.")
+        return names
+
+    @classmethod
+    @abstractmethod
+    def usual_columns(cls, available: Sequence[str], path: Path) -> list[str]:
+        """Those columns of a file that make a row by their names; a TableError where none do."""
 
     @classmethod
     @abstractmethod
@@ -231,6 +259,17 @@ class Task(ABC, Generic[PredictionT, OutputT]):
         """What `decode` is given of the engine's outputs; by default all."""
         return outputs
 
+    def sample(self) -> list[Row]:
+        """A short row, which is answered once as a test when a model is loaded."""
+        return self.parse(self.example)
+
+    def check_rows(self, rows: Sequence[Row]) -> None:
+        """Refuse rows that are not of the kind that the model was trained on.
+
+        Raises:
+            InputError: with the position.
+        """
+
     def check(self, outputs: Outputs) -> None:
         """Refuse outputs that do not belong to this configuration.
 
@@ -257,6 +296,17 @@ class Task(ABC, Generic[PredictionT, OutputT]):
     @abstractmethod
     def values(self, prediction: PredictionT) -> list[Any]:
         """A prediction's values in these columns; of plain types."""
+
+
+def asked_columns(available: Sequence[str], asked: str, path: Path) -> list[str]:
+    """Names of columns with a comma between, as a list; a TableError for one that is not available."""
+    if asked in available:
+        return [asked]  # a column's own name may hold a comma
+    names = [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in available:
+            raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
+    return names
 
 
 def check_positive(name: str, value: object) -> None:

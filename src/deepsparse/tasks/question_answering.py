@@ -13,7 +13,7 @@ from deepsparse.deployment import Deployment
 from deepsparse.errors import EngineError, InputError, ModelError
 from deepsparse.rows import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput, check_positive
-from deepsparse.tasks.text_inputs import asked_columns, encodable, has_text, kind
+from deepsparse.tasks.text_inputs import encodable, has_text, kind
 from resparse.column_names import CONTEXTS, QUESTIONS, by_name
 from resparse.spans import Decision, Reading, Window, decide, reading_of, room
 
@@ -134,6 +134,8 @@ class QuestionAnswering(Task[Answer, QuestionAnsweringOutput]):
     example: ClassVar[Mapping[str, Any]] = {"question": "Where is it?", "context": "It is here."}
     output_names = ("start_logits", "end_logits")
     token_level = True
+    rows_have = range(2, 3)
+    made_of = "two columns, the question's and the context's"
     offsets = True
     truncation = "only_second"
     windows = True
@@ -247,14 +249,7 @@ class QuestionAnswering(Task[Answer, QuestionAnsweringOutput]):
         return {"top_k": top_k}
 
     @classmethod
-    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
-        if asked:
-            names = asked_columns(available, asked, path)
-            if len(names) != 2:
-                raise TableError(
-                    f"--input_column_names {asked}: two columns, the question's and the context's."
-                )
-            return names
+    def usual_columns(cls, available: Sequence[str], path: Path) -> list[str]:
         found = [by_name(usual, available) for usual in (QUESTIONS, CONTEXTS)]
         if None in found:
             raise TableError(

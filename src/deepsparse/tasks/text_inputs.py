@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from deepsparse.deployment import Deployment
 from deepsparse.errors import InputError
 from deepsparse.rows import TableError
 from deepsparse.tasks.base import OutputT, PredictionT, Task
 from resparse.column_names import PAIRS, TEXTS, by_name
-from resparse.errors import did_you_mean
+from resparse.text_columns import trained_on
 
 TextRow = str | tuple[str, str]
 
@@ -45,6 +46,29 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         "properties": {"sequences": SEQUENCES},
     }
     example: ClassVar[Mapping[str, Any]] = {"sequences": ["What a day!"]}
+    rows_have = range(1, 3)
+    made_of = "one column, or two for pairs"
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self._trained = deployment.text_columns()
+
+    def sample(self) -> list[TextRow]:
+        if len(self._trained) > 1:
+            return [("What a day!", "It was a long one.")]
+        return self.parse(self.example)
+
+    def check_rows(self, rows: Sequence[TextRow]) -> None:
+        if not self._trained:
+            return
+        pairs = len(self._trained) > 1
+        for place, row in enumerate(rows):
+            if isinstance(row, str) is pairs:
+                form = "each is [text, text]" if pairs else "each is a text by itself"
+                raise InputError(
+                    f"sequences[{place}] is {'one text' if pairs else 'a pair of texts'}: the model was trained on "
+                    f"{trained_on(self._trained)}; {form}."
+                )
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> list[TextRow]:
@@ -94,12 +118,7 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
     @classmethod
-    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
-        if asked:
-            names = asked_columns(available, asked, path)
-            if len(names) > 2:
-                raise TableError(f"--input_column_names {asked}: one column, or two for pairs.")
-            return names
+    def usual_columns(cls, available: Sequence[str], path: Path) -> list[str]:
         for pair in PAIRS:
             found = [column for usual in pair if (column := by_name((usual,), available)) is not None]
             if len(found) == len(pair):
@@ -111,15 +130,6 @@ class TextTask(Task[PredictionT, OutputT], ABC):
         raise TableError(
             f"Which column of {path} holds the text? Choose with --input_column_names: {', '.join(available)}."
         )
-
-
-def asked_columns(available: Sequence[str], asked: str, path: Path) -> list[str]:
-    """Names of columns with a comma between, as a list; a TableError for one that is not available."""
-    names = [name.strip() for name in asked.split(",")]
-    for name in names:
-        if name not in available:
-            raise TableError(f"{path} has no column {name!r}. {did_you_mean(name, available)}")
-    return names
 
 
 def has_text(text: str) -> bool:

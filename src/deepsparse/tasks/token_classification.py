@@ -16,7 +16,7 @@ from deepsparse.rows import TableError
 from deepsparse.tasks.base import Outputs, Task, TaskOutput
 from deepsparse.tasks.label_set import softmax
 from deepsparse.tasks.tagged import Tagged, TokenClassificationResult
-from deepsparse.tasks.text_inputs import asked_columns, encodable, has_text, kind
+from deepsparse.tasks.text_inputs import encodable, has_text, kind
 from resparse.arrays import Array
 from resparse.column_names import TEXTS, WORDS, by_name
 from resparse.errors import did_you_mean
@@ -171,12 +171,7 @@ class TokenClassification(Task[Tagged, TokenClassificationOutput]):
         return {"aggregation_strategy": strategy}
 
     @classmethod
-    def find_columns(cls, available: Sequence[str], asked: str | None, path: Path) -> list[str]:
-        if asked:
-            names = asked_columns(available, asked, path)
-            if len(names) != 1:
-                raise TableError(f"--input_column_names {asked}: one column, the text's.")
-            return names
+    def usual_columns(cls, available: Sequence[str], path: Path) -> list[str]:
         found = by_name((*TEXTS, *WORDS), available)
         if found is None and len(available) == 1:
             found = available[0]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from resparse.column_names import PAIRS, TEXTS, by_name
 from resparse.errors import did_you_mean
+from resparse.text_columns import trained_on
 from sparseml.data.known_datasets import BenchmarkTask
 from sparseml.data.label_values import as_number, companion_columns
 from sparseml.data.rows import DataError, RawSplit, is_missing
@@ -86,19 +87,39 @@ def choose_label_column(
 
 
 def choose_text_columns(
-    split: RawSplit, wanted: str | None, label: str | None, task: BenchmarkTask | None
+    split: RawSplit,
+    wanted: str | None,
+    label: str | None,
+    task: BenchmarkTask | None,
+    known: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], list[str]]:
     """The one or two text columns, and a note that says which and why.
 
-    In this order: the user's option, the benchmark task's columns, a usual pair of names, a usual single name, the
-    column of the longest texts (paired with a second one where its texts are more than half as long).
+    In this order: the user's option, the columns that the model was trained on (`known`), the benchmark task's columns,
+    a usual pair of names, a usual single name, the column of the longest texts (paired with a second one where its
+    texts are more than half as long).
 
     Raises:
-        DataError: a named column does not exist, more than two are named, or no column holds text.
+        DataError: a named column does not exist, more than two are named, no column holds text, or the model was
+            trained on pairs and this is one text, or the reverse.
     """
+    chosen, notes = _choose_texts(split, wanted, label, task, known)
+    if known and len(chosen) != len(known):
+        raise DataError(
+            f"{split.name}: {' and '.join(map(repr, chosen))} would be read, but the model was trained on "
+            f"{trained_on(known)}. Choose with --input_column_names: {', '.join(split.columns)}."
+        )
+    return chosen, notes
+
+
+def _choose_texts(
+    split: RawSplit, wanted: str | None, label: str | None, task: BenchmarkTask | None, known: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
     available = list(split.columns)
     if wanted is not None:
         return _parse_option(split, wanted), []
+    if known and set(known) <= set(available):
+        return tuple(known), []
     if task is not None and set(task.columns) <= set(available):
         return task.columns, []
     for usual in PAIRS:

@@ -52,6 +52,9 @@ class DataOptions:
     needs_eval: bool = True
     needs_predict: bool = False
     known_labels: Labels | None = None  # of a model that is not trained in this run: their order is kept
+    known_columns: tuple[
+        str, ...
+    ] = ()  # of texts, that such a model was trained on; () where it does not say
 
 
 @dataclass(frozen=True)

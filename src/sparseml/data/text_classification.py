@@ -103,7 +103,9 @@ def _choose_columns(
     first = next(iter(roles.values()))
     labelled = [split for role, split in roles.items() if not role.startswith("test")]
     label, label_notes = choose_label_column(labelled or [first], options.label_column_name, bool(labelled))
-    texts, text_notes = choose_text_columns(first, options.input_column_names, label, task)
+    texts, text_notes = choose_text_columns(
+        first, options.input_column_names, label, task, options.known_columns
+    )
     if label in texts:
         raise DataError(f"Column {label!r} is both input and label: choose others (--input_column_names).")
     for split in roles.values():

@@ -17,6 +17,7 @@ from resparse.files import WriteError, temporary_folder, whole_file, write_json,
 from resparse.progress import waiting
 from sparseml.export import stored, verify
 from sparseml.export.formats import FORMATS, OPSETS, PORTABLE, apply_format
+from sparseml.export.sessions import open_session
 from sparseml.export.trace import ExportError, to_onnx
 from sparseml.export.trained import Trained, apply_once, load
 from sparseml.report import build, versions
@@ -203,7 +204,7 @@ def _write_samples(trained: Trained, request: ExportRequest, rows: Sequence[Text
     if not request.samples:
         return
     names = list(trained.task.output_names)
-    session = verify.open_session(request.folder / request.file_name)
+    session = open_session(request.folder / request.file_name)
 
     def save(place: str, arrays: dict[str, Any]) -> None:
         with whole_file(request.folder.parent / place) as temporary, temporary.open("wb") as file:

@@ -35,6 +35,7 @@ def apply_format(model: ir.Model, format: str, opset: int | None = None) -> None
     else:
         passes.fold_score_scale(model)
         passes.sum_residuals(model)
+        passes.own_zero_points(model)
     opset = OPSETS[format] if opset is None else opset
     if opset < model.graph.opset_imports[""]:
         lower_opset(model, opset)

@@ -24,6 +24,7 @@ from sparseml.export.graph import (
 # Appended to a weight's name; a transposed integer weight ends in SUFFIX + TRANSPOSED.
 SUFFIX = ".quantized"
 TRANSPOSED = ".transposed"
+ZERO_POINT = ".zero_point"
 
 
 @dataclass
@@ -175,6 +176,16 @@ def sum_residuals(model: ir.Model) -> None:
         total = insert_before(outer, "Sum", *terms)
         total.shape = outer.outputs[0].shape
         replace(outer, total)
+
+
+def own_zero_points(model: ir.Model) -> None:
+    """Give each stored weight a zero point of its own: ONNX Runtime loads no weights that share one where it is asked
+    for exact products (`session.x64quantprecision`), because it then makes another zero point for each, of one name.
+    """
+    for node in nodes(model, "DequantizeLinear"):
+        weight, zero_point = node.inputs[0], constant(node.inputs[2])
+        if weight is not None and zero_point is not None and constant(weight) is not None:
+            node.replace_input_with(2, store(model, f"{weight.name}{ZERO_POINT}", zero_point))
 
 
 def make_unsigned(model: ir.Model) -> None:

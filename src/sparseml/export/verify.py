@@ -24,6 +24,7 @@ from resparse.progress import track
 from resparse.thresholds import as_logit, threshold_of
 from sparseml.data.rows import labels_text
 from sparseml.export.rounding import OtherRounding
+from sparseml.export.sessions import open_session
 from sparseml.export.trace import ExportError
 from sparseml.export.trained import Trained
 from sparseml.tasks.base import Texts
@@ -259,19 +260,6 @@ def _outputs(
         for name, array in zip(names, whole, strict=True)
     }
     return outputs, encoded["attention_mask"][starts[:-1]].numpy()
-
-
-def open_session(file: Path) -> Any:
-    """An ONNX Runtime session on the CPU; raises ExportError where it does not load the file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base of their own
-        reason = str(error).splitlines()[0]
-        raise ExportError(f"ONNX Runtime does not load the exported model: {reason}") from error
 
 
 def _rounded(values: Array) -> list[float]:

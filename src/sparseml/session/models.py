@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from resparse.console import say
 from resparse.errors import UserError
+from resparse.text_columns import text_columns_of
 from sparseml.modifiers import MODIFIERS, Clock, Modifier, Run, build
 from sparseml.recipe import Plan
 from sparseml.session import checkpoint
@@ -92,6 +93,18 @@ def load_config(source: Source, **overrides: Any) -> Any:
         if value is not None and not hasattr(config, name):
             setattr(config, name, value)
     return config
+
+
+def text_columns(config: Any) -> tuple[str, ...]:
+    """The columns whose texts a model was trained on, by its configuration; () where it does not say.
+
+    Raises:
+        ModelError: what it says makes no sense.
+    """
+    try:
+        return text_columns_of(config.to_dict())
+    except ValueError as error:
+        raise ModelError(f"The model's config.json: {error}.") from error
 
 
 def load_tokenizer(source: Source, use_fast: bool = True) -> Any:

@@ -132,6 +132,10 @@ class Task(ABC):
     def config_values(self, data: TextData, labels: Labels | None) -> dict[str, Any]:
         """Changes to the start's configuration, for a model that learns these labels."""
 
+    def text_columns(self, data: TextData) -> tuple[str, ...]:
+        """The columns of the training rows that a user's rows will have, in their order; () where there are none."""
+        return data.columns.texts
+
     def has_no_loss(self, config: Any) -> bool:
         """Whether a model of this configuration has no loss of its own, so that a modifier must give it one."""
         return False

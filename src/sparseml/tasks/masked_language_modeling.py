@@ -191,6 +191,9 @@ a start for any task. `sparseml sparsify` chooses all of it."""
     def config_values(self, data: Any, labels: Labels | None) -> dict[str, Any]:
         return {}
 
+    def text_columns(self, data: Any) -> tuple[str, ...]:
+        return ()
+
     def settle(self, data: Any, model: nn.Module, training: Any) -> None:
         data.masks = has_head(model.config)
         data.batch_rows = int(training.train_batch_size)

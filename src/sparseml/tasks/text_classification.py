@@ -258,7 +258,7 @@ quantized classifier with its report comes out."""
         from deepsparse.pipeline import WINDOW
 
         labels = deployed_labels(pipeline)
-        data = load_text_data(replace(options, known_labels=_with_outside(labels)))
+        data = load_text_data(_as_trained(options, pipeline, labels))
         for note in data.notes:
             say(note)
         score = metrics_for(data.task_name, labels)
@@ -283,6 +283,12 @@ def _weights(data: TextData, labels: Labels | None, arguments: Any) -> Array | N
     return class_weights.class_weights(
         arguments.class_weights, labels, np.asarray(list(data.train["labels"]))
     )
+
+
+def _as_trained(options: DataOptions, pipeline: Any, labels: Labels) -> DataOptions:
+    """Options by which rows are read as those that a deployed model was trained on."""
+    columns = pipeline.handler.deployment.text_columns()
+    return replace(options, known_labels=_with_outside(labels), known_columns=columns)
 
 
 def _with_outside(labels: Labels) -> Labels:
@@ -311,7 +317,7 @@ def deployed_rows(task: Task, pipeline: Any, options: DataOptions) -> tuple[Arra
     Rows out of scope have the number of labels as their class, where that is none of the model's.
     """
     labels = deployed_labels(pipeline)
-    data = load_text_data(replace(options, known_labels=_with_outside(labels)))
+    data = load_text_data(_as_trained(options, pipeline, labels))
     for note in data.notes:
         say(note)
     assert data.validation is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from resparse.console import say, warn
+from resparse.text_columns import KEY as TEXT_COLUMNS
 from sparseml.data import DataOptions, Labels, TextData
 from sparseml.data.text_classification import SPLITS
 from sparseml.options.groups import ModelArguments
@@ -18,6 +19,7 @@ from sparseml.session.models import (
     load_model,
     load_tokenizer,
     resolve,
+    text_columns,
 )
 from sparseml.session.sources import ModelError
 from sparseml.tasks.base import Task
@@ -63,12 +65,14 @@ def prepare(arguments: Arguments, source: Source) -> Prepared:
         _compare_configurations(config, config_source, source)
     before = task.labels_of(config)
     known = None if arguments.learns else before
-    data = task.load_data(_data_options(arguments, known), arguments.data)
+    columns = () if arguments.learns else text_columns(config)
+    data = task.load_data(_data_options(arguments, known, columns), arguments.data)
     for note in data.notes:
         say(note)
     labels = data.labels or known
     if arguments.learns:
-        config = load_config(config_source, **task.config_values(data, labels))
+        values = {TEXT_COLUMNS: list(task.text_columns(data)) or None, **task.config_values(data, labels)}
+        config = load_config(config_source, **values)
     tokenizer_source = _settings(asked, asked.tokenizer_name) or source
     tokenizer = load_tokenizer(tokenizer_source, asked.use_fast_tokenizer)
     loaded = load_model(source, task.model_class, config)
@@ -150,7 +154,7 @@ def _settings(asked: ModelArguments, called: str | None) -> Source | None:
     return resolve(called, None, asked.token, asked.cache_dir, weights=False) if called else None
 
 
-def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
+def _data_options(arguments: Arguments, known: Labels | None, columns: tuple[str, ...]) -> DataOptions:
     """The data arguments that every task's data need, under the same names, and what the run does with the data."""
     asked, training = arguments.data, arguments.training
     given = {entry.name for entry in fields(asked)} & {entry.name for entry in fields(DataOptions)}
@@ -164,4 +168,5 @@ def _data_options(arguments: Arguments, known: Labels | None) -> DataOptions:
         needs_eval=training.do_eval or training.eval_strategy != "no",
         needs_predict=training.do_predict,
         known_labels=known,
+        known_columns=columns,
     )

@@ -297,7 +297,7 @@ def _data_arguments(command: Sequence[str], task: Task) -> dict[str, Any]:
 
 def _load_rows(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Texts], str]:
     from sparseml.data import DataOptions
-    from sparseml.session.models import load_config, resolve
+    from sparseml.session.models import load_config, resolve, text_columns
 
     allowed = {entry.name for entry in fields(DataOptions) if not entry.name.startswith(("needs", "known"))}
     own = _own_arguments(task)
@@ -306,9 +306,15 @@ def _load_rows(given: dict[str, Any], task: Task, folder: Path) -> tuple[list[Te
         raise ArgumentError(
             f"--data_args: no such argument: {unknown[0]!r}. {did_you_mean(unknown[0], allowed)}"
         )
-    known = task.labels_of(load_config(resolve(str(folder))))
+    config = load_config(resolve(str(folder)))
     chosen = {name: value for name, value in given.items() if name in allowed}
-    options = DataOptions(**chosen, needs_train=False, needs_eval=True, known_labels=known)
+    options = DataOptions(
+        **chosen,
+        needs_train=False,
+        needs_eval=True,
+        known_labels=task.labels_of(config),
+        known_columns=text_columns(config),
+    )
     data = task.load_data(options, task.arguments(**{name: given[name] for name in own & set(given)}))
     assert data.validation is not None
     called = Path(given["validation_file"]).name if given.get("validation_file") else data.name
