@@ -215,6 +215,26 @@ def test_scores_are_scaled_and_keys_transposed_before_they_are_floats() -> None:
     assert graph.producer(moved.inputs[0], "QuantizeLinear")
 
 
+def test_each_stored_weight_has_a_zero_point_of_its_own() -> None:
+    """Quantized activations go on sharing theirs."""
+    model = parsed(
+        """two (float[2,4] x) => (float[2,4] y) {
+            a = QuantizeLinear(x, s, i) b = DequantizeLinear(a, s, i)
+            c = DequantizeLinear(v, s, i) p = MatMul(b, c)
+            d = QuantizeLinear(p, s, i) e = DequantizeLinear(d, s, i)
+            f = DequantizeLinear(w, s, i) y = MatMul(e, f)
+        }""",
+        {
+            "s": np.float32(0.02),
+            "i": np.int8(0),
+            **{name: RANDOM.integers(-128, 128, (4, 4)).astype(np.int8) for name in "vw"},
+        },
+    )
+    same_after(model, passes.own_zero_points, tolerance=0, x=RANDOM.normal(size=(2, 4)).astype(np.float32))
+    of = {node.inputs[0].name: node.inputs[2].name for node in graph.nodes(model, "DequantizeLinear")}
+    assert of == {"v": "v.zero_point", "w": "w.zero_point", "a": "i", "d": "i"}
+
+
 def test_residuals_before_a_norm_are_one_sum() -> None:
     model = parsed(
         """norm (float[2,3,4] x, float[2,3,4] r) => (float[2,3,4] y) {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
 
 from deepsparse.backends.base import Resources, TensorSpec
-from deepsparse.errors import InputError, ModelError
+from deepsparse.errors import EngineError, InputError, ModelError
 from resparse.arrays import Array
 from resparse.console import say_once
 from resparse.exact_products import EXACT_PRODUCTS
@@ -27,6 +28,8 @@ _TYPES = {
     "tensor(bool)": np.bool_,
 }
 _ERRORS_ONLY = 3
+PRODUCTS_VARIABLE: Final = "DEEPSPARSE_ONNXRUNTIME"
+"""The variable that asks for "fast" products of integers in place of "exact" ones; see `resparse.exact_products`."""
 _OUT_OF_RANGE = re.compile(r"idx=(-?\d+) must be within the inclusive range \[-?\d+,(\d+)\]")
 
 
@@ -39,8 +42,9 @@ class OnnxRuntimeBackend:
     pads = True
 
     def __init__(self, model: Path, resources: Resources) -> None:
+        exact = _are_exact()
         try:
-            self._session = _session(model, resources)
+            self._session = _session(model, resources, exact)
         except Exception as error:  # its exceptions have no common base but this
             raise ModelError(_explain(model, error)) from error
         self.inputs = _specs(self._session.get_inputs())
@@ -59,9 +63,10 @@ class OnnxRuntimeBackend:
         return results
 
 
-def _session(model: Path, resources: Resources) -> ort.InferenceSession:
+def _session(model: Path, resources: Resources, exact: bool) -> ort.InferenceSession:
     options = _options(resources)
-    options.add_session_config_entry(*EXACT_PRODUCTS)
+    if exact:
+        options.add_session_config_entry(*EXACT_PRODUCTS)
     providers = ["CPUExecutionProvider"]
     try:
         return ort.InferenceSession(str(model), options, providers=providers)
@@ -72,6 +77,13 @@ def _session(model: Path, resources: Resources) -> ort.InferenceSession:
         "cut off, and scores differ a little."
     )
     return found
+
+
+def _are_exact() -> bool:
+    asked = os.environ.get(PRODUCTS_VARIABLE, "").strip().lower()
+    if asked not in ("", "exact", "fast"):
+        raise EngineError(f"{PRODUCTS_VARIABLE}={asked}: exact or fast is wanted.")
+    return asked != "fast"
 
 
 def _options(resources: Resources) -> ort.SessionOptions:
