@@ -19,6 +19,7 @@ from deepsparse.backends.native import NativeBackend
 from deepsparse.native import cache, library, records
 from support.encoders import VOCABULARY
 from support.exports import EVERY, FLOAT_HEADS, POSITIONS, SETTINGS
+from support.reference import reference_engine
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -74,7 +75,7 @@ def padding_of(architecture: str) -> int:
 def engines(path: Path) -> tuple[Engine, Engine]:
     return (
         Engine(path, num_cores=2, engine_type="native"),
-        Engine(path, num_cores=1, engine_type="onnxruntime"),
+        reference_engine(path),
     )
 
 

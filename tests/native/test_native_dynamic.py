@@ -16,6 +16,7 @@ from deepsparse.native.onnx_graph import read
 from deepsparse.native.recognition import recognize
 from support import exports
 from support.encoders import VOCABULARY
+from support.reference import reference_engine
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx_ir")
@@ -75,7 +76,7 @@ def test_a_text_is_answered_as_onnxruntime_does(
     monkeypatch.setenv("DEEPSPARSE_ISA", isa.name)
     path = made(way)
     native = Engine(path, num_cores=2, engine_type="native")
-    reference = Engine(path, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(path)
     apart = []
     for seed, columns in enumerate((1, 2, 5, 12, 16, 17, 33, 64, 70, 100, 200, 3, 9, 28, 41, 50)):
         given = feeds(1, columns, seed)

@@ -16,6 +16,7 @@ from deepsparse.native.matching import Matcher
 from deepsparse.native.onnx_graph import Graph, Node, read
 from deepsparse.native.recognition import recognize
 from support import encoders, exports
+from support.reference import reference_engine
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -78,7 +79,7 @@ WAYS = [
 def test_in_float(made: Callable[[str, int], Path], attention: str, opset: int):
     path = made(attention, opset)
     native = Engine(path, num_cores=2, engine_type="native")
-    reference = Engine(path, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(path)
     for seed, (rows, columns) in enumerate([(1, 1), (3, 20), (40, 30), (2, 300)]):
         given = feeds(rows, columns, seed)
         np.testing.assert_allclose(native.run(given)[0], reference.run(given)[0], atol=CLOSE)
@@ -93,7 +94,7 @@ def test_quantized_by_onnxruntime(made: Callable[[str, int], Path], attention: s
     small = path.with_suffix(".int8.onnx")
     quantization.quantize_dynamic(path, small, weight_type=quantization.QuantType.QInt8)
     native = Engine(small, num_cores=2, engine_type="native")
-    reference = Engine(small, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(small)
     for seed in range(8):
         given = feeds(1, 3 + 9 * seed, seed, padded=False)
         np.testing.assert_allclose(native.run(given)[0], reference.run(given)[0], atol=STEP)

@@ -23,6 +23,7 @@ from deepsparse.native.recognition import recognize
 from deepsparse.native.renumbering import renumber
 from support import exports
 from support.encoders import VOCABULARY
+from support.reference import reference_engine
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx_ir")
@@ -81,7 +82,7 @@ def test_answers_are_those_of_onnxruntime(
     made: Callable[..., Path], name: str, quantized: bool, monkeypatch: pytest.MonkeyPatch
 ):
     path = made(name, quantized)
-    reference = Engine(path, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(path)
     for isa in library.isas():
         monkeypatch.setenv("DEEPSPARSE_ISA", isa.name)
         native = Engine(path, num_cores=2, engine_type="native")

@@ -17,6 +17,7 @@ from deepsparse.native.onnx_graph import read
 from deepsparse.native.recognition import recognize
 from support import exports
 from support.encoders import LABELS, VOCABULARY
+from support.reference import reference_engine
 
 onnx = pytest.importorskip("onnx")
 from onnx import helper, numpy_helper  # noqa: E402
@@ -95,7 +96,7 @@ def test_logits_are_those_of_onnxruntime(
     monkeypatch.setenv("DEEPSPARSE_ISA", isa.name)
     native = Engine(token_model, num_cores=2)
     assert native.engine_type == "native"
-    reference = Engine(token_model, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(token_model)
     apart: list[bool] = []
     # The last is more than the engine computes at once.
     for seed, (rows, columns) in enumerate([(1, 1), (2, 15), (7, 33), (1, 300), (60, 40)]):
@@ -158,7 +159,7 @@ def whole_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @needs_library
 def test_whole_models_of_tokens(whole_model: Path):
     native = Engine(whole_model, num_cores=2, engine_type="native")
-    reference = Engine(whole_model, num_cores=1, engine_type="onnxruntime")
+    reference = reference_engine(whole_model)
     assert native.outputs == reference.outputs
     for seed, (rows, columns) in enumerate([(1, 1), (3, 20), (40, 30)]):
         given = feeds(rows, columns, seed)

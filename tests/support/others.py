@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from support.encoders import VOCABULARY
+from support.reference import exact_file
 
 _OPTIMUM = {"op_types_to_quantize": "QDQ", "activation_type": "QUInt8", "weight_type": "QInt8"}
 
@@ -101,5 +102,5 @@ def as_it_stands(path: Path) -> Callable[[dict[str, np.ndarray]], list[Any]]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options)
+    session = onnxruntime.InferenceSession(str(exact_file(path)), options)
     return lambda given: session.run(None, given)
