@@ -48,7 +48,7 @@ def half_held_out(split: str, rows: Rows) -> Rows:
     return [row | ({"label_name": OUTSIDE} if row["label_name"] in UNSEEN else {}) for row in kept]
 
 
-SEVERAL = Small("go_emotions", {"train": 1000, "validation": 600, "test": 1000}, epochs=5)
+SEVERAL = Small("go_emotions", {"train": 6000, "validation": 1500, "test": 2000}, epochs=4)
 QUESTIONS = Small("trec", {"train": 400, "validation": 200}, epochs=6, changed=held_out)
 TAUGHT = Small("trec", {"train": 400, "validation": 200}, epochs=6, changed=half_held_out)
 
@@ -142,7 +142,9 @@ HEADS = {
 SAID = {
     "one_label": "Calibration: expected calibration error (ECE) and negative log-likelihood (NLL) of test rows.",
     "several_calibrated": "The same of several labels, over the decisions on all of them.",
-    "several": "Thresholds of several labels: GoEmotions, 28 labels; 1,000 training, 600 validation, 1,000 test rows.",
+    "several": "Thresholds of several labels: GoEmotions, 28 labels; "
+    + ", ".join(f"{count:,} {split}" for split, count in SEVERAL.most.items())
+    + " rows.",
     "out_of_scope": (
         "Out of scope: TREC without the classes NUM and LOC (of 400 training rows those that are left), whose test "
         "rows are out of scope; in the lower half, LOC is trained as the class `out_of_scope`, and NUM stays unseen."
@@ -156,13 +158,14 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these")
     parser.add_argument("--epochs", type=int, help="of each training; records nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs/small"), help="for rows and models")
+    parser.add_argument("--name", default="confidence", help="of the results")
     options = parser.parse_args()
     blocks, facts = [], {}
     for name in options.parts:
         lines, facts[name] = PARTS[name](options.folder, options.epochs)
         blocks += [SAID[name], table(HEADS[name], lines)]
     if options.epochs is None:
-        keep("confidence", "Honest confidence, of exported int8 models", blocks, facts)
+        keep(options.name, "Honest confidence, of exported int8 models", blocks, facts)
 
 
 if __name__ == "__main__":
