@@ -247,3 +247,18 @@ def test_joined_names_are_said_to_be_one_class(sign: str):
     _, notes = choose_labels(split(values), [], "label")
     assert any("taken as one class" in note and "['joy', 'anger']" in note for note in notes)
     assert not any("one class" in note for note in choose_labels(split(["a,b", "c,d"] * 4), [], "label")[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Yes", "yes"), ("not sure", "not-sure"), ("caf\u00e9", "cafe\u0301"), ("\uff21", "a")]
+)
+def test_names_that_differ_in_their_writing_alone_are_told(one: str, other: str):
+    encoder, notes = choose_labels(split([one, other, "no"] * 4), [], "label")
+    assert encoder.labels.num_labels == 3
+    assert any(f"{one!r} and {other!r}" in note or f"{other!r} and {one!r}" in note for note in notes)
+
+
+def test_names_of_other_signs_are_other_names():
+    assert not any(
+        "own" in note for note in choose_labels(split(["C", "C++", "C#", "-", "_"] * 4), [], "label")[1]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,7 @@ def choose_labels(
     _refuse_degenerate(primary, column, read)
     names, index, named_by = _name_classes(primary, others, column, read, task)
     notes.append(f"labels: {len(names)} classes from column {column!r}{named_by}: {_listed(names)}")
+    notes += _note_alike_names(names)
     if kind == SINGLE:
         notes += _note_joined_names(names)
     return LabelEncoder(Labels(kind, names), column, index, "the training data"), notes
@@ -309,6 +311,22 @@ def _note_joined_names(names: Sequence[str]) -> list[str]:
                 f"labels: {joined[0]!r} is taken as one class; for several classes a row, write lists, such as {parts}"
             ]
     return []
+
+
+def _note_alike_names(names: Sequence[str]) -> list[str]:
+    """A note where names differ only in case, spaces, hyphens or the form of their characters."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        letters = unicodedata.normalize("NFKC", name).casefold()
+        key = "".join(letter for letter in letters if not letter.isspace() and letter not in "-_")
+        alike.setdefault(key or name, []).append(name)
+    several = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if not several:
+        return []
+    more = f", and {len(several) - 1} more such" if len(several) > 1 else ""
+    return [
+        f"labels: {several[0]}{more} are taken as classes of their own; if they are one, write them alike"
+    ]
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:
