@@ -26,21 +26,22 @@ from record import keep, table
 from resparse.console import run, say
 from resparse.files import write_json, write_text
 from sparseml.session.models import resolve
+from sparseml.training.classifier_start import CONTRASTIVE_STEPS
 
 DATA = ("trec", "sick", "tweeteval_emotion")
 SIZES, SEEDS = (8, 16, 32, 64), (0, 1, 2)
 TEST_ROWS = 500
 OURS, PLAIN, HEAD, MEAN = "ours", "plain", "head first, first token", "mean, random head"
 SETFIT, MODEL2VEC = "setfit", "model2vec"
-CONTRAST = "contrast"
-CONTESTANTS = (OURS, PLAIN, SETFIT, MODEL2VEC, CONTRAST, HEAD, MEAN)
+WITHOUT = "without contrast"
+CONTESTANTS = (OURS, WITHOUT, PLAIN, SETFIT, MODEL2VEC, HEAD, MEAN)
 
 # What a guided run is told of the choices for few rows; by itself it makes those of `ours`, for single texts.
 _SETTINGS = {
-    OURS: ("--classifier_pooling", "mean", "--head_first"),
-    CONTRAST: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "80"),
+    OURS: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", str(CONTRASTIVE_STEPS)),
+    WITHOUT: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "0"),
     PLAIN: ("--classifier_pooling", "cls", "--no_head_first"),
-    HEAD: ("--classifier_pooling", "cls", "--head_first"),
+    HEAD: ("--classifier_pooling", "cls", "--head_first", "--contrastive_steps", "0"),
     MEAN: ("--classifier_pooling", "mean", "--no_head_first"),
 }
 _WORKER = Path(__file__).parent / "opponents" / "few_rows_worker.py"
@@ -185,7 +186,9 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATASETS, default=list(DATA))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS[:4]))
+    parser.add_argument(
+        "--contestants", nargs="+", choices=CONTESTANTS, default=[OURS, PLAIN, SETFIT, MODEL2VEC]
+    )
     parser.add_argument("--setfit", metavar="PYTHON", help="of an environment that has it")
     parser.add_argument("--model2vec", metavar="PYTHON")
     parser.add_argument("--table", action="store_true", help="only write the table of what is there")

@@ -48,3 +48,12 @@ def test_what_the_user_says_is_kept() -> None:
 
 def test_a_wider_model_learns_slower() -> None:
     assert fit(3257, 4, width=768).variables["init_lr"] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("rows", [16, 48, 192, 1200])
+def test_what_was_taught_before_is_settled_in_about_sixty_steps(rows: int) -> None:
+    sized = fit(rows, 6, taught=True)
+    per_epoch = -(-rows // sized.batch)
+    assert 60 <= sized.steps < 60 + per_epoch and sized.variables["init_lr"] == 1e-6
+    given = fit(rows, 6, taught=True, epochs=3, rate=1e-4).variables
+    assert (given["num_epochs"], given["init_lr"]) == (3, 1e-4)

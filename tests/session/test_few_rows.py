@@ -18,7 +18,7 @@ from sparseml.session.pooling import MEAN, pass_through, set_pooling
 from sparseml.session.sources import ModelError
 from sparseml.tasks import load_task
 from sparseml.training import conclusion
-from sparseml.training.classifier_start import are_few
+from sparseml.training.classifier_start import CONTRASTIVE_STEPS, are_few
 from sparseml.transformers.text_classification import main
 from support import encoders, tiny
 
@@ -140,6 +140,7 @@ def test_a_guided_run_of_few_rows_says_so_and_runs_in_the_native_engine(
     )
     said = capsys.readouterr().err
     assert "few rows (48, about 24 a class): the classifier reads the mean of all tokens" in said
+    assert f"before that, {CONTRASTIVE_STEPS} steps move texts of a class together" in " ".join(said.split())
     assert json.loads((output / "config.json").read_text())["classifier_pooling"] == MEAN
     assert "Not with Transformers alone" in (output / "README.md").read_text()
     texts = [row["text"] for row in tiny.rows(16, seed=1)]

@@ -91,8 +91,11 @@ def _folder_note(folder: RunFolder, given: frozenset[str]) -> list[str]:
     return [f"folder: {folder.path}{why}"]
 
 
-def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
-    """Choose, in place, what the data decide: recipe variables, batch size, save steps, the head's initial weights."""
+def fit(guided: Guided, training: Any, data: Any, prepared: Any, taught: bool = False) -> None:
+    """Choose, in place, what the data decide: recipe variables, batch size, save steps, the head's initial weights.
+
+    `taught`: the encoder and its classifier will have learned of the rows before; see `sizing.fit`.
+    """
     rows = len(prepared.data.train)
     chosen = "recipe" not in guided.given
     given = parse_overrides(training.recipe_args) if chosen else {}
@@ -106,6 +109,7 @@ def fit(guided: Guided, training: Any, data: Any, prepared: Any) -> None:
         else None,
         epochs=_given_number(given, "num_epochs", guided, training, "num_train_epochs"),
         rate=_given_number(given, "init_lr", guided, training, "learning_rate"),
+        taught=taught,
     )
     if "per_device_train_batch_size" not in guided.given:
         training.per_device_train_batch_size = max(1, sized.batch // shares)

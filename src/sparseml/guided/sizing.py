@@ -16,6 +16,8 @@ _MIN_EPOCHS, _USUAL_MAX_EPOCHS, _MAX_EPOCHS = 3, 15, 30
 _MIN_STEPS = 300
 _RATE, _RATE_BATCH, _RATE_WIDTH = 2e-4, 32, 384
 _QUANTIZATION_START, _OBSERVER_END = 0.7, 0.9
+# Of an encoder and a classifier that few rows have taught already.
+_SETTLING_STEPS, _SETTLING_RATE = 60, 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def fit(
     batch: int | None = None,
     epochs: float | None = None,
     rate: float | None = None,
+    taught: bool = False,
 ) -> Sizing:
     """Choose epochs, learning rate and the start of quantization, unless given; `classes` is 1 for a score.
 
@@ -48,14 +51,19 @@ def fit(
     the 8th); where these are fewer than 300 steps, up to 30. The learning rate is proportional to the square root of
     the batch size and inverse to the model's hidden size (1e-4 for BERT base's 768, at batches of 32). Quantization
     starts after 70 % of the epochs; its ranges are frozen for the last 10 %.
+
+    `taught`: contrastive steps have taught the encoder, and the classifier is fitted to it. Training on then forgets
+    more than it learns (docs/few_rows.md): about 60 steps at a rate of almost nothing settle the ranges of int8.
     """
     size = batch or batch_for(rows)
     steps_per_epoch = max(1, -(-rows // size))
+    if epochs is None and taught:
+        epochs = min(_MAX_EPOCHS, -(-_SETTLING_STEPS // steps_per_epoch))
     if epochs is None:
         wanted = round((_STEPS + _STEPS_PER_CLASS * classes) / steps_per_epoch)
         usual = min(max(wanted, _MIN_EPOCHS), _USUAL_MAX_EPOCHS)
         epochs = max(usual, min(_MAX_EPOCHS, -(-_MIN_STEPS // steps_per_epoch)))
-    scaled = _RATE * (size / _RATE_BATCH) ** 0.5 * _RATE_WIDTH / width
+    scaled = _SETTLING_RATE if taught else _RATE * (size / _RATE_BATCH) ** 0.5 * _RATE_WIDTH / width
     return Sizing(
         batch=size,
         steps=round(epochs * steps_per_epoch),

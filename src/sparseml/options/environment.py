@@ -100,6 +100,11 @@ def cap(data: DataTrainingArguments, training: TrainingArguments) -> list[str]:
     return notes
 
 
+def fewer_steps(steps: int) -> int:
+    """So many optimizer steps, or as many as the environment allows."""
+    return _least(_bound(STEPS), steps)
+
+
 def _bound(name: str) -> int | None:
     text = os.environ.get(name, "").strip()
     if not text:

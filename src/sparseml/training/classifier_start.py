@@ -1,7 +1,8 @@
 """Where a new classifier begins: what it reads of a text, and its first weights. A guided run of few rows chooses both.
 
 Measured by benchmarks/few_rows.py (docs/few_rows.md): with few rows of one text, the mean of the tokens and a
-classifier that begins at logistic regression score higher than the first token and a random classifier.
+classifier that begins at logistic regression score higher than the first token and a random classifier, and contrastive
+steps before it higher still.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from resparse.console import say
 from sparseml.data.label_encoding import REGRESSION, SINGLE, Labels
+from sparseml.options.environment import fewer_steps
 from sparseml.options.table import ArgumentError
 from sparseml.session.contrast import can_contrast, contrast
 from sparseml.session.head_start import begin_at_regression, new_last_layer
@@ -22,11 +24,16 @@ from sparseml.training.prepare import Prepared
 MOST_A_CLASS: Final = 100
 MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
+CONTRASTIVE_STEPS: Final = 80
+"""Of few rows with single labels; twice as many gain little more (benchmarks/results/few_rows_contrast.md)."""
 _OF_CLASSIFIERS: Final = ("classifier_pooling", "head_first", "contrastive_steps")
 
 
-def choose(arguments: Arguments, prepared: Prepared) -> None:
+def choose(arguments: Arguments, prepared: Prepared) -> bool:
     """Set, in place, what the classifier reads: as asked, or as suits few rows; notes in the arguments what follows.
+
+    Returns:
+        Whether encoder and classifier will have learned of the rows before the training, by contrastive steps.
 
     Raises:
         ModelError: what is asked for cannot be had of this architecture.
@@ -39,9 +46,9 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
             raise ArgumentError(
                 f"--{names[0]} is of text classification, not of {prepared.task.name}: leave it out."
             )
-        return
+        return False
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
-        return
+        return False
     one_text = len(prepared.data.columns.texts) == 1  # of pairs, no gain was measured
     few = arguments.guided is not None and one_text and are_few(len(prepared.data.train or ()), labels)
     chosen = []
@@ -51,6 +58,15 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
+    train = prepared.data.train
+    comparable = (
+        labels.kind == SINGLE and train is not None and can_contrast(np.asarray(list(train["labels"])))
+    )
+    if few and comparable and asked.contrastive_steps is None and asked.head_first:
+        asked.contrastive_steps = fewer_steps(CONTRASTIVE_STEPS)
+        chosen.append(
+            f"before that, {asked.contrastive_steps} steps move texts of a class together (--contrastive_steps 0: none)"
+        )
     if asked.contrastive_steps and (not asked.head_first or labels.kind != SINGLE):
         raise ArgumentError(
             "--contrastive_steps come before a classifier of single labels that is fitted by --head_first: give that."
@@ -61,6 +77,7 @@ def choose(arguments: Arguments, prepared: Prepared) -> None:
         set_pooling(loaded.model, asked.classifier_pooling)
         if asked.classifier_pooling == MEAN and can_pool(loaded.model):
             pass_through(loaded.model)
+    return bool(asked.contrastive_steps) and comparable
 
 
 def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:

@@ -83,9 +83,9 @@ def _run(arguments: Arguments) -> dict[str, Any]:
     wait_for_all()  # all look before one changes anything
     set_seed(training.seed)
     prepared = prepare(arguments, source)
+    taught = classifier_start.choose(arguments, prepared)
     if guided is not None:
-        fit(guided, training, arguments.data, prepared)
-    classifier_start.choose(arguments, prepared)
+        fit(guided, training, arguments.data, prepared, taught)
     rows = encoded(arguments, prepared)
     read = long_texts.read(arguments.data, rows, prepared.tokenizer)
     if output is None or output.resume is None:
