@@ -26,6 +26,8 @@ MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
 CONTRASTIVE_STEPS: Final = 80
 """Of few rows with single labels; twice as many gain little more (benchmarks/results/few_rows_contrast.md)."""
+MOST_CONTRASTED: Final = 40
+"""Up to so many training rows a class they are taken: measured at 8 and 32."""
 _OF_CLASSIFIERS: Final = ("classifier_pooling", "head_first", "contrastive_steps")
 
 
@@ -58,11 +60,8 @@ def choose(arguments: Arguments, prepared: Prepared) -> bool:
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
-    train = prepared.data.train
-    comparable = (
-        labels.kind == SINGLE and train is not None and can_contrast(np.asarray(list(train["labels"])))
-    )
-    if few and comparable and asked.contrastive_steps is None and asked.head_first:
+    very_few = few and len(prepared.data.train or ()) <= MOST_CONTRASTED * _classes(labels)
+    if very_few and asked.contrastive_steps is None and asked.head_first and _comparable(prepared, labels):
         asked.contrastive_steps = fewer_steps(CONTRASTIVE_STEPS)
         chosen.append(
             f"before that, {asked.contrastive_steps} steps move texts of a class together (--contrastive_steps 0: none)"
@@ -77,7 +76,7 @@ def choose(arguments: Arguments, prepared: Prepared) -> bool:
         set_pooling(loaded.model, asked.classifier_pooling)
         if asked.classifier_pooling == MEAN and can_pool(loaded.model):
             pass_through(loaded.model)
-    return bool(asked.contrastive_steps) and comparable
+    return bool(asked.contrastive_steps) and _comparable(prepared, labels)
 
 
 def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
@@ -97,6 +96,12 @@ def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
     count = begin_at_regression(model, prepared.loaded.new, rows, collate, labels.kind)
     if count == 0:
         say("--head_first has no effect: the start has a classifier of these classes already.")
+
+
+def _comparable(prepared: Prepared, labels: Labels) -> bool:
+    """Whether contrastive steps can be made with the training rows."""
+    train = prepared.data.train
+    return labels.kind == SINGLE and train is not None and can_contrast(np.asarray(list(train["labels"])))
 
 
 def are_few(rows: int, labels: Labels) -> bool:
