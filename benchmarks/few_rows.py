@@ -26,7 +26,6 @@ from record import keep, table
 from resparse.console import run, say
 from resparse.files import write_json, write_text
 from sparseml.session.models import resolve
-from sparseml.training.classifier_start import CONTRASTIVE_STEPS
 
 DATA = ("trec", "sick", "tweeteval_emotion")
 SIZES, SEEDS = (8, 16, 32, 64), (0, 1, 2)
@@ -36,9 +35,9 @@ SETFIT, MODEL2VEC = "setfit", "model2vec"
 WITHOUT = "without contrast"
 CONTESTANTS = (OURS, WITHOUT, PLAIN, SETFIT, MODEL2VEC, HEAD, MEAN)
 
-# What a guided run is told of the choices for few rows; by itself it makes those of `ours`, for single texts.
+# What a guided run is told of the choices for few rows.
 _SETTINGS = {
-    OURS: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", str(CONTRASTIVE_STEPS)),
+    OURS: (),
     WITHOUT: ("--classifier_pooling", "mean", "--head_first", "--contrastive_steps", "0"),
     PLAIN: ("--classifier_pooling", "cls", "--no_head_first"),
     HEAD: ("--classifier_pooling", "cls", "--head_first", "--contrastive_steps", "0"),

@@ -18,7 +18,7 @@ from sparseml.session.pooling import MEAN, pass_through, set_pooling
 from sparseml.session.sources import ModelError
 from sparseml.tasks import load_task
 from sparseml.training import conclusion
-from sparseml.training.classifier_start import CONTRASTIVE_STEPS, are_few
+from sparseml.training.classifier_start import are_few, contrastive_steps
 from sparseml.transformers.text_classification import main
 from support import encoders, tiny
 
@@ -124,6 +124,13 @@ def test_what_few_rows_are(rows: int, kind: Any, classes: int, few: bool) -> Non
     assert are_few(rows, Labels(kind, tuple(map(str, range(classes))))) is few
 
 
+@pytest.mark.parametrize(
+    ("rows", "classes", "steps"), [(2, 2, 80), (48, 6, 80), (120, 5, 120), (192, 6, 160)]
+)
+def test_more_rows_are_contrasted_in_more_steps(rows: int, classes: int, steps: int) -> None:
+    assert contrastive_steps(rows, Labels(SINGLE, tuple(map(str, range(classes))))) == steps
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_guided_run_of_few_rows_says_so_and_runs_in_the_native_engine(
     pruned_model: Path, rows_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -140,7 +147,10 @@ def test_a_guided_run_of_few_rows_says_so_and_runs_in_the_native_engine(
     )
     said = capsys.readouterr().err
     assert "few rows (48, about 24 a class): the classifier reads the mean of all tokens" in said
-    assert f"before that, {CONTRASTIVE_STEPS} steps move texts of a class together" in " ".join(said.split())
+    assert (
+        f"before that, {contrastive_steps(48, Labels(SINGLE, ('0', '1')))} steps move texts of a class together"
+        in " ".join(said.split())
+    )
     assert json.loads((output / "config.json").read_text())["classifier_pooling"] == MEAN
     assert "Not with Transformers alone" in (output / "README.md").read_text()
     texts = [row["text"] for row in tiny.rows(16, seed=1)]

@@ -24,8 +24,7 @@ from sparseml.training.prepare import Prepared
 MOST_A_CLASS: Final = 100
 MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
-CONTRASTIVE_STEPS: Final = 80
-"""Of few rows with single labels; twice as many gain little more (benchmarks/results/few_rows_contrast.md)."""
+_LEAST_CONTRAST, _MOST_CONTRAST, _CONTRAST_A_ROW = 80, 160, 5
 MOST_CONTRASTED: Final = 40
 """Up to so many training rows a class they are taken: measured at 8 and 32."""
 _OF_CLASSIFIERS: Final = ("classifier_pooling", "head_first", "contrastive_steps")
@@ -62,7 +61,7 @@ def choose(arguments: Arguments, prepared: Prepared) -> bool:
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
     very_few = few and len(prepared.data.train or ()) <= MOST_CONTRASTED * _classes(labels)
     if very_few and asked.contrastive_steps is None and asked.head_first and _comparable(prepared, labels):
-        asked.contrastive_steps = fewer_steps(CONTRASTIVE_STEPS)
+        asked.contrastive_steps = fewer_steps(contrastive_steps(len(prepared.data.train or ()), labels))
         chosen.append(
             f"before that, {asked.contrastive_steps} steps move texts of a class together (--contrastive_steps 0: none)"
         )
@@ -96,6 +95,11 @@ def begin(arguments: Arguments, prepared: Prepared, rows: Any) -> None:
     count = begin_at_regression(model, prepared.loaded.new, rows, collate, labels.kind)
     if count == 0:
         say("--head_first has no effect: the start has a classifier of these classes already.")
+
+
+def contrastive_steps(rows: int, labels: Labels) -> int:
+    """How many are good for so many rows: 80 for 8 a class, 160 for 32 (benchmarks/results/few_rows_contrast.md)."""
+    return min(max(_CONTRAST_A_ROW * rows // _classes(labels), _LEAST_CONTRAST), _MOST_CONTRAST)
 
 
 def _comparable(prepared: Prepared, labels: Labels) -> bool:
