@@ -70,7 +70,7 @@ def test_from_a_file_alone(pruned_model: Path, capsys: pytest.CaptureFixture[str
     assert "label column: 'feeling'" in screen.err
     assert "input column: 'story'" in screen.err
     assert "held out, each class in proportion" in screen.err
-    assert "recipe for 51 rows and 2 classes: num_epochs=30" in screen.err
+    assert "recipe for 51 rows and 2 classes: num_epochs=9, init_lr=1e-06" in screen.err
     folder = Path("rows-classifier")
     summary = report["summary"]
     assert summary["answers"]["rows"] == 13 and summary["train_rows"] == 51
