@@ -70,7 +70,7 @@ class _Delimited:
             header = first.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise TableError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
-        self.delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(header)
+        self.delimiter = delimiter_of(path.suffix, header)
         try:
             names = next(csv.reader([header], delimiter=self.delimiter), [])
         except csv.Error as error:

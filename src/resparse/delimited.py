@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def delimiter_of(header: str) -> str:
-    """The delimiter of a CSV file, by its first line: the comma; where there is none, `;`, tab or `|`."""
+def delimiter_of(ending: str, header: str) -> str:
+    """The delimiter of a file: the tab where its name ends in .tsv; else, by its first line, the comma, and where there
+    is none, `;`, tab or `|`.
+    """
+    if ending.lower() == ".tsv":
+        return "\t"
     if "," in header:
         return ","
     return max(";\t|", key=header.count) if any(mark in header for mark in ";\t|") else ","

@@ -64,14 +64,18 @@ class OnnxRuntimeBackend:
 
 
 def _session(model: Path, resources: Resources, exact: bool) -> ort.InferenceSession:
-    options = _options(resources)
-    if exact:
-        options.add_session_config_entry(*EXACT_PRODUCTS)
-    providers = ["CPUExecutionProvider"]
+    def load(*entries: tuple[str, str]) -> ort.InferenceSession:
+        options = _options(resources)
+        for entry in entries:
+            options.add_session_config_entry(*entry)
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+    if not exact:
+        return load()
     try:
-        return ort.InferenceSession(str(model), options, providers=providers)
+        return load(EXACT_PRODUCTS)
     except Exception:  # where weights share a zero point, as in many exports of others
-        found = ort.InferenceSession(str(model), _options(resources), providers=providers)
+        found = load()
     say_once(
         f"{model}: ONNX Runtime does not load it with exact products of integers. On this processor its sums may be "
         "cut off, and scores differ a little."

@@ -117,7 +117,7 @@ def read_delimited(path: Path) -> RawSplit:
     try:
         header = _header(path)
         if path.suffix.lower() != ".tsv":
-            return _parse_delimited(path, delimiter_of(header), quoted=True)
+            return _parse_delimited(path, delimiter_of(path.suffix, header), quoted=True)
         try:
             return _parse_delimited(path, "\t", quoted=True)
         except DataError:
@@ -130,7 +130,7 @@ def read_delimited(path: Path) -> RawSplit:
 def read_header(path: Path) -> RawSplit:
     """The columns of a CSV or TSV file, without its rows; errors as of `read_delimited`."""
     line = _header(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(line)
+    delimiter = delimiter_of(path.suffix, line)
     names = _column_names(path, next(csv.reader([line], delimiter=delimiter), []))
     return RawSplit(str(path), dict.fromkeys(names, ()), Places.of(str(path), "line", ()))
 
@@ -159,7 +159,7 @@ def _parse_delimited(path: Path, delimiter: str, quoted: bool) -> RawSplit:
     # Documents may be longer than the default limit on a field.
     with ExitStack() as tables, _field_limit_lock, path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(
-            _remembered(file, record),
+            _remembered(file, record) if delimiter == "\t" else file,
             delimiter=delimiter,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
             strict=True,

@@ -52,9 +52,7 @@ class DataOptions:
     needs_eval: bool = True
     needs_predict: bool = False
     known_labels: Labels | None = None  # of a model that is not trained in this run: their order is kept
-    known_columns: tuple[
-        str, ...
-    ] = ()  # of texts, that such a model was trained on; () where it does not say
+    known_columns: tuple[str, ...] = ()  # of texts, that such a model was trained on
 
 
 @dataclass(frozen=True)

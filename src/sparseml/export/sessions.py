@@ -11,15 +11,12 @@ import numpy as np
 from resparse.exact_products import EXACT_PRODUCTS
 from sparseml.export.trace import ExportError
 
-_QUIET = 4
-
 
 def open_session(file: Path) -> Any:
     """A session on the CPU; raises ExportError where ONNX Runtime does not load the file."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
+    options = _quiet()
     if cuts_off():
         # Exact products are of stored weights alone; those of attention would still be cut off. Without the fusions,
         # products are of the dequantized values: as exact, and slower.
@@ -52,10 +49,17 @@ def cuts_off() -> bool:
         [helper.make_tensor_value_info("sum", TensorProto.INT32, (1, 1))],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"]
     )
     (found,) = session.run(None, {"row": row, "column": column})
     return bool(found[0, 0] != row[0].astype(int) @ column[:, 0].astype(int))
+
+
+def _quiet() -> Any:
+    """Options of a session that logs nothing but what ends it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return options

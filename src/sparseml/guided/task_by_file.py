@@ -88,8 +88,7 @@ def _names(file: Path, ending: str) -> set[str]:
     if ending in (".csv", ".tsv"):
         with suppress(csv.Error):
             line = beginning.partition("\n")[0]
-            delimiter = "\t" if ending == ".tsv" else delimiter_of(line)
-            header = next(csv.reader([line], delimiter=delimiter), [])
+            header = next(csv.reader([line], delimiter=delimiter_of(ending, line)), [])
             return {name.strip().lower() for name in header}
     if ending in (".json", ".jsonl", ".ndjson"):
         return set(re.findall(r'"(\w+)"\s*:', beginning))

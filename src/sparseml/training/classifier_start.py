@@ -26,7 +26,7 @@ MOST_ROWS: Final = 2_000
 """Up to so many training rows a class, and in all, rows are few. A score counts as two classes."""
 _LEAST_CONTRAST, _MOST_CONTRAST, _CONTRAST_A_ROW = 80, 160, 5
 MOST_CONTRASTED: Final = 40
-"""Up to so many training rows a class they are taken: measured at 8 and 32."""
+"""Up to so many training rows a class, contrastive steps are taken: measured at 8 and 32."""
 _OF_CLASSIFIERS: Final = ("classifier_pooling", "head_first", "contrastive_steps")
 
 
@@ -51,7 +51,8 @@ def choose(arguments: Arguments, prepared: Prepared) -> bool:
     if not arguments.learns or labels is None or new_last_layer(loaded.model, loaded.new) is None:
         return False
     one_text = len(prepared.data.columns.texts) == 1  # of pairs, no gain was measured
-    few = arguments.guided is not None and one_text and are_few(len(prepared.data.train or ()), labels)
+    rows = len(prepared.data.train or ())
+    few = arguments.guided is not None and one_text and are_few(rows, labels)
     chosen = []
     if few and asked.classifier_pooling is None and can_pool(loaded.model):
         asked.classifier_pooling = MEAN
@@ -59,9 +60,9 @@ def choose(arguments: Arguments, prepared: Prepared) -> bool:
     if few and asked.head_first is None:
         asked.head_first = True
         chosen.append("it begins at logistic regression on the start's features (--no_head_first: at random)")
-    very_few = few and len(prepared.data.train or ()) <= MOST_CONTRASTED * _classes(labels)
+    very_few = few and rows <= MOST_CONTRASTED * _classes(labels)
     if very_few and asked.contrastive_steps is None and asked.head_first and _comparable(prepared, labels):
-        asked.contrastive_steps = fewer_steps(contrastive_steps(len(prepared.data.train or ()), labels))
+        asked.contrastive_steps = fewer_steps(contrastive_steps(rows, labels))
         chosen.append(
             f"before that, {asked.contrastive_steps} steps move texts of a class together (--contrastive_steps 0: none)"
         )
